@@ -1,0 +1,102 @@
+"""Names of every Redis key of a run. All share the hash tag `{run_id}`, so that a run lives in one cluster slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUN_INDEX = "scope:runs"
+"""Set of run ids known to this Redis."""
+
+CONSUMER_GROUP = "learner"
+CONSUMER_NAME = "rank-0"
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """Keys of one run: `scope:{run_id}:<name>`."""
+
+    run_id: str
+
+    def _key(self, name: str) -> str:
+        return f"scope:{{{self.run_id}}}:{name}"
+
+    @property
+    def trajectories(self) -> str:
+        """Stream of encoded groups, read by the consumer group `learner`."""
+        return self._key("trajectories")
+
+    @property
+    def dead_letters(self) -> str:
+        """Stream of entries that will never be used, each with its reason."""
+        return self._key("dead-letters")
+
+    @property
+    def counters(self) -> str:
+        """Hash of monotone counters: produced, duplicates, refused_full, dead_lettered, acknowledged, releases."""
+        return self._key("counters")
+
+    @property
+    def fence(self) -> str:
+        """Integer: the epoch of the learner incarnation that may write."""
+        return self._key("fence")
+
+    @property
+    def actuators(self) -> str:
+        """Hash: temperature, alpha, step, set_point_generation — what generators use for rollouts they start."""
+        return self._key("actuators")
+
+    @property
+    def published(self) -> str:
+        """Hash: lineage, step — the newest published policy version."""
+        return self._key("published")
+
+    @property
+    def set_point(self) -> str:
+        """JSON document: the desired set-point and its generation."""
+        return self._key("set-point")
+
+    @property
+    def set_point_history(self) -> str:
+        """Stream: every set-point change and every application of one."""
+        return self._key("set-point-history")
+
+    @property
+    def spec(self) -> str:
+        """JSON document: what the run is (configuration, hash, start time); written once by the driver."""
+        return self._key("spec")
+
+    @property
+    def status(self) -> str:
+        """JSON document: phase and the last step record; written by the driver and the learner."""
+        return self._key("status")
+
+    @property
+    def control(self) -> str:
+        """String: the desired state, `run` or `stop`."""
+        return self._key("control")
+
+    @property
+    def generators(self) -> str:
+        """Hash: generator id → JSON heartbeat (role, state, version, counters, time)."""
+        return self._key("generators")
+
+    @property
+    def tokens(self) -> str:
+        """Hash: SHA-256 of a bearer token → JSON (name, scope)."""
+        return self._key("tokens")
+
+    def cursor(self, role: str) -> str:
+        """Integer: the next ordinal of a role's data cursor; never rewound."""
+        return self._key(f"cursor:{role}")
+
+    def leases(self, role: str) -> str:
+        """Sorted set: ordinal of a leased group → expiry, seconds."""
+        return self._key(f"leases:{role}")
+
+    def lease_owners(self, role: str) -> str:
+        """Hash: ordinal of a leased group → producer id."""
+        return self._key(f"lease-owners:{role}")
+
+    def seen(self, role: str) -> str:
+        """Bitmap over ordinals: groups of attempt 0 that entered the stream. Outlives the entries."""
+        return self._key(f"seen:{role}")

@@ -1,0 +1,1 @@
+"""Learning: tensors, trajectories, losses and control laws. Knows nothing of Ray actors, Redis or HTTP."""

@@ -1,0 +1,323 @@
+"""The configuration tree: one typed, immutable object that describes a whole run.
+
+Torch-free, so that the command line and the control plane import it cheaply. Every field has a range;
+a value outside it is refused before anything starts. `trainer.config_load` reads it from YAML and overrides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
+
+
+class Block(BaseModel):
+    """Base of every block: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True)
+
+
+class TaskConfig(Block):
+    """Where prompts come from and how responses are scored."""
+
+    name: str = Field("countdown", description="registered task name")
+    seed: Annotated[int, Field(ge=0)] = 17
+    max_number: Annotated[int, Field(ge=4, le=99)] = Field(20, description="operands are 1..max_number")
+    max_target: Annotated[int, Field(ge=4, le=999)] = 99
+    heldout: Annotated[int, Field(ge=16)] = Field(512, description="problems kept out of training")
+
+
+class ModelConfig(Block):
+    """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
+
+    path: str | None = Field(None, description="Hugging Face model directory; unset: the warm-started tiny model")
+    hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
+    layers: Annotated[int, Field(ge=1, le=48)] = 4
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    head_dim: Annotated[int, Field(ge=32, le=256)] = 32
+    ffn_size: Annotated[int, Field(ge=32, le=8192)] = 384
+    max_length: Annotated[int, Field(ge=16, le=131072)] = Field(64, description="context length, tokens")
+
+
+class WarmStartConfig(Block):
+    """Supervised training of the tiny model on random valid solutions of training problems."""
+
+    seed: Annotated[int, Field(ge=0)] = 3
+    steps: Annotated[int, Field(ge=1)] = 1500
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    learning_rate: Positive = 2e-3
+    threads: Annotated[int, Field(ge=1)] = 2
+    cache_dir: str = Field("~/.cache/scope-rl/warm-start", description="finished warm starts are kept here")
+
+
+class RolloutConfig(Block):
+    """One step's worth of sampling. Temperatures are absolute; lengths are tokens."""
+
+    prompts_per_step: Annotated[int, Field(ge=1)] = 48
+    base_samples: Annotated[int, Field(ge=2)] = Field(8, description="base rollouts a prompt (the group size G)")
+    adaptive_samples: Annotated[int, Field(ge=1)] = Field(8, description="adaptive rollouts a prompt (G')")
+    base_temperature: Temperature = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
+    top_p: Finite = 1.0
+    top_k: int = 0
+    min_p: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _no_truncated_sampling(self) -> RolloutConfig:
+        for name, neutral in (("top_p", 1.0), ("top_k", 0), ("min_p", 0.0)):
+            if getattr(self, name) != neutral:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is not allowed, only {neutral}: truncated sampling makes the "
+                    "behaviour log-probabilities wrong for training"
+                )
+        return self
+
+
+class PipelineConfig(Block):
+    """How far generators may run ahead and how work is leased to them."""
+
+    max_staleness: Annotated[int, Field(ge=0, le=64)] = Field(1, description="learner steps; 0 is synchronous")
+    queue_capacity: Annotated[int, Field(ge=1)] = Field(4096, description="unread groups before producers wait")
+    unacked_bytes: Annotated[int, Field(ge=1 << 20)] = Field(2 << 30, description="cap on read, unacknowledged bytes")
+    entry_bytes: Annotated[int, Field(ge=1024)] = Field(16 << 20, description="size cap of one encoded group")
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(3, description="then an entry is dead-lettered")
+    batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(600.0, description="longest wait for a full batch")
+
+
+class LossConfig(Block):
+    """GRPO surrogate: mean over rollouts of the token mean of the clipped surrogate."""
+
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0, lt=10)] = 0.2
+    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(2, description="optimizer updates a step")
+    tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(2.0, description="cap on proximal / behaviour")
+    advantage_epsilon: Positive = 1e-6
+
+
+class OptimizerConfig(Block):
+    """AdamW with a constant rate after linear warm-up. A rate of 0 is the canary: nothing may move."""
+
+    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 3e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    epsilon: Positive = 1e-8
+    gradient_clip: Positive = Field(1.0, description="global gradient norm")
+
+
+class LearnerConfig(Block):
+    """DeepSpeed ZeRO under Ray Train."""
+
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    zero_stage: Literal[1, 2, 3] = 2
+    precision: Literal["fp32", "bf16"] = "fp32"
+    cpus_per_worker: Positive = 0.5
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=1)] = Field(1, description="torch threads of each worker")
+    micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(16384, description="padded tokens in one forward pass")
+    logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(4096, description="tokens whose logits exist at once")
+
+
+class GeneratorConfig(Block):
+    """vLLM engines, one in each Ray actor."""
+
+    base: Annotated[int, Field(ge=1, le=4096)] = Field(1, description="engines sampling at the base temperature")
+    adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(1, description="engines sampling at the adaptive temperature")
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    cpus_per_generator: Positive = 0.5
+    gpus_per_generator: Annotated[float, Field(ge=0)] = 0
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 1
+    kv_cache_gib: Annotated[int, Field(ge=1)] = Field(1, description="CPU engines: size of the key-value cache")
+    gpu_memory_fraction: Fraction = Field(0.85, description="GPU engines: share of device memory")
+    max_sequences: Annotated[int, Field(ge=1)] = Field(512, description="sequences decoded at once")
+    groups_in_flight: Annotated[int, Field(ge=1)] = Field(48, description="groups an engine works on at once")
+    enforce_eager: bool = True
+    start_timeout_seconds: Annotated[float, Field(ge=5)] = 300.0
+    max_restarts: Annotated[int, Field(ge=0)] = Field(3, description="restarts of one generator before the run stops")
+
+
+class WeightsConfig(Block):
+    """How policy versions travel from the learner to the generators."""
+
+    transport: Literal["object_store"] = "object_store"
+    timeout_seconds: Annotated[float, Field(ge=1)] = 60.0
+
+
+class PaperLaw(Block):
+    """T = clip(1 + H0 - H, t_min, t_max); alpha fixed (arXiv 2510.08141)."""
+
+    t_min: Temperature = 0.8
+    t_max: Temperature = 1.2
+    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+
+
+class SplitRangeLaw(Block):
+    """PI control of two actuators, temperature and alpha, both neutral at zero error."""
+
+    kp: Annotated[float, Field(ge=0, le=100)] = Field(5.0, description="proportional gain, 1/nat")
+    ki: Annotated[float, Field(ge=0, le=100)] = Field(0.5, description="integral gain, 1/(nat*step)")
+    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="anti-windup, 1/step")
+    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(2.0, description="time constant of the H filter, steps")
+    t_min: Temperature = 0.5
+    t_max: Temperature = 1.7
+    alpha_min: Annotated[float, Field(ge=0, le=100)] = 0.2
+    alpha_max: Annotated[float, Field(ge=0, le=100)] = 4.0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SplitRangeLaw:
+        if not self.t_min <= 1 <= self.t_max:
+            raise ValueError(f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature")
+        if self.alpha_min > self.alpha_max:
+            raise ValueError(f"alpha_min={self.alpha_min} must not exceed alpha_max={self.alpha_max}")
+        return self
+
+
+class EntropyControlConfig(Block):
+    """The regulariser and the law that drives it. Targets are nats per token."""
+
+    kind: Literal["none", "paper", "split_range"] = "split_range"
+    target: Finite = Field(0.4, description="set-point H0, nats per token")
+    target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    target_max_change: Positive = Field(1.0, description="largest accepted change in one request, nats")
+    normalization: Literal["sum", "positives"] = Field("positives", description="weight of a positive: 1/G' or 1/count")
+    surprisal_exponent: Annotated[float, Field(ge=0, le=8)] = Field(1.0, description="rho in (-log pi)^rho weights")
+    paper: PaperLaw = PaperLaw()
+    split_range: SplitRangeLaw = SplitRangeLaw()
+
+    @model_validator(mode="after")
+    def _target_in_range(self) -> EntropyControlConfig:
+        if not self.target_min <= self.target <= self.target_max:
+            raise ValueError(f"target={self.target} must lie in [{self.target_min}, {self.target_max}] nats per token")
+        return self
+
+
+class RedisConfig(Block):
+    """The replay queue's server. `url` unset means an embedded one, owned by the run."""
+
+    url: str | None = Field(None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)")
+    server_binary: str | None = Field(None, description="embedded server program; unset: the packaged one, else PATH")
+    appendfsync: Literal["everysec", "always"] = "everysec"
+    connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if not url.startswith(("redis://", "rediss://")):
+            raise ValueError(f"url={url!r} must begin with redis:// or rediss://")
+        if "@" in url and ":" in url.split("//", 1)[1].split("@", 1)[0]:
+            raise ValueError("url must not hold a password; put it in the environment variable SCOPE_REDIS_PASSWORD")
+        return url
+
+
+class CheckpointConfig(Block):
+    """Checkpoints live in the run directory; the last `keep` are kept."""
+
+    every_steps: Annotated[int, Field(ge=1)] = 20
+    keep: Annotated[int, Field(ge=2)] = 3
+
+
+class EvaluationConfig(Block):
+    """Held-out evaluation with the unbiased pass@k estimator."""
+
+    problems: Annotated[int, Field(ge=1)] = 256
+    samples: Annotated[int, Field(ge=1)] = 32
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 16)
+    temperature: Temperature = 1.0
+
+    @model_validator(mode="after")
+    def _ks_within_samples(self) -> EvaluationConfig:
+        if not self.ks or max(self.ks) > self.samples:
+            raise ValueError(f"ks={list(self.ks)} must be non-empty and at most samples={self.samples}")
+        return self
+
+
+class ControlPlaneConfig(Block):
+    """FastAPI on Ray Serve."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1024, le=65535)] = 8080
+
+
+class RayConfig(Block):
+    """`address` unset starts a local cluster that ends with the run."""
+
+    address: str | None = None
+    dashboard: bool = True
+    dashboard_port: Annotated[int, Field(ge=1024, le=65535)] = 8265
+    object_store_mib: Annotated[int, Field(ge=80)] = 256
+
+
+class RunConfig(Block):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    steps: Annotated[int, Field(ge=1)] = 160
+    runs_dir: str = "runs"
+    task: TaskConfig = TaskConfig()
+    model: ModelConfig = ModelConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    learner: LearnerConfig = LearnerConfig()
+    generators: GeneratorConfig = GeneratorConfig()
+    weights: WeightsConfig = WeightsConfig()
+    entropy_control: EntropyControlConfig = EntropyControlConfig()
+    redis: RedisConfig = RedisConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    control_plane: ControlPlaneConfig = ControlPlaneConfig()
+    ray: RayConfig = RayConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.entropy_control.kind != "none" and self.generators.adaptive == 0:
+            raise ValueError(
+                f"generators.adaptive=0 leaves entropy_control.kind={self.entropy_control.kind!r} without samples; "
+                "use at least 1, or entropy_control.kind=none"
+            )
+        unread = self.groups_per_step * (1 + self.pipeline.max_staleness)
+        if self.pipeline.queue_capacity < unread:
+            raise ValueError(
+                f"pipeline.queue_capacity={self.pipeline.queue_capacity} cannot hold the {unread} groups that "
+                f"pipeline.max_staleness={self.pipeline.max_staleness} lets generators produce; raise it to that"
+            )
+        worst = 2 * self.checkpoint.every_steps * self.groups_per_step * self.group_bytes_estimate
+        if worst > self.pipeline.unacked_bytes:
+            raise ValueError(
+                f"checkpoint.every_steps={self.checkpoint.every_steps} keeps up to {worst:,} unacknowledged bytes in "
+                f"Redis (two intervals), above pipeline.unacked_bytes={self.pipeline.unacked_bytes:,}; checkpoint at "
+                "least every "
+                f"{max(1, math.floor(self.checkpoint.every_steps * self.pipeline.unacked_bytes / worst))} steps"
+            )
+        return self
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Generator roles that this run uses: ("base",) without a regulariser, else ("base", "adaptive")."""
+        return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
+
+    @property
+    def groups_per_step(self) -> int:
+        """Groups of both roles that one learner step consumes."""
+        return self.rollout.prompts_per_step * len(self.roles)
+
+    @property
+    def group_bytes_estimate(self) -> int:
+        """Upper estimate of one encoded group, bytes: 16 bytes a token (id, logprob, mask, slack) and 1 kB a rollout."""
+        samples = max(self.rollout.base_samples, self.rollout.adaptive_samples)
+        return samples * (1024 + 16 * self.rollout.max_new_tokens + 4 * self.model.max_length)

@@ -1,0 +1,170 @@
+"""The data contract between generators and the learner: trajectories, in groups, as bytes.
+
+A *group* is every rollout of one prompt by one role; it enters the replay queue whole. Encoding is msgpack
+(msgspec) with raw little-endian buffers for arrays, never pickle; decoding copies no array and checks types,
+schema version, size and the lengths of arrays against each other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+
+Role = Literal["base", "adaptive"]
+FinishReason = Literal["stop", "length"]
+
+
+class TrajectoryError(ValueError):
+    """An entry that is not a valid group; the message says what is wrong with it."""
+
+
+class VersionSpan(msgspec.Struct, frozen=True, array_like=True):
+    """From response token `first_token` on, tokens were sampled by policy version (`lineage`, `step`)."""
+
+    first_token: int
+    lineage: int
+    step: int
+
+
+class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout. Arrays are little-endian buffers; `behaviour_logprobs` are nats at `logprob_temperature`."""
+
+    group_index: int
+    response_tokens: bytes
+    """int32[response length], the end-of-sequence token included where it was sampled"""
+    behaviour_logprobs: bytes
+    """float32[response length], nats"""
+    loss_mask: bytes
+    """uint8[response length], 1 where the token enters the loss"""
+    logprob_temperature: float
+    """base: the sampling temperature; adaptive: 1"""
+    versions: list[VersionSpan]
+    reward: float
+    reward_components: dict[str, float]
+    verdict: str
+    finish_reason: FinishReason
+    sampling_seed: int | None = None
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """Response token ids, int32[T], a read-only view."""
+        return np.frombuffer(self.response_tokens, dtype="<i4")
+
+    @property
+    def logprobs(self) -> NDArray[np.float32]:
+        """Behaviour log-probabilities, float32[T], nats, a read-only view."""
+        return np.frombuffer(self.behaviour_logprobs, dtype="<f4")
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """Loss mask, uint8[T], a read-only view."""
+        return np.frombuffer(self.loss_mask, dtype="u1")
+
+    @property
+    def oldest_step(self) -> int:
+        """The learner step of the oldest policy version that sampled a token."""
+        return min(span.step for span in self.versions)
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """All rollouts of one prompt by one role. `group_id` is `role:ordinal:attempt`, unique within a run."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    task: str
+    problem_id: str
+    role: Role
+    ordinal: int
+    """position in the role's data cursor; the learner step that uses it is ordinal // prompts_per_step"""
+    attempt: int = 0
+    sampling_temperature: float
+    set_point_generation: int
+    prompt_tokens: bytes
+    """int32[prompt length]"""
+    producer_id: str
+    producer_sequence: int
+    started_at: float
+    finished_at: float
+    """seconds since the epoch"""
+    trajectories: list[Trajectory]
+
+    @property
+    def group_id(self) -> str:
+        """The key of exactly-once delivery."""
+        return f"{self.role}:{self.ordinal}:{self.attempt}"
+
+    @property
+    def prompt(self) -> NDArray[np.int32]:
+        """Prompt token ids, int32[P], a read-only view."""
+        return np.frombuffer(self.prompt_tokens, dtype="<i4")
+
+    @property
+    def oldest_step(self) -> int:
+        """The learner step of the oldest policy version in the group."""
+        return min(t.oldest_step for t in self.trajectories)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Group)
+
+
+def encode_group(group: Group, *, size_cap: int) -> bytes:
+    """Encode `group`; raises `TrajectoryError` when it is invalid or larger than `size_cap` bytes."""
+    _check(group)
+    data = _encoder.encode(group)
+    if len(data) > size_cap:
+        raise TrajectoryError(f"group {group.group_id} takes {len(data):,} bytes, above the cap of {size_cap:,}")
+    return data
+
+
+def decode_group(data: bytes, *, size_cap: int) -> Group:
+    """Decode and check one entry; raises `TrajectoryError` for anything that is not a valid group."""
+    if len(data) > size_cap:
+        raise TrajectoryError(f"entry of {len(data):,} bytes is above the cap of {size_cap:,}")
+    try:
+        group = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise TrajectoryError(f"not a group: {error}") from error
+    _check(group)
+    return group
+
+
+def _check(group: Group) -> None:
+    if group.schema_version != SCHEMA_VERSION:
+        raise TrajectoryError(f"schema version {group.schema_version}, this software reads {SCHEMA_VERSION}")
+    if not group.trajectories:
+        raise TrajectoryError("a group needs at least one trajectory")
+    if not group.prompt_tokens or len(group.prompt_tokens) % 4:
+        raise TrajectoryError(f"prompt_tokens has {len(group.prompt_tokens)} bytes, not a positive multiple of 4")
+    if group.ordinal < 0 or group.attempt < 0 or not np.isfinite(group.sampling_temperature):
+        raise TrajectoryError("ordinal, attempt and sampling_temperature must be non-negative and finite")
+    for trajectory in group.trajectories:
+        _check_trajectory(trajectory)
+
+
+def _check_trajectory(trajectory: Trajectory) -> None:
+    length = len(trajectory.loss_mask)
+    if length == 0:
+        raise TrajectoryError("a trajectory needs at least one response token")
+    for name, size in (("response_tokens", 4), ("behaviour_logprobs", 4)):
+        if len(getattr(trajectory, name)) != size * length:
+            raise TrajectoryError(f"{name} has {len(getattr(trajectory, name))} bytes for {length} response tokens")
+    if trajectory.tokens.min() < 0:
+        raise TrajectoryError("response_tokens holds a negative token id")
+    logprobs = trajectory.logprobs
+    if not np.isfinite(logprobs).all() or logprobs.max() > 1e-3:
+        raise TrajectoryError("behaviour_logprobs must be finite and not positive")
+    if trajectory.mask.max() > 1:
+        raise TrajectoryError("loss_mask holds a value other than 0 and 1")
+    if not np.isfinite(trajectory.reward) or not np.isfinite(trajectory.logprob_temperature):
+        raise TrajectoryError("reward and logprob_temperature must be finite")
+    spans = trajectory.versions
+    if not spans or spans[0].first_token != 0 or any(a.first_token >= b.first_token for a, b in zip(spans, spans[1:])):
+        raise TrajectoryError("version spans must begin at token 0 and increase")
+    if spans[-1].first_token >= length:
+        raise TrajectoryError(f"a version span begins at token {spans[-1].first_token} of {length}")
