@@ -1,0 +1,42 @@
+# `make run` trains the quickstart, `make test` passes the tests; both install what is missing first.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRA ?= cpu
+BIN := .venv/bin
+
+.PHONY: help install run test check format lock clean
+
+help:
+	@echo 'make run      install what is missing, then train the quickstart into runs/quickstart/'
+	@echo 'make test     install what is missing, then run the tests'
+	@echo 'make check    lint, formatting and types'
+	@echo 'make format   rewrite the sources in the project format'
+	@echo 'make install  install what is missing into .venv (EXTRA=gpu for a CUDA machine)'
+	@echo 'make lock     write the versions in .venv to deploy/locks/$$EXTRA.txt'
+	@echo 'make clean    delete caches and build outputs; keeps .venv and runs/'
+
+install:
+	@test -n '$(PYTHON)' || { echo 'error: no Python found; install Python 3.11 (Debian: apt-get install python3.11)' >&2; exit 2; }
+	@'$(PYTHON)' deploy/install.py --extra '$(EXTRA)'
+
+run: install
+	@$(BIN)/scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace
+
+test: install
+	@$(BIN)/pytest
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: install
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: install
+	@$(BIN)/python deploy/lock.py --extra '$(EXTRA)'
+
+clean:
+	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find services trainer tests benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
