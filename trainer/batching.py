@@ -1,0 +1,154 @@
+"""From decoded groups to padded arrays: one step's rollouts, shared out over minibatches and learner ranks.
+
+Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W, so that both roles of a
+prompt are learned from together and every rank has equally many rows (missing groups become empty rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.advantages import group_advantages
+from trainer.config import RunConfig
+from trainer.trajectory import Group, Trajectory
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Rollouts of one rank for one step. N rows; L padded sequence tokens; T padded response tokens."""
+
+    input_ids: Tensor
+    """int64[N, L], prompt then response, right-padded with 0 (never attended to by a counted token)"""
+    prompt_lengths: Tensor
+    """int64[N]"""
+    targets: Tensor
+    """int64[N, T], response tokens"""
+    mask: Tensor
+    """float32[N, T], 1 where a response token counts"""
+    behaviour_logprobs: Tensor
+    """float32[N, T], nats at `temperature`"""
+    temperature: Tensor
+    """float32[N], of the behaviour log-probabilities: base rows the sampling temperature, auxiliary rows 1"""
+    advantages: Tensor
+    """float32[N]; auxiliary rows 1"""
+    rewards: Tensor
+    """float32[N]"""
+    auxiliary: Tensor
+    """bool[N]"""
+    minibatch: Tensor
+    """int64[N]"""
+
+    def select(self, rows: Tensor) -> RolloutBatch:
+        """The given rows, in their order. rows: int64[n]."""
+        return RolloutBatch(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBatch]:
+    """One `RolloutBatch` for each rank, all of equal shape.
+
+    Groups may be missing (dead-lettered); their rows are empty, with mask 0 and advantage 0.
+    """
+    workers, minibatches = config.learner.workers, config.loss.minibatches
+    by_slot = {(g.role, g.ordinal % config.rollout.prompts_per_step): g for g in groups}
+    sequence = max((len(g.prompt) + max(len(t.tokens) for t in g.trajectories) for g in groups), default=2)
+    response = max((len(t.tokens) for g in groups for t in g.trajectories), default=1)
+    shards = []
+    for rank in range(workers):
+        builder = _Rows(sequence, response)
+        for slot in range(config.rollout.prompts_per_step):
+            if (slot // minibatches) % workers != rank:
+                continue
+            for role in config.roles:
+                samples = config.rollout.base_samples if role == "base" else config.rollout.adaptive_samples
+                builder.add_group(
+                    by_slot.get((role, slot)),
+                    samples,
+                    auxiliary=role == "adaptive",
+                    minibatch=slot % minibatches,
+                    epsilon=config.loss.advantage_epsilon,
+                )
+        shards.append(builder.batch())
+    return shards
+
+
+def micro_batches(rows: Tensor, sequence_length: int, token_budget: int) -> list[Tensor]:
+    """Split row numbers so that a part holds at most `token_budget` padded tokens (at least one row)."""
+    return list(rows.split(max(1, token_budget // sequence_length)))
+
+
+class _Rows:
+    """Accumulates padded rows."""
+
+    def __init__(self, sequence: int, response: int) -> None:
+        self._sequence, self._response = sequence, response
+        self._columns: dict[str, list[np.ndarray | float | int | bool]] = {f.name: [] for f in fields(RolloutBatch)}
+
+    def add_group(
+        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, epsilon: float
+    ) -> None:
+        shared = {"auxiliary": auxiliary, "minibatch": minibatch}
+        if group is None:
+            for _ in range(samples):
+                self._append(self._empty_row() | shared)
+            return
+        if len(group.trajectories) != samples:
+            raise ValueError(f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}")
+        rewards = np.array([t.reward for t in group.trajectories])
+        advantages = np.ones(samples) if auxiliary else group_advantages(rewards, epsilon)
+        for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
+            self._append(self._row(group, trajectory, float(advantage)) | shared)
+
+    def batch(self) -> RolloutBatch:
+        kinds = {
+            "input_ids": torch.int64,
+            "prompt_lengths": torch.int64,
+            "targets": torch.int64,
+            "minibatch": torch.int64,
+            "auxiliary": torch.bool,
+        }
+        return RolloutBatch(
+            **{
+                name: torch.from_numpy(np.array(column)).to(kinds.get(name, torch.float32))
+                for name, column in self._columns.items()
+            }
+        )
+
+    def _append(self, row: Mapping[str, np.ndarray | float | int | bool]) -> None:
+        for name, column in self._columns.items():
+            column.append(row[name])
+
+    def _row(self, group: Group, trajectory: Trajectory, advantage: float) -> dict[str, np.ndarray | float | int | bool]:
+        prompt, tokens = group.prompt, trajectory.tokens
+        return {
+            "input_ids": _padded(np.concatenate([prompt, tokens]), self._sequence, np.int64),
+            "prompt_lengths": len(prompt),
+            "targets": _padded(tokens, self._response, np.int64),
+            "mask": _padded(trajectory.mask, self._response, np.float32),
+            "behaviour_logprobs": _padded(trajectory.logprobs, self._response, np.float32),
+            "temperature": trajectory.logprob_temperature,
+            "advantages": advantage,
+            "rewards": trajectory.reward,
+        }
+
+    def _empty_row(self) -> dict[str, np.ndarray | float | int | bool]:
+        return {
+            "input_ids": np.zeros(self._sequence, np.int64),
+            "prompt_lengths": 1,
+            "targets": np.zeros(self._response, np.int64),
+            "mask": np.zeros(self._response, np.float32),
+            "behaviour_logprobs": np.zeros(self._response, np.float32),
+            "temperature": 1.0,
+            "advantages": 0.0,
+            "rewards": 0.0,
+        }
+
+
+def _padded(values: np.ndarray, length: int, dtype: type) -> np.ndarray:
+    out = np.zeros(length, dtype)
+    out[: len(values)] = values
+    return out

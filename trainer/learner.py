@@ -1,0 +1,279 @@
+"""The learner: one DeepSpeed ZeRO engine applying the SCOPE loss to one step's rollouts.
+
+Runs identically on every rank; collective calls are inside. Knows nothing of where batches come from or where
+weights go.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from trainer.batching import RolloutBatch, micro_batches
+from trainer.config import RunConfig
+from trainer.policy import PolicyModel, load_policy
+from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one learner step measured, over the whole global batch. Log-quantities are nats."""
+
+    entropy: float
+    """exact, temperature 1, base rollouts, token-weighted, before the update"""
+    surrogate: float
+    auxiliary: float
+    clip_fraction: float
+    gradient_norm: float
+    positives: int
+    """rewarded auxiliary rollouts"""
+    reward_base: float
+    reward_adaptive: float
+    tokens: int
+    """response tokens that were learned from or measured"""
+    response_length: float
+    padding_share: float
+    """share of forward-pass tokens that were padding"""
+    mismatch_kl_base: float
+    mismatch_kl_adaptive: float
+    """E[exp(d) - 1 - d], d = proximal - behaviour log-probability"""
+    ratio_deviation_base: float
+    ratio_deviation_adaptive: float
+    """largest |proximal / behaviour - 1| over tokens"""
+    generator_entropy: float
+    """-mean behaviour log-probability of base rollouts (an estimate of the entropy where their temperature is 1)"""
+    proximal_seconds: float
+    update_seconds: float
+
+
+@dataclass
+class _RoleSums:
+    """Sums over one role's tokens, added over ranks."""
+
+    tokens: float = 0.0
+    rollouts: float = 0.0
+    reward: float = 0.0
+    kl: float = 0.0
+    behaviour: float = 0.0
+    entropy: float = 0.0
+    positives: float = 0.0
+    scores: float = 0.0
+
+
+class Learner:
+    """A policy under training. Every method is collective: all ranks call it in the same order."""
+
+    def __init__(self, config: RunConfig, model_dir: Path) -> None:
+        self._config = config
+        torch.set_num_threads(config.learner.threads)
+        policy = load_policy(model_dir, config.learner.logit_chunk_tokens)
+        optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            lr=config.optimizer.learning_rate,
+            betas=(config.optimizer.beta1, config.optimizer.beta2),
+            eps=config.optimizer.epsilon,
+            weight_decay=config.optimizer.weight_decay,
+        )
+        self.engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_deepspeed_config(config))
+
+    @property
+    def world_size(self) -> int:
+        """Number of learner ranks."""
+        return dist.get_world_size()
+
+    def step(self, batch: RolloutBatch, *, alpha: float, step: int) -> StepMetrics:
+        """One learner step: measure the proximal policy, then `loss.minibatches` optimizer updates.
+
+        batch: this rank's share; alpha: weight of the auxiliary term; step: learner step, for the rate's warm-up.
+        Raises FloatingPointError when the gradient norm is not finite, before weights are published.
+        """
+        batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
+        self._set_learning_rate(step)
+        started = time.perf_counter()
+        proximal, entropy = self._measure(batch)
+        measured = time.perf_counter()
+        base, adaptive, deviation = self._role_sums(batch, proximal, entropy)
+        base_weight, auxiliary_weight = self._row_weights(batch, proximal, base, adaptive)
+        totals = torch.zeros(4, device=self.engine.device)
+        norms = []
+        for minibatch in range(self._config.loss.minibatches):
+            rows = (batch.minibatch == minibatch).nonzero().squeeze(-1)
+            totals += self._update(batch, rows, proximal, base_weight, auxiliary_weight, alpha)
+            norms.append(float(self.engine.get_global_grad_norm() or 0.0))
+        dist.all_reduce(totals)
+        if not all(math.isfinite(norm) for norm in norms):
+            raise FloatingPointError(f"gradient norm {norms} is not finite at learner step {step}")
+        surrogate, auxiliary, clipped, counted = totals.tolist()
+        return StepMetrics(
+            entropy=base.entropy / base.tokens if base.tokens else math.nan,
+            surrogate=surrogate / self._config.loss.minibatches,
+            auxiliary=auxiliary / self._config.loss.minibatches,
+            clip_fraction=clipped / max(counted, 1.0),
+            gradient_norm=sum(norms) / len(norms),
+            positives=int(adaptive.positives),
+            reward_base=base.reward / max(base.rollouts, 1.0),
+            reward_adaptive=adaptive.reward / adaptive.rollouts if adaptive.rollouts else math.nan,
+            tokens=int(base.tokens + adaptive.tokens),
+            response_length=(base.tokens + adaptive.tokens) / max(base.rollouts + adaptive.rollouts, 1.0),
+            padding_share=self._padding_share(batch),
+            mismatch_kl_base=base.kl / max(base.tokens, 1.0),
+            mismatch_kl_adaptive=adaptive.kl / max(adaptive.tokens, 1.0),
+            ratio_deviation_base=deviation[0],
+            ratio_deviation_adaptive=deviation[1],
+            generator_entropy=-base.behaviour / base.tokens if base.tokens else math.nan,
+            proximal_seconds=measured - started,
+            update_seconds=time.perf_counter() - measured,
+        )
+
+    def gather_weights(self) -> dict[str, Tensor] | None:
+        """The policy's parameters by Hugging Face name, on the CPU; on rank 0 only, None elsewhere."""
+        parameters = [(n.removeprefix("model."), p) for n, p in self._policy.named_parameters()]
+        stage3 = self._config.learner.zero_stage == 3
+        with deepspeed.zero.GatheredParameters([p for _, p in parameters], enabled=stage3):
+            if dist.get_rank() != 0:
+                return None
+            return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters}
+
+    def optimizer_bytes(self) -> int:
+        """Bytes of optimizer state that this rank holds (ZeRO shares them out over ranks)."""
+        states = self.engine.optimizer.optimizer.state.values()
+        return sum(v.numel() * v.element_size() for s in states for v in s.values() if isinstance(v, Tensor))
+
+    def save(self, directory: Path, tag: str) -> None:
+        """Save weights and optimizer state of every rank under `directory/tag`."""
+        self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
+
+    def load(self, directory: Path, tag: str) -> None:
+        """Restore what `save` wrote; raises RuntimeError when it is not there."""
+        path, _ = self.engine.load_checkpoint(str(directory), tag=tag)
+        if path is None:
+            raise RuntimeError(f"DeepSpeed found no checkpoint at {directory / tag}")
+
+    @property
+    def _policy(self) -> PolicyModel:
+        return self.engine.module
+
+    def _set_learning_rate(self, step: int) -> None:
+        warmup = self._config.optimizer.warmup_steps
+        rate = self._config.optimizer.learning_rate * min(1.0, (step + 1) / (warmup + 1))
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _forward(self, batch: RolloutBatch, *, with_entropy: bool) -> tuple[Tensor, Tensor]:
+        return self.engine(
+            batch.input_ids, batch.prompt_lengths, batch.targets, batch.mask, batch.temperature, with_entropy
+        )
+
+    def _micro_batches(self, batch: RolloutBatch, rows: Tensor) -> list[Tensor]:
+        return micro_batches(rows, batch.input_ids.shape[1], self._config.learner.micro_batch_tokens)
+
+    @torch.no_grad()
+    def _measure(self, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
+        parts = [
+            self._forward(batch.select(rows), with_entropy=True)
+            for rows in self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device))
+        ]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _role_sums(
+        self, batch: RolloutBatch, proximal: Tensor, entropy: Tensor
+    ) -> tuple[_RoleSums, _RoleSums, list[float]]:
+        difference = proximal - batch.behaviour_logprobs
+        kl = difference.exp() - 1 - difference
+        scores = surprisal_scores(
+            batch.rewards, -(proximal * batch.mask).sum(-1), self._config.entropy_control.surprisal_exponent
+        )
+        sums, deviations = [], []
+        for rows in (~batch.auxiliary, batch.auxiliary):
+            mask = batch.mask[rows]
+            sums.append(
+                [
+                    mask.sum(),
+                    mask.any(-1).sum(),
+                    batch.rewards[rows].sum(),
+                    (kl[rows] * mask).sum(),
+                    (batch.behaviour_logprobs[rows] * mask).sum(),
+                    (entropy[rows] * mask).sum(),
+                    positives(batch.rewards[rows]).sum(),
+                    scores[rows].sum(),
+                ]
+            )
+            deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
+        added = torch.stack([torch.stack([v.double() for v in row]) for row in sums])
+        dist.all_reduce(added)
+        worst = torch.stack(deviations).double()
+        dist.all_reduce(worst, op=dist.ReduceOp.MAX)
+        return _RoleSums(*added[0].tolist()), _RoleSums(*added[1].tolist()), worst.tolist()
+
+    def _row_weights(
+        self, batch: RolloutBatch, proximal: Tensor, base: _RoleSums, adaptive: _RoleSums
+    ) -> tuple[Tensor, Tensor]:
+        minibatches = self._config.loss.minibatches
+        base_weight = torch.where(batch.auxiliary, 0.0, minibatches / max(base.rollouts, 1.0))
+        control = self._config.entropy_control
+        surprisal = -(proximal * batch.mask).sum(-1)
+        scores = surprisal_scores(batch.rewards, surprisal, control.surprisal_exponent) * batch.auxiliary
+        scale = auxiliary_scale(control.normalization, adaptive.positives, adaptive.scores, adaptive.rollouts)
+        return base_weight, scores * scale * minibatches
+
+    def _update(
+        self,
+        batch: RolloutBatch,
+        rows: Tensor,
+        proximal: Tensor,
+        base_weight: Tensor,
+        auxiliary_weight: Tensor,
+        alpha: float,
+    ) -> Tensor:
+        parts = self._micro_batches(batch, rows)
+        totals = torch.zeros(4, device=self.engine.device)
+        for index, part in enumerate(parts):
+            self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
+            micro = batch.select(part)
+            logprobs, _ = self._forward(micro, with_entropy=False)
+            outputs = scope_loss(
+                LossInputs(
+                    logprobs=logprobs,
+                    proximal_logprobs=proximal[part],
+                    behaviour_logprobs=micro.behaviour_logprobs,
+                    mask=micro.mask,
+                    advantages=micro.advantages,
+                    base_weight=base_weight[part],
+                    auxiliary_weight=auxiliary_weight[part],
+                ),
+                alpha=alpha,
+                clip_low=self._config.loss.clip_low,
+                clip_high=self._config.loss.clip_high,
+                tis_cap=self._config.loss.tis_cap,
+            )
+            self.engine.backward(outputs.loss * self.world_size)
+            totals += torch.stack(
+                [outputs.surrogate, outputs.auxiliary, outputs.clipped_tokens.float(), outputs.tokens]
+            )
+        self.engine.step()
+        return totals
+
+    def _padding_share(self, batch: RolloutBatch) -> float:
+        used = torch.stack([batch.mask.sum() + batch.prompt_lengths.sum(), torch.tensor(float(batch.input_ids.numel()))])
+        dist.all_reduce(used)
+        return 1 - float(used[0] / used[1])
+
+
+def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optimizer.gradient_clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": config.learner.zero_stage, "overlap_comm": False},
+        "bf16": {"enabled": config.learner.precision == "bf16"},
+        "steps_per_print": 1 << 30,
+    }

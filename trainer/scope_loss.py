@@ -1,0 +1,104 @@
+"""The SCOPE objective: GRPO's clipped surrogate on base rollouts plus alpha times adaptive-temperature positives.
+
+    J = mean_base[ 1/|o| sum_t w min(r A, clip(r) A) ] + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
+
+(arXiv 2510.08141; r is the importance ratio current / proximal policy.) Three things differ from the paper:
+w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
+sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of the
+whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
+
+Pure functions of tensors. Row weights carry every normalisation over rollouts, so that the losses of
+micro-batches and ranks add up to the loss of the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SURPRISAL_FLOOR = 1e-6
+"""Nats; keeps (-log pi)^rho finite for answers of probability one."""
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """Rows are rollouts (N), columns response tokens (T, right-padded). Log-probabilities are nats."""
+
+    logprobs: Tensor
+    """float[N, T], current policy, with gradient; at the temperature of the behaviour log-probabilities"""
+    proximal_logprobs: Tensor
+    """float[N, T], policy at the start of the step"""
+    behaviour_logprobs: Tensor
+    """float[N, T], as the generator reported them"""
+    mask: Tensor
+    """float[N, T], 1 where a token counts"""
+    advantages: Tensor
+    """float[N]; for auxiliary rows 1"""
+    base_weight: Tensor
+    """float[N]; 0 for auxiliary rows; sums to 1 over a whole minibatch"""
+    auxiliary_weight: Tensor
+    """float[N]; 0 for base rows and for auxiliary rollouts without reward; alpha not included"""
+
+
+@dataclass(frozen=True)
+class LossOutputs:
+    """`loss` is to be minimised; the rest are detached sums, to be added over micro-batches and ranks."""
+
+    loss: Tensor
+    surrogate: Tensor
+    auxiliary: Tensor
+    clipped_tokens: Tensor
+    tokens: Tensor
+
+
+def scope_loss(
+    inputs: LossInputs, *, alpha: float, clip_low: float, clip_high: float, tis_cap: float
+) -> LossOutputs:
+    """Negative SCOPE objective of some rows. alpha = 0 leaves GRPO."""
+    ratio = (inputs.logprobs - inputs.proximal_logprobs).exp()
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    advantage = inputs.advantages.unsqueeze(-1)
+    per_token = torch.minimum(ratio * advantage, clipped * advantage)
+    correction = (inputs.proximal_logprobs - inputs.behaviour_logprobs).exp().clamp(max=tis_cap).detach()
+    lengths = inputs.mask.sum(-1).clamp(min=1)
+    per_rollout = (per_token * correction * inputs.mask).sum(-1) / lengths
+    surrogate = (inputs.base_weight * per_rollout).sum()
+    auxiliary = (inputs.auxiliary_weight * per_rollout).sum()
+    with torch.no_grad():
+        counted = inputs.mask * ((inputs.base_weight + inputs.auxiliary_weight) != 0).unsqueeze(-1)
+        binding = (ratio * advantage > clipped * advantage) & (counted > 0)
+    return LossOutputs(
+        loss=-(surrogate + alpha * auxiliary),
+        surrogate=surrogate.detach(),
+        auxiliary=auxiliary.detach(),
+        clipped_tokens=binding.sum(),
+        tokens=counted.sum(),
+    )
+
+
+def surprisal_scores(rewards: Tensor, surprisal: Tensor, rho: float) -> Tensor:
+    """Unnormalised weight of each auxiliary rollout: 1[R = 1] * max(s, floor)^rho.
+
+    rewards: float[N]; surprisal: float[N], s = -log pi(o | q) at temperature 1 summed over the answer, nats,
+    detached, from the proximal policy. Returns float[N].
+    """
+    return positives(rewards) * surprisal.detach().clamp(min=SURPRISAL_FLOOR).pow(rho)
+
+
+def positives(rewards: Tensor) -> Tensor:
+    """1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
+    return (rewards >= 1 - 1e-6).to(rewards.dtype)
+
+
+def auxiliary_scale(normalization: str, positive_count: float, score_sum: float, auxiliary_count: float) -> float:
+    """Factor that turns `surprisal_scores` into weights; sums are over the whole step, all ranks.
+
+    "sum": weights add up to (positives / auxiliary rollouts), the paper's 1/G' for rho = 0; "positives": they add
+    up to 1. Without positives the factor is 0.
+    """
+    if positive_count == 0:
+        return 0.0
+    total = positive_count / auxiliary_count if normalization == "sum" else 1.0
+    return total / score_sum
