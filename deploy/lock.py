@@ -1,0 +1,79 @@
+"""Write the lock: the exact version of every distribution the project needs, as this environment has it.
+
+Walks the requirements of pyproject.toml, for one engine extra and `dev`, through the metadata of what is
+installed, so that nothing is pinned that nothing asks for. The lock is complete: `deploy/install.py` installs
+it without letting pip resolve anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+# vLLM asks for these; beside the CPU build of torch they fail to import and take transformers down with them.
+OMITTED = frozenset({"torchvision", "torchaudio", "torchcodec"})
+
+
+def canonical(name: str) -> str:
+    """The name that package indexes compare by (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def direct_requirements(extras: Iterable[str]) -> list[Requirement]:
+    """Requirements that pyproject.toml states: its base, its build system and the named extras."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    stated = [*document["build-system"]["requires"], *document["project"]["dependencies"]]
+    for extra in extras:
+        stated += document["project"]["optional-dependencies"][extra]
+    return [Requirement(text) for text in stated]
+
+
+def closure(requirements: Iterable[Requirement]) -> dict[str, str]:
+    """Canonical name to installed version, for the requirements and all that they require here.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: something required is not installed.
+    """
+    versions: dict[str, str] = {}
+    visited: set[tuple[str, str]] = set()
+    pending = [(requirement, extra) for requirement in requirements for extra in ("", *requirement.extras)]
+    while pending:
+        requirement, extra = pending.pop()
+        name = canonical(requirement.name)
+        if (name, extra) in visited or name in OMITTED:
+            continue
+        visited.add((name, extra))
+        distribution = importlib.metadata.distribution(requirement.name)
+        versions[name] = distribution.version
+        for text in distribution.requires or ():
+            inner = Requirement(text)
+            if inner.marker is None or inner.marker.evaluate({"extra": extra}):
+                pending += [(inner, wanted) for wanted in ("", *inner.extras)]
+    return versions
+
+
+def main() -> None:
+    """Write deploy/locks/<extra>.txt."""
+    parser = argparse.ArgumentParser(description="Write deploy/locks/<extra>.txt")
+    parser.add_argument("--extra", choices=("cpu", "gpu"), default="cpu")
+    extra = parser.parse_args().extra
+    versions = closure(direct_requirements((extra, "dev")))
+    path = ROOT / "deploy" / "locks" / f"{extra}.txt"
+    lines = [
+        f"# Every distribution of the extras {extra} and dev, exactly, for Linux x86-64 and Python 3.11.",
+        f"# Written by `make lock EXTRA={extra}`; {', '.join(sorted(OMITTED))} are left out on purpose.",
+        *(f"{name}=={version}" for name, version in sorted(versions.items())),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}: {len(versions)} pins")
+
+
+if __name__ == "__main__":
+    main()
