@@ -179,8 +179,8 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     create_venv(venv)
     stamp.unlink(missing_ok=True)
     requirements = [line for line in lock.read_text().splitlines() if line and not line.startswith("#")]
-    torch = next(line for line in requirements if line.startswith("torch=="))
-    install_torch(venv, torch, torch_index)
+    if extra == "cpu":
+        install_torch(venv, next(line for line in requirements if line.startswith("torch==")), torch_index)
     print(f"installing the {len(requirements)} packages of deploy/locks/{lock.name}", flush=True)
     done, output = pip(venv, "install", "--no-deps", "-r", str(lock))
     if not done:

@@ -59,6 +59,11 @@ def closure(requirements: Iterable[Requirement]) -> dict[str, str]:
     return versions
 
 
+def pin(name: str, version: str) -> str:
+    """The lock's line for one distribution; `===` keeps torch for CUDA from accepting a local CPU build."""
+    return f"{name}==={version}" if name == "torch" and "+" not in version else f"{name}=={version}"
+
+
 def main() -> None:
     """Write deploy/locks/<extra>.txt."""
     parser = argparse.ArgumentParser(description="Write deploy/locks/<extra>.txt")
@@ -69,7 +74,7 @@ def main() -> None:
     lines = [
         f"# Every distribution of the extras {extra} and dev, exactly, for Linux x86-64 and Python 3.11.",
         f"# Written by `make lock EXTRA={extra}`; {', '.join(sorted(OMITTED))} are left out on purpose.",
-        *(f"{name}=={version}" for name, version in sorted(versions.items())),
+        *(pin(name, version) for name, version in sorted(versions.items())),
     ]
     path.write_text("\n".join(lines) + "\n")
     print(f"wrote {path.relative_to(ROOT)}: {len(versions)} pins")

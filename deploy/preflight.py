@@ -89,7 +89,7 @@ def check_machine(machine: Machine) -> None:
     if machine.python[:2] != (3, 11):
         raise InstallError(
             f"this is Python {'.'.join(map(str, machine.python))}, and the locked packages need 3.11: "
-            "install it (Debian 12: apt-get install python3.11) and name it: `make PYTHON=/path/to/python3.11`"
+            "install it (Debian 12: apt-get install python3.11) and say `make PYTHON=/path/to/python3.11`"
         )
 
 
