@@ -40,10 +40,10 @@ UNREACHABLE = (
 HEARTBEAT_SECONDS = 15.0
 
 
-def digest(venv: Path, lock: Path) -> str:
+def digest(venv: Path, locks: list[Path]) -> str:
     """Fingerprint of all that determines what .venv must hold."""
     state = hashlib.sha256(f"{ROOT} {venv} {platform.python_version()}".encode())
-    for path in (ROOT / "pyproject.toml", lock, *sorted(Path(__file__).parent.glob("*.py"))):
+    for path in (ROOT / "pyproject.toml", *locks, *sorted(Path(__file__).parent.glob("*.py"))):
         state.update(path.read_bytes())
     return state.hexdigest()
 
@@ -103,8 +103,9 @@ def pip(venv: Path, *arguments: str) -> tuple[bool, str]:
         for line in process.stdout:
             said.append(line)
             words = line.split()
-            if words[:1] == ["Downloading"] and "MB" in line:
-                print("  " + line.strip(), flush=True)
+            if words[:1] == ["Downloading"] and "MB)" in line:
+                name, version, *_ = words[1].rsplit("/", 1)[-1].split("-")
+                print(f"  downloading {name} {version} {' '.join(words[2:4])}", flush=True)
             elif words[:2] == ["Installing", "collected"]:
                 print(f"  installing {len(words) - 3} packages", flush=True)
     return process.returncode == 0, "".join(said)
@@ -161,9 +162,9 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     Raises:
         InstallError: something needed cannot be had.
     """
-    lock = ROOT / "deploy" / "locks" / f"{extra}.txt"
+    locks = [ROOT / "deploy" / "locks" / f"{name}.txt" for name in (extra, "dev")]
     stamp = venv / "scope-installed"
-    wanted = f"{extra} {digest(venv, lock)}"
+    wanted = f"{extra} {digest(venv, locks)}"
     found = stamp.read_text() if stamp.exists() and (venv / "bin" / "python").exists() else ""
     if found == wanted:
         return
@@ -178,13 +179,14 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     install_system_packages(machine)
     create_venv(venv)
     stamp.unlink(missing_ok=True)
-    requirements = [line for line in lock.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for lock in locks for line in lock.read_text().splitlines()]
+    requirements = [line for line in lines if line and not line.startswith("#")]
     if extra == "cpu":
         install_torch(venv, next(line for line in requirements if line.startswith("torch==")), torch_index)
-    print(f"installing the {len(requirements)} packages of deploy/locks/{lock.name}", flush=True)
-    done, output = pip(venv, "install", "--no-deps", "-r", str(lock))
+    print(f"installing the {len(requirements)} packages of deploy/locks/", flush=True)
+    done, output = pip(venv, "install", "--no-deps", *(f"-r{lock}" for lock in locks))
     if not done:
-        raise pip_failure(f"installing {lock.name}", output)
+        raise pip_failure("installing the locked packages", output)
     pip(venv, "uninstall", "-y", *OMITTED)
     done, output = pip(venv, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     if not done:

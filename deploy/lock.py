@@ -64,20 +64,26 @@ def pin(name: str, version: str) -> str:
     return f"{name}==={version}" if name == "torch" and "+" not in version else f"{name}=={version}"
 
 
-def main() -> None:
-    """Write deploy/locks/<extra>.txt."""
-    parser = argparse.ArgumentParser(description="Write deploy/locks/<extra>.txt")
-    parser.add_argument("--extra", choices=("cpu", "gpu"), default="cpu")
-    extra = parser.parse_args().extra
-    versions = closure(direct_requirements((extra, "dev")))
-    path = ROOT / "deploy" / "locks" / f"{extra}.txt"
-    lines = [
-        f"# Every distribution of the extras {extra} and dev, exactly, for Linux x86-64 and Python 3.11.",
-        f"# Written by `make lock EXTRA={extra}`; {', '.join(sorted(OMITTED))} are left out on purpose.",
-        *(pin(name, version) for name, version in sorted(versions.items())),
-    ]
+def write_lock(name: str, versions: dict[str, str], explanation: str) -> None:
+    """Write deploy/locks/<name>.txt, sorted, under a comment that says what it is."""
+    path = ROOT / "deploy" / "locks" / f"{name}.txt"
+    lines = [f"# {explanation} Linux x86-64, Python 3.11; written by `make lock`."]
+    lines += [pin(distribution, version) for distribution, version in sorted(versions.items())]
     path.write_text("\n".join(lines) + "\n")
     print(f"wrote {path.relative_to(ROOT)}: {len(versions)} pins")
+
+
+def main() -> None:
+    """Write deploy/locks/<extra>.txt and deploy/locks/dev.txt."""
+    parser = argparse.ArgumentParser(description="Write deploy/locks/<extra>.txt and deploy/locks/dev.txt")
+    parser.add_argument("--extra", choices=("cpu", "gpu"), default="cpu")
+    extra = parser.parse_args().extra
+    running = closure(direct_requirements((extra,)))
+    developing = closure(direct_requirements(("dev",)))
+    write_lock(extra, running, f"All that a running service with the {extra} engine needs.")
+    write_lock(
+        "dev", {k: v for k, v in developing.items() if k not in running}, "Added to it for tests and checks."
+    )
 
 
 if __name__ == "__main__":
