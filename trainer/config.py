@@ -20,7 +20,9 @@ Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 class Block(BaseModel):
     """Base of every block: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False
+    )
 
 
 class TaskConfig(Block):
@@ -36,7 +38,9 @@ class TaskConfig(Block):
 class ModelConfig(Block):
     """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
 
-    path: str | None = Field(None, description="Hugging Face model directory; unset: the warm-started tiny model")
+    path: str | None = Field(
+        None, description="Hugging Face model directory; unset: the warm-started tiny model"
+    )
     hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
     layers: Annotated[int, Field(ge=1, le=48)] = 4
     heads: Annotated[int, Field(ge=1, le=64)] = 4
@@ -60,7 +64,9 @@ class RolloutConfig(Block):
     """One step's worth of sampling. Temperatures are absolute; lengths are tokens."""
 
     prompts_per_step: Annotated[int, Field(ge=1)] = 48
-    base_samples: Annotated[int, Field(ge=2)] = Field(8, description="base rollouts a prompt (the group size G)")
+    base_samples: Annotated[int, Field(ge=2)] = Field(
+        8, description="base rollouts a prompt (the group size G)"
+    )
     adaptive_samples: Annotated[int, Field(ge=1)] = Field(8, description="adaptive rollouts a prompt (G')")
     base_temperature: Temperature = 1.0
     max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
@@ -82,13 +88,23 @@ class RolloutConfig(Block):
 class PipelineConfig(Block):
     """How far generators may run ahead and how work is leased to them."""
 
-    max_staleness: Annotated[int, Field(ge=0, le=64)] = Field(1, description="learner steps; 0 is synchronous")
-    queue_capacity: Annotated[int, Field(ge=1)] = Field(4096, description="unread groups before producers wait")
-    unacked_bytes: Annotated[int, Field(ge=1 << 20)] = Field(2 << 30, description="cap on read, unacknowledged bytes")
+    max_staleness: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="learner steps; 0 is synchronous"
+    )
+    queue_capacity: Annotated[int, Field(ge=1)] = Field(
+        4096, description="unread groups before producers wait"
+    )
+    unacked_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
+        2 << 30, description="cap on read, unacknowledged bytes"
+    )
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(16 << 20, description="size cap of one encoded group")
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
-    max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(3, description="then an entry is dead-lettered")
-    batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(600.0, description="longest wait for a full batch")
+    max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="then an entry is dead-lettered"
+    )
+    batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
+        600.0, description="longest wait for a full batch"
+    )
 
 
 class LossConfig(Block):
@@ -122,27 +138,39 @@ class LearnerConfig(Block):
     cpus_per_worker: Positive = 0.5
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=1)] = Field(1, description="torch threads of each worker")
-    micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(16384, description="padded tokens in one forward pass")
-    logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(4096, description="tokens whose logits exist at once")
+    micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
+        16384, description="padded tokens in one forward pass"
+    )
+    logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
+        4096, description="tokens whose logits exist at once"
+    )
 
 
 class GeneratorConfig(Block):
     """vLLM engines, one in each Ray actor."""
 
-    base: Annotated[int, Field(ge=1, le=4096)] = Field(1, description="engines sampling at the base temperature")
-    adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(1, description="engines sampling at the adaptive temperature")
+    base: Annotated[int, Field(ge=1, le=4096)] = Field(
+        1, description="engines sampling at the base temperature"
+    )
+    adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(
+        1, description="engines sampling at the adaptive temperature"
+    )
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     cpus_per_generator: Positive = 0.5
     gpus_per_generator: Annotated[float, Field(ge=0)] = 0
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
-    kv_cache_gib: Annotated[int, Field(ge=1)] = Field(1, description="CPU engines: size of the key-value cache")
+    kv_cache_gib: Annotated[int, Field(ge=1)] = Field(
+        1, description="CPU engines: size of the key-value cache"
+    )
     gpu_memory_fraction: Fraction = Field(0.85, description="GPU engines: share of device memory")
     max_sequences: Annotated[int, Field(ge=1)] = Field(512, description="sequences decoded at once")
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(48, description="groups an engine works on at once")
     enforce_eager: bool = True
     start_timeout_seconds: Annotated[float, Field(ge=5)] = 300.0
-    max_restarts: Annotated[int, Field(ge=0)] = Field(3, description="restarts of one generator before the run stops")
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        3, description="restarts of one generator before the run stops"
+    )
 
 
 class WeightsConfig(Block):
@@ -166,7 +194,9 @@ class SplitRangeLaw(Block):
     kp: Annotated[float, Field(ge=0, le=100)] = Field(5.0, description="proportional gain, 1/nat")
     ki: Annotated[float, Field(ge=0, le=100)] = Field(0.5, description="integral gain, 1/(nat*step)")
     back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="anti-windup, 1/step")
-    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(2.0, description="time constant of the H filter, steps")
+    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
+        2.0, description="time constant of the H filter, steps"
+    )
     t_min: Temperature = 0.5
     t_max: Temperature = 1.7
     alpha_min: Annotated[float, Field(ge=0, le=100)] = 0.2
@@ -175,7 +205,9 @@ class SplitRangeLaw(Block):
     @model_validator(mode="after")
     def _ranges(self) -> SplitRangeLaw:
         if not self.t_min <= 1 <= self.t_max:
-            raise ValueError(f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature")
+            raise ValueError(
+                f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature"
+            )
         if self.alpha_min > self.alpha_max:
             raise ValueError(f"alpha_min={self.alpha_min} must not exceed alpha_max={self.alpha_max}")
         return self
@@ -185,27 +217,37 @@ class EntropyControlConfig(Block):
     """The regulariser and the law that drives it. Targets are nats per token."""
 
     kind: Literal["none", "paper", "split_range"] = "split_range"
-    target: Finite = Field(0.4, description="set-point H0, nats per token")
+    target: Finite = Field(0.4, description="set-point H0, nats per token, from target_min to target_max")
     target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     target_max_change: Positive = Field(1.0, description="largest accepted change in one request, nats")
-    normalization: Literal["sum", "positives"] = Field("positives", description="weight of a positive: 1/G' or 1/count")
-    surprisal_exponent: Annotated[float, Field(ge=0, le=8)] = Field(1.0, description="rho in (-log pi)^rho weights")
+    normalization: Literal["sum", "positives"] = Field(
+        "positives", description="weight of a positive: 1/G' or 1/count"
+    )
+    surprisal_exponent: Annotated[float, Field(ge=0, le=8)] = Field(
+        1.0, description="rho in (-log pi)^rho weights"
+    )
     paper: PaperLaw = PaperLaw()
     split_range: SplitRangeLaw = SplitRangeLaw()
 
     @model_validator(mode="after")
     def _target_in_range(self) -> EntropyControlConfig:
         if not self.target_min <= self.target <= self.target_max:
-            raise ValueError(f"target={self.target} must lie in [{self.target_min}, {self.target_max}] nats per token")
+            raise ValueError(
+                f"target={self.target} must lie in [{self.target_min}, {self.target_max}] nats per token"
+            )
         return self
 
 
 class RedisConfig(Block):
     """The replay queue's server. `url` unset means an embedded one, owned by the run."""
 
-    url: str | None = Field(None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)")
-    server_binary: str | None = Field(None, description="embedded server program; unset: the packaged one, else PATH")
+    url: str | None = Field(
+        None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)"
+    )
+    server_binary: str | None = Field(
+        None, description="embedded server program; unset: the packaged one, else PATH"
+    )
     appendfsync: Literal["everysec", "always"] = "everysec"
     connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
 
@@ -217,7 +259,9 @@ class RedisConfig(Block):
         if not url.startswith(("redis://", "rediss://")):
             raise ValueError(f"url={url!r} must begin with redis:// or rediss://")
         if "@" in url and ":" in url.split("//", 1)[1].split("@", 1)[0]:
-            raise ValueError("url must not hold a password; put it in the environment variable SCOPE_REDIS_PASSWORD")
+            raise ValueError(
+                "url must not hold a password; put it in the environment variable SCOPE_REDIS_PASSWORD"
+            )
         return url
 
 
