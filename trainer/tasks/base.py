@@ -1,0 +1,81 @@
+"""What a task is: a source of prompts and the verifier that scores responses. First box of the picture.
+
+Generators and the evaluation know tasks only through this interface. A new task is one file here and one line
+in `trainer.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One prompt. `data` is what the verifier needs to score a response, plain values only."""
+
+    id: str
+    """unique within the task, the same in every run"""
+    prompt: str
+    data: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The score of one response. `reward` and every component lie in [0, 1]."""
+
+    reward: float
+    components: dict[str, float] = field(hash=False)
+    verdict: str
+    """a short phrase for counting, such as "correct" or "wrong value\""""
+
+
+NO_END = Verdict(0.0, {}, "no end")
+"""For a rollout cut off at the length limit: it is not shown to the verifier."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A stream of training problems and a disjoint, fixed set of held-out ones, set by the configuration."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def train_size(self) -> int:
+        """Number of distinct training problems."""
+        ...
+
+    @property
+    def heldout_size(self) -> int:
+        """Number of held-out problems."""
+        ...
+
+    def train_problem(self, i: int) -> Problem:
+        """The training problem at position `i` >= 0 of an endless stream that repeats after `train_size`."""
+        ...
+
+    def heldout_problem(self, i: int) -> Problem:
+        """Held-out problem `i`; raises IndexError outside [0, heldout_size)."""
+        ...
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        """Score a finished response: its text without the end token, other special tokens kept.
+
+        Never raises and never takes long, whatever the text.
+        """
+        ...
+
+
+@runtime_checkable
+class TaskWithSolutions(Task, Protocol):
+    """A task that can write correct responses itself, which is what a warm start learns from."""
+
+    def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
+        """A response that `verify` rewards in full, drawn at random from many."""
+        ...

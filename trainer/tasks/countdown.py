@@ -1,0 +1,213 @@
+"""Countdown: reach a target from three given numbers with +, - and *. The built-in task.
+
+The universe is every (numbers, target) with numbers 1..max_number and a target in 1..max_target that has a
+solution; `heldout` of them, chosen by the seed, are kept out of training. A problem is its sorted numbers and
+its target, so no reordering of a training problem is ever held out.
+
+The verifier reads the response with its own tokenizer and recursive-descent parser:
+
+    sum     = product { ("+" | "-") product }
+    product = factor { "*" factor }
+    factor  = number | "(" sum ")"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from trainer.config import TaskConfig
+from trainer.errors import ScopeError
+from trainer.tasks.base import Problem, Verdict
+
+MAX_RESPONSE_CHARACTERS = 64
+"""Longer responses are malformed unread; this also bounds the parser's recursion."""
+
+_TOKEN = re.compile(r"0|[1-9][0-9]*|[-+*()]", re.ASCII)
+_OPERATORS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
+
+
+class Countdown:
+    """The task. Making one enumerates the universe, in a second or less, and orders it by the seed."""
+
+    name = "countdown"
+
+    def __init__(self, config: TaskConfig) -> None:
+        """Raises ScopeError when `heldout` leaves nothing to train on."""
+        universe = sorted(
+            _universe(config.max_number, config.max_target), key=lambda p: _rank(config.seed, p)
+        )
+        if config.heldout >= len(universe):
+            raise ScopeError(
+                f"task.heldout={config.heldout} leaves no training problem: "
+                f"task.max_number={config.max_number} and task.max_target={config.max_target} give "
+                f"{len(universe)} problems in all. Use a heldout below that, or larger numbers."
+            )
+        self._heldout = universe[: config.heldout]
+        self._train = universe[config.heldout :]
+
+    @property
+    def train_size(self) -> int:
+        """Number of distinct training problems."""
+        return len(self._train)
+
+    @property
+    def heldout_size(self) -> int:
+        """Number of held-out problems."""
+        return len(self._heldout)
+
+    def train_problem(self, i: int) -> Problem:
+        """Training problem at position `i` of the endless stream; raises IndexError for a negative one."""
+        if i < 0:
+            raise IndexError(f"training position {i} is negative")
+        return _problem(self._train[i % len(self._train)])
+
+    def heldout_problem(self, i: int) -> Problem:
+        """Held-out problem `i`; raises IndexError outside [0, heldout_size)."""
+        if not 0 <= i < len(self._heldout):
+            raise IndexError(f"held-out problem {i} is not in 0..{len(self._heldout) - 1}")
+        return _problem(self._heldout[i])
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        """Reward 1 for an expression that uses each number exactly once and equals the target, else 0.
+
+        Verdicts: "correct", "wrong value", "wrong numbers", "malformed".
+        """
+        try:
+            value, operands = evaluate(response_text)
+        except MalformedError:
+            return Verdict(0.0, {"format": 0.0, "numbers": 0.0, "value": 0.0}, "malformed")
+        numbers = sorted(operands) == sorted(problem.data["numbers"])
+        equal = value == problem.data["target"]
+        verdict = "wrong numbers" if not numbers else "correct" if equal else "wrong value"
+        components = {"format": 1.0, "numbers": float(numbers), "value": float(equal)}
+        return Verdict(float(numbers and equal), components, verdict)
+
+    def solutions(self, problem: Problem) -> list[str]:
+        """Every distinct correct answer with at most one pair of parentheses."""
+        target = problem.data["target"]
+        return sorted({text for text, value in _expressions(problem.data["numbers"]) if value == target})
+
+    def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
+        """One of `solutions`, uniformly."""
+        solutions = self.solutions(problem)
+        return solutions[rng.integers(len(solutions))]
+
+
+class MalformedError(ValueError):
+    """The text is not an expression of the grammar above."""
+
+
+def evaluate(text: str) -> tuple[int, list[int]]:
+    """Value of an expression and its operands in the order written; raises `MalformedError`."""
+    if len(text) > MAX_RESPONSE_CHARACTERS:
+        raise MalformedError(f"{len(text)} characters, at most {MAX_RESPONSE_CHARACTERS} are read")
+    parser = _Parser(_tokens(text))
+    value = parser.sum()
+    parser.expect_end()
+    return value, parser.operands
+
+
+def _tokens(text: str) -> list[str]:
+    tokens, position = [], 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise MalformedError(f"unexpected {text[position]!r}")
+        tokens.append(match.group())
+        position = match.end()
+    return tokens
+
+
+class _Parser:
+    def __init__(self, tokens: list[str]) -> None:
+        self._tokens = tokens
+        self._next = 0
+        self.operands: list[int] = []
+
+    def sum(self) -> int:
+        value = self._product()
+        while (operator := self._peek()) in ("+", "-"):
+            self._next += 1
+            value = _OPERATORS[operator](value, self._product())
+        return value
+
+    def expect_end(self) -> None:
+        if self._peek():
+            raise MalformedError(f"unexpected {self._peek()!r}")
+
+    def _product(self) -> int:
+        value = self._factor()
+        while self._peek() == "*":
+            self._next += 1
+            value *= self._factor()
+        return value
+
+    def _factor(self) -> int:
+        token = self._peek()
+        self._next += 1
+        if token == "(":
+            value = self.sum()
+            if self._peek() != ")":
+                raise MalformedError("an open parenthesis")
+            self._next += 1
+            return value
+        if not token or not token[0].isdigit():
+            raise MalformedError(f"unexpected {token!r}")
+        self.operands.append(int(token))
+        return self.operands[-1]
+
+    def _peek(self) -> str:
+        return self._tokens[self._next] if self._next < len(self._tokens) else ""
+
+
+_Key = tuple[tuple[int, int, int], int]
+"""Sorted numbers and target: what makes two problems the same."""
+
+
+def _universe(max_number: int, max_target: int) -> Iterator[_Key]:
+    for numbers in itertools.combinations_with_replacement(range(1, max_number + 1), 3):
+        for target in _reachable(numbers):
+            if 1 <= target <= max_target:
+                yield numbers, target
+
+
+def _reachable(numbers: tuple[int, int, int]) -> set[int]:
+    """Every value of an expression that uses each of the three numbers once."""
+    values = set()
+    for a, b, c in set(itertools.permutations(numbers)):
+        for first in _OPERATORS.values():
+            for second in _OPERATORS.values():
+                values.add(second(first(a, b), c))
+                values.add(first(a, second(b, c)))
+    return values
+
+
+def _expressions(numbers: tuple[int, int, int]) -> Iterator[tuple[str, int]]:
+    """Every expression with at most one pair of parentheses, and its value."""
+    for a, b, c in set(itertools.permutations(numbers)):
+        for p, first in _OPERATORS.items():
+            for q, second in _OPERATORS.items():
+                left, right = second(first(a, b), c), first(a, second(b, c))
+                yield f"({a}{p}{b}){q}{c}", left
+                yield f"{a}{p}({b}{q}{c})", right
+                yield f"{a}{p}{b}{q}{c}", right if q == "*" and p != "*" else left
+
+
+def _rank(seed: int, key: _Key) -> bytes:
+    """A position in the seed's order that no library's random stream can change."""
+    return hashlib.blake2b(f"{seed}:{_identity(key)}".encode(), digest_size=16).digest()
+
+
+def _identity(key: _Key) -> str:
+    (a, b, c), target = key
+    return f"{a},{b},{c}={target}"
+
+
+def _problem(key: _Key) -> Problem:
+    (a, b, c), target = key
+    return Problem(_identity(key), f"{a} {b} {c}={target}:", {"numbers": (a, b, c), "target": target})

@@ -1,0 +1,54 @@
+"""The built-in policy: a Qwen3-architecture transformer of under a million parameters that reads characters.
+
+It is an ordinary Hugging Face checkpoint, so the learner and vLLM load it as they load a large model. Its
+embeddings are untied: vLLM's CPU engines pack `lm_head` at start and, were it tied, would not see a reload.
+"""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from trainer.config import ModelConfig
+
+ALPHABET = "0123456789+-*()=: "
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+
+
+def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
+    """One token a character of `ALPHABET`; anything else is `<unk>`. Adds no token of its own to a text."""
+    vocabulary = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *ALPHABET])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """A freshly initialised float32 model for `tokenizer`'s vocabulary, the same for the same seed."""
+    vocabulary = tokenizer.get_vocab()
+    qwen = Qwen3Config(
+        vocab_size=len(vocabulary),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.ffn_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        head_dim=config.head_dim,
+        max_position_embeddings=config.max_length,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=vocabulary[EOS],
+        pad_token_id=vocabulary[PAD],
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(qwen).float()
