@@ -52,8 +52,13 @@ class RunKeys:
 
     @property
     def set_point(self) -> str:
-        """JSON document: the desired set-point and its generation."""
+        """Hash: generation, target, updated_by, updated_at, source — the desired set-point."""
         return self._key("set-point")
+
+    @property
+    def set_point_applied(self) -> str:
+        """Hash: generation, step, at — the generation in force and the learner step from which it holds."""
+        return self._key("set-point-applied")
 
     @property
     def set_point_history(self) -> str:
@@ -62,12 +67,12 @@ class RunKeys:
 
     @property
     def spec(self) -> str:
-        """JSON document: what the run is (configuration, hash, start time); written once by the driver."""
+        """JSON document: what the run is (configuration, hash, start time); written by the driver."""
         return self._key("spec")
 
     @property
     def status(self) -> str:
-        """JSON document: phase and the last step record; written by the driver and the learner."""
+        """Hash: phase, step, of, record (JSON), heartbeat, error; driver and learner write their fields."""
         return self._key("status")
 
     @property

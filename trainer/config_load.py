@@ -88,8 +88,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read `path` (YAML), apply `overrides` (`"a.b=c"`, later ones win) and validate strictly.
 
     Raises:
-        ScopeError: the file is missing, unreadable, not YAML or not a mapping; an override has no `=`, holds a
-            mapping, or sets a field inside something that is no block; a field is unknown or out of range.
+        ScopeError: the file is missing, unreadable, not YAML or not a mapping; an override has no `=`, holds
+            a mapping, or sets a field inside something that is no block; a field is unknown or out of range.
             One paragraph for each problem.
     """
     tree = _read_tree(Path(path))
@@ -210,7 +210,7 @@ def _explain(detail: ErrorDetails) -> str:
 
 
 def nearest_field(path: str) -> str:
-    """The valid dotted name (field or block) nearest to `path`, by the spelling of all and of its last part."""
+    """The valid dotted name (field or block) nearest to `path`, by the spelling of all or its last part."""
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, path, candidate).ratio()

@@ -1,0 +1,170 @@
+"""The state of a run that crosses processes, in Redis: what it is, how it goes, whether it shall stop.
+
+Written by the driver and the learner (spec, status), the control plane (control) and the generators
+(heartbeats); read by all. The set-point is in `services.set_point`. Times are seconds since the epoch by the
+server's clock. Asynchronous callers use `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+from services.keys import RUN_INDEX, RunKeys
+from services.set_point import initialise_set_point
+from trainer.errors import ScopeError
+
+Phase = Literal["starting", "warm_start", "running", "stopping", "finished", "failed"]
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class RunSpec(BaseModel):
+    """What a run is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    config: dict[str, Any]
+    """the whole configuration tree, plain data"""
+    config_hash: str
+    started_at: float
+    """of this incarnation, seconds since the epoch"""
+    versions: dict[str, str]
+    """package name → version"""
+
+
+class RunStatus(BaseModel):
+    """How a run goes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Phase
+    step: int
+    """learner steps done"""
+    of: int
+    """learner steps to do"""
+    record: dict[str, Any] | None = None
+    """the newest step record; a number that is not finite is null"""
+    heartbeat: float
+    """when the driver or the learner last wrote, seconds since the epoch"""
+    error: str | None = None
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` may name a run: 1–128 letters, digits, `.`, `_`, `-`, the first a letter or digit."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
+    """Make a run known as `starting`, at its first start and at every resumption.
+
+    Writes the spec, forgets a requested stop and the heartbeats of generators that are gone, and writes
+    set-point generation 1 from the configuration unless a set-point is live already. Raises `ScopeError` for
+    a bad run id.
+    """
+    if not is_run_id(run_id):
+        raise ScopeError(
+            f"run id = {run_id!r} is not allowed: it must be 1 to 128 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or a digit."
+        )
+    keys = RunKeys(run_id)
+    steps_done = redis.hget(keys.status, "step")
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.set(keys.spec, spec.model_dump_json())
+        pipeline.set(keys.control, "run")
+        pipeline.delete(keys.generators)
+        pipeline.hdel(keys.status, "error")
+        pipeline.execute()
+    initialise_set_point(redis, run_id, float(spec.config["entropy_control"]["target"]))
+    update_status(
+        redis,
+        run_id,
+        phase="starting",
+        step=int(cast("bytes", steps_done or 0)),
+        of=int(spec.config["steps"]),
+    )
+    redis.sadd(RUN_INDEX, run_id)
+
+
+def run_ids(redis: Redis) -> list[str]:
+    """Every run this Redis knows, sorted."""
+    return sorted(_text(run_id) for run_id in cast("set[bytes]", redis.smembers(RUN_INDEX)))
+
+
+def read_spec(redis: Redis, run_id: str) -> RunSpec | None:
+    """What the run is; None for an unknown run."""
+    stored = cast("bytes | None", redis.get(RunKeys(run_id).spec))
+    return None if stored is None else RunSpec.model_validate_json(stored)
+
+
+def update_status(
+    redis: Redis,
+    run_id: str,
+    *,
+    phase: Phase | None = None,
+    step: int | None = None,
+    of: int | None = None,
+    record: Mapping[str, Any] | None = None,
+    error: str | None = None,
+) -> None:
+    """Write the fields given, leave the others, and renew the heartbeat (alone, if none is given)."""
+    given = {"phase": phase, "step": step, "of": of, "error": error}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if record is not None:
+        fields["record"] = _json(record)
+    redis.hset(RunKeys(run_id).status, mapping={**fields, "heartbeat": repr(server_time(redis))})
+
+
+def read_status(redis: Redis, run_id: str) -> RunStatus | None:
+    """How the run goes; None for an unknown run."""
+    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).status))
+    if not stored:
+        return None
+    fields: dict[str, Any] = {_text(name): _text(value) for name, value in stored.items()}
+    if "record" in fields:
+        fields["record"] = json.loads(fields["record"])
+    return RunStatus.model_validate(fields)
+
+
+def request_stop(redis: Redis, run_id: str) -> None:
+    """Ask the run to stop in order: checkpoint, acknowledge, drain. Idempotent."""
+    redis.set(RunKeys(run_id).control, "stop")
+
+
+def stop_requested(redis: Redis, run_id: str) -> bool:
+    """Whether somebody asked this incarnation of the run to stop."""
+    stored = cast("bytes | None", redis.get(RunKeys(run_id).control))
+    return stored is not None and _text(stored) == "stop"
+
+
+def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, Any]) -> None:
+    """Write a generator's heartbeat: `document` (role, state, version, counters) and the time under `at`."""
+    redis.hset(RunKeys(run_id).generators, generator_id, _json({**document, "at": server_time(redis)}))
+
+
+def generators(redis: Redis, run_id: str) -> dict[str, dict[str, Any]]:
+    """The newest heartbeat of every generator of this incarnation, by generator id."""
+    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).generators))
+    return {_text(name): json.loads(document) for name, document in sorted(stored.items())}
+
+
+def server_time(redis: Redis) -> float:
+    """Redis's clock, seconds since the epoch: the clock of every timestamp that crosses processes."""
+    seconds, microseconds = cast("tuple[int, int]", redis.time())
+    return seconds + microseconds / 1e6
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    # msgspec writes a number that is not finite as null, which keeps the text JSON for every reader.
+    return msgspec.json.encode(document)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
