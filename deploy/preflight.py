@@ -139,3 +139,14 @@ def install_system_packages(machine: Machine) -> None:
                 f"`apt-get {step[0]}` failed (its own words are above) while installing {names}, "
                 "which are needed: install them by hand and call again"
             )
+
+
+def prepare(machine: Machine, extra: str) -> None:
+    """Check everything about the machine, then install the system packages that it lacks.
+
+    Raises:
+        InstallError: something needed cannot be had.
+    """
+    check_machine(machine)
+    check_disk(machine, extra)
+    install_system_packages(machine)
