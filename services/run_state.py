@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from services.keys import RUN_INDEX, RunKeys
+from services.replies import as_fields, as_text
 from services.set_point import initialise_set_point
 from trainer.errors import ScopeError
 
@@ -95,7 +96,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
 
 def run_ids(redis: Redis) -> list[str]:
     """Every run this Redis knows, sorted."""
-    return sorted(_text(run_id) for run_id in cast("set[bytes]", redis.smembers(RUN_INDEX)))
+    return sorted(as_text(run_id) for run_id in cast("set[bytes]", redis.smembers(RUN_INDEX)))
 
 
 def read_spec(redis: Redis, run_id: str) -> RunSpec | None:
@@ -127,7 +128,7 @@ def read_status(redis: Redis, run_id: str) -> RunStatus | None:
     stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).status))
     if not stored:
         return None
-    fields: dict[str, Any] = {_text(name): _text(value) for name, value in stored.items()}
+    fields: dict[str, Any] = as_fields(stored)
     if "record" in fields:
         fields["record"] = json.loads(fields["record"])
     return RunStatus.model_validate(fields)
@@ -141,7 +142,7 @@ def request_stop(redis: Redis, run_id: str) -> None:
 def stop_requested(redis: Redis, run_id: str) -> bool:
     """Whether somebody asked this incarnation of the run to stop."""
     stored = cast("bytes | None", redis.get(RunKeys(run_id).control))
-    return stored is not None and _text(stored) == "stop"
+    return stored is not None and as_text(stored) == "stop"
 
 
 def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, Any]) -> None:
@@ -152,7 +153,7 @@ def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, An
 def generators(redis: Redis, run_id: str) -> dict[str, dict[str, Any]]:
     """The newest heartbeat of every generator of this incarnation, by generator id."""
     stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).generators))
-    return {_text(name): json.loads(document) for name, document in sorted(stored.items())}
+    return {name: json.loads(document) for name, document in sorted(as_fields(stored).items())}
 
 
 def server_time(redis: Redis) -> float:
@@ -164,7 +165,3 @@ def server_time(redis: Redis) -> float:
 def _json(document: Mapping[str, Any]) -> bytes:
     # msgspec writes a number that is not finite as null, which keeps the text JSON for every reader.
     return msgspec.json.encode(document)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -15,6 +15,7 @@ from redis import Redis
 
 from services.fencing import FencedError
 from services.keys import RunKeys
+from services.replies import as_fields, as_text
 from trainer.config import EntropyControlConfig
 
 _NOW = """
@@ -173,7 +174,7 @@ def change_set_point(
     reply = redis.eval(
         _CHANGE, 2, keys.set_point, keys.set_point_history, repr(target), updated_by, repr(largest)
     )
-    outcome, *values = [_text(value) for value in cast("list[bytes | str]", reply)]
+    outcome, *values = [as_text(value) for value in cast("list[bytes | str]", reply)]
     if outcome == "missing":
         raise LookupError(f"run {run_id!r} has no set-point")
     if outcome == "too far":
@@ -202,7 +203,7 @@ def mark_applied(redis: Redis, run_id: str, generation: int, step: int, epoch: i
     names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence)
     reply = redis.eval(_MARK_APPLIED, len(names), *names, generation, step, epoch)
     outcome, *values = cast("list[Any]", reply)
-    match _text(outcome):
+    match as_text(outcome):
         case "fenced":
             raise FencedError(epoch=epoch, current=int(values[0]))
         case "unknown":
@@ -215,18 +216,10 @@ def history(redis: Redis, run_id: str, limit: int = 100) -> list[HistoryEvent]:
     """The newest `limit` events, newest first."""
     entries = redis.xrevrange(RunKeys(run_id).set_point_history, count=limit)
     return [
-        HistoryEvent.model_validate({"id": _text(entry_id), **_fields(fields)})
+        HistoryEvent.model_validate({"id": as_text(entry_id), **as_fields(fields)})
         for entry_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
     ]
 
 
 def _document(model: type[_Model], stored: Any) -> _Model | None:
-    return model.model_validate(_fields(stored)) if stored else None
-
-
-def _fields(stored: dict[bytes, bytes]) -> dict[str, str]:
-    return {_text(key): _text(value) for key, value in stored.items()}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return model.model_validate(as_fields(stored)) if stored else None
