@@ -1,7 +1,7 @@
 """Log-probabilities and entropy of sampled tokens from hidden states, in chunks — the learner's measuring head.
 
-Only response tokens are projected to the vocabulary, and only `chunk` of them at a time; a chunk's logits are
-computed again in the backward pass, so that memory does not grow with the number of tokens.
+Only response tokens are projected to the vocabulary, a chunk of them at a time; a chunk's logits are computed
+again in the backward pass, so that memory does not grow with the number of tokens.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ def token_logprobs(
     targets: Tensor,
     temperature: Tensor,
     *,
-    chunk: int,
+    chunks: int,
     with_entropy: bool,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
-    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token.
-    Returns (logprobs float32[T] in nats, differentiable; entropy float32[T] in nats, without gradient, zeros
-    unless `with_entropy`).
+    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token; chunks:
+    number of equal parts (some empty where T is smaller). The caller fixes their number and not their size,
+    because ZeRO-3 gathers the head for each: ranks with different T must make equally many calls.
+    Returns (logprobs float[T] in nats, differentiable; entropy float[T] in nats, without gradient, zeros unless
+    `with_entropy`), float32 or as wide as the logits.
     """
     logprobs, entropies = [], []
-    recompute = hidden.requires_grad and hidden.shape[0] > chunk
-    for rows in torch.arange(hidden.shape[0], device=hidden.device).split(chunk):
+    recompute = hidden.requires_grad and chunks > 1
+    for rows in torch.arange(hidden.shape[0], device=hidden.device).tensor_split(chunks):
         arguments = (hidden[rows], project, targets[rows], temperature[rows], with_entropy)
         if recompute:
             logprob, entropy = checkpoint(_chunk_logprobs, *arguments, use_reentrant=False)
@@ -42,9 +44,14 @@ def token_logprobs(
 
 
 def _chunk_logprobs(
-    hidden: Tensor, project: Callable[[Tensor], Tensor], targets: Tensor, temperature: Tensor, with_entropy: bool
+    hidden: Tensor,
+    project: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    temperature: Tensor,
+    with_entropy: bool,
 ) -> tuple[Tensor, Tensor]:
-    logits = project(hidden).float()
+    logits = project(hidden)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scaled = logits / temperature.unsqueeze(-1)
     chosen = scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     logprobs = chosen - scaled.logsumexp(-1)
@@ -56,5 +63,4 @@ def _chunk_logprobs(
 
 def entropy_of_logits(logits: Tensor) -> Tensor:
     """Shannon entropy of softmax(logits) in nats, exact over the vocabulary. logits: [..., V] -> [...]."""
-    log_partition = logits.logsumexp(-1)
-    return log_partition - (logits.softmax(-1) * logits).sum(-1)
+    return torch.special.entr(logits.softmax(-1)).sum(-1)

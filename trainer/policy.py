@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -31,7 +32,8 @@ class PolicyModel(nn.Module):
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
-        float[N]. Returns (logprobs, entropy), float32[N, T] in nats, 0 where the mask is 0.
+        float[N]. Returns (logprobs, entropy), float32[N, T] in nats, 0 where the mask is 0. The number of logit
+        chunks follows from the shape of the mask alone, so that it is the same on all ranks.
         """
         body = self.model.get_submodule(self.model.base_model_prefix)
         hidden = body(input_ids=input_ids, use_cache=False).last_hidden_state
@@ -42,7 +44,7 @@ class PolicyModel(nn.Module):
             self.model.get_output_embeddings(),
             targets[rows, columns],
             temperature[rows],
-            chunk=self._chunk,
+            chunks=math.ceil(mask.numel() / self._chunk),
             with_entropy=with_entropy,
         )
         empty = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
