@@ -39,4 +39,4 @@ lock: install
 
 clean:
 	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
-	@find services trainer tests benchmarks deploy -name __pycache__ -prune -exec rm -rf {} +
+	@find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -20,6 +20,8 @@ import pytest
 import redis
 import yaml
 from pydantic import BaseModel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from trainer.config import RunConfig
 
@@ -168,7 +170,7 @@ def test_queue_server_starts_durable_and_refuses_strangers(source: str, tmp_path
         await_port(port)
         client = redis.Redis(port=port, password="s3cret", decode_responses=True)
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=port).ping()
+            redis.Redis(port=port, retry=Retry(NoBackoff(), 0)).ping()
         settings: Any = client.config_get("appendonly", "maxmemory-policy", "maxmemory")
         assert settings["appendonly"] == "yes"
         assert settings["maxmemory-policy"] == "noeviction"
