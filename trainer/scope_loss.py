@@ -82,9 +82,9 @@ def surprisal_scores(rewards: Tensor, surprisal: Tensor, rho: float) -> Tensor:
     """Unnormalised weight of each auxiliary rollout: 1[R = 1] * max(s, floor)^rho.
 
     rewards: float[N]; surprisal: float[N], s = -log pi(o | q) at temperature 1 summed over the answer, nats,
-    detached, from the proximal policy. Returns float[N].
+    detached, from the proximal policy. Returns float64[N]: powers of the floor vanish in float32.
     """
-    return positives(rewards) * surprisal.detach().clamp(min=SURPRISAL_FLOOR).pow(rho)
+    return positives(rewards) * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
 
 
 def positives(rewards: Tensor) -> Tensor:
@@ -92,7 +92,9 @@ def positives(rewards: Tensor) -> Tensor:
     return (rewards >= 1 - 1e-6).to(rewards.dtype)
 
 
-def auxiliary_scale(normalization: str, positive_count: float, score_sum: float, auxiliary_count: float) -> float:
+def auxiliary_scale(
+    normalization: str, positive_count: float, score_sum: float, auxiliary_count: float
+) -> float:
     """Factor that turns `surprisal_scores` into weights; sums are over the whole step, all ranks.
 
     "sum": weights add up to (positives / auxiliary rollouts), the paper's 1/G' for rho = 0; "positives": they add
