@@ -1,4 +1,4 @@
-"""Names of every Redis key of a run. All share the hash tag `{run_id}`, so that a run lives in one cluster slot."""
+"""Names of every Redis key of a run. All share the hash tag `{run_id}`: a run lives in one cluster slot."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 RUN_INDEX = "scope:runs"
 """Set of run ids known to this Redis."""
+
+SERVICE_TOKENS = "scope:tokens"
+"""Hash like a run's `tokens`: bearer tokens that hold for every run of this Redis."""
 
 CONSUMER_GROUP = "learner"
 CONSUMER_NAME = "rank-0"
@@ -32,7 +35,7 @@ class RunKeys:
 
     @property
     def counters(self) -> str:
-        """Hash of monotone counters: produced, duplicates, refused_full, dead_lettered, acknowledged, releases."""
+        """Hash of monotone counters; `services.replay.stats.QueueStats` says what each counts."""
         return self._key("counters")
 
     @property
@@ -42,7 +45,7 @@ class RunKeys:
 
     @property
     def actuators(self) -> str:
-        """Hash: temperature, alpha, step, set_point_generation — what generators use for rollouts they start."""
+        """Hash: temperature, alpha, step, set_point_generation; in force for rollouts that start now."""
         return self._key("actuators")
 
     @property
@@ -105,3 +108,22 @@ class RunKeys:
     def seen(self, role: str) -> str:
         """Bitmap over ordinals: groups of attempt 0 that entered the stream. Outlives the entries."""
         return self._key(f"seen:{role}")
+
+    def seen_attempts(self, role: str) -> str:
+        """Set of `ordinal:attempt`: requeued groups (attempt 1 and up) that entered the stream."""
+        return self._key(f"seen-attempts:{role}")
+
+    @property
+    def entry_bytes(self) -> str:
+        """Hash: stream id of a read, unacknowledged entry → its size, bytes."""
+        return self._key("entry-bytes")
+
+    @property
+    def lost(self) -> str:
+        """Set of `role:ordinal`: groups dead-lettered and not requeued; no learner step gets them."""
+        return self._key("lost")
+
+    @property
+    def dead_letter_outcomes(self) -> str:
+        """Stream: every dead letter that was requeued or purged, with the reason."""
+        return self._key("dead-letter-outcomes")

@@ -1,0 +1,3 @@
+#!lua flags=no-writes
+-- Only the fence.
+return 1

@@ -1,0 +1,181 @@
+"""Learner's side of the replay queue, for rank 0 only: read, acknowledge, trim, dead-letter, publish.
+
+Every write carries the epoch of this learner incarnation; Redis refuses it once a newer one has opened the
+queue. Reading is a write: it moves entries to the reader. A call may be retried after a lost reply: none
+takes effect twice, and no entry is lost on the way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from redis import Redis
+from redis.commands.core import Script
+from redis.exceptions import ResponseError
+
+from services.fencing import FencedError
+from services.keys import CONSUMER_GROUP, CONSUMER_NAME, RunKeys
+from services.replay.entries import Entry
+from services.replay.scripts import fenced_script, script
+from services.replay.stats import QueueStats, queue_stats
+
+ENTRIES_A_SCRIPT = 32
+"""Entries that one script hands out, so that Redis answers others meanwhile."""
+IDS_A_SCRIPT = 1000
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.002, 0.05
+
+
+class ReplayConsumer:
+    """The learner's access to the queue of `run_id`. An entry delivered more often is dead-lettered."""
+
+    def __init__(self, redis: Redis, run_id: str, *, max_deliveries: int) -> None:
+        self._redis, self._run_id, self._keys = redis, run_id, RunKeys(run_id)
+        self._max_deliveries = max_deliveries
+        self._epoch, self._received = 0, "0-0"
+        self._open = redis.register_script(script("open"))
+        names = ("check", "read", "redeliver", "acknowledge", "dead_letter", "trim", "set_fields")
+        self._scripts = {name: redis.register_script(fenced_script(name)) for name in names}
+
+    def open(self) -> int:
+        """Begin a learner incarnation; returns its epoch. Every earlier one is fenced off from now on."""
+        keys = [self._keys.fence, self._keys.trajectories, self._keys.counters]
+        self._epoch, newest = cast("tuple[int, bytes]", self._open(keys=keys, args=[CONSUMER_GROUP]))
+        self._received = newest.decode()
+        return self._epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that `open` gave; 0 before, which no write is allowed under."""
+        return self._epoch
+
+    def check(self) -> None:
+        """Raise `FencedError` if a newer incarnation exists; for writes elsewhere (a checkpoint)."""
+        self._call("check", [], [])
+
+    def pending(self, applied: Collection[str] = ()) -> list[Entry]:
+        """After `open`: the entries an earlier incarnation read and did not acknowledge, in their old order.
+
+        applied: entry ids whose effect the loaded checkpoint holds; they are skipped. The others count one
+        more delivery; those above `max_deliveries` are dead-lettered instead.
+        """
+        entries = []
+        for ids in _pages((i for i in self._pending_ids() if i not in applied), ENTRIES_A_SCRIPT):
+            for entry in self._entries(
+                "redeliver", [self._keys.trajectories], [CONSUMER_GROUP, CONSUMER_NAME, *ids]
+            ):
+                if entry.deliveries <= self._max_deliveries:
+                    entries.append(entry)
+                else:
+                    self.dead_letter(
+                        entry.entry_id, f"delivered {self._max_deliveries} times and never acknowledged"
+                    )
+        return entries
+
+    def read(self, count: int, block_ms: int) -> list[Entry]:
+        """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for one."""
+        deadline, poll = time.monotonic() + block_ms / 1000, FIRST_POLL_SECONDS
+        while not (entries := self._read_now(count)) and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(poll, left))
+            poll = min(2 * poll, LONGEST_POLL_SECONDS)
+        return entries
+
+    def acknowledge(self, entry_ids: Iterable[str]) -> int:
+        """Acknowledge entries whose effect a verified checkpoint holds. Returns how many were pending."""
+        keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
+        return sum(
+            self._call("acknowledge", keys, [CONSUMER_GROUP, *ids]) for ids in _pages(entry_ids, IDS_A_SCRIPT)
+        )
+
+    def trim(self) -> int:
+        """Delete the entries below the lowest pending or unread one; returns how many."""
+        return self._call("trim", [self._keys.trajectories, self._keys.counters], [CONSUMER_GROUP])
+
+    def dead_letter(self, entry_id: str, reason: str) -> bool:
+        """Move a pending entry to the dead letters in one act; False if it is not pending (any more)."""
+        keys = self._keys
+        names = [keys.trajectories, keys.entry_bytes, keys.counters, keys.dead_letters, keys.lost]
+        return bool(self._call("dead_letter", names, [CONSUMER_GROUP, entry_id, reason]))
+
+    def lost(self, role: str, ordinals: Sequence[int]) -> set[int]:
+        """Those of `ordinals` that were dead-lettered and not requeued: a batch need not wait for them."""
+        if not ordinals:
+            return set()
+        members = [f"{role}:{ordinal}" for ordinal in ordinals]
+        found = cast("list[int]", self._redis.smismember(self._keys.lost, members))
+        return {ordinal for ordinal, is_lost in zip(ordinals, found, strict=True) if is_lost}
+
+    def publish_version(self, lineage: int, step: int) -> None:
+        """Record the newest published policy version."""
+        self._call("set_fields", [self._keys.published], ["lineage", lineage, "step", step])
+
+    def set_actuators(self, temperature: float, alpha: float, step: int, generation: int) -> None:
+        """Set what rollouts that start from now on use; `step`: the learner step that decided it for."""
+        fields = [
+            "temperature",
+            temperature,
+            "alpha",
+            alpha,
+            "step",
+            step,
+            "set_point_generation",
+            generation,
+        ]
+        self._call("set_fields", [self._keys.actuators], fields)
+
+    def unacknowledged_bytes(self) -> int:
+        """Size of the entries read and not yet acknowledged."""
+        return self.stats().unacknowledged_bytes
+
+    def stats(self) -> QueueStats:
+        """The queue's counters."""
+        return queue_stats(self._redis, self._run_id)
+
+    def _read_now(self, count: int) -> list[Entry]:
+        keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
+        entries: list[Entry] = []
+        while (left := count - len(entries)) > 0:
+            wanted = min(left, ENTRIES_A_SCRIPT)
+            got = self._entries("read", keys, [CONSUMER_GROUP, CONSUMER_NAME, wanted, self._received])
+            if not got:
+                break
+            entries += got
+            self._received = got[-1].entry_id
+        return entries
+
+    def _pending_ids(self) -> Iterator[str]:
+        after = "-"
+        while page := cast(
+            "list[dict[str, Any]]",
+            self._redis.xpending_range(
+                self._keys.trajectories, CONSUMER_GROUP, min=after, max="+", count=IDS_A_SCRIPT
+            ),
+        ):
+            for item in page:
+                yield item["message_id"].decode()
+            after = f"({page[-1]['message_id'].decode()}"
+
+    def _entries(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Entry]:
+        reply = self._call(name, keys, arguments)
+        return [
+            Entry(entry_id.decode(), group_id.decode(), producer_id.decode(), data, deliveries)
+            for entry_id, group_id, producer_id, data, deliveries in reply
+        ]
+
+    def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
+        fenced: Script = self._scripts[name]
+        try:
+            return fenced(keys=[self._keys.fence, *keys], args=[self._epoch, *arguments])
+        except ResponseError as error:
+            code, _, rest = str(error).partition(" ")
+            if code == "FENCED":
+                raise FencedError(self._epoch, int(rest.split()[0])) from error
+            raise
+
+
+def _pages(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    remaining = iter(ids)
+    while page := list(islice(remaining, size)):
+        yield page

@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Moves a pending entry to the dead-letter stream, with the reason.
+-- KEYS fence, trajectories, entry bytes, counters, dead letters, lost
+-- ARGV epoch, consumer group, id, reason
+-- Returns 1, or 0 if the entry is not pending
+local id = ARGV[3]
+local pending = redis.call('XPENDING', KEYS[2], ARGV[2], id, id, 1)[1]
+if not pending then
+    return 0
+end
+local fields = redis.call('XRANGE', KEYS[2], id, id)[1][2]
+local group = fields[2]
+redis.call('XACK', KEYS[2], ARGV[2], id)
+redis.call('XADD', KEYS[5], '*', 'entry', id, 'group', group, 'producer', fields[4], 'data', fields[6],
+           'reason', ARGV[4], 'deliveries', pending[4])
+redis.call('SADD', KEYS[6], string.match(group, '^(.+):%d+$'))
+redis.call('HDEL', KEYS[3], id)
+redis.call('HINCRBY', KEYS[4], 'dead_lettered', 1)
+redis.call('HINCRBY', KEYS[4], 'released_bytes', #fields[6])
+return 1

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Reads entries in admission order: first those whose reply got lost on the way to this incarnation, then new ones.
+-- A blocking XREADGROUP would not do: that of a frozen learner could not be fenced and would take entries later.
+-- KEYS fence, trajectories, entry bytes, counters
+-- ARGV epoch, consumer group, consumer, count, newest id that reached this incarnation
+-- Returns {id, group id, producer id, data, deliveries} of each
+local entries = {}
+for i, missed in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '(' .. ARGV[5], '+', ARGV[4])) do
+    local fields = redis.call('XRANGE', KEYS[2], missed[1], missed[1])[1][2]
+    entries[i] = {missed[1], fields[2], fields[4], fields[6], missed[4]}
+end
+if #entries > 0 then
+    return entries
+end
+local reply = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[4], 'STREAMS', KEYS[2], '>')
+if not reply then
+    return entries
+end
+local bytes = 0
+for i, item in ipairs(reply[1][2]) do
+    local id, fields = item[1], item[2]
+    redis.call('HSET', KEYS[3], id, #fields[6])
+    bytes = bytes + #fields[6]
+    entries[i] = {id, fields[2], fields[4], fields[6], 1}
+end
+redis.call('HINCRBY', KEYS[4], 'read', #entries)
+redis.call('HINCRBY', KEYS[4], 'read_bytes', bytes)
+redis.call('HSET', KEYS[4], 'last_read', entries[#entries][1])
+return entries
