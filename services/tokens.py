@@ -1,6 +1,7 @@
 """Bearer tokens of the control plane, and the files that hold a run's own secrets.
 
-Redis stores the SHA-256 of a token with its name and scope, never the token. A run's own secrets live outside
+A token holds for one run, or for every run of a Redis (a control plane that outlives runs). Redis stores the
+SHA-256 of a token with its name and scope, never the token. A run's own secrets live outside
 the run directory, which people copy and publish: in `$XDG_STATE_HOME/scope-rl/<key>/` (by default in
 `~/.local/state`), readable by their owner only, where the key is a hash of the run directory's path.
 """
@@ -18,8 +19,9 @@ from typing import Literal, NamedTuple, cast
 
 from redis import Redis
 
-from services.keys import RunKeys
+from services.keys import SERVICE_TOKENS, RunKeys
 from services.replies import as_fields
+from services.run_state import run_ids
 from trainer.errors import ScopeError
 
 Scope = Literal["viewer", "operator", "admin"]
@@ -27,9 +29,13 @@ Scope = Literal["viewer", "operator", "admin"]
 _RANKS: dict[Scope, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _PREFIX = "scope_"
 
+MIN_TOKEN_LENGTH = 16
+TOKEN_VARIABLE = "SCOPE_TOKEN"
+"""Environment variable that may hold a token: for `scope serve` that of every run, for a client its own."""
+
 
 class Principal(NamedTuple):
-    """Who a token belongs to and what it may do: a viewer reads, an operator also changes, an admin grants."""
+    """Who a token belongs to and what it may do: viewers read, operators change, admins grant."""
 
     name: str
     scope: Scope
@@ -44,10 +50,18 @@ def new_token() -> str:
     return _PREFIX + secrets.token_urlsafe(32)
 
 
-def register_token(redis: Redis, run_id: str, token: str, name: str, scope: Scope) -> None:
-    """Let `token` act on a run as `name`. A name has one token: an older one of that name ends."""
-    key = RunKeys(run_id).tokens
-    older = [digest for digest, principal in _stored(redis, run_id).items() if principal.name == name]
+def register_token(redis: Redis, run_id: str | None, token: str, name: str, scope: Scope) -> None:
+    """Let `token` act on a run (None: on every run) as `name`. A name has one token: its older one ends.
+
+    Raises `ScopeError` for a token that could be guessed.
+    """
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise ScopeError(
+            f"The token for {name!r} has {len(token)} characters; it must have at least {MIN_TOKEN_LENGTH}, "
+            "chosen at random, for instance by `openssl rand -hex 24`."
+        )
+    key = _key(run_id)
+    older = [digest for digest, principal in _stored(redis, key).items() if principal.name == name]
     with redis.pipeline(transaction=True) as pipeline:
         if older:
             pipeline.hdel(key, *older)
@@ -55,26 +69,27 @@ def register_token(redis: Redis, run_id: str, token: str, name: str, scope: Scop
         pipeline.execute()
 
 
-def create_token(redis: Redis, run_id: str, name: str, scope: Scope) -> str:
+def create_token(redis: Redis, run_id: str | None, name: str, scope: Scope) -> str:
     """Make and register a token; the caller shows it once, it cannot be read back."""
     token = new_token()
     register_token(redis, run_id, token, name, scope)
     return token
 
 
-def authenticate(redis: Redis, run_id: str, token: str) -> Principal | None:
-    """Whose token this is on that run, or None. Compares in constant time."""
+def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | None:
+    """Whose token this is on that run (None: on every run), or None. Compares in constant time."""
     presented = _digest(token)
     found = None
-    for digest, principal in _stored(redis, run_id).items():
-        if hmac.compare_digest(digest, presented):
-            found = principal
+    for key in dict.fromkeys((_key(run_id), SERVICE_TOKENS)):
+        for digest, principal in _stored(redis, key).items():
+            if hmac.compare_digest(digest, presented):
+                found = found or principal
     return found
 
 
-def has_token(redis: Redis, run_id: str) -> bool:
-    """Whether anybody at all may use the control plane on that run."""
-    return bool(redis.exists(RunKeys(run_id).tokens))
+def any_token(redis: Redis) -> bool:
+    """Whether anybody at all may use the control plane."""
+    return bool(redis.exists(SERVICE_TOKENS, *(_key(run_id) for run_id in run_ids(redis))))
 
 
 class RunSecrets:
@@ -141,8 +156,12 @@ def _write_once(path: Path, text: str) -> None:
             return
 
 
-def _stored(redis: Redis, run_id: str) -> dict[str, Principal]:
-    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).tokens))
+def _key(run_id: str | None) -> str:
+    return SERVICE_TOKENS if run_id is None else RunKeys(run_id).tokens
+
+
+def _stored(redis: Redis, key: str) -> dict[str, Principal]:
+    stored = cast("dict[bytes, bytes]", redis.hgetall(key))
     return {digest: Principal(**json.loads(document)) for digest, document in as_fields(stored).items()}
 
 

@@ -1,0 +1,108 @@
+"""A small client of the control plane, for the command line and for scripts.
+
+with ControlPlaneClient("http://127.0.0.1:8080", token) as client:
+    client.set_entropy_target("quickstart", 0.35, wait=True)
+"""
+
+from __future__ import annotations
+
+import json
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import ValidationError
+
+from services.control_plane.schemas import EntropyTarget, ProblemBody, Run, RunList, RunSummary
+
+_ANSWER_SECONDS = 15.0
+
+
+class ControlPlaneError(Exception):
+    """The control plane refused, failed, or did not answer; the text says which and why.
+
+    `status` is the HTTP status and `problem` the RFC 9457 body, where there was an answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None, problem: ProblemBody | None = None) -> None:
+        super().__init__(message)
+        self.status, self.problem = status, problem
+
+
+class ControlPlaneClient:
+    """Calls are synchronous and raise `ControlPlaneError`. Targets are nats per token, timeouts seconds."""
+
+    def __init__(self, base_url: str, token: str) -> None:
+        self._http = httpx.Client(
+            base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def runs(self) -> list[RunSummary]:
+        """The runs that the token may see."""
+        return RunList.model_validate(self._call("GET", "/v1/runs")).runs
+
+    def run(self, run_id: str) -> Run:
+        """One run."""
+        return Run.model_validate(self._call("GET", _path(run_id)))
+
+    def entropy_target(self, run_id: str) -> EntropyTarget:
+        """The desired set-point and the one in force."""
+        return EntropyTarget.model_validate(self._call("GET", f"{_path(run_id)}/entropy-target"))
+
+    def set_entropy_target(
+        self, run_id: str, target: float, wait: bool = False, timeout: float = 30.0
+    ) -> EntropyTarget:
+        """Change the set-point; with `wait`, answer once a learner step has applied it, or after `timeout`.
+
+        After the timeout the state in the answer is still `pending`: the change stands.
+        """
+        query = {"wait": "applied", "timeout": timeout} if wait else {}
+        answer = self._call(
+            "PUT",
+            f"{_path(run_id)}/entropy-target",
+            params=query,
+            # Not `json=`: httpx would refuse NaN in its own words, before the control plane can in ours.
+            content=json.dumps({"target": target}),
+            headers={"Content-Type": "application/json"},
+            timeout=_ANSWER_SECONDS + (timeout if wait else 0),
+        )
+        return EntropyTarget.model_validate(answer)
+
+    def stop(self, run_id: str) -> Run:
+        """Ask the run to stop in order."""
+        return Run.model_validate(self._call("POST", f"{_path(run_id)}:stop"))
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise ControlPlaneError(
+                f"The control plane at {self._http.base_url} does not answer: {error}."
+            ) from error
+        if response.is_success:
+            return response.json()
+        try:
+            problem = ProblemBody.model_validate_json(response.content)
+        except ValidationError:
+            raise ControlPlaneError(
+                f"{self._http.base_url} answered {response.status_code} and is not a control plane.",
+                response.status_code,
+            ) from None
+        raise ControlPlaneError(f"{problem.title}: {problem.detail}", response.status_code, problem)
+
+
+def _path(run_id: str) -> str:
+    return f"/v1/runs/{quote(run_id, safe='')}"

@@ -1,0 +1,49 @@
+"""The control plane of the picture: a FastAPI application without state of its own, over Redis.
+
+The same application runs under Ray Serve (`serve_app`) and under plain uvicorn (`standalone`); any number of
+replicas may run, since everything they know is in Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from services.control_plane import entropy_target, health, problems, runs
+from services.control_plane.body_limit import BodyLimit
+from services.redis_client import RedisAccess
+
+BODY_LIMIT_BYTES = 16 * 1024
+
+
+def create_app(access: RedisAccess) -> FastAPI:
+    """Build the application. It connects at the first request; 503 while Redis is away."""
+    redis = access.impatient()
+    # Enough to get over a connection that a restarted server has dropped, little enough to answer at once.
+    redis.set_retry(Retry(ConstantBackoff(0.1), 2))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        redis.close()
+
+    app = FastAPI(
+        title="SCOPE-RL control plane",
+        version=version("scope-rl-service"),
+        summary="Watch runs and move their entropy set-point.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.redis = redis
+    app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
+    problems.install(app)
+    for room in (health, entropy_target, runs):
+        app.include_router(room.router)
+    return app

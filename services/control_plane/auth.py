@@ -1,0 +1,72 @@
+"""Who may do what: a bearer token has one scope, on one run or on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from redis import Redis
+
+from services.control_plane.problems import Problem
+from services.run_state import is_run_id, run_ids
+from services.tokens import Principal, Scope, authenticate
+
+_bearer = HTTPBearer(auto_error=False, description="A token of the run.")
+
+
+def redis_of(request: Request) -> Redis:
+    """The client of this process."""
+    return request.app.state.redis
+
+
+def bearer_token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+    """The token of the request; 401 without one."""
+    if credentials is None or not credentials.credentials:
+        raise _unauthorised(
+            "A bearer token is required: `Authorization: Bearer <token>`.", 'Bearer realm="scope-rl"'
+        )
+    return credentials.credentials
+
+
+State = Annotated[Redis, Depends(redis_of)]
+Token = Annotated[str, Depends(bearer_token)]
+
+
+def visible_runs(redis: State, token: Token) -> list[str]:
+    """The runs that this token may see; 401 for a token that is valid nowhere."""
+    visible = [run_id for run_id in run_ids(redis) if authenticate(redis, run_id, token)]
+    if not visible and authenticate(redis, None, token) is None:
+        raise _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
+    return visible
+
+
+def allowed(needed: Scope) -> Callable[[str, Redis, str], Principal]:
+    """A dependency: the caller, who holds at least `needed` on the run of the path.
+
+    401 for a token that is valid nowhere, 404 for a run that the token cannot see, 403 for a scope too small.
+    """
+
+    def check(run_id: str, redis: State, token: Token) -> Principal:
+        principal = authenticate(redis, run_id, token) if is_run_id(run_id) else None
+        if principal is None:
+            visible = ", ".join(visible_runs(redis, token)) or "none"
+            raise Problem(
+                HTTPStatus.NOT_FOUND,
+                f"There is no run {run_id!r} that this token may see; it sees: {visible}.",
+            )
+        if not principal.may(needed):
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                f"The token {principal.name!r} has the scope {principal.scope}; this needs {needed}.",
+                headers={"WWW-Authenticate": 'Bearer realm="scope-rl", error="insufficient_scope"'},
+            )
+        return principal
+
+    return check
+
+
+def _unauthorised(detail: str, challenge: str) -> Problem:
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})

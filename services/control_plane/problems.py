@@ -1,0 +1,122 @@
+"""Every refusal and failure of the control plane as an RFC 9457 problem body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from services.control_plane.schemas import FieldProblem, ProblemBody
+
+MEDIA_TYPE = "application/problem+json"
+RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
+"""For the OpenAPI document of every route."""
+
+
+class Problem(HTTPException):
+    """Raise it anywhere in a request. `kind` names the problem type for programs."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        kind: str | None = None,
+        errors: Sequence[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status_code=status, detail=detail, headers=headers)
+        self.kind, self.errors = kind, list(errors)
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    instance: str,
+    *,
+    kind: str | None = None,
+    errors: Sequence[FieldProblem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The answer for one problem."""
+    body = ProblemBody(
+        type=f"urn:scope-rl:problem:{kind}" if kind else "about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=instance,
+        errors=list(errors),
+    )
+    return JSONResponse(body.model_dump(mode="json"), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer with problem bodies, whatever goes wrong."""
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(RedisConnectionError, _on_redis_away)
+    app.add_exception_handler(RedisTimeoutError, _on_redis_away)
+    app.add_exception_handler(Exception, _on_error)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem_response(
+        error.status_code,
+        error.detail,
+        request.url.path,
+        kind=getattr(error, "kind", None),
+        errors=getattr(error, "errors", ()),
+        headers=error.headers,
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [_field_problem(detail) for detail in error.errors()]
+    sentences = "; ".join(f"{item.field} = {item.value}: {item.allowed}" for item in problems)
+    return problem_response(
+        HTTPStatus.UNPROCESSABLE_ENTITY, sentences, request.url.path, kind="invalid-request", errors=problems
+    )
+
+
+async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The state of the runs is not reachable: Redis does not answer. Try again.",
+        request.url.path,
+        kind="state-unreachable",
+        headers={"Retry-After": "2"},
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "The control plane failed; its log says why.", request.url.path
+    )
+
+
+def _field_problem(detail: dict[str, Any]) -> FieldProblem:
+    """Of one of pydantic's or FastAPI's error entries."""
+    field = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "json_invalid":
+            return FieldProblem(field="body", value="text that is not JSON", allowed=detail["ctx"]["error"])
+        case "missing":
+            return FieldProblem(field=field, value="absent", allowed=detail["msg"])
+        case "extra_forbidden":
+            return FieldProblem(field=field, value=_show(detail["input"]), allowed="there is no such field")
+        case _:
+            return FieldProblem(field=field, value=_show(detail["input"]), allowed=detail["msg"])
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

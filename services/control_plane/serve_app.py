@@ -1,0 +1,54 @@
+"""The control plane on Ray Serve, inside the run's Ray cluster."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from services.control_plane.app import create_app
+from services.control_plane.listen import bind
+from services.redis_client import RedisAccess
+
+APPLICATION = "control-plane"
+
+
+@serve.deployment(
+    name=APPLICATION,
+    num_replicas=1,
+    max_ongoing_requests=64,
+    # The replica sleeps between requests: it must not take a core from the learner and the generators.
+    ray_actor_options={"num_cpus": 0},
+    logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+)
+@serve.ingress()
+class ControlPlane:
+    """A replica; builds its own application, because clients and sockets do not travel."""
+
+    def __init__(self, access: RedisAccess) -> None:
+        self._access = access
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Ray Serve once the replica is constructed."""
+        return create_app(self._access)
+
+
+def start_on_serve(access: RedisAccess, host: str, port: int) -> str:
+    """Start on the Ray cluster this process is connected to, wait until it serves, and return its base URL.
+
+    Raises `ScopeError` when the address is taken.
+    """
+    bind(host, port).close()
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=host, port=port),
+        logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
+    )
+    serve.run(ControlPlane.bind(access), name=APPLICATION, route_prefix="/")
+    return f"http://{host}:{port}"
+
+
+def stop() -> None:
+    """End Ray Serve with its replicas and its proxy; the cluster stays."""
+    serve.shutdown()

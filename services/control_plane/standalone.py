@@ -1,0 +1,45 @@
+"""The control plane on plain uvicorn: `scope serve`, and a small deployment of its own beside a cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import uvicorn
+
+from services.control_plane.app import create_app
+from services.control_plane.listen import bind
+from services.redis_client import RedisAccess
+from services.tokens import TOKEN_VARIABLE, any_token, register_token
+from trainer.errors import ScopeError
+
+
+def run_standalone(
+    access: RedisAccess, host: str = "127.0.0.1", port: int = 8080, token: str | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM. `token` becomes the admin token of every run in this Redis.
+
+    Raises `ScopeError` when the address is taken, or when `host` is reachable from other machines while there
+    is no token at all.
+    """
+    with access.sync() as redis:
+        if token is not None:
+            register_token(redis, None, token, "service", "admin")
+        if not _is_loopback(host) and not any_token(redis):
+            raise ScopeError(
+                f"control_plane.host = {host!r} would open the control plane to other machines, but nobody "
+                f"has a token yet. Put one into {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
+            )
+    listener = bind(host, port)
+    config = uvicorn.Config(
+        create_app(access), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
