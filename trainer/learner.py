@@ -7,6 +7,8 @@ weights go.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,11 +18,15 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
 from trainer.policy import PolicyModel, load_policy
 from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
+
+PROBE_TOKENS = 16
+PROBE_SEED = 20251008
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,36 @@ class Learner:
                 return None
             return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters}
 
+    @torch.no_grad()
+    def probe_logprobs(self) -> tuple[list[int], list[float]]:
+        """A fixed token sequence and this policy's log-probabilities of its tokens after the first, nats.
+
+        Generators compare their own with these to prove which weights they run.
+        """
+        generator = torch.Generator().manual_seed(PROBE_SEED)
+        vocabulary = self._policy.model.config.vocab_size
+        tokens = torch.randint(0, vocabulary, (PROBE_TOKENS,), generator=generator).to(self.engine.device)
+        logprobs, _ = self.engine(
+            tokens.unsqueeze(0),
+            torch.ones(1, dtype=torch.int64, device=tokens.device),
+            tokens[1:].unsqueeze(0),
+            torch.ones(1, PROBE_TOKENS - 1, device=tokens.device),
+            torch.ones(1, device=tokens.device),
+        )
+        return tokens.tolist(), logprobs[0].tolist()
+
+    def export(self, directory: Path, weights: dict[str, Tensor], source: Path) -> None:
+        """Write a Hugging Face directory: `weights` in safetensors, configuration and tokenizer of `source`.
+
+        It appears whole: it is written beside `directory` and renamed.
+        """
+        writing = directory.with_name(f".writing-{directory.name}")
+        shutil.rmtree(writing, ignore_errors=True)
+        self._policy.model.save_pretrained(writing, state_dict=weights)
+        AutoTokenizer.from_pretrained(source).save_pretrained(writing)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(writing, directory)
+
     def optimizer_bytes(self) -> int:
         """Bytes of optimizer state that this rank holds (ZeRO shares them out over ranks)."""
         states = self.engine.optimizer.optimizer.state.values()
@@ -222,7 +258,7 @@ class Learner:
         surprisal = -(proximal * batch.mask).sum(-1)
         scores = surprisal_scores(batch.rewards, surprisal, control.surprisal_exponent) * batch.auxiliary
         scale = auxiliary_scale(control.normalization, adaptive.positives, adaptive.scores, adaptive.rollouts)
-        return base_weight, scores * scale * minibatches
+        return base_weight, (scores * scale * minibatches).float()
 
     def _update(
         self,
@@ -262,7 +298,9 @@ class Learner:
         return totals
 
     def _padding_share(self, batch: RolloutBatch) -> float:
-        used = torch.stack([batch.mask.sum() + batch.prompt_lengths.sum(), torch.tensor(float(batch.input_ids.numel()))])
+        used = torch.stack(
+            [batch.mask.sum() + batch.prompt_lengths.sum(), batch.mask.new_tensor(batch.input_ids.numel())]
+        )
         dist.all_reduce(used)
         return 1 - float(used[0] / used[1])
 

@@ -7,7 +7,7 @@ schema version, size and the lengths of arrays against each other.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +21,13 @@ FinishReason = Literal["stop", "length"]
 
 class TrajectoryError(ValueError):
     """An entry that is not a valid group; the message says what is wrong with it."""
+
+
+class PolicyVersion(NamedTuple):
+    """A published policy: the weights after `step` learner steps of `lineage`. A rollback begins a new lineage."""
+
+    lineage: int
+    step: int
 
 
 class VersionSpan(msgspec.Struct, frozen=True, array_like=True):

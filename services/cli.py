@@ -1,0 +1,217 @@
+"""The command line, `scope`. Heavy imports happen inside the commands that need them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ScopeError
+
+TOKEN_VARIABLE = "SCOPE_TOKEN"
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 failed, 2 a fault that the message explains."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ScopeError as error:
+        print(f"scope: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("scope: given up", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="run a configuration, or resume a run")
+    train.add_argument("config", nargs="?", type=Path, help="YAML file")
+    train.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field")
+    train.add_argument("--run-id", help="name of the run directory; default: the file's name and the time")
+    train.add_argument("--replace", action="store_true", help="move an existing run directory of that name aside")
+    train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
+    train.set_defaults(command=_train)
+
+    serve = commands.add_parser("serve", help="serve the control plane over an existing Redis")
+    serve.add_argument("--redis-url", required=True)
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8080)
+    serve.set_defaults(command=_serve)
+
+    status = commands.add_parser("status", help="how a run goes")
+    _add_run(status)
+    status.set_defaults(command=_status)
+
+    stop = commands.add_parser("stop", help="stop a run in order: checkpoint, then end")
+    _add_run(stop)
+    stop.set_defaults(command=_stop)
+
+    entropy = commands.add_parser("entropy", help="read or move the entropy set-point").add_subparsers(
+        required=True, metavar="get|set"
+    )
+    get = entropy.add_parser("get", help="the set-point and the step it holds from")
+    _add_run(get)
+    get.set_defaults(command=_entropy_get)
+    change = entropy.add_parser("set", help="change the set-point of a running run")
+    change.add_argument("target", type=float, help="nats per token")
+    change.add_argument("--wait", action="store_true", help="until a learner step has applied it")
+    change.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    _add_run(change)
+    change.set_defaults(command=_entropy_set)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="default: the newest run under runs/")
+    parser.add_argument("--url", help="control plane elsewhere; then --run-id and SCOPE_TOKEN are needed")
+    parser.add_argument("--run-id", help="with --url: which run")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from services.driver.run_directory import new_run, reopen_run
+
+    if (options.config is None) == (options.resume is None):
+        raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, and not both.")
+    if options.resume is not None:
+        if options.run_id or options.replace:
+            raise ScopeError("--run-id and --replace belong to a new run, not to --resume.")
+        directory = reopen_run(options.resume, options.overrides)
+    else:
+        directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    from services.driver.progress import Progress
+    from services.driver.run import train
+
+    progress = Progress()
+    progress.say(f"run {directory.run_id} in {directory.path}")
+    return train(directory, progress)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from services.control_plane.standalone import run_standalone
+    from services.redis_client import RedisAccess, check
+    from trainer.config import RedisConfig
+
+    try:
+        url = RedisConfig(url=options.redis_url).url
+    except ValueError as error:
+        raise ScopeError(f"--redis-url={options.redis_url!r}: {error}") from error
+    access = RedisAccess(url or "")
+    check(access)
+    run_standalone(access, options.host, options.port)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        run = client.run(run_id).model_dump(mode="json")
+    print(json.dumps(run, indent=2) if options.json else _status_text(run))
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        client.stop(run_id)
+    print(f"run {run_id} stops after its current step")
+    return 0
+
+
+def _entropy_get(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        _print_target(client.entropy_target(run_id).model_dump(mode="json"), options.json)
+    return 0
+
+
+def _entropy_set(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        answer = client.set_entropy_target(run_id, options.target, wait=options.wait, timeout=options.timeout)
+    _print_target(answer.model_dump(mode="json"), options.json)
+    return 0
+
+
+class _client:
+    """A client for the run that the options name, and its run id."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+
+    def __enter__(self) -> tuple[Any, str]:
+        from services.client import ControlPlaneClient
+
+        url, run_id, token = _endpoint(self._options)
+        self._client = ControlPlaneClient(url, token)
+        return self._client, run_id
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from services.client import ControlPlaneError
+
+        self._client.close()
+        if isinstance(error, ControlPlaneError):
+            raise ScopeError(str(error)) from error
+
+
+def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
+    if options.url:
+        token = os.environ.get(TOKEN_VARIABLE)
+        if not options.run_id or not token:
+            raise ScopeError(f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}.")
+        return options.url, options.run_id, token
+    from services.tokens import RunSecrets
+
+    run = options.run or _newest_run()
+    try:
+        endpoint = json.loads((run / "endpoint.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ScopeError(
+            f"--run {run} has no endpoint.json: it is not a run directory, or its control plane never started."
+        ) from error
+    return endpoint["url"], endpoint["run_id"], os.environ.get(TOKEN_VARIABLE) or RunSecrets(run).token()
+
+
+def _newest_run() -> Path:
+    found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ScopeError("There is no run under ./runs; name one with --run RUN_DIR.")
+    return found[-1].parent
+
+
+def _print_target(target: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(target, indent=2))
+        return
+    status = target["status"]
+    held = (
+        f"holds from learner step {status['applied_from_step']}"
+        if status["state"] == "applied"
+        else "not applied yet, a learner step will take it up"
+    )
+    print(f"target {target['spec']['target']:g} nats/token, generation {target['metadata']['generation']}: {held}")
+
+
+def _status_text(run: dict[str, Any]) -> str:
+    status = run["status"]
+    lines = [f"run {run['metadata']['id']}: {status['phase']}, step {status['step']} of {status['of']}"]
+    record = status.get("record")
+    if record:
+        lines.append(
+            f"entropy {record['entropy']:.3f} nats/token, set-point {record['set_point']}, temperature "
+            f"{record['next_temperature']:.2f}, alpha {record['next_alpha']:.2f}, reward {record['reward']:.3f}, "
+            f"{record['step_seconds']:.2f} s/step"
+        )
+    if status.get("error"):
+        lines.append(f"error: {status['error']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The Ray cluster of a run: a local one that ends with it, or an existing one by address."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.weights import actor_namespace
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+
+BOOKKEEPING_CPUS = 1.0
+"""Logical CPUs for Ray Serve's and Ray Train's controllers, which hardly use any."""
+
+
+def check_port(field: str, host: str, port: int) -> None:
+    """Raise ScopeError naming `field` when `host:port` cannot be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ScopeError(
+                f"{field}={port} cannot be used on {host}: {error.strerror}. Stop the program that has it, or set "
+                f"{field} to a free port between 1024 and 65535."
+            ) from error
+
+
+@contextmanager
+def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str | None]:
+    """A connected Ray for the run; yields the dashboard's address, if there is one.
+
+    A local cluster keeps its files in a private directory under the system's temporary one (socket paths must be
+    short); its logs are moved into the run directory at the end.
+    """
+    # Ray's own switches: no token on a loopback cluster, no usage report, no colour codes in log files.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    common = {"namespace": actor_namespace(run_id), "log_to_driver": False, "logging_level": "ERROR"}
+    if config.ray.address is not None:
+        try:
+            context = ray.init(address=config.ray.address, **common)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ScopeError(
+                f"ray.address={config.ray.address!r} cannot be reached: {error}. Start that cluster, correct the "
+                "address, or leave ray.address unset for a local one."
+            ) from error
+        try:
+            yield context.dashboard_url
+        finally:
+            ray.shutdown()
+        return
+    temporary = Path(tempfile.gettempdir()) / f"scope-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    context = ray.init(
+        num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
+        include_dashboard=config.ray.dashboard,
+        dashboard_host="127.0.0.1",
+        dashboard_port=config.ray.dashboard_port,
+        object_store_memory=config.ray.object_store_mib << 20,
+        _temp_dir=str(temporary),
+        **common,
+    )
+    try:
+        yield context.dashboard_url
+    finally:
+        ray.shutdown()
+        _keep_logs(temporary, run_dir / "logs" / "ray")
+
+
+def _logical_cpus(config: RunConfig) -> float:
+    generators = (config.generators.base + config.generators.adaptive) * config.generators.cpus_per_generator
+    return generators + config.learner.workers * config.learner.cpus_per_worker + BOOKKEEPING_CPUS
+
+
+def _keep_logs(temporary: Path, destination: Path) -> None:
+    session = temporary / "session_latest"
+    if session.exists():
+        shutil.rmtree(destination, ignore_errors=True)
+        shutil.copytree(session.resolve() / "logs", destination, ignore_dangling_symlinks=True)
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""The run's generators: started side by side, watched, restarted a bounded number of times, evaluated with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from services.generator import GeneratorActor, GeneratorSpec
+from services.weights import actor_namespace
+from trainer.config import GeneratorConfig
+from trainer.errors import ScopeError
+
+
+@dataclass
+class _Member:
+    """One generator and the call of its that is under way: `start`, later `run`."""
+
+    spec: GeneratorSpec
+    handle: ActorHandle
+    call: ray.ObjectRef
+    ready: bool = False
+    deadline: float = 0.0
+
+
+class GeneratorPool:
+    """Owns the actors; they end with this process."""
+
+    def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
+        self._config = specs[0].config.generators
+        self._members = {spec.generator_id: self._launch(spec) for spec in specs}
+
+    def wait_ready(self) -> None:
+        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not."""
+        for member in self._members.values():
+            try:
+                ray.get(member.call, timeout=max(0.0, member.deadline - time.monotonic()))
+            except ray.exceptions.GetTimeoutError as error:
+                raise ScopeError(
+                    f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
+                    f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
+                ) from error
+            except (RayActorError, RayTaskError) as error:
+                raise ScopeError(f"{member.spec.generator_id} could not start: {_cause(error)}") from error
+            member.ready = True
+
+    def run(self) -> None:
+        """Let every generator produce groups."""
+        for member in self._members.values():
+            member.call = member.handle.run.remote()
+
+    def supervise(self) -> list[str]:
+        """Restart generators that died; returns a sentence about each. To be called about once a second.
+
+        Raises ScopeError when one died more than `generators.max_restarts` times.
+        """
+        return [note for name in self._members if (note := self._look_after(name)) is not None]
+
+    def evaluate(self, problems: int, samples: int, temperature: float) -> list[int]:
+        """Correct answers of each of the first `problems` held-out problems, shared out over all generators."""
+        members = list(self._members.values())
+        shares = [list(range(i, problems, len(members))) for i in range(len(members))]
+        answers = [
+            member.handle.evaluate.remote(share, samples, temperature)
+            for member, share in zip(members, shares, strict=True)
+        ]
+        correct = [0] * problems
+        for share, counts in zip(shares, ray.get(answers), strict=True):
+            for index, count in zip(share, counts, strict=True):
+                correct[index] = count
+        return correct
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """Stop producing and shut the engines down; what does not answer in time is killed."""
+        handles = [member.handle for member in self._members.values()]
+        ray.wait([h.stop.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
+        ray.wait([h.shutdown.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
+        for handle in handles:
+            ray.kill(handle)
+
+    def _launch(self, spec: GeneratorSpec) -> _Member:
+        handle = GeneratorActor.options(
+            name=spec.generator_id,
+            namespace=actor_namespace(spec.run_id),
+            num_cpus=self._config.cpus_per_generator,
+            num_gpus=self._config.gpus_per_generator,
+            runtime_env={"env_vars": engine_environment(self._config)},
+            max_concurrency=1000,
+        ).remote(spec)
+        deadline = time.monotonic() + self._config.start_timeout_seconds
+        return _Member(spec, handle, handle.start.remote(), deadline=deadline)
+
+    def _look_after(self, name: str) -> str | None:
+        member = self._members[name]
+        done, _ = ray.wait([member.call], timeout=0)
+        if not done:
+            if member.ready or time.monotonic() < member.deadline:
+                return None
+            ray.kill(member.handle)
+            return self._restart(name, "it did not start in time")
+        try:
+            ray.get(member.call)
+        except (RayActorError, RayTaskError) as error:
+            ray.kill(member.handle)
+            return self._restart(name, _cause(error))
+        if member.ready:
+            return None
+        member.ready = True
+        member.call = member.handle.run.remote()
+        return f"{name} is back"
+
+    def _restart(self, name: str, reason: str) -> str:
+        spec = self._members[name].spec
+        if spec.restarts >= self._config.max_restarts:
+            raise ScopeError(
+                f"{name} ended again after generators.max_restarts={self._config.max_restarts} restarts: {reason}"
+            )
+        # The learner sends it the newest weights; until then it leases nothing.
+        self._members[name] = self._launch(replace(spec, version=None, restarts=spec.restarts + 1))
+        return f"{name} ended and is restarted ({spec.restarts + 1} of {self._config.max_restarts}): {reason}"
+
+
+def engine_environment(config: GeneratorConfig) -> dict[str, str]:
+    """vLLM's and torch's own switches for a generator's processes."""
+    return {
+        "OMP_NUM_THREADS": str(config.threads),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _cause(error: RayActorError | RayTaskError) -> str:
+    cause = getattr(error, "cause", None) or error
+    first = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {first[0] if first else 'no message'}"

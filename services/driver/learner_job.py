@@ -1,0 +1,92 @@
+"""The learner as a Ray Train job, run beside the driver's own loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from services.learner.spec import LearnerSpec
+from trainer.errors import ScopeError
+
+
+class LearnerJob:
+    """Runs `TorchTrainer.fit` on a thread, because it blocks until the learner is done."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
+
+    def start(self) -> None:
+        """Start the learner's workers."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds`; True when the learner has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> None:
+        """Raise ScopeError with the cause when the learner failed."""
+        if self._error is not None:
+            raise ScopeError(f"the learner ended: {_root_cause(self._error)}") from self._error
+
+    def abandon(self) -> None:
+        """Forget the thread; Ray ends its workers when the cluster connection closes."""
+
+    def _fit(self) -> None:
+        import ray.train
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        from services.learner.loop import learner_loop
+
+        learner = self._spec.config.learner
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        trainer = TorchTrainer(
+            learner_loop,
+            train_loop_config={"spec": self._spec},
+            torch_config=TorchConfig(backend="nccl" if learner.gpus_per_worker else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=learner.workers,
+                use_gpu=learner.gpus_per_worker > 0,
+                resources_per_worker=_resources(learner.cpus_per_worker, learner.gpus_per_worker),
+            ),
+            run_config=ray.train.RunConfig(
+                name=self._spec.run_id,
+                storage_path=str(Path(self._spec.run_dir) / "ray-train"),
+                worker_runtime_env={"env_vars": learner_environment(learner.threads, learner.gpus_per_worker)},
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            self._error = error
+
+
+def learner_environment(threads: int, gpus: float) -> dict[str, str]:
+    """DeepSpeed's and torch's own switches for the learner's processes."""
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    return environment if gpus else {**environment, "DS_ACCELERATOR": "cpu"}
+
+
+def _resources(cpus: float, gpus: float) -> dict[str, float]:
+    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost cause as one paragraph; Ray wraps worker errors in several layers."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        error = next(iter(failures.values()))
+    while True:
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"

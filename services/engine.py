@@ -1,0 +1,200 @@
+"""A sampling engine: vLLM's AsyncLLM with policy versions. Used by generators; knows no queue and no Ray.
+
+One engine samples at one kind of log-probability for its whole life: a base engine reports them at the sampling
+temperature, an adaptive engine at temperature 1 (vLLM's `logprobs_mode`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from trainer.config import GeneratorConfig
+from trainer.trajectory import FinishReason, PolicyVersion, Role, VersionSpan
+
+PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
+"""Largest accepted difference of a probe log-probability between learner and engine, nats, by engine dtype."""
+
+
+class WeightLoadError(RuntimeError):
+    """An engine does not run the weights it was given."""
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """A token sequence and the learner's own log-probabilities of it, to prove which weights an engine runs."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    """nats at temperature 1, of tokens[1:]"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled response; tokens include the end-of-sequence token where it was reached."""
+
+    tokens: np.ndarray
+    """int32[T]"""
+    logprobs: np.ndarray
+    """float32[T], nats"""
+    finish_reason: FinishReason
+    versions: list[VersionSpan]
+
+
+@dataclass
+class _InFlight:
+    """Which policy a request began with, and every switch since."""
+
+    version: PolicyVersion
+    switches: list[tuple[PolicyVersion, Mapping[str, int]]] = field(default_factory=list)
+
+
+class SamplingEngine:
+    """One vLLM engine that can take new weights while requests are in flight."""
+
+    def __init__(self, engine: AsyncLLM, dtype: str, version: PolicyVersion) -> None:
+        self._engine = engine
+        self._tolerance = PROBE_TOLERANCE[dtype]
+        self._version = version
+        self._in_flight: dict[str, _InFlight] = {}
+        self._load_lock = asyncio.Lock()
+        self._requests = 0
+
+    @classmethod
+    async def start(
+        cls, model_dir: Path, config: GeneratorConfig, *, role: Role, max_length: int, seed: int, version: PolicyVersion
+    ) -> SamplingEngine:
+        """Load `model_dir` into a new engine. Raises what vLLM raises when it cannot."""
+        arguments = AsyncEngineArgs(
+            model=str(model_dir),
+            dtype=config.dtype,
+            max_model_len=max_length,
+            max_num_seqs=config.max_sequences,
+            seed=seed,
+            enforce_eager=config.enforce_eager,
+            tensor_parallel_size=config.tensor_parallel,
+            gpu_memory_utilization=config.gpu_memory_fraction,
+            logprobs_mode="processed_logprobs" if role == "base" else "raw_logprobs",
+            worker_extension_cls="services.vllm_extension.WeightExtension",
+            generation_config="vllm",
+            enable_log_requests=False,
+            disable_log_stats=True,
+        )
+        return cls(AsyncLLM.from_engine_args(arguments), config.dtype, version)
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The policy version that new tokens are sampled from."""
+        return self._version
+
+    async def sample(
+        self, prompt: Sequence[int], *, n: int, temperature: float, max_tokens: int, eos_token: int
+    ) -> list[Sample]:
+        """Sample `n` responses to one prompt (token ids), untruncated, at `temperature`."""
+        self._requests += 1
+        name = f"sample-{self._requests}"
+        parameters = SamplingParams(
+            n=n,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            stop_token_ids=[eos_token],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        record = self._in_flight[name] = _InFlight(self._version)
+        try:
+            outputs = None
+            async for output in self._engine.generate({"prompt_token_ids": list(prompt)}, parameters, name):
+                outputs = output.outputs
+        finally:
+            del self._in_flight[name]
+        if outputs is None or len(outputs) != n:
+            raise RuntimeError(f"vLLM returned {0 if outputs is None else len(outputs)} of {n} samples")
+        return [self._sample(output, name, n, record) for output in sorted(outputs, key=lambda o: o.index)]
+
+    async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> None:
+        """Switch to `version` without dropping requests in flight, then prove that it is what runs.
+
+        blob: safetensors bytes. Requests in flight continue with their key-value cache recomputed, so that every
+        later token is sampled from the new policy. Raises WeightLoadError when the probe disagrees.
+        """
+        async with self._load_lock:
+            await self._engine.pause_generation(mode="keep", clear_cache=True)
+            try:
+                sampled = (await self._engine.collective_rpc("load_version", args=(blob,)))[0]
+                counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
+                for record in self._in_flight.values():
+                    record.switches.append((version, counts))
+                self._version = version
+            finally:
+                await self._engine.resume_generation()
+            await self.verify(probe)
+
+    async def verify(self, probe: Probe) -> None:
+        """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""
+        self._requests += 1
+        parameters = SamplingParams(
+            temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        result = None
+        async for output in self._engine.generate(
+            {"prompt_token_ids": probe.tokens}, parameters, f"probe-{self._requests}"
+        ):
+            result = output.prompt_logprobs
+        if result is None:
+            raise WeightLoadError("vLLM returned no log-probabilities for the probe")
+        worst = 0.0
+        for token, position, expected in zip(probe.tokens[1:], list(result)[1:], probe.logprobs, strict=True):
+            measured = position[token].logprob if position else math.nan
+            worst = max(worst, abs(measured - expected)) if math.isfinite(measured) else math.inf
+        if worst > self._tolerance:
+            raise WeightLoadError(
+                f"the engine does not run policy version {tuple(self._version)}: a probe log-probability is off by "
+                f"{worst:.3g} nats, tolerance {self._tolerance}"
+            )
+
+    def shutdown(self) -> None:
+        """Stop the engine's processes."""
+        self._engine.shutdown()
+
+    @staticmethod
+    def _sample(output: object, name: str, n: int, record: _InFlight) -> Sample:
+        tokens = np.asarray(output.token_ids, dtype="<i4")  # pyright: ignore[reportAttributeAccessIssue]
+        logprobs = np.asarray(output.logprobs.logprobs, dtype="<f4")  # pyright: ignore[reportAttributeAccessIssue]
+        index = output.index  # pyright: ignore[reportAttributeAccessIssue]
+        child = f"{index}_{name}" if n > 1 else name
+        return Sample(
+            tokens=tokens,
+            logprobs=logprobs[: len(tokens)],
+            finish_reason="length" if output.finish_reason == "length" else "stop",  # pyright: ignore[reportAttributeAccessIssue]
+            versions=version_spans(record.version, record.switches, child, len(tokens)),
+        )
+
+
+def version_spans(
+    first: PolicyVersion, switches: Sequence[tuple[PolicyVersion, Mapping[str, int]]], request: str, length: int
+) -> list[VersionSpan]:
+    """Which version sampled which tokens of a response of `length` tokens.
+
+    `switches` holds, for each weight update during the request's life, the tokens each request had by then; a
+    request that is not listed had none.
+    """
+    spans = [VersionSpan(0, *first)]
+    for version, counts in switches:
+        start = counts.get(request, 0)
+        if start >= length:
+            break
+        if spans[-1].first_token == start:
+            spans.pop()
+        spans.append(VersionSpan(start, *version))
+    return spans

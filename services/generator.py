@@ -1,0 +1,359 @@
+"""Generators: the second box of the picture. Lease work, sample, verify, write groups to the replay queue.
+
+A generator owns one vLLM engine and has one role. *base* samples at the fixed base temperature and is what the
+policy's entropy is measured on; *adaptive* samples at the temperature that the entropy controller decided last.
+Pacing holds the staleness bound: a generator leases only groups whose learner step is at most
+(loaded version + max_staleness), so nothing is discarded for being old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import ray
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from services.engine import Probe, Sample, SamplingEngine, WeightLoadError
+from services.redis_client import RedisAccess
+from services.replay.producer import Lease, ReplayProducer
+from services.run_state import beat
+from trainer.config import RunConfig
+from trainer.tasks import NO_END, Problem, Task, Verdict, make_task
+from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
+
+IDLE_POLL_SECONDS = 0.5
+"""How long a generator without admissible work sleeps before it looks for expired leases."""
+BEAT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """Everything one generator needs; crosses to its process."""
+
+    run_id: str
+    role: Role
+    index: int
+    config: RunConfig
+    model_dir: str
+    redis: RedisAccess
+    version: PolicyVersion | None
+    """what `model_dir` holds, or None when the learner must publish before the first rollout"""
+    restarts: int = 0
+
+    @property
+    def generator_id(self) -> str:
+        """Unique within the run; also the Ray actor's name."""
+        return f"{self.role}-generator-{self.index}"
+
+
+@dataclass
+class _Work:
+    """Counters of one generator, and where its time goes (seconds)."""
+
+    groups: int = 0
+    duplicates: int = 0
+    tokens: int = 0
+    spanning_rollouts: int = 0
+    """rollouts sampled from more than one policy version"""
+    sampling_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    loading_seconds: float = 0.0
+    changed_at: float = field(default_factory=time.monotonic)
+
+    def account(self, state: str) -> None:
+        """Add the time since the last call to `state`."""
+        now = time.monotonic()
+        match state:
+            case "sampling":
+                self.sampling_seconds += now - self.changed_at
+            case "loading":
+                self.loading_seconds += now - self.changed_at
+            case _:
+                self.waiting_seconds += now - self.changed_at
+        self.changed_at = now
+
+    def counters(self) -> dict[str, float]:
+        """The totals, for the heartbeat."""
+        return {name: value for name, value in asdict(self).items() if name != "changed_at"}
+
+
+class Generator:
+    """The body of a generator actor; every method runs on one event loop."""
+
+    def __init__(self, spec: GeneratorSpec) -> None:
+        self._spec = spec
+        self._config = spec.config
+        self._task: Task = make_task(spec.config.task)
+        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(spec.model_dir)
+        self._redis = spec.redis.asyncio()
+        self._beat_redis = spec.redis.sync()
+        self._producer = ReplayProducer(self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity)
+        self._engine: SamplingEngine | None = None
+        self._loaded = spec.version
+        self._loads = 0
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._leased: set[int] = set()
+        self._wake = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._exhausted = (-1, 0.0)
+        self._stopping = False
+        self._loading = False
+        self._evaluating = False
+        self._work = _Work()
+
+    async def start(self) -> int:
+        """Start the engine; returns this process's id."""
+        self._engine = await SamplingEngine.start(
+            Path(self._spec.model_dir),
+            self._config.generators,
+            role=self._spec.role,
+            max_length=self._config.model.max_length,
+            seed=self._config.seed + 7919 * (self._spec.index + 1) + (self._spec.role == "adaptive"),
+            version=self._spec.version or PolicyVersion(-1, 0),
+        )
+        self._ready.set()
+        await self._beat()
+        return os.getpid()
+
+    async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> float:
+        """Run `version` from now on; returns the seconds it took. Older versions than the loaded one are skipped.
+
+        Raises WeightLoadError when the engine turns out not to run it; `run` then raises it too.
+        """
+        await self._ready.wait()
+        engine, started = self._require_engine(), time.monotonic()
+        if self._loaded is not None and version < self._loaded:
+            return 0.0
+        self._work.account(self._state)
+        self._loading = True
+        try:
+            if version == self._loaded:
+                await engine.verify(probe)
+            else:
+                await engine.load(version, blob, probe)
+                self._loads += 1
+            self._loaded = version
+        finally:
+            self._work.account("loading")
+            self._loading = False
+            self._wake.set()
+        return time.monotonic() - started
+
+    async def run(self) -> None:
+        """Produce groups until `stop`. Raises when Redis or the engine cannot be used any more."""
+        beats = asyncio.create_task(self._beats())
+        try:
+            while not self._stopping:
+                self._raise_failures()
+                if not await self._lease_some():
+                    await self._pause()
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, *self._in_flight, return_exceptions=True)
+            await self._beat()
+
+    async def stop(self) -> None:
+        """Let `run` end: nothing new is leased; groups in flight are given up, their leases expire."""
+        self._stopping = True
+        for task in self._in_flight:
+            task.cancel()
+        self._wake.set()
+
+    async def shutdown(self) -> None:
+        """Stop the engine."""
+        if self._engine is not None:
+            self._engine.shutdown()
+        await self._redis.aclose()
+        self._beat_redis.close()
+
+    async def evaluate(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
+        """Correct answers out of `samples` for each held-out problem index."""
+        self._work.account(self._state)
+        self._evaluating = True
+        gate = asyncio.Semaphore(self._config.generators.groups_in_flight)
+
+        async def one(index: int) -> int:
+            async with gate:
+                problem = self._task.heldout_problem(index)
+                _, rollouts = await self._sample(problem, samples, temperature)
+                return sum(self._score(problem, sample).reward >= 1 for sample in rollouts)
+
+        try:
+            return list(await asyncio.gather(*(one(index) for index in problems)))
+        finally:
+            self._work.account("evaluating")
+            self._evaluating = False
+
+    @property
+    def _state(self) -> str:
+        if self._stopping:
+            return "stopped"
+        if self._engine is None:
+            return "starting"
+        if self._loading:
+            return "loading"
+        if self._evaluating:
+            return "evaluating"
+        return "sampling" if self._in_flight else "waiting"
+
+    def _require_engine(self) -> SamplingEngine:
+        if self._engine is None:
+            raise RuntimeError(f"{self._spec.generator_id} has no engine yet; call start first")
+        return self._engine
+
+    def _raise_failures(self) -> None:
+        for task in [t for t in self._in_flight if t.done()]:
+            self._in_flight.discard(task)
+            task.result()
+
+    async def _pause(self) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), IDLE_POLL_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _lease_some(self) -> bool:
+        """Lease as much as fits and start on it; False when there was nothing to do."""
+        room = self._config.generators.groups_in_flight - len(self._in_flight)
+        if self._loaded is None or self._loading or room <= 0:
+            return False
+        steps = min(self._loaded.step + 1 + self._config.pipeline.max_staleness, self._config.steps)
+        exhausted_steps, until = self._exhausted
+        if steps == exhausted_steps and time.monotonic() < until:
+            return False
+        lease = await self._producer.lease(
+            self._spec.role,
+            self._spec.generator_id,
+            limit=steps * self._config.rollout.prompts_per_step,
+            count=room,
+            ttl=self._config.pipeline.lease_seconds,
+        )
+        if len(lease.ordinals) < room:
+            self._exhausted = (steps, time.monotonic() + IDLE_POLL_SECONDS)
+        self._work.account(self._state)
+        for ordinal in lease.ordinals:
+            task = asyncio.create_task(self._make_group(ordinal, lease))
+            self._in_flight.add(task)
+            task.add_done_callback(lambda _: self._wake.set())
+        return bool(lease.ordinals)
+
+    async def _make_group(self, ordinal: int, lease: Lease) -> None:
+        self._leased.add(ordinal)
+        try:
+            await self._produce(ordinal, lease)
+        finally:
+            self._leased.discard(ordinal)
+            self._work.account("sampling")
+
+    async def _produce(self, ordinal: int, lease: Lease) -> None:
+        role, rollout = self._spec.role, self._config.rollout
+        base = role == "base"
+        temperature = rollout.base_temperature if base else lease.temperature
+        samples = rollout.base_samples if base else rollout.adaptive_samples
+        problem = self._task.train_problem(ordinal)
+        started = time.time()
+        prompt, rollouts = await self._sample(problem, samples, temperature)
+        group = Group(
+            run_id=self._spec.run_id,
+            task=self._config.task.name,
+            problem_id=problem.id,
+            role=role,
+            ordinal=ordinal,
+            sampling_temperature=temperature,
+            set_point_generation=lease.set_point_generation,
+            prompt_tokens=prompt.tobytes(),
+            producer_id=self._spec.generator_id,
+            producer_sequence=self._work.groups,
+            started_at=started,
+            finished_at=time.time(),
+            trajectories=[
+                self._trajectory(problem, index, sample, temperature if base else 1.0)
+                for index, sample in enumerate(rollouts)
+            ],
+        )
+        data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
+        outcome = await self._producer.add_waiting(data, role, ordinal, group.attempt, self._spec.generator_id)
+        self._work.groups += 1
+        self._work.duplicates += outcome == "duplicate"
+        self._work.tokens += sum(len(sample.tokens) for sample in rollouts)
+        self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
+
+    async def _sample(self, problem: Problem, samples: int, temperature: float) -> tuple[np.ndarray, list[Sample]]:
+        prompt = np.asarray(self._tokenizer.encode(problem.prompt), dtype="<i4")
+        rollouts = await self._require_engine().sample(
+            prompt.tolist(),
+            n=samples,
+            temperature=temperature,
+            max_tokens=self._config.rollout.max_new_tokens,
+            eos_token=self._eos_token,
+        )
+        return prompt, rollouts
+
+    @property
+    def _eos_token(self) -> int:
+        token = self._tokenizer.eos_token_id
+        if not isinstance(token, int):
+            raise ValueError(f"the tokenizer in {self._spec.model_dir} has no end-of-sequence token")
+        return token
+
+    def _score(self, problem: Problem, sample: Sample) -> Verdict:
+        if sample.finish_reason == "length":
+            return NO_END
+        tokens = sample.tokens[:-1] if sample.tokens[-1] == self._eos_token else sample.tokens
+        return self._task.verify(problem, str(self._tokenizer.decode(tokens.tolist())))
+
+    def _trajectory(self, problem: Problem, index: int, sample: Sample, logprob_temperature: float) -> Trajectory:
+        verdict = self._score(problem, sample)
+        return Trajectory(
+            group_index=index,
+            response_tokens=sample.tokens.tobytes(),
+            behaviour_logprobs=sample.logprobs.tobytes(),
+            loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+            logprob_temperature=logprob_temperature,
+            versions=sample.versions,
+            reward=verdict.reward,
+            reward_components=verdict.components,
+            verdict=verdict.verdict,
+            finish_reason=sample.finish_reason,
+        )
+
+    async def _beats(self) -> None:
+        while True:
+            await self._beat()
+            if self._leased:
+                await self._producer.renew(
+                    self._spec.role,
+                    self._spec.generator_id,
+                    sorted(self._leased),
+                    ttl=self._config.pipeline.lease_seconds,
+                )
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _beat(self) -> None:
+        self._work.account(self._state)
+        version = self._loaded or PolicyVersion(-1, 0)
+        document = {
+            "role": self._spec.role,
+            "state": self._state,
+            "process_id": os.getpid(),
+            "lineage": version.lineage,
+            "step": version.step,
+            "loads": self._loads,
+            "in_flight": len(self._in_flight),
+            "restarts": self._spec.restarts,
+            **self._work.counters(),
+        }
+        await asyncio.to_thread(beat, self._beat_redis, self._spec.run_id, self._spec.generator_id, document)
+
+
+GeneratorActor = ray.remote(Generator)
+"""The Ray actor; `WeightLoadError` crosses to callers as itself."""
+
+__all__ = ["Generator", "GeneratorActor", "GeneratorSpec", "WeightLoadError"]

@@ -1,0 +1,161 @@
+"""Fills steps with groups: reads and decodes the queue on a thread of its own while the learner computes.
+
+The group at ordinal o of a role belongs to learner step o // prompts_per_step, so batches fill in admission order
+and a straggler is waited for. What cannot be used (undecodable, too stale, not of this run, late) goes to the
+dead-letter stream with its reason, and its place in the step stays empty.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from services.replay.consumer import ReplayConsumer
+from services.replay.entries import Entry
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+from trainer.trajectory import Group, TrajectoryError, decode_group
+
+READ_COUNT = 64
+READ_BLOCK_MS = 500
+WAIT_SECONDS = 0.5
+
+
+@dataclass
+class StepGroups:
+    """What has arrived for one step."""
+
+    groups: dict[tuple[str, int], tuple[Entry, Group]] = field(default_factory=dict)
+    """(role, ordinal) → entry and group"""
+    missing: set[tuple[str, int]] = field(default_factory=set)
+    """dead-lettered"""
+
+    @property
+    def filled(self) -> int:
+        """Places that need no more waiting."""
+        return len(self.groups) + len(self.missing)
+
+    def consumed(self) -> list[tuple[str, str]]:
+        """(entry id, group id) of the groups, for the checkpoint."""
+        return [(entry.entry_id, group.group_id) for entry, group in self.groups.values()]
+
+
+class Collector:
+    """Rank 0's reader. `take` hands out one step's groups in order of steps."""
+
+    def __init__(self, consumer: ReplayConsumer, config: RunConfig, run_id: str, first_step: int) -> None:
+        self._consumer = consumer
+        self._config = config
+        self._run_id = run_id
+        self._steps: dict[int, StepGroups] = {}
+        self._next_step = first_step
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._closing = False
+        self._applied: frozenset[str] = frozenset()
+        self._thread = threading.Thread(target=self._read, name="replay-reader", daemon=True)
+
+    def start(self, consumed: Iterable[tuple[str, str]]) -> None:
+        """Begin reading; first what an earlier incarnation had read, except what the checkpoint lists as applied."""
+        self._applied = frozenset(entry_id for entry_id, _ in consumed)
+        self._thread.start()
+
+    def take(self, step: int, keep_waiting: Callable[[], bool]) -> StepGroups | None:
+        """The groups of `step`, once all have arrived or are known to be missing.
+
+        Returns None when `keep_waiting` (asked about twice a second) says no. Raises ScopeError after
+        `pipeline.batch_timeout_seconds`, and what the reading thread raised.
+        """
+        deadline = time.monotonic() + self._config.pipeline.batch_timeout_seconds
+        self._note_lost(step)
+        while True:
+            with self._changed:
+                if self._failure is not None:
+                    raise self._failure
+                if self._steps[step].filled == self._config.groups_per_step:
+                    self._next_step = step + 1
+                    return self._steps.pop(step)
+                self._changed.wait_for(lambda: self._failure is not None or self._complete(step), WAIT_SECONDS)
+                if self._complete(step) or self._failure is not None:
+                    continue
+                late = self._late(step) if time.monotonic() > deadline else ""
+            if late:
+                raise ScopeError(late)
+            if not keep_waiting():
+                return None
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closing = True
+        self._thread.join()
+
+    def _read(self) -> None:
+        try:
+            for entry in self._consumer.pending(self._applied):
+                self._place(entry)
+            while not self._closing:
+                for entry in self._consumer.read(READ_COUNT, READ_BLOCK_MS):
+                    self._place(entry)
+        except Exception as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _place(self, entry: Entry) -> None:
+        step, place = entry.ordinal // self._config.rollout.prompts_per_step, (entry.role, entry.ordinal)
+        verdict = self._judge(entry, step)
+        if isinstance(verdict, str):
+            self._consumer.dead_letter(entry.entry_id, verdict)
+        with self._changed:
+            if step < self._next_step:
+                return
+            filling = self._steps.setdefault(step, StepGroups())
+            if isinstance(verdict, str):
+                filling.missing.add(place)
+            else:
+                filling.groups[place] = (entry, verdict)
+                filling.missing.discard(place)
+            if self._complete(step):
+                self._changed.notify_all()
+
+    def _note_lost(self, step: int) -> None:
+        """Places of `step` that an earlier incarnation dead-lettered are not waited for."""
+        size = self._config.rollout.prompts_per_step
+        ordinals = range(step * size, (step + 1) * size)
+        lost = {(role, o) for role in self._config.roles for o in self._consumer.lost(role, ordinals)}
+        with self._changed:
+            filling = self._steps.setdefault(step, StepGroups())
+            filling.missing |= lost - filling.groups.keys()
+
+    def _complete(self, step: int) -> bool:
+        return step in self._steps and self._steps[step].filled == self._config.groups_per_step
+
+    def _judge(self, entry: Entry, step: int) -> Group | str:
+        """The group of an entry, or why it cannot be used."""
+        try:
+            group = decode_group(entry.data, size_cap=self._config.pipeline.entry_bytes)
+        except TrajectoryError as error:
+            return f"undecodable: {error}"
+        if (group.run_id, group.group_id) != (self._run_id, entry.group_id):
+            return f"entry {entry.group_id} of run {self._run_id} holds group {group.group_id} of run {group.run_id}"
+        rollout = self._config.rollout
+        wanted = rollout.base_samples if group.role == "base" else rollout.adaptive_samples
+        if group.role not in self._config.roles or len(group.trajectories) != wanted:
+            return f"{len(group.trajectories)} {group.role} rollouts, the configuration asks for {wanted}"
+        if step < self._next_step:
+            return f"late: learner step {step} is done"
+        age = abs(step - group.oldest_step)
+        if age > self._config.pipeline.max_staleness:
+            return f"stale: {age} learner steps old, pipeline.max_staleness={self._config.pipeline.max_staleness}"
+        return group
+
+    def _late(self, step: int) -> str:
+        arrived = self._steps[step].groups
+        present = {role: sum(r == role for r, _ in arrived) for role in self._config.roles}
+        return (
+            f"learner step {step} had {present} of {self._config.rollout.prompts_per_step} groups a role after "
+            f"pipeline.batch_timeout_seconds={self._config.pipeline.batch_timeout_seconds:g}. Are the generators "
+            "alive (scope status), and is the timeout longer than the longest rollout takes?"
+        )

@@ -1,0 +1,112 @@
+"""The learner's loop, run by every rank under Ray Train.
+
+    order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.step  →  control  →  publish
+    →  checkpoint every so often  →  step record
+
+Everything that only one process may do is in `RankZero`; everything here is collective.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import ray.train
+import torch.distributed as dist
+
+from services.engine import Probe
+from services.learner.rank_zero import RankZero
+from services.learner.scatter import broadcast_order, scatter_batch
+from services.learner.spec import LearnerSpec
+from trainer.checkpoint import LearnerState, read_state
+from trainer.learner import Learner
+
+ENGINE_TAG = "engine"
+
+
+def learner_loop(settings: dict[str, Any]) -> None:
+    """Entry point of every Ray Train worker; `settings["spec"]` is a `LearnerSpec`."""
+    spec: LearnerSpec = settings["spec"]
+    os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
+    backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
+    LearnerLoop(spec).run()
+
+
+class LearnerLoop:
+    """One rank of the learner."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._learner = Learner(spec.config, Path(spec.model_dir))
+        self._rank = dist.get_rank()
+        restored = self._restore()
+        self._step = restored.step if restored else 0
+        self._saved_step = self._step if restored else -1
+        held = self._optimizer_bytes_by_rank()
+        self._desk = RankZero(spec, restored, held) if self._rank == 0 else None
+
+    def run(self) -> None:
+        """Learn until the last step or until asked to stop; the last checkpoint and the model are then written."""
+        self._publish()
+        while self._step < self._spec.config.steps and self._one_step():
+            if self._step % self._spec.config.checkpoint.every_steps == 0:
+                self._checkpoint()
+            if self._desk is not None:
+                self._desk.finish_step()
+        if self._saved_step != self._step:
+            self._checkpoint()
+        self._export()
+        if self._desk is not None:
+            self._desk.close()
+
+    def _restore(self) -> LearnerState | None:
+        path = self._spec.checkpoints.newest()
+        if path is None:
+            return None
+        self._learner.load(path, ENGINE_TAG)
+        return read_state(path)
+
+    def _optimizer_bytes_by_rank(self) -> list[int]:
+        held: list[int] = [0] * self._learner.world_size
+        dist.all_gather_object(held, self._learner.optimizer_bytes())
+        return held
+
+    def _one_step(self) -> bool:
+        order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
+        order = broadcast_order(order)
+        if order.stop:
+            return False
+        batch = scatter_batch(order, shards)
+        started = time.perf_counter()
+        metrics = self._learner.step(batch, alpha=order.alpha, step=order.step)
+        if self._desk is not None:
+            self._desk.learned(metrics, time.perf_counter() - started)
+        self._step += 1
+        self._publish()
+        return True
+
+    def _publish(self) -> None:
+        started = time.perf_counter()
+        probe = Probe(*self._learner.probe_logprobs())
+        weights = self._learner.gather_weights()
+        if self._desk is not None and weights is not None:
+            self._desk.publish(self._step, weights, probe, started)
+
+    def _checkpoint(self) -> None:
+        started = time.perf_counter()
+        box: list[str] = [str(self._desk.open_checkpoint(self._step)) if self._desk else ""]
+        dist.broadcast_object_list(box, src=0)
+        self._learner.save(Path(box[0]), ENGINE_TAG)
+        dist.barrier()
+        if self._desk is not None:
+            self._desk.commit_checkpoint(self._step, started)
+        self._saved_step = self._step
+
+    def _export(self) -> None:
+        weights = self._learner.gather_weights()
+        if weights is not None:
+            self._learner.export(Path(self._spec.run_dir) / "model", weights, Path(self._spec.model_dir))

@@ -1,0 +1,149 @@
+"""What only rank 0 does: read the queue, apply set-points, decide actuators, publish, commit, record."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from pathlib import Path
+
+from torch import Tensor
+
+from services.engine import Probe
+from services.learner.collector import Collector, StepGroups
+from services.learner.recorder import Recorder
+from services.learner.scatter import StepOrder, order_of
+from services.learner.spec import LearnerSpec
+from services.replay.consumer import ReplayConsumer
+from services.run_state import stop_requested
+from services.set_point import SetPoint, mark_applied, read_set_point
+from services.weights import WeightPublisher
+from trainer.batching import RolloutBatch, shard_batches
+from trainer.checkpoint import LearnerState
+from trainer.entropy_control import Actuators, make_controller
+from trainer.learner import StepMetrics
+from trainer.trajectory import PolicyVersion
+
+
+class RankZero:
+    """State of one learner incarnation besides tensors. Its fencing epoch is also its lineage."""
+
+    def __init__(self, spec: LearnerSpec, restored: LearnerState | None, optimizer_bytes: list[int]) -> None:
+        self._spec = spec
+        self._config = spec.config
+        self._redis = spec.redis.sync()
+        self._consumer = ReplayConsumer(
+            self._redis, spec.run_id, max_deliveries=spec.config.pipeline.max_deliveries
+        )
+        self._lineage = self._epoch = self._consumer.open()
+        self._store = spec.checkpoints
+        self._controller = make_controller(spec.config.entropy_control)
+        self._consumed: list[tuple[str, str]] = []
+        self._listed: set[str] = set()
+        """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
+        first_step = 0
+        if restored is not None:
+            self._controller.restore(restored.controller)
+            self._consumed = [(entry_id, group_id) for entry_id, group_id in restored.consumed]
+            self._listed = {entry_id for entry_id, _ in restored.consumed}
+            first_step = restored.step
+        self._acting: Actuators = self._controller.actuators
+        self._set_point = self._read_set_point()
+        self._publish_actuators(first_step)
+        self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
+        self._collector.start(self._consumed)
+        self._weights = WeightPublisher(spec.run_id, spec.generator_ids, spec.config.weights.timeout_seconds)
+        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, optimizer_bytes)
+
+    def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
+        """Wait for the groups of `step`; read the set-point at this boundary. A stop order when asked to stop."""
+        self._recorder.begin(step)
+        if stop_requested(self._redis, self._spec.run_id):
+            return StepOrder(stop=True), None
+        taken = self._collector.take(step, self._keep_waiting)
+        self._recorder.batch_complete()
+        if taken is None:
+            return StepOrder(stop=True), None
+        self._set_point = self._read_set_point()
+        mark_applied(self._redis, self._spec.run_id, self._set_point.generation, step, self._epoch)
+        self._consumed += taken.consumed()
+        shards = shard_batches([group for _, group in taken.groups.values()], self._config)
+        self._recorder.batch(taken, _staleness(taken, step))
+        return order_of(shards[0], step=step, alpha=self._acting.alpha), shards
+
+    def learned(self, metrics: StepMetrics, seconds: float) -> None:
+        """Take a step's measurements and decide the actuators of the next one."""
+        acted = self._acting
+        self._acting = self._controller.update(
+            metrics.entropy, self._set_point.target, positives=metrics.positives
+        )
+        self._recorder.learned(metrics, seconds, self._set_point, acted, self._acting)
+
+    def publish(self, step: int, weights: dict[str, Tensor], probe: Probe, started: float) -> None:
+        """Publish policy version (lineage, `step`) and the newest actuators; generators load it while they work."""
+        self._publish_actuators(step)
+        version = PolicyVersion(self._lineage, step)
+        size = self._weights.publish(version, weights, probe)
+        self._consumer.publish_version(*version)
+        self._recorder.published(size, time.perf_counter() - started)
+
+    def open_checkpoint(self, step: int) -> Path:
+        """Where the ranks write their parts of checkpoint `step`."""
+        return self._store.writing(step)
+
+    def commit_checkpoint(self, step: int, started: float) -> None:
+        """Make the checkpoint real, then acknowledge what the one before it lists."""
+        state = LearnerState(
+            step=step,
+            lineage=self._lineage,
+            config_hash=self._spec.config_hash,
+            controller=self._controller.state(),
+            set_point_generation=self._set_point.generation,
+            consumed=list(self._consumed),
+        )
+        self._store.commit(state, self._consumer.check)
+        self._consumer.acknowledge(sorted(self._listed))
+        self._consumer.trim()
+        self._consumed = [pair for pair in self._consumed if pair[0] not in self._listed]
+        self._listed = {entry_id for entry_id, _ in self._consumed}
+        self._recorder.checkpointed(time.perf_counter() - started)
+
+    def finish_step(self) -> None:
+        """Write the step record."""
+        self._recorder.loads(self._weights.poll())
+        self._recorder.finish()
+
+    def close(self) -> None:
+        """Wait for generators to hold the last version, then stop reading and close the sinks."""
+        deadline = time.monotonic() + self._config.weights.timeout_seconds
+        while not self._weights.settled() and time.monotonic() < deadline:
+            self._weights.poll()
+            time.sleep(0.05)
+        self._collector.close()
+        self._recorder.close()
+        self._redis.close()
+
+    def _keep_waiting(self) -> bool:
+        self._recorder.loads(self._weights.poll())
+        self._recorder.observe_generators()
+        return not stop_requested(self._redis, self._spec.run_id)
+
+    def _read_set_point(self) -> SetPoint:
+        set_point = read_set_point(self._redis, self._spec.run_id)
+        if set_point is None:
+            raise RuntimeError(f"run {self._spec.run_id} has no set-point in Redis: its data is gone")
+        return set_point
+
+    def _publish_actuators(self, step: int) -> None:
+        self._consumer.set_actuators(
+            self._acting.temperature, self._acting.alpha, step, self._set_point.generation
+        )
+
+
+def _staleness(taken: StepGroups, step: int) -> Counter[int]:
+    """Rollouts by their age in learner steps."""
+    return Counter(
+        int(math.fabs(step - trajectory.oldest_step))
+        for _, group in taken.groups.values()
+        for trajectory in group.trajectories
+    )

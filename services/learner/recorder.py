@@ -1,0 +1,197 @@
+"""Rank 0's book-keeping: gathers one step's numbers from everywhere into a `StepRecord` and writes it to the sinks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from redis import Redis
+
+from services.learner.collector import StepGroups
+from services.learner.spec import LearnerSpec
+from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard
+from services.replay.consumer import ReplayConsumer
+from services.run_state import generators, server_time, update_status
+from services.set_point import SetPoint
+from services.weights import LoadReport
+from trainer.entropy_control import Actuators
+from trainer.learner import StepMetrics
+
+BEAT_STALE_SECONDS = 5.0
+"""A generator without a heartbeat for this long counts as not alive."""
+MISMATCH_KL_ALARM = 0.02
+"""Nats per token between engine and trainer at staleness 0 to `max_staleness`; above it sampling and training disagree."""
+
+
+class Recorder:
+    """Collects during a step, writes at its end."""
+
+    def __init__(
+        self, spec: LearnerSpec, redis: Redis, consumer: ReplayConsumer, lineage: int, optimizer_bytes: list[int]
+    ) -> None:
+        self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
+        run_dir = Path(spec.run_dir)
+        self._sinks: list[Sink] = [
+            JsonLines(run_dir / "steps.jsonl"),
+            TensorBoard(run_dir / "tensorboard"),
+            RayMetrics(spec.run_id),
+        ]
+        (run_dir / "learner.json").write_text(json.dumps({"optimizer_bytes_by_rank": optimizer_bytes}))
+        self._before: dict[str, dict[str, Any]] = {}
+        self._observed_at = time.monotonic()
+        self._values: dict[str, Any] = {}
+        self._loads: list[LoadReport] = []
+        self._alive: dict[str, int] = {}
+        self._started = time.monotonic()
+
+    def begin(self, step: int) -> None:
+        """A step begins: its batch is waited for from now."""
+        self._values = {"step": step, "lineage": self._lineage, "checkpoint_seconds": 0.0, "alarms": []}
+        self._loads = []
+        self._alive = {}
+        self._started = time.monotonic()
+        self.observe_generators()
+
+    def batch_complete(self) -> None:
+        """The wait for groups is over."""
+        self._values["wait_seconds"] = time.monotonic() - self._started
+
+    def batch(self, taken: StepGroups, staleness: Counter[int]) -> None:
+        """Numbers that come from the rollouts themselves."""
+        groups = [group for _, group in taken.groups.values()]
+        rollouts = [t for group in groups for t in group.trajectories]
+        adaptive = [group.sampling_temperature for group in groups if group.role == "adaptive"]
+        self._values |= {
+            "staleness": dict(sorted(staleness.items())),
+            "spanning_rollouts": sum(len(t.versions) > 1 for t in rollouts),
+            "groups": len(groups),
+            "missing_groups": len(taken.missing),
+            "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
+            "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
+            "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],
+        }
+
+    def learned(
+        self, metrics: StepMetrics, seconds: float, set_point: SetPoint, acted: Actuators, decided: Actuators
+    ) -> None:
+        """Numbers of the update and of the control decision that follows it."""
+        controlled = self._spec.config.entropy_control.kind != "none"
+        worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
+        if worst_kl > MISMATCH_KL_ALARM:
+            self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {MISMATCH_KL_ALARM}")
+        if not math.isfinite(metrics.entropy):
+            self._values["alarms"].append("entropy is not finite: temperature held")
+        if decided.saturated:
+            self._values["alarms"].append("entropy control is at the limit of its actuators")
+        self._values |= {
+            "entropy": metrics.entropy,
+            "generator_entropy": metrics.generator_entropy,
+            "set_point": set_point.target if controlled else None,
+            "set_point_generation": set_point.generation,
+            "temperature": acted.temperature,
+            "alpha": acted.alpha,
+            "next_temperature": decided.temperature,
+            "next_alpha": decided.alpha,
+            "saturated": decided.saturated,
+            "reward": metrics.reward_base,
+            "adaptive_reward": metrics.reward_adaptive if controlled else None,
+            "positives": metrics.positives,
+            "response_length": metrics.response_length,
+            "surrogate": metrics.surrogate,
+            "auxiliary": metrics.auxiliary,
+            "clip_fraction": metrics.clip_fraction,
+            "gradient_norm": metrics.gradient_norm,
+            "mismatch_kl_base": metrics.mismatch_kl_base,
+            "mismatch_kl_adaptive": metrics.mismatch_kl_adaptive,
+            "ratio_deviation_base": metrics.ratio_deviation_base,
+            "ratio_deviation_adaptive": metrics.ratio_deviation_adaptive,
+            "tokens": metrics.tokens,
+            "padding_share": metrics.padding_share,
+            "learn_seconds": seconds,
+            "learner_tokens_per_second": metrics.tokens / seconds,
+        }
+
+    def published(self, size: int, seconds: float) -> None:
+        """Size and cost of the publication of the step's policy version."""
+        self._values |= {"weight_bytes": size, "publish_seconds": seconds}
+
+    def checkpointed(self, seconds: float) -> None:
+        """Cost of a checkpoint in this step."""
+        self._values["checkpoint_seconds"] = seconds
+
+    def loads(self, reports: Sequence[LoadReport]) -> None:
+        """Weight loads that generators finished."""
+        self._loads += reports
+
+    def observe_generators(self) -> None:
+        """Look at heartbeats, so that a generator that dies within a step is seen in its record."""
+        now = server_time(self._redis)
+        beats = generators(self._redis, self._spec.run_id)
+        for role in self._spec.config.roles:
+            alive = sum(b["role"] == role and now - b["at"] < BEAT_STALE_SECONDS for b in beats.values())
+            self._alive[role] = min(alive, self._alive.get(role, alive))
+
+    def finish(self) -> None:
+        """Write the record of the step."""
+        self.observe_generators()
+        stats = self._consumer.stats()
+        self._values["alarms"] += [f"{load.generator_id} did not load {load.version}: {load.error}" for load in self._loads if load.error]
+        self._values["alarms"] += [
+            f"{self._expected(role) - alive} {role} generator(s) down"
+            for role, alive in self._alive.items()
+            if alive < self._expected(role)
+        ]
+        seconds = [load.seconds for load in self._loads if not load.error]
+        record = StepRecord(
+            **self._values,
+            **self._generator_shares(),
+            at=time.time(),
+            step_seconds=time.monotonic() - self._started,
+            queue_unread=stats.unread,
+            queue_pending=stats.pending,
+            produced=stats.produced,
+            acknowledged=stats.acknowledged,
+            duplicates=stats.duplicates,
+            dead_lettered=stats.dead_lettered,
+            weight_load_seconds=sum(seconds) / len(seconds) if seconds else None,
+            generators_alive=dict(self._alive),
+        )
+        for sink in self._sinks:
+            sink.write(record)
+        update_status(
+            self._redis, self._spec.run_id, phase="running", step=record.step + 1, record=msgspec.to_builtins(record, str_keys=True)
+        )
+
+    def close(self) -> None:
+        """Flush the sinks."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _expected(self, role: str) -> int:
+        return self._spec.config.generators.base if role == "base" else self._spec.config.generators.adaptive
+
+    def _generator_shares(self) -> dict[str, Any]:
+        beats = generators(self._redis, self._spec.run_id)
+        elapsed = time.monotonic() - self._observed_at
+        shares: dict[str, dict[str, float]] = {"tokens": {}, "sampling_seconds": {}, "loading_seconds": {}}
+        restarts = sum(b["restarts"] for b in beats.values())
+        for role in self._spec.config.roles:
+            names = [name for name, b in beats.items() if b["role"] == role]
+            for counter, by_role in shares.items():
+                grown = sum(
+                    max(0.0, beats[n][counter] - self._before.get(n, {}).get(counter, 0.0)) for n in names
+                )
+                by_role[role] = grown / elapsed / (1 if counter == "tokens" else max(len(names), 1))
+        self._before, self._observed_at = beats, time.monotonic()
+        return {
+            "generator_tokens_per_second": shares["tokens"],
+            "generator_busy_share": shares["sampling_seconds"],
+            "generator_loading_share": shares["loading_seconds"],
+            "generator_restarts": restarts,
+        }

@@ -1,0 +1,48 @@
+"""Rank 0 reads the queue; this hands each rank its share of a step, and the step's orders, over the process group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.distributed as dist
+
+from trainer.batching import RolloutBatch
+
+
+@dataclass(frozen=True)
+class StepOrder:
+    """What every rank is told before the forward pass, so that no step mixes two set-points."""
+
+    stop: bool
+    step: int = 0
+    alpha: float = 0.0
+    shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
+
+
+def order_of(batch: RolloutBatch, *, step: int, alpha: float) -> StepOrder:
+    """The order that announces `batch`; all shards have its shape."""
+    columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
+    return StepOrder(False, step, alpha, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
+
+
+def broadcast_order(order: StepOrder | None) -> StepOrder:
+    """Send rank 0's order to every rank. Other ranks pass None."""
+    box: list[StepOrder | None] = [order]
+    dist.broadcast_object_list(box, src=0)
+    received = box[0]
+    if received is None:
+        raise RuntimeError("rank 0 broadcast no order")
+    return received
+
+
+def scatter_batch(order: StepOrder, shards: Sequence[RolloutBatch] | None) -> RolloutBatch:
+    """Give rank r shard r. Rank 0 passes all shards, the others None."""
+    columns = {}
+    for name, dtype, shape in order.shapes:
+        received = torch.empty(shape, dtype=dtype)
+        parts = None if shards is None else [getattr(shard, name).contiguous() for shard in shards]
+        dist.scatter(received, parts, src=0)
+        columns[name] = received
+    return RolloutBatch(**columns)

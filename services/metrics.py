@@ -1,0 +1,185 @@
+"""The step record: defined once, written to JSONL, TensorBoard, `ray.util.metrics` and the run's status.
+
+Field names here are the names everywhere. Quantities are per learner step unless they say otherwise; seconds are
+wall clock; log-quantities are nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One learner step."""
+
+    step: int
+    """index of the step, from 0; its update makes policy version `step + 1`"""
+    lineage: int
+    at: float
+    """seconds since the epoch, at the end of the step"""
+
+    entropy: float
+    """policy entropy before the update: exact, temperature 1, base rollouts, nats per token"""
+    generator_entropy: float
+    """-mean behaviour log-probability of base rollouts, nats per token"""
+    set_point: float | None
+    """nats per token; None without entropy control"""
+    set_point_generation: int
+    temperature: float
+    alpha: float
+    """actuators in force for this step's loss and for rollouts that began before its end"""
+    sampling_temperature: float | None
+    """mean temperature that this step's adaptive rollouts were really sampled at"""
+    next_temperature: float
+    next_alpha: float
+    saturated: bool
+    """the law asked for more than its actuators have"""
+
+    reward: float
+    """mean reward of base rollouts"""
+    adaptive_reward: float | None
+    positives: int
+    """rewarded adaptive rollouts"""
+    response_length: float
+    truncated_share: float
+    """share of rollouts cut off at the length limit"""
+
+    surrogate: float
+    auxiliary: float
+    clip_fraction: float
+    gradient_norm: float
+    mismatch_kl_base: float
+    mismatch_kl_adaptive: float
+    ratio_deviation_base: float
+    ratio_deviation_adaptive: float
+    """largest |proximal / behaviour - 1| over tokens"""
+
+    staleness: dict[int, int]
+    """learner steps between a rollout's oldest token and this step → rollouts"""
+    spanning_rollouts: int
+    """rollouts sampled from more than one policy version"""
+    missing_groups: int
+    """groups of this step that were dead-lettered"""
+    queue_unread: int
+    queue_pending: int
+    groups: int
+    """groups this step consumed"""
+    produced: int
+    acknowledged: int
+    duplicates: int
+    dead_lettered: int
+    """groups, totals since the run began"""
+
+    tokens: int
+    """response tokens consumed"""
+    padding_share: float
+    step_seconds: float
+    wait_seconds: float
+    """rank 0 waiting for a full batch"""
+    batch_seconds: float
+    learn_seconds: float
+    publish_seconds: float
+    checkpoint_seconds: float
+    learner_tokens_per_second: float
+    weight_bytes: int
+    weight_load_seconds: float | None
+    """mean over the loads that generators finished during the step"""
+    generators_alive: dict[str, int]
+    """role → generators with a recent heartbeat, least seen during the step"""
+    generator_restarts: int
+    """since the run began"""
+    generator_tokens_per_second: dict[str, float]
+    """role → response tokens a second, over the time since the last step"""
+    generator_busy_share: dict[str, float]
+    """role → share of time with rollouts in flight"""
+    generator_loading_share: dict[str, float]
+    alarms: list[str]
+
+
+def flatten(record: Mapping[str, Any]) -> dict[str, float]:
+    """Numeric fields by name, maps as `name/key`; what has no value is left out."""
+    flat: dict[str, float] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}/{key}": float(entry) for key, entry in value.items()}
+        elif isinstance(value, bool | int | float) and math.isfinite(value):
+            flat[name] = float(value)
+    return flat
+
+
+class Sink(Protocol):
+    """Where step records go."""
+
+    def write(self, record: StepRecord) -> None:
+        """Take one record."""
+        ...
+
+    def close(self) -> None:
+        """Flush."""
+        ...
+
+
+class JsonLines:
+    """`steps.jsonl` in the run directory, one record a line, flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def write(self, record: StepRecord) -> None:
+        self._file.write(msgspec.json.encode(record) + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars under the record's names."""
+
+    def __init__(self, directory: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory), flush_secs=10)
+
+    def write(self, record: StepRecord) -> None:
+        for name, value in flatten(msgspec.structs.asdict(record)).items():
+            self._writer.add_scalar(name, value, record.step, walltime=record.at)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class RayMetrics:
+    """Gauges `scope_<name>` in `ray.util.metrics` (Prometheus: `ray_scope_<name>`), tagged with run and key."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._gauges: dict[str, Any] = {}
+
+    def write(self, record: StepRecord) -> None:
+        from ray.util.metrics import Gauge
+
+        for name, value in flatten(msgspec.structs.asdict(record)).items():
+            field, _, key = name.partition("/")
+            if field not in self._gauges:
+                description = f"scope step record: {field}"
+                self._gauges[field] = Gauge(f"scope_{field}", description, tag_keys=("run", "key"))
+            self._gauges[field].set(value, tags={"run": self._run_id, "key": key})
+
+    def close(self) -> None:
+        self._gauges.clear()
+
+
+def read_records(path: Path, *, surviving: bool = True) -> list[StepRecord]:
+    """Records of a `steps.jsonl`; with `surviving`, of a step that was done again only the last one."""
+    if not path.exists():
+        return []
+    records = [msgspec.json.decode(line, type=StepRecord) for line in path.read_bytes().splitlines()]
+    if not surviving:
+        return records
+    return [last for _, last in sorted({record.step: record for record in records}.items())]

@@ -1,0 +1,182 @@
+"""The end of a run: `report.json` and `report.png` from its step records and evaluations."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from redis import Redis
+
+from services.metrics import StepRecord, read_records
+from services.replay.stats import queue_stats
+from trainer.config import EvaluationConfig
+from trainer.pass_at_k import Interval, bootstrap_difference, bootstrap_mean, pass_at_k
+
+if TYPE_CHECKING:
+    from services.driver.run_directory import RunDirectory
+
+BOOTSTRAP_SEED = 0
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """Held-out results of one policy version."""
+
+    step: int
+    samples: int
+    ks: list[int]
+    correct: list[int]
+    """for each problem, answers out of `samples` that were right"""
+
+    def at(self, k: int) -> np.ndarray:
+        """Unbiased pass@k of each problem, float64[P]."""
+        return pass_at_k(self.samples, self.correct, k)
+
+
+class Evaluations:
+    """The run's evaluations, kept in one JSON file so that a resumed run still knows how it began."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._all = msgspec.json.decode(path.read_bytes(), type=list[Evaluation]) if path.exists() else []
+
+    def add(self, step: int, correct: Sequence[int], config: EvaluationConfig) -> None:
+        """Add one; an earlier one of the same step is replaced."""
+        kept = [e for e in self._all if e.step != step]
+        self._all = sorted([*kept, Evaluation(step, config.samples, list(config.ks), list(correct))], key=lambda e: e.step)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(self._all))
+        os.replace(temporary, self._path)
+
+    def line(self, step: int) -> str:
+        """One sentence about the evaluation of `step`."""
+        found = next(e for e in self._all if e.step == step)
+        return "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():.3f}" for k in found.ks)
+
+    @property
+    def all(self) -> list[Evaluation]:
+        """By step."""
+        return list(self._all)
+
+
+def write_report(directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, wall_seconds: float) -> None:
+    """Write both files. wall_seconds: of this incarnation of the driver."""
+    from services.driver.run_directory import package_versions
+    from services.report_plot import plot
+
+    records = read_records(directory.path / "steps.jsonl")
+    stats = queue_stats(redis, directory.run_id)
+    document = {
+        "run_id": directory.run_id,
+        "config_hash": directory.config_hash,
+        "versions": package_versions(),
+        "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "steps": records[-1].step + 1 if records else 0,
+        "steps_configured": directory.config.steps,
+        "wall_seconds": wall_seconds,
+        "evaluation": _evaluation(evaluations.all),
+        "entropy": _entropy(records),
+        "throughput": _throughput(records),
+        "time_shares": _time_shares(records),
+        "staleness": {str(k): v for k, v in sorted(sum((Counter(r.staleness) for r in records), Counter()).items())},
+        "spanning_rollouts": sum(r.spanning_rollouts for r in records),
+        "queue": {
+            "produced": stats.produced,
+            "consumed": sum(r.groups for r in records),
+            "acknowledged": stats.acknowledged,
+            "duplicates_refused": stats.duplicates,
+            "dead_lettered": stats.dead_lettered,
+            "leases_taken_over": stats.releases,
+        },
+        "generator_restarts": records[-1].generator_restarts if records else 0,
+        "alarms": dict(Counter(alarm for r in records for alarm in r.alarms).most_common(20)),
+    }
+    directory.write_json("report.json", document)
+    if records:
+        plot(directory.path / "report.png", directory.run_id, records, evaluations.all)
+
+
+def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, found in (("start", evaluations[:1]), ("end", evaluations[1:][-1:])):
+        for e in found:
+            out[name] = {"step": e.step, "problems": len(e.correct), "samples": e.samples} | {
+                f"pass@{k}": _interval(bootstrap_mean(e.at(k), seed=BOOTSTRAP_SEED)) for k in e.ks
+            }
+    if "end" in out:
+        first, last = evaluations[0], evaluations[-1]
+        out["difference"] = {
+            f"pass@{k}": _interval(bootstrap_difference(first.at(k), last.at(k), seed=BOOTSTRAP_SEED))
+            for k in last.ks
+            if k in first.ks
+        }
+    return out
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "low95": interval.low, "high95": interval.high}
+
+
+def _entropy(records: list[StepRecord]) -> dict[str, Any]:
+    if not records:
+        return {}
+    last = records[-max(1, len(records) // 3) :]
+    values = np.array([r.entropy for r in last])
+    out = {
+        "start": records[0].entropy,
+        "end": records[-1].entropy,
+        "lowest": min(r.entropy for r in records),
+        "last_third_mean": float(values.mean()),
+        "last_third_std": float(values.std()),
+    }
+    targets = [r.set_point for r in last if r.set_point is not None]
+    if targets:
+        errors = values - np.array(targets)
+        out |= {
+            "set_point": targets[-1],
+            "last_third_mean_error": float(errors.mean()),
+            "last_third_mean_over_set_point": float(values.mean() / np.mean(targets)),
+            "last_third_saturated_share": sum(r.saturated for r in last) / len(last),
+        }
+    return out
+
+
+def _throughput(records: list[StepRecord]) -> dict[str, Any]:
+    seconds = sum(r.step_seconds for r in records)
+    if not seconds:
+        return {}
+    roles = sorted({role for r in records for role in r.generator_tokens_per_second})
+    steady = records[len(records) // 10 :]
+    return {
+        "median_step_seconds": float(np.median([r.step_seconds for r in steady])),
+        "trained_tokens_per_second": sum(r.tokens for r in records) / seconds,
+        "learner_tokens_per_second": sum(r.tokens for r in records) / sum(r.learn_seconds for r in records),
+        "generator_tokens_per_second": {
+            role: float(np.mean([r.generator_tokens_per_second[role] for r in steady])) for role in roles
+        },
+    }
+
+
+def _time_shares(records: list[StepRecord]) -> dict[str, Any]:
+    """Where wall clock goes, by process, after the first tenth of the run."""
+    steady = records[len(records) // 10 :]
+    seconds = sum(r.step_seconds for r in steady)
+    if not seconds:
+        return {}
+    learner = {
+        name: sum(getattr(r, f"{name}_seconds") for r in steady) / seconds
+        for name in ("wait", "batch", "learn", "publish", "checkpoint")
+    }
+    generators = {
+        f"{role}-generator": {
+            "sampling": float(np.mean([r.generator_busy_share[role] for r in steady])),
+            "loading": float(np.mean([r.generator_loading_share[role] for r in steady])),
+        }
+        for role in steady[0].generator_busy_share
+    }
+    return {"learner": learner, **generators}

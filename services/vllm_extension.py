@@ -1,0 +1,60 @@
+"""The part of weight transfer that runs inside vLLM's worker process (`worker_extension_cls`).
+
+Importing this module there also ties the engine's life to its actor: an engine whose parent is gone exits, so
+that a killed generator leaves no orphan holding memory or a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+
+if TYPE_CHECKING:
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+PARENT_POLL_SECONDS = 1.0
+
+if hasattr(torch.cpu, "_init_amx"):
+    # bf16 attention on AMX processors dies with SIGILL unless the process asked for the tiles first.
+    torch.cpu._init_amx()
+
+
+def _exit_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_SECONDS)
+    os._exit(1)
+
+
+threading.Thread(target=_exit_with_parent, args=(os.getppid(),), name="exit-with-parent", daemon=True).start()
+
+
+class WeightExtension:
+    """Mixed into vLLM's worker; methods are called by name through `collective_rpc`."""
+
+    model_runner: GPUModelRunner
+
+    def load_version(self, blob: bytes) -> dict[str, int]:
+        """Replace every weight by those in `blob` (safetensors, Hugging Face names).
+
+        Returns, for each request the worker holds, the number of tokens already sampled — by the version before.
+        The engine must be paused.
+        """
+        sampled = {name: len(state.output_token_ids) for name, state in self.model_runner.requests.items()}
+        self.model_runner.reload_weights(weights_iterator=iter(safetensors.torch.load(blob).items()))
+        self._repack_tied_head(self.model_runner.model)
+        return sampled
+
+    @staticmethod
+    def _repack_tied_head(model: Any) -> None:
+        config = getattr(model, "config", None)
+        if not getattr(config, "tie_word_embeddings", False) or model.lm_head.weight.device.type != "cpu":
+            return
+        # The CPU backend keeps a packed copy of the head, which a reload does not refresh when it is tied.
+        from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+        dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
