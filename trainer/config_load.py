@@ -25,7 +25,7 @@ from trainer.errors import ScopeError
 _SCALARS = {
     "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
-    "int": (re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")),
+    "int": (re.compile(r"^[-+]?[0-9]{1,400}$"), list("-+0123456789")),
     "float": (
         re.compile(
             r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
@@ -45,6 +45,10 @@ class _Loader(yaml.SafeLoader):
         if tag is None or tag.rsplit(":", 1)[-1] in {*_SCALARS, "str", "seq", "map"}
     }
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        # PyYAML's own reads 010 as 8.
+        return int(self.construct_scalar(node))
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -59,6 +63,9 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -152,9 +159,10 @@ def _parse(text: str, where: str) -> Any:
     try:
         # The loader derives from SafeLoader and constructs fewer types still.
         value = yaml.load(text, Loader=_Loader)
-        json.dumps(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ScopeError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    try:
+        json.dumps(value)
     except (ValueError, RecursionError):
         raise ScopeError(f"{where} is nested without end: an alias refers to itself.") from None
     return value

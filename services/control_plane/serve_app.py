@@ -10,6 +10,7 @@ from ray.serve.schema import LoggingConfig
 from services.control_plane.app import create_app
 from services.control_plane.listen import bind
 from services.redis_client import RedisAccess
+from trainer.errors import ScopeError
 
 APPLICATION = "control-plane"
 
@@ -37,8 +38,14 @@ class ControlPlane:
 def start_on_serve(access: RedisAccess, host: str, port: int) -> str:
     """Start on the Ray cluster this process is connected to, wait until it serves, and return its base URL.
 
-    Raises `ScopeError` when the address is taken.
+    Raises `ScopeError` when the address is taken, or when the cluster runs Ray Serve for somebody else: its
+    proxy has an address already.
     """
+    if serve.status().proxies:
+        raise ScopeError(
+            "control_plane.enabled = true is not possible on this Ray cluster: Ray Serve runs there already. "
+            "Set control_plane.enabled=false and use `scope serve`, or end the other by `serve shutdown`."
+        )
     bind(host, port).close()
     serve.start(
         proxy_location="HeadOnly",

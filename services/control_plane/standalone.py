@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 
 import uvicorn
@@ -33,7 +34,9 @@ def run_standalone(
     config = uvicorn.Config(
         create_app(access), log_level="warning", access_log=False, timeout_graceful_shutdown=5
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    # uvicorn ends in order and then raises Ctrl-C again, which here is the ordinary end.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:
