@@ -28,25 +28,29 @@ class Block(BaseModel):
 class TaskConfig(Block):
     """Where prompts come from and how responses are scored."""
 
-    name: str = Field("countdown", description="registered task name")
+    name: str = Field(default="countdown", description="registered task name")
     seed: Annotated[int, Field(ge=0)] = 17
-    max_number: Annotated[int, Field(ge=4, le=99)] = Field(20, description="operands are 1..max_number")
+    max_number: Annotated[int, Field(ge=4, le=99)] = Field(
+        default=20, description="operands are 1..max_number"
+    )
     max_target: Annotated[int, Field(ge=4, le=999)] = 99
-    heldout: Annotated[int, Field(ge=16)] = Field(512, description="problems kept out of training")
+    heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
 
 
 class ModelConfig(Block):
     """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
 
     path: str | None = Field(
-        None, description="Hugging Face model directory; unset: the warm-started tiny model"
+        default=None, description="Hugging Face model directory; unset: the warm-started tiny model"
     )
     hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
     layers: Annotated[int, Field(ge=1, le=48)] = 4
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     head_dim: Annotated[int, Field(ge=32, le=256)] = 32
     ffn_size: Annotated[int, Field(ge=32, le=8192)] = 384
-    max_length: Annotated[int, Field(ge=16, le=131072)] = Field(64, description="context length, tokens")
+    max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
+        default=64, description="context length, tokens"
+    )
 
 
 class WarmStartConfig(Block):
@@ -57,7 +61,9 @@ class WarmStartConfig(Block):
     batch_size: Annotated[int, Field(ge=1)] = 256
     learning_rate: Positive = 2e-3
     threads: Annotated[int, Field(ge=1)] = 2
-    cache_dir: str = Field("~/.cache/scope-rl/warm-start", description="finished warm starts are kept here")
+    cache_dir: str = Field(
+        default="~/.cache/scope-rl/warm-start", description="finished warm starts are kept here"
+    )
 
 
 class RolloutConfig(Block):
@@ -65,9 +71,11 @@ class RolloutConfig(Block):
 
     prompts_per_step: Annotated[int, Field(ge=1)] = 48
     base_samples: Annotated[int, Field(ge=2)] = Field(
-        8, description="base rollouts a prompt (the group size G)"
+        default=8, description="base rollouts a prompt (the group size G)"
     )
-    adaptive_samples: Annotated[int, Field(ge=1)] = Field(8, description="adaptive rollouts a prompt (G')")
+    adaptive_samples: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="adaptive rollouts a prompt (G')"
+    )
     base_temperature: Temperature = 1.0
     max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
     top_p: Finite = 1.0
@@ -89,21 +97,23 @@ class PipelineConfig(Block):
     """How far generators may run ahead and how work is leased to them."""
 
     max_staleness: Annotated[int, Field(ge=0, le=64)] = Field(
-        1, description="learner steps; 0 is synchronous"
+        default=1, description="learner steps; 0 is synchronous"
     )
     queue_capacity: Annotated[int, Field(ge=1)] = Field(
-        4096, description="unread groups before producers wait"
+        default=4096, description="unread groups before producers wait"
     )
     unacked_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
-        2 << 30, description="cap on read, unacknowledged bytes"
+        default=2 << 30, description="cap on read, unacknowledged bytes"
     )
-    entry_bytes: Annotated[int, Field(ge=1024)] = Field(16 << 20, description="size cap of one encoded group")
+    entry_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=16 << 20, description="size cap of one encoded group"
+    )
     lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        3, description="then an entry is dead-lettered"
+        default=3, description="then an entry is dead-lettered"
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
-        600.0, description="longest wait for a full batch"
+        default=600.0, description="longest wait for a full batch"
     )
 
 
@@ -112,8 +122,10 @@ class LossConfig(Block):
 
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(gt=0, lt=10)] = 0.2
-    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(2, description="optimizer updates a step")
-    tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(2.0, description="cap on proximal / behaviour")
+    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="optimizer updates a step")
+    tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(
+        default=2.0, description="cap on proximal / behaviour"
+    )
     advantage_epsilon: Positive = 1e-6
 
 
@@ -126,7 +138,7 @@ class OptimizerConfig(Block):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     epsilon: Positive = 1e-8
-    gradient_clip: Positive = Field(1.0, description="global gradient norm")
+    gradient_clip: Positive = Field(default=1.0, description="global gradient norm")
 
 
 class LearnerConfig(Block):
@@ -137,12 +149,12 @@ class LearnerConfig(Block):
     precision: Literal["fp32", "bf16"] = "fp32"
     cpus_per_worker: Positive = 0.5
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=1)] = Field(1, description="torch threads of each worker")
+    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
-        16384, description="padded tokens in one forward pass"
+        default=16384, description="padded tokens in one forward pass"
     )
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
-        4096, description="tokens whose logits exist at once"
+        default=4096, description="tokens whose logits exist at once"
     )
 
 
@@ -150,10 +162,10 @@ class GeneratorConfig(Block):
     """vLLM engines, one in each Ray actor."""
 
     base: Annotated[int, Field(ge=1, le=4096)] = Field(
-        1, description="engines sampling at the base temperature"
+        default=1, description="engines sampling at the base temperature"
     )
     adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(
-        1, description="engines sampling at the adaptive temperature"
+        default=1, description="engines sampling at the adaptive temperature"
     )
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     cpus_per_generator: Positive = 0.5
@@ -161,15 +173,17 @@ class GeneratorConfig(Block):
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
     kv_cache_gib: Annotated[int, Field(ge=1)] = Field(
-        1, description="CPU engines: size of the key-value cache"
+        default=1, description="CPU engines: size of the key-value cache"
     )
-    gpu_memory_fraction: Fraction = Field(0.85, description="GPU engines: share of device memory")
-    max_sequences: Annotated[int, Field(ge=1)] = Field(512, description="sequences decoded at once")
-    groups_in_flight: Annotated[int, Field(ge=1)] = Field(48, description="groups an engine works on at once")
+    gpu_memory_fraction: Fraction = Field(default=0.85, description="GPU engines: share of device memory")
+    max_sequences: Annotated[int, Field(ge=1)] = Field(default=512, description="sequences decoded at once")
+    groups_in_flight: Annotated[int, Field(ge=1)] = Field(
+        default=48, description="groups an engine works on at once"
+    )
     enforce_eager: bool = True
     start_timeout_seconds: Annotated[float, Field(ge=5)] = 300.0
     max_restarts: Annotated[int, Field(ge=0)] = Field(
-        3, description="restarts of one generator before the run stops"
+        default=3, description="restarts of one generator before the run stops"
     )
 
 
@@ -191,11 +205,13 @@ class PaperLaw(Block):
 class SplitRangeLaw(Block):
     """PI control of two actuators, temperature and alpha, both neutral at zero error."""
 
-    kp: Annotated[float, Field(ge=0, le=100)] = Field(5.0, description="proportional gain, 1/nat")
-    ki: Annotated[float, Field(ge=0, le=100)] = Field(0.5, description="integral gain, 1/(nat*step)")
-    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="anti-windup, 1/step")
+    kp: Annotated[float, Field(ge=0, le=100)] = Field(default=5.0, description="proportional gain, 1/nat")
+    ki: Annotated[float, Field(ge=0, le=100)] = Field(default=0.5, description="integral gain, 1/(nat*step)")
+    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.5, description="anti-windup, 1/step"
+    )
     filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        2.0, description="time constant of the H filter, steps"
+        default=2.0, description="time constant of the H filter, steps"
     )
     t_min: Temperature = 0.5
     t_max: Temperature = 1.7
@@ -217,15 +233,19 @@ class EntropyControlConfig(Block):
     """The regulariser and the law that drives it. Targets are nats per token."""
 
     kind: Literal["none", "paper", "split_range"] = "split_range"
-    target: Finite = Field(0.4, description="set-point H0, nats per token, from target_min to target_max")
+    target: Finite = Field(
+        default=0.4, description="set-point H0, nats per token, from target_min to target_max"
+    )
     target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
-    target_max_change: Positive = Field(1.0, description="largest accepted change in one request, nats")
+    target_max_change: Positive = Field(
+        default=1.0, description="largest accepted change in one request, nats"
+    )
     normalization: Literal["sum", "positives"] = Field(
-        "positives", description="weight of a positive: 1/G' or 1/count"
+        default="positives", description="weight of a positive: 1/G' or 1/count"
     )
     surprisal_exponent: Annotated[float, Field(ge=0, le=8)] = Field(
-        1.0, description="rho in (-log pi)^rho weights"
+        default=1.0, description="rho in (-log pi)^rho weights"
     )
     paper: PaperLaw = PaperLaw()
     split_range: SplitRangeLaw = SplitRangeLaw()
@@ -243,10 +263,10 @@ class RedisConfig(Block):
     """The replay queue's server. `url` unset means an embedded one, owned by the run."""
 
     url: str | None = Field(
-        None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)"
+        default=None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)"
     )
     server_binary: str | None = Field(
-        None, description="embedded server program; unset: the packaged one, else PATH"
+        default=None, description="embedded server program; unset: the packaged one, else PATH"
     )
     appendfsync: Literal["everysec", "always"] = "everysec"
     connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
