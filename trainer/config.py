@@ -30,7 +30,7 @@ class TaskConfig(Block):
 
     name: str = Field(default="countdown", description="registered task name")
     seed: Annotated[int, Field(ge=0)] = 17
-    max_number: Annotated[int, Field(ge=4, le=99)] = Field(
+    max_number: Annotated[int, Field(ge=4, le=40)] = Field(
         default=20, description="operands are 1..max_number"
     )
     max_target: Annotated[int, Field(ge=4, le=999)] = 99
@@ -57,7 +57,7 @@ class WarmStartConfig(Block):
     """Supervised training of the tiny model on random valid solutions of training problems."""
 
     seed: Annotated[int, Field(ge=0)] = 3
-    steps: Annotated[int, Field(ge=1)] = 1500
+    steps: Annotated[int, Field(ge=1)] = 160
     batch_size: Annotated[int, Field(ge=1)] = 256
     learning_rate: Positive = 2e-3
     threads: Annotated[int, Field(ge=1)] = 2
