@@ -29,6 +29,8 @@ START_SECONDS = 120.0
 """Longest wait for the server's first answer; it loads the append-only file before."""
 STOP_SECONDS, TERMINATE_SECONDS = 15.0, 5.0
 PORT_TRIES = 5
+LEAST_FREE_BYTES = 64 << 20
+"""A disk with less is called full: the queue could not grow."""
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -144,6 +146,9 @@ class EmbeddedRedis:
                 f"The embedded Redis cannot write {error.filename}: {error.strerror}. "
                 "Free space or choose another place with runs_dir."
             ) from error
+        free = shutil.disk_usage(self._data_dir).free
+        if free < LEAST_FREE_BYTES:
+            raise self._disk_full(f"only {free:,} bytes are free")
 
     def _launch(self, program: Path, port: int) -> None:
         configuration = self._state_dir / "redis.conf"
@@ -212,9 +217,7 @@ class EmbeddedRedis:
                 "Stop that program, or set redis.url to a server of your own."
             )
         if "No space left on device" in log:
-            return ScopeError(
-                f"The disk of {self._data_dir} is full: the embedded Redis cannot write. Free some space."
-            )
+            return self._disk_full("no space left")
         if re.search(r"Bad file format|Unexpected end of file|bad AOF|corrupt", log, re.IGNORECASE):
             return ScopeError(
                 f"The append-only file in {self._data_dir / 'appendonlydir'} is damaged: the queue of this "
@@ -224,6 +227,12 @@ class EmbeddedRedis:
         last = " ".join(log.strip().splitlines()[-3:])[-500:]
         return ScopeError(
             f"The embedded Redis ended at its start: {last or 'it wrote nothing'}. See {self.log}."
+        )
+
+    def _disk_full(self, how: str) -> ScopeError:
+        return ScopeError(
+            f"The disk of {self._data_dir} is full ({how}): the embedded Redis cannot keep the queue there. "
+            "Free some space or choose another place with runs_dir."
         )
 
 

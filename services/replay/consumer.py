@@ -48,7 +48,7 @@ class ReplayConsumer:
 
     @property
     def epoch(self) -> int:
-        """The epoch that `open` gave; 0 before, which no write is allowed under."""
+        """The epoch that `open` gave; 0 before."""
         return self._epoch
 
     def check(self) -> None:
@@ -165,6 +165,8 @@ class ReplayConsumer:
         ]
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
+        if not self._epoch:
+            raise RuntimeError("the replay consumer was not opened")
         fenced: Script = self._scripts[name]
         try:
             return fenced(keys=[self._keys.fence, *keys], args=[self._epoch, *arguments])

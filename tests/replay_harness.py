@@ -1,0 +1,141 @@
+"""What the replay tests share: groups, a client that loses replies, both sides of a queue without a loop."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import numpy as np
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from services.keys import RunKeys
+from services.redis_client import RedisAccess
+from services.replay.admin import ReplayAdmin
+from services.replay.consumer import ReplayConsumer
+from services.replay.producer import AddOutcome, Lease, ReplayProducer
+from services.replay.stats import QueueStats, queue_stats
+from trainer.trajectory import Group, Role, Trajectory, VersionSpan, encode_group
+
+SIZE_CAP = 1 << 20
+T = TypeVar("T")
+
+
+def make_group(role: Role = "base", ordinal: int = 0, attempt: int = 0, tokens: int = 5) -> Group:
+    """A valid group of two rollouts."""
+    rollout = Trajectory(
+        group_index=0,
+        response_tokens=np.arange(tokens, dtype="<i4").tobytes(),
+        behaviour_logprobs=np.full(tokens, -0.5, "<f4").tobytes(),
+        loss_mask=np.ones(tokens, "u1").tobytes(),
+        logprob_temperature=1.0,
+        versions=[VersionSpan(0, 1, 7)],
+        reward=1.0,
+        reward_components={"correct": 1.0},
+        verdict="correct",
+        finish_reason="stop",
+    )
+    return Group(
+        run_id="run",
+        task="countdown",
+        problem_id="p-1",
+        role=role,
+        ordinal=ordinal,
+        attempt=attempt,
+        sampling_temperature=1.0,
+        set_point_generation=1,
+        prompt_tokens=np.array([1, 2, 3], "<i4").tobytes(),
+        producer_id="g",
+        producer_sequence=ordinal,
+        started_at=1.0,
+        finished_at=2.0,
+        trajectories=[rollout, rollout],
+    )
+
+
+def group_bytes(role: Role = "base", ordinal: int = 0, attempt: int = 0) -> bytes:
+    """`make_group`, encoded."""
+    return encode_group(make_group(role, ordinal, attempt), size_cap=SIZE_CAP)
+
+
+class LossyRedis(Redis):
+    """A client whose next script, when `lose_next_reply` is set, takes effect but loses its reply."""
+
+    lose_next_reply = False
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        reply = super().evalsha(sha, numkeys, *keys_and_args)
+        if self.lose_next_reply:
+            self.lose_next_reply = False
+            raise RedisConnectionError("the reply was lost")
+        return reply
+
+
+def lossy_client(access: RedisAccess) -> LossyRedis:
+    """A client as `access.sync()`, that can lose replies."""
+    return access._client(LossyRedis, access.sync().get_retry())
+
+
+class Queue:
+    """Both sides of one run's queue, for straight-line tests; actuators are set, the consumer is open."""
+
+    def __init__(
+        self, access: RedisAccess, run_id: str, *, capacity: int = 100, max_deliveries: int = 3
+    ) -> None:
+        self.run_id, self.keys = run_id, RunKeys(run_id)
+        self.redis = lossy_client(access)
+        self.max_deliveries = max_deliveries
+        self._loop = asyncio.Runner()
+        self._async_redis = access.asyncio()
+        self.producer = ReplayProducer(self._async_redis, run_id, capacity=capacity)
+        self.admin = ReplayAdmin(self.redis, run_id, capacity=capacity, entry_bytes=SIZE_CAP)
+        self.consumer = self.new_consumer()
+        self.consumer.set_actuators(1.25, 0.5, 3, 2)
+
+    def new_consumer(self) -> ReplayConsumer:
+        """A learner incarnation that fences off the earlier ones."""
+        consumer = ReplayConsumer(self.redis, self.run_id, max_deliveries=self.max_deliveries)
+        consumer.open()
+        return consumer
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run on the queue's own event loop."""
+        return self._loop.run(coroutine)
+
+    def lease(
+        self, count: int, *, limit: int = 1000, role: Role = "base", by: str = "g0", ttl: float = 3600
+    ) -> Lease:
+        """Lease groups."""
+        return self.run(self.producer.lease(role, by, limit, count, ttl))
+
+    def add(
+        self,
+        ordinal: int,
+        *,
+        role: Role = "base",
+        attempt: int = 0,
+        data: bytes | None = None,
+        by: str = "g0",
+    ) -> AddOutcome:
+        """Add a group, by default a valid one."""
+        data = group_bytes(role, ordinal, attempt) if data is None else data
+        return self.run(self.producer.add(data, role, ordinal, attempt, by))
+
+    def fill(self, count: int) -> None:
+        """Lease and add `count` groups."""
+        for ordinal in self.lease(count).ordinals:
+            assert self.add(ordinal) == "added"
+
+    def expire(self, ordinal: int, role: Role = "base") -> None:
+        """Let a lease's time run out now."""
+        self.redis.zadd(self.keys.leases(role), {str(ordinal): 0}, xx=True)
+
+    @property
+    def stats(self) -> QueueStats:
+        """The queue's counters."""
+        return queue_stats(self.redis, self.run_id)
+
+    def close(self) -> None:
+        """Close connections and loop."""
+        self.run(self._async_redis.aclose())
+        self._loop.close()
+        self.redis.close()
