@@ -44,7 +44,7 @@ class ModelConfig(Block):
         default=None, description="Hugging Face model directory; unset: the warm-started tiny model"
     )
     hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
-    layers: Annotated[int, Field(ge=1, le=48)] = 4
+    layers: Annotated[int, Field(ge=1, le=48)] = 3
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     head_dim: Annotated[int, Field(ge=32, le=256)] = 32
     ffn_size: Annotated[int, Field(ge=32, le=8192)] = 384
@@ -57,7 +57,7 @@ class WarmStartConfig(Block):
     """Supervised training of the tiny model on random valid solutions of training problems."""
 
     seed: Annotated[int, Field(ge=0)] = 3
-    steps: Annotated[int, Field(ge=1)] = 160
+    steps: Annotated[int, Field(ge=1)] = 170
     batch_size: Annotated[int, Field(ge=1)] = 256
     learning_rate: Positive = 2e-3
     threads: Annotated[int, Field(ge=1)] = 2
