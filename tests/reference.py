@@ -1,7 +1,7 @@
 """The SCOPE objective once more, in float64 NumPy, for the tests to compare the trainer with.
 
-Written from the formulas of the paper (arXiv 2510.08141) rollout by rollout and token by token, and sharing no code
-with `trainer`, so that an error has to be made twice to go unseen.
+Written from the formulas of the paper (arXiv 2510.08141) rollout by rollout and token by token, and sharing
+no code with `trainer`, so that an error has to be made twice to go unseen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def chosen_logprobs(logits: Array, targets: NDArray[np.int64], mask: Array, temp
     """Log-probability of each target at its row's temperature, 0 where masked. [N, T, V] -> [N, T]."""
     out = np.zeros(targets.shape)
     for i, t in zip(*np.nonzero(mask), strict=True):
-        out[i, t] = log_softmax(logits[i, t], temperature[i])[targets[i, t]]
+        out[i, t] = log_softmax(logits[i, t], float(temperature[i]))[targets[i, t]]
     return out
 
 
@@ -101,9 +101,10 @@ def loss_and_gradient(
     shares: tuple[Array, Array],
     objective: Objective,
 ) -> tuple[float, Array]:
-    """-J and its gradient with respect to the current policy's logits. logits, gradient: [N, T, V]; proximal: [N, T].
+    """-J and its gradient with respect to the current policy's logits.
 
-    The gradient flows through the ratio alone; a token whose clipped term is the smaller one has none.
+    logits, gradient: [N, T, V]; proximal: [N, T]; shares: as `row_weights` gives them. The gradient flows
+    through the ratio alone; a token whose clipped term is the smaller one has none.
     """
     loss, gradient = 0.0, np.zeros_like(logits)
     for i in range(len(logits)):

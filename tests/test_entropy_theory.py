@@ -1,8 +1,8 @@
 """Why the regulariser works: theorems on a tabular softmax, to first order in the step size.
 
-pi = softmax(z), q = softmax(z / T), f_a = pi_a (log pi_a + H), m_a = f_a - sum_b pi_b f_b, w_a in [0, 1] the
-probability that answer a is rewarded. A small step of size eta on the expected auxiliary term changes the entropy by
--eta sum_a q_a w_a m_a. All trials are drawn from fixed seeds.
+pi = softmax(z), q = softmax(z / T), f_a = pi_a (log pi_a + H), m_a = f_a - sum_b pi_b f_b, w_a in [0, 1]
+the probability that answer a is rewarded. A small step of size eta on the expected auxiliary term changes the
+entropy by -eta sum_a q_a w_a m_a. All trials are drawn from fixed seeds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Tabular:
 def trials(
     seed: int, count: int, *, graded: bool | None = None, rewarded: float | None = None
 ) -> Iterator[Tabular]:
-    """Random policies from nearly flat to nearly certain, with 0/1 or graded rewards, sometimes adversarial."""
+    """Random policies from nearly flat to nearly certain, with 0/1 or graded rewards."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         size = int(rng.choice([2, 3, 4, 8, 30, 120]))
@@ -107,7 +107,7 @@ def test_lemma_is_an_equality_for_the_uniform_policy():
 
 
 def test_theorem_heating_raises_the_entropy_change_of_positives_wherever_it_is_negative():
-    """Sum form, any T >= 1: dH(T) < 0 implies d dH / dT > 0, and dH(1) < 0 implies dH(T) > dH(1) for T > 1."""
+    """Sum form, T >= 1: dH(T) < 0 implies d dH / dT > 0, and dH(1) < 0 implies dH(T) > dH(1) for T > 1."""
     falling = 0
     rng = np.random.default_rng(2)
     for case in trials(3, 3000):
@@ -175,7 +175,7 @@ def test_surprisal_theorem_more_weight_on_rare_answers_never_lowers_the_entropy_
 
 
 def test_surprisal_theorem_survives_normalisation():
-    """Divided by the number or by the total weight of positives: once dH >= 0 it stays so for every larger rho."""
+    """Divided by the total weight of positives: once dH >= 0 it stays so for every larger rho."""
     rng = np.random.default_rng(9)
     rose = 0
     for case in trials(10, 1500):

@@ -108,7 +108,7 @@ def test_narrow_logits_are_measured_in_float32_and_never_give_positive_logprobs(
 @pytest.mark.parametrize("offset", [-1e4, 0.0, 1e4])
 def test_entropy_does_not_depend_on_an_offset_of_the_logits(offset):
     logits = torch.arange(0, 8, dtype=torch.float32).reshape(2, 4) + offset
-    expected = entropy(np.arange(8.0).reshape(2, 4))
+    expected = entropy(np.arange(8, dtype=np.float64).reshape(2, 4))
     np.testing.assert_allclose(entropy_of_logits(logits).numpy(), expected, rtol=1e-5)
 
 

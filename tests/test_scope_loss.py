@@ -18,7 +18,7 @@ from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_los
 
 @st.composite
 def steps(draw):
-    """(current logits, proximal logits, rollouts, objective): any mix of roles, masks, temperatures and rewards."""
+    """(current logits, proximal logits, rollouts, objective): any roles, masks, temperatures and rewards."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rows, width, vocabulary = draw(st.integers(1, 8)), draw(st.integers(1, 6)), draw(st.integers(2, 12))
     auxiliary = rng.random(rows) < draw(st.sampled_from([0.0, 0.5, 1.0]))

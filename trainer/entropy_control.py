@@ -12,8 +12,8 @@ effects beyond it. One decision a step; what step n decides acts on rollouts sta
     alpha = alpha_min + (alpha_max - alpha_min) max(u, 0)
 
 Back-calculation keeps the integral from winding down while the warm start is still far above the set-point.
-Alpha stays at its minimum while cooling: a positive term always pulls entropy towards what the positives are, and
-cold positives are common answers.
+Alpha stays at its minimum while cooling: a positive term always pulls entropy towards what the positives are,
+and cold positives are common answers.
 """
 
 from __future__ import annotations
@@ -102,16 +102,16 @@ class PaperController:
     def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
         del positives
         if math.isfinite(entropy):
-            wanted = 1 + set_point - entropy
+            wanted = 1 + (set_point - entropy)
             temperature = min(max(wanted, self._law.t_min), self._law.t_max)
             self._actuators = Actuators(temperature, self._law.alpha, saturated=temperature != wanted)
         return self._actuators
 
     def state(self) -> dict[str, float]:
-        return {"temperature": self._actuators.temperature}
+        return {"temperature": self._actuators.temperature, "saturated": float(self._actuators.saturated)}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._actuators = Actuators(state["temperature"], self._law.alpha)
+        self._actuators = Actuators(state["temperature"], self._law.alpha, bool(state["saturated"]))
 
 
 class SplitRangeController:

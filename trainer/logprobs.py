@@ -1,4 +1,4 @@
-"""Log-probabilities and entropy of sampled tokens from hidden states, in chunks — the learner's measuring head.
+"""Log-probabilities and entropy of sampled tokens, in chunks — the learner's measuring head.
 
 Only response tokens are projected to the vocabulary, a chunk of them at a time; a chunk's logits are computed
 again in the backward pass, so that memory does not grow with the number of tokens.
@@ -24,11 +24,11 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
-    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token; chunks:
-    number of equal parts (some empty where T is smaller). The caller fixes their number and not their size,
-    because ZeRO-3 gathers the head for each: ranks with different T must make equally many calls.
-    Returns (logprobs float[T] in nats, differentiable; entropy float[T] in nats, without gradient, zeros unless
-    `with_entropy`), float32 or as wide as the logits.
+    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token;
+    chunks: number of equal parts (some empty where T is smaller). The caller fixes their number and not their
+    size, because ZeRO-3 gathers the head for each: ranks with different T must make equally many calls.
+    Returns (logprobs float[T] in nats, differentiable; entropy float[T] in nats, without gradient, zeros
+    unless `with_entropy`), float32 or as wide as the logits.
     """
     logprobs, entropies = [], []
     recompute = hidden.requires_grad and chunks > 1

@@ -1,11 +1,12 @@
-"""The SCOPE objective: GRPO's clipped surrogate on base rollouts plus alpha times adaptive-temperature positives.
+"""The SCOPE objective: GRPO's clipped surrogate plus alpha times adaptive-temperature positives.
 
-    J = mean_base[ 1/|o| sum_t w min(r A, clip(r) A) ] + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
+    J = mean_base[ 1/|o| sum_t w min(r A, clip(r) A) ]
+        + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
 
 (arXiv 2510.08141; r is the importance ratio current / proximal policy.) Three things differ from the paper:
 w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
-sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of the
-whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
+sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of
+the whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
 
 Pure functions of tensors. Row weights carry every normalisation over rollouts, so that the losses of
 micro-batches and ranks add up to the loss of the batch.
@@ -97,8 +98,8 @@ def auxiliary_scale(
 ) -> float:
     """Factor that turns `surprisal_scores` into weights; sums are over the whole step, all ranks.
 
-    "sum": weights add up to (positives / auxiliary rollouts), the paper's 1/G' for rho = 0; "positives": they add
-    up to 1. Without positives the factor is 0.
+    "sum": weights add up to (positives / auxiliary rollouts), the paper's 1/G' for rho = 0; "positives": they
+    add up to 1. Without positives the factor is 0.
     """
     if positive_count == 0:
         return 0.0
