@@ -31,14 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point")
+    parser = argparse.ArgumentParser(
+        prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="run a configuration, or resume a run")
     train.add_argument("config", nargs="?", type=Path, help="YAML file")
-    train.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field")
+    train.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
+    )
     train.add_argument("--run-id", help="name of the run directory; default: the file's name and the time")
-    train.add_argument("--replace", action="store_true", help="move an existing run directory of that name aside")
+    train.add_argument(
+        "--replace", action="store_true", help="move an existing run directory of that name aside"
+    )
     train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
     train.set_defaults(command=_train)
 
@@ -164,7 +170,9 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     if options.url:
         token = os.environ.get(TOKEN_VARIABLE)
         if not options.run_id or not token:
-            raise ScopeError(f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}.")
+            raise ScopeError(
+                f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}."
+            )
         return options.url, options.run_id, token
     from services.tokens import RunSecrets
 
@@ -195,7 +203,9 @@ def _print_target(target: dict[str, Any], as_json: bool) -> None:
         if status["state"] == "applied"
         else "not applied yet, a learner step will take it up"
     )
-    print(f"target {target['spec']['target']:g} nats/token, generation {target['metadata']['generation']}: {held}")
+    print(
+        f"target {target['spec']['target']:g} nats/token, generation {target['metadata']['generation']}: {held}"
+    )
 
 
 def _status_text(run: dict[str, Any]) -> str:

@@ -70,7 +70,14 @@ class SamplingEngine:
 
     @classmethod
     async def start(
-        cls, model_dir: Path, config: GeneratorConfig, *, role: Role, max_length: int, seed: int, version: PolicyVersion
+        cls,
+        model_dir: Path,
+        config: GeneratorConfig,
+        *,
+        role: Role,
+        max_length: int,
+        seed: int,
+        version: PolicyVersion,
     ) -> SamplingEngine:
         """Load `model_dir` into a new engine. Raises what vLLM raises when it cannot."""
         arguments = AsyncEngineArgs(
@@ -144,7 +151,11 @@ class SamplingEngine:
         """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""
         self._requests += 1
         parameters = SamplingParams(
-            temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+            temperature=1.0,
+            max_tokens=1,
+            prompt_logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         result = None
         async for output in self._engine.generate(
@@ -182,7 +193,10 @@ class SamplingEngine:
 
 
 def version_spans(
-    first: PolicyVersion, switches: Sequence[tuple[PolicyVersion, Mapping[str, int]]], request: str, length: int
+    first: PolicyVersion,
+    switches: Sequence[tuple[PolicyVersion, Mapping[str, int]]],
+    request: str,
+    length: int,
 ) -> list[VersionSpan]:
     """Which version sampled which tokens of a response of `length` tokens.
 

@@ -93,7 +93,9 @@ class Generator:
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(spec.model_dir)
         self._redis = spec.redis.asyncio()
         self._beat_redis = spec.redis.sync()
-        self._producer = ReplayProducer(self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity)
+        self._producer = ReplayProducer(
+            self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity
+        )
         self._engine: SamplingEngine | None = None
         self._loaded = spec.version
         self._loads = 0
@@ -279,13 +281,17 @@ class Generator:
             ],
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
-        outcome = await self._producer.add_waiting(data, role, ordinal, group.attempt, self._spec.generator_id)
+        outcome = await self._producer.add_waiting(
+            data, role, ordinal, group.attempt, self._spec.generator_id
+        )
         self._work.groups += 1
         self._work.duplicates += outcome == "duplicate"
         self._work.tokens += sum(len(sample.tokens) for sample in rollouts)
         self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
 
-    async def _sample(self, problem: Problem, samples: int, temperature: float) -> tuple[np.ndarray, list[Sample]]:
+    async def _sample(
+        self, problem: Problem, samples: int, temperature: float
+    ) -> tuple[np.ndarray, list[Sample]]:
         prompt = np.asarray(self._tokenizer.encode(problem.prompt), dtype="<i4")
         rollouts = await self._require_engine().sample(
             prompt.tolist(),
@@ -309,7 +315,9 @@ class Generator:
         tokens = sample.tokens[:-1] if sample.tokens[-1] == self._eos_token else sample.tokens
         return self._task.verify(problem, str(self._tokenizer.decode(tokens.tolist())))
 
-    def _trajectory(self, problem: Problem, index: int, sample: Sample, logprob_temperature: float) -> Trajectory:
+    def _trajectory(
+        self, problem: Problem, index: int, sample: Sample, logprob_temperature: float
+    ) -> Trajectory:
         verdict = self._score(problem, sample)
         return Trajectory(
             group_index=index,

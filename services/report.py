@@ -48,7 +48,9 @@ class Evaluations:
     def add(self, step: int, correct: Sequence[int], config: EvaluationConfig) -> None:
         """Add one; an earlier one of the same step is replaced."""
         kept = [e for e in self._all if e.step != step]
-        self._all = sorted([*kept, Evaluation(step, config.samples, list(config.ks), list(correct))], key=lambda e: e.step)
+        self._all = sorted(
+            [*kept, Evaluation(step, config.samples, list(config.ks), list(correct))], key=lambda e: e.step
+        )
         temporary = self._path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(self._all))
         os.replace(temporary, self._path)
@@ -64,7 +66,9 @@ class Evaluations:
         return list(self._all)
 
 
-def write_report(directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, wall_seconds: float) -> None:
+def write_report(
+    directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, wall_seconds: float
+) -> None:
     """Write both files. wall_seconds: of this incarnation of the driver."""
     from services.driver.run_directory import package_versions
     from services.report_plot import plot
@@ -83,7 +87,9 @@ def write_report(directory: RunDirectory, evaluations: Evaluations, redis: Redis
         "entropy": _entropy(records),
         "throughput": _throughput(records),
         "time_shares": _time_shares(records),
-        "staleness": {str(k): v for k, v in sorted(sum((Counter(r.staleness) for r in records), Counter()).items())},
+        "staleness": {
+            str(k): v for k, v in sorted(sum((Counter(r.staleness) for r in records), Counter()).items())
+        },
         "spanning_rollouts": sum(r.spanning_rollouts for r in records),
         "queue": {
             "produced": stats.produced,

@@ -71,7 +71,7 @@ def _reward(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> None
 
 def _pass_at_k(axis: plt.Axes, evaluations: list[Evaluation]) -> None:
     axis.set(title="Held-out pass@k (unbiased)", xlabel="k", ylabel="problems solved", ylim=(0, 1))
-    shown = [e for e in (evaluations[:1] + evaluations[1:][-1:])]
+    shown = evaluations[:1] + evaluations[1:][-1:]
     if not shown:
         axis.text(0.5, 0.5, "no evaluation", ha="center", transform=axis.transAxes)
         return
@@ -81,7 +81,14 @@ def _pass_at_k(axis: plt.Axes, evaluations: list[Evaluation]) -> None:
         axis.plot(ks, means, style, marker="o", ms=4, color=ENTROPY, label=f"after {e.step} steps")
         for k, mean in zip(ks, means, strict=True):
             if k in e.ks:
-                axis.annotate(f"{mean:.2f}", (k, mean), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
+                axis.annotate(
+                    f"{mean:.2f}",
+                    (k, mean),
+                    textcoords="offset points",
+                    xytext=(0, 7),
+                    ha="center",
+                    fontsize=8,
+                )
     axis.set_xscale("log", base=2)
     axis.set_xticks(ks, [str(k) for k in ks])
     axis.legend(loc="best", frameon=False)

@@ -1,11 +1,13 @@
 """From decoded groups to padded arrays: one step's rollouts, shared out over minibatches and learner ranks.
 
 Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W, so that both roles of a
-prompt are learned from together and every rank has equally many rows (missing groups become empty rows).
+prompt are learned from together. Missing groups become empty rows, and slots are filled up with empty ones to
+a multiple of M W, so that every rank has equally many rows in every minibatch: collective calls must match.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -31,7 +33,7 @@ class RolloutBatch:
     mask: Tensor
     """float32[N, T], 1 where a response token counts"""
     behaviour_logprobs: Tensor
-    """float32[N, T], nats at `temperature`"""
+    """float32[N, T], nats at `temperature`, 0 where the mask is 0"""
     temperature: Tensor
     """float32[N], of the behaviour log-probabilities: base rows the sampling temperature, auxiliary rows 1"""
     advantages: Tensor
@@ -51,16 +53,24 @@ class RolloutBatch:
 def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBatch]:
     """One `RolloutBatch` for each rank, all of equal shape.
 
-    Groups may be missing (dead-lettered); their rows are empty, with mask 0 and advantage 0.
+    Groups may be missing (dead-lettered); their rows are empty, with mask 0 and advantage 0. Raises
+    ValueError for a group that has no slot of its own: a second one with the same place in the step, or a
+    role that is not used.
     """
     workers, minibatches = config.learner.workers, config.loss.minibatches
     by_slot = {(g.role, g.ordinal % config.rollout.prompts_per_step): g for g in groups}
+    if len(by_slot) != len(groups) or any(role not in config.roles for role, _ in by_slot):
+        raise ValueError(
+            f"groups {sorted(g.group_id for g in groups)} do not fit into one step of {config.roles}"
+        )
+    cycle = workers * minibatches
+    slots = math.ceil(config.rollout.prompts_per_step / cycle) * cycle
     sequence = max((len(g.prompt) + max(len(t.tokens) for t in g.trajectories) for g in groups), default=2)
     response = max((len(t.tokens) for g in groups for t in g.trajectories), default=1)
     shards = []
     for rank in range(workers):
         builder = _Rows(sequence, response)
-        for slot in range(config.rollout.prompts_per_step):
+        for slot in range(slots):
             if (slot // minibatches) % workers != rank:
                 continue
             for role in config.roles:
@@ -86,7 +96,9 @@ class _Rows:
 
     def __init__(self, sequence: int, response: int) -> None:
         self._sequence, self._response = sequence, response
-        self._columns: dict[str, list[np.ndarray | float | int | bool]] = {f.name: [] for f in fields(RolloutBatch)}
+        self._columns: dict[str, list[np.ndarray | float | int | bool]] = {
+            f.name: [] for f in fields(RolloutBatch)
+        }
 
     def add_group(
         self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, epsilon: float
@@ -97,7 +109,9 @@ class _Rows:
                 self._append(self._empty_row() | shared)
             return
         if len(group.trajectories) != samples:
-            raise ValueError(f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}")
+            raise ValueError(
+                f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}"
+            )
         rewards = np.array([t.reward for t in group.trajectories])
         advantages = np.ones(samples) if auxiliary else group_advantages(rewards, epsilon)
         for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
@@ -122,14 +136,16 @@ class _Rows:
         for name, column in self._columns.items():
             column.append(row[name])
 
-    def _row(self, group: Group, trajectory: Trajectory, advantage: float) -> dict[str, np.ndarray | float | int | bool]:
+    def _row(
+        self, group: Group, trajectory: Trajectory, advantage: float
+    ) -> dict[str, np.ndarray | float | int | bool]:
         prompt, tokens = group.prompt, trajectory.tokens
         return {
             "input_ids": _padded(np.concatenate([prompt, tokens]), self._sequence, np.int64),
             "prompt_lengths": len(prompt),
             "targets": _padded(tokens, self._response, np.int64),
             "mask": _padded(trajectory.mask, self._response, np.float32),
-            "behaviour_logprobs": _padded(trajectory.logprobs, self._response, np.float32),
+            "behaviour_logprobs": _padded(trajectory.logprobs * trajectory.mask, self._response, np.float32),
             "temperature": trajectory.logprob_temperature,
             "advantages": advantage,
             "rewards": trajectory.reward,

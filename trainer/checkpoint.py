@@ -66,7 +66,12 @@ class CheckpointStore:
         files = {str(p.relative_to(writing)): p for p in sorted(writing.rglob("*")) if p.is_file()}
         manifest = Manifest(state.step, {name: _sha256(path) for name, path in files.items()})
         (writing / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-        for path in (*files.values(), writing / MANIFEST, *(p for p in writing.rglob("*") if p.is_dir()), writing):
+        for path in (
+            *files.values(),
+            writing / MANIFEST,
+            *(p for p in writing.rglob("*") if p.is_dir()),
+            writing,
+        ):
             _fsync(path)
         check()
         final = self._directory / f"{PREFIX}{state.step:08d}"
@@ -74,7 +79,9 @@ class CheckpointStore:
         os.replace(writing, final)
         _fsync(self._directory)
         if not verifies(final):
-            raise ScopeError(f"checkpoint {final} does not verify right after it was written; check the disk.")
+            raise ScopeError(
+                f"checkpoint {final} does not verify right after it was written; check the disk."
+            )
         for old in self._complete()[: -self._keep]:
             shutil.rmtree(old)
         return final

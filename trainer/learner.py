@@ -88,7 +88,9 @@ class Learner:
             eps=config.optimizer.epsilon,
             weight_decay=config.optimizer.weight_decay,
         )
-        self.engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=_deepspeed_config(config))
+        self.engine, *_ = deepspeed.initialize(
+            model=policy, optimizer=optimizer, config=_deepspeed_config(config)
+        )
 
     @property
     def world_size(self) -> int:
@@ -215,7 +217,9 @@ class Learner:
     def _measure(self, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
         parts = [
             self._forward(batch.select(rows), with_entropy=True)
-            for rows in self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device))
+            for rows in self._micro_batches(
+                batch, torch.arange(len(batch.rewards), device=self.engine.device)
+            )
         ]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
@@ -242,7 +246,9 @@ class Learner:
                     scores[rows].sum(),
                 ]
             )
-            deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
+            deviations.append(
+                ((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum()
+            )
         added = torch.stack([torch.stack([v.double() for v in row]) for row in sums])
         dist.all_reduce(added)
         worst = torch.stack(deviations).double()

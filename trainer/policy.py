@@ -1,4 +1,4 @@
-"""The policy as the learner sees it: a causal language model with the measuring head on its response tokens."""
+"""The policy as the learner sees it: a causal language model with the measuring head on its responses."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class PolicyModel(nn.Module):
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
-        float[N]. Returns (logprobs, entropy), float32[N, T] in nats, 0 where the mask is 0. The number of logit
-        chunks follows from the shape of the mask alone, so that it is the same on all ranks.
+        float[N]. Returns (logprobs, entropy), float32[N, T] in nats, 0 where the mask is 0. The number of
+        logit chunks follows from the shape of the mask alone, so that it is the same on all ranks.
         """
         body = self.model.get_submodule(self.model.base_model_prefix)
         hidden = body(input_ids=input_ids, use_cache=False).last_hidden_state

@@ -7,6 +7,7 @@ schema version, size and the lengths of arrays against each other.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -125,7 +126,9 @@ def encode_group(group: Group, *, size_cap: int) -> bytes:
     _check(group)
     data = _encoder.encode(group)
     if len(data) > size_cap:
-        raise TrajectoryError(f"group {group.group_id} takes {len(data):,} bytes, above the cap of {size_cap:,}")
+        raise TrajectoryError(
+            f"group {group.group_id} takes {len(data):,} bytes, above the cap of {size_cap:,}"
+        )
     return data
 
 
@@ -147,7 +150,9 @@ def _check(group: Group) -> None:
     if not group.trajectories:
         raise TrajectoryError("a group needs at least one trajectory")
     if not group.prompt_tokens or len(group.prompt_tokens) % 4:
-        raise TrajectoryError(f"prompt_tokens has {len(group.prompt_tokens)} bytes, not a positive multiple of 4")
+        raise TrajectoryError(
+            f"prompt_tokens has {len(group.prompt_tokens)} bytes, not a positive multiple of 4"
+        )
     if group.ordinal < 0 or group.attempt < 0 or not np.isfinite(group.sampling_temperature):
         raise TrajectoryError("ordinal, attempt and sampling_temperature must be non-negative and finite")
     for trajectory in group.trajectories:
@@ -160,7 +165,9 @@ def _check_trajectory(trajectory: Trajectory) -> None:
         raise TrajectoryError("a trajectory needs at least one response token")
     for name, size in (("response_tokens", 4), ("behaviour_logprobs", 4)):
         if len(getattr(trajectory, name)) != size * length:
-            raise TrajectoryError(f"{name} has {len(getattr(trajectory, name))} bytes for {length} response tokens")
+            raise TrajectoryError(
+                f"{name} has {len(getattr(trajectory, name))} bytes for {length} response tokens"
+            )
     if trajectory.tokens.min() < 0:
         raise TrajectoryError("response_tokens holds a negative token id")
     logprobs = trajectory.logprobs
@@ -171,7 +178,11 @@ def _check_trajectory(trajectory: Trajectory) -> None:
     if not np.isfinite(trajectory.reward) or not np.isfinite(trajectory.logprob_temperature):
         raise TrajectoryError("reward and logprob_temperature must be finite")
     spans = trajectory.versions
-    if not spans or spans[0].first_token != 0 or any(a.first_token >= b.first_token for a, b in zip(spans, spans[1:])):
+    if (
+        not spans
+        or spans[0].first_token != 0
+        or any(a.first_token >= b.first_token for a, b in pairwise(spans))
+    ):
         raise TrajectoryError("version spans must begin at token 0 and increase")
     if spans[-1].first_token >= length:
         raise TrajectoryError(f"a version span begins at token {spans[-1].first_token} of {length}")

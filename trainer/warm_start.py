@@ -68,7 +68,7 @@ class WarmStartProgress:
 
 
 def cache_key(config: RunConfig) -> str:
-    """Hash of everything that decides the weights; 16 hex digits."""
+    """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
     parts = {
         "code": CODE_VERSION,
         "torch": torch.__version__,
@@ -87,7 +87,8 @@ def ensure_warm_start(
     """The warm start for `config`: from the cache, or trained now on the CPU in float32.
 
     The same configuration on the same kind of machine gives the same weights. Raises ScopeError for a task
-    that cannot write solutions, or whose problems do not fit `model.max_length`.
+    that cannot write solutions, for problems that do not fit `model.max_length`, or for a `cache_root` that
+    cannot be written to.
     """
     directory = cache_root / cache_key(config)
     if (directory / _RECORD).exists():
@@ -98,8 +99,7 @@ def ensure_warm_start(
             f"task.name={config.task.name!r} writes no solutions of its own, so the built-in model cannot be "
             "warm-started on it. Set model.path to a Hugging Face model directory."
         )
-    cache_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=cache_root) as scratch, _threads(config):
+    with _scratch(cache_root) as scratch, _threads(config):
         unfinished = Path(scratch) / "model"
         _train(config, task, unfinished, on_progress)
         _move_into_place(unfinished, directory)
@@ -109,6 +109,17 @@ def ensure_warm_start(
 def _read(directory: Path, *, from_cache: bool) -> WarmStart:
     record = json.loads((directory / _RECORD).read_text())
     return WarmStart(path=directory, from_cache=from_cache, **record)
+
+
+def _scratch(cache_root: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        cache_root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".unfinished-", dir=cache_root)
+    except OSError as error:
+        raise ScopeError(
+            f"The warm start cannot be kept in {cache_root} (warm_start.cache_dir): {error.strerror}. "
+            "Set warm_start.cache_dir to a directory that can be written to."
+        ) from error
 
 
 def _move_into_place(unfinished: Path, directory: Path) -> None:

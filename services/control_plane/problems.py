@@ -68,9 +68,13 @@ def install(app: FastAPI) -> None:
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        # Starlette's own: no route, or no such method on it.
+        detail = f"There is no {request.method} {request.url.path}."
     return problem_response(
         error.status_code,
-        error.detail,
+        detail,
         request.url.path,
         kind=getattr(error, "kind", None),
         errors=getattr(error, "errors", ()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 from services.learner.spec import LearnerSpec
 from trainer.errors import ScopeError
@@ -39,12 +40,10 @@ class LearnerJob:
         import ray.train
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        from services.learner.loop import learner_loop
-
         learner = self._spec.config.learner
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         trainer = TorchTrainer(
-            learner_loop,
+            _learn,
             train_loop_config={"spec": self._spec},
             torch_config=TorchConfig(backend="nccl" if learner.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
@@ -55,13 +54,22 @@ class LearnerJob:
             run_config=ray.train.RunConfig(
                 name=self._spec.run_id,
                 storage_path=str(Path(self._spec.run_dir) / "ray-train"),
-                worker_runtime_env={"env_vars": learner_environment(learner.threads, learner.gpus_per_worker)},
+                worker_runtime_env={
+                    "env_vars": learner_environment(learner.threads, learner.gpus_per_worker)
+                },
             ),
         )
         try:
             trainer.fit()
         except Exception as error:
             self._error = error
+
+
+def _learn(settings: dict[str, Any]) -> None:
+    """Runs in the worker, so that the driver need not import torch's and DeepSpeed's machinery."""
+    from services.learner.loop import learner_loop
+
+    learner_loop(settings)
 
 
 def learner_environment(threads: int, gpus: float) -> dict[str, str]:

@@ -116,7 +116,9 @@ def _run(
 
     fresh = not any((directory.path / "checkpoints").glob("step-*"))
     specs = [
-        GeneratorSpec(run_id, role, index, config, str(model_dir), access, PolicyVersion(0, 0) if fresh else None)
+        GeneratorSpec(
+            run_id, role, index, config, str(model_dir), access, PolicyVersion(0, 0) if fresh else None
+        )
         for role in config.roles
         for index in range(config.generators.base if role == "base" else config.generators.adaptive)
     ]
@@ -160,7 +162,9 @@ def _run(
     update_status(redis, run_id, phase="finished")
     progress.say(f"results: {directory.path}/report.json, report.png, model/")
     if done < config.steps:
-        progress.say(f"stopped at step {done} of {config.steps}; continue with: scope train --resume {directory.path}")
+        progress.say(
+            f"stopped at step {done} of {config.steps}; continue with: scope train --resume {directory.path}"
+        )
 
 
 def _evaluate(pool: Any, config: RunConfig) -> list[int]:
@@ -229,7 +233,9 @@ class _StopSignals:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._progress.say(f"{signal.Signals(number).name}: stopping after this step (again to give up at once)")
+        self._progress.say(
+            f"{signal.Signals(number).name}: stopping after this step (again to give up at once)"
+        )
         threading.Thread(target=request_stop, args=(self._redis, self._run_id), daemon=True).start()
 
 

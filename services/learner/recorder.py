@@ -26,14 +26,20 @@ from trainer.learner import StepMetrics
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""
 MISMATCH_KL_ALARM = 0.02
-"""Nats per token between engine and trainer at staleness 0 to `max_staleness`; above it sampling and training disagree."""
+STALE_KL_ALLOWANCE = 0.1
+"""Nats per token. On-policy, engine and trainer must agree; each step of staleness adds the policy's own movement."""
 
 
 class Recorder:
     """Collects during a step, writes at its end."""
 
     def __init__(
-        self, spec: LearnerSpec, redis: Redis, consumer: ReplayConsumer, lineage: int, optimizer_bytes: list[int]
+        self,
+        spec: LearnerSpec,
+        redis: Redis,
+        consumer: ReplayConsumer,
+        lineage: int,
+        optimizer_bytes: list[int],
     ) -> None:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
@@ -83,8 +89,9 @@ class Recorder:
         """Numbers of the update and of the control decision that follows it."""
         controlled = self._spec.config.entropy_control.kind != "none"
         worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
-        if worst_kl > MISMATCH_KL_ALARM:
-            self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {MISMATCH_KL_ALARM}")
+        limit = MISMATCH_KL_ALARM + STALE_KL_ALLOWANCE * self._spec.config.pipeline.max_staleness
+        if worst_kl > limit:
+            self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
         if not math.isfinite(metrics.entropy):
             self._values["alarms"].append("entropy is not finite: temperature held")
         if decided.saturated:
@@ -141,7 +148,11 @@ class Recorder:
         """Write the record of the step."""
         self.observe_generators()
         stats = self._consumer.stats()
-        self._values["alarms"] += [f"{load.generator_id} did not load {load.version}: {load.error}" for load in self._loads if load.error]
+        self._values["alarms"] += [
+            f"{load.generator_id} did not load {load.version}: {load.error}"
+            for load in self._loads
+            if load.error
+        ]
         self._values["alarms"] += [
             f"{self._expected(role) - alive} {role} generator(s) down"
             for role, alive in self._alive.items()
@@ -165,7 +176,11 @@ class Recorder:
         for sink in self._sinks:
             sink.write(record)
         update_status(
-            self._redis, self._spec.run_id, phase="running", step=record.step + 1, record=msgspec.to_builtins(record, str_keys=True)
+            self._redis,
+            self._spec.run_id,
+            phase="running",
+            step=record.step + 1,
+            record=msgspec.to_builtins(record, str_keys=True),
         )
 
     def close(self) -> None:

@@ -1,0 +1,74 @@
+"""One learner rank as a process of its own: runs a list of cases from a job file and writes what each gave.
+
+`python learner_rank.py JOB` with the usual RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. All cases share one process
+group, so that a test pays for the imports once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import safetensors.torch
+import torch.distributed as dist
+
+from trainer.batching import shard_batches
+from trainer.config import RunConfig
+from trainer.learner import Learner
+from trainer.trajectory import Group, decode_group
+
+
+def read_groups(path: Path) -> list[Group]:
+    """The groups in a file of length-prefixed entries."""
+    data, groups = path.read_bytes(), []
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        groups.append(decode_group(data[8 : 8 + size], size_cap=1 << 24))
+        data = data[8 + size :]
+    return groups
+
+
+def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
+    """Train for some steps; optionally save, continue, and repeat the continuation in a fresh engine."""
+    config = RunConfig.model_validate(case["config"])
+    rank, steps = dist.get_rank(), case["steps"]
+    batch = shard_batches(read_groups(Path(case["groups"])), config)[rank]
+    learner = Learner(config, model_dir)
+    result: dict[str, Any] = {"world_size": learner.world_size}
+    result["metrics"] = [
+        dataclasses.asdict(learner.step(batch, alpha=case["alpha"], step=step)) for step in range(steps)
+    ]
+    result["optimizer_bytes"] = learner.optimizer_bytes()
+    weights = learner.gather_weights()
+    if weights is not None:
+        safetensors.torch.save_file(weights, work / f"{case['name']}.safetensors")
+    if case.get("continue"):
+        learner.save(work / case["name"], "kept")
+        again = Learner(config, model_dir)
+        again.load(work / case["name"], "kept")
+        for name, continued in (("continued", learner), ("restored", again)):
+            result[name] = [
+                dataclasses.asdict(continued.step(batch, alpha=case["alpha"], step=step))
+                for step in range(steps, 2 * steps)
+            ]
+            weights = continued.gather_weights()
+            if weights is not None:
+                safetensors.torch.save_file(weights, work / f"{case['name']}-{name}.safetensors")
+    (work / f"{case['name']}-{rank}.json").write_text(json.dumps(result))
+
+
+def main() -> None:
+    """Run the cases of the job file."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    for case in job["cases"]:
+        run_case(case, Path(job["model"]), Path(job["work"]))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
