@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: one embedded Redis for the session, and a run of its own for each test."""
 
+import socket
 import uuid
 from collections.abc import Iterator
 
@@ -30,3 +31,10 @@ def redis(redis_access: RedisAccess) -> Iterator[Redis]:
 def run_id() -> str:
     """A run that no other test uses."""
     return f"run-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port of 127.0.0.1 on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]

@@ -1,0 +1,266 @@
+"""The documents of a run in Redis: its lifecycle, and the set-point between control plane and learner."""
+
+import math
+import threading
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from services import run_state, set_point
+from services.fencing import FencedError
+from services.keys import RunKeys
+from services.set_point import SetPointRefused
+from trainer.config import EntropyControlConfig, RunConfig
+from trainer.config_load import config_hash, validate_config
+from trainer.errors import ScopeError
+
+CONTROL = EntropyControlConfig(target=0.4, target_min=0.1, target_max=2.0, target_max_change=0.5)
+WITH_REDIS = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def a_spec(run_id: str, **fields) -> run_state.RunSpec:
+    config = validate_config({"entropy_control": {"target": 0.4}, **fields})
+    return run_state.RunSpec(
+        run_id=run_id,
+        config=config.model_dump(mode="json"),
+        config_hash=config_hash(config),
+        started_at=1000.0,
+        versions={"ray": "2"},
+    )
+
+
+def status_of(redis: Redis, run: str) -> run_state.RunStatus:
+    status = run_state.read_status(redis, run)
+    assert status is not None
+    return status
+
+
+def set_point_of(redis: Redis, run: str) -> set_point.SetPoint:
+    document = set_point.read_set_point(redis, run)
+    assert document is not None
+    return document
+
+
+@pytest.fixture
+def run(redis, run_id):
+    run_state.initialise_run(redis, run_id, a_spec(run_id))
+    return run_id
+
+
+def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
+    status = status_of(redis, run)
+    assert run in run_state.run_ids(redis)
+    assert run_state.read_spec(redis, run) == a_spec(run)
+    assert (status.phase, status.step, status.of, status.error) == ("starting", 0, RunConfig().steps, None)
+    document = set_point_of(redis, run)
+    assert (document.generation, document.target, document.source) == (1, 0.4, "configuration")
+    assert set_point.read_applied(redis, run) is None
+
+
+def test_an_unknown_run_has_no_documents(redis, run_id):
+    assert run_state.read_spec(redis, run_id) is None
+    assert run_state.read_status(redis, run_id) is None
+    assert set_point.read_set_point(redis, run_id) is None
+    assert set_point.history(redis, run_id) == []
+    assert run_state.generators(redis, run_id) == {}
+    assert not run_state.stop_requested(redis, run_id)
+
+
+def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
+    set_point.change_set_point(redis, run, 0.7, "ada", CONTROL)
+    run_state.update_status(redis, run, phase="failed", step=12, error="the learner died")
+    run_state.beat(redis, run, "base-0", {"role": "base"})
+    run_state.request_stop(redis, run)
+    assert run_state.stop_requested(redis, run)
+
+    run_state.initialise_run(redis, run, a_spec(run, steps=500))
+
+    status = status_of(redis, run)
+    assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
+    assert set_point_of(redis, run).target == 0.7
+    assert run_state.generators(redis, run) == {}
+    assert not run_state.stop_requested(redis, run)
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a/b", "{x}", "a:b", "-a", "x" * 129, "a\n", "é"])
+def test_a_run_id_that_is_no_safe_name_is_refused(redis, bad):
+    with pytest.raises(ScopeError, match="run id"):
+        run_state.initialise_run(redis, bad, a_spec("x"))
+
+
+def test_writers_of_the_status_do_not_undo_each_other(redis, run):
+    run_state.update_status(redis, run, phase="running")
+    run_state.update_status(redis, run, step=3, record={"entropy": 0.5, "kl": math.nan, "deep": [math.inf]})
+    before = status_of(redis, run)
+    run_state.update_status(redis, run)
+    after = status_of(redis, run)
+    assert (after.phase, after.step) == ("running", 3)
+    assert after.record == {"entropy": 0.5, "kl": None, "deep": [None]}
+    assert after.heartbeat > before.heartbeat
+
+
+def test_heartbeats_replace_each_other_by_generator(redis, run):
+    run_state.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
+    run_state.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})
+    run_state.beat(redis, run, "base-0", {"role": "base", "tokens": 3})
+    seen = run_state.generators(redis, run)
+    assert {name: beat["tokens"] for name, beat in seen.items()} == {"base-0": 3, "adaptive-0": 2}
+    assert abs(seen["base-0"]["at"] - run_state.server_time(redis)) < 60
+
+
+@given(target=st.floats(0.1, 0.9))
+@WITH_REDIS
+def test_a_target_keeps_every_bit(redis, run, target):
+    wide = CONTROL.model_copy(update={"target_max_change": 10.0})
+    changed = set_point.change_set_point(redis, run, target, "ada", wide)
+    assert set_point_of(redis, run) == changed
+    assert changed.target == target
+
+
+@pytest.mark.parametrize(
+    ("target", "reason", "allowed"),
+    [
+        (0.09, "range", "[0.1, 2]"),
+        (2.01, "range", "[0.1, 2]"),
+        (math.nan, "range", "[0.1, 2]"),
+        (0.91, "change", "at most 0.5 from 0.4 nats per token, so it must lie in [0.1, 0.9]"),
+    ],
+)
+def test_a_change_outside_the_limits_changes_nothing(redis, run, target, reason, allowed):
+    before = set_point_of(redis, run)
+    with pytest.raises(SetPointRefused) as caught:
+        set_point.change_set_point(redis, run, target, "ada", CONTROL)
+    assert caught.value.reason == reason
+    assert allowed in caught.value.allowed
+    assert set_point_of(redis, run) == before
+    assert len(set_point.history(redis, run)) == 1
+
+
+def test_the_edge_of_the_limits_is_allowed(redis, run):
+    assert set_point.change_set_point(redis, run, 0.9, "ada", CONTROL).generation == 2
+    assert set_point.change_set_point(redis, run, 0.4, "ada", CONTROL).generation == 3
+    assert set_point.change_set_point(redis, run, 0.1, "ada", CONTROL).generation == 4
+
+
+def test_a_run_without_control_or_without_a_document_takes_no_target(redis, run, run_id):
+    none = CONTROL.model_copy(update={"kind": "none"})
+    with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
+        set_point.change_set_point(redis, run, 0.5, "ada", none)
+    with pytest.raises(LookupError, match="no set-point"):
+        set_point.change_set_point(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
+
+
+def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
+    taken: list[int] = []
+
+    def change() -> None:
+        taken.extend(
+            set_point.change_set_point(redis, run, 0.5, "ada", CONTROL).generation for _ in range(20)
+        )
+
+    threads = [threading.Thread(target=change) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(2, 122))
+    assert set_point_of(redis, run).generation == 121
+    recorded = [event.generation for event in set_point.history(redis, run, limit=1000)]
+    assert recorded == list(range(121, 0, -1))
+
+
+class SetPointProtocol(RuleBasedStateMachine):
+    """Changes, step boundaries, rollbacks and takeovers in any order, against a model."""
+
+    redis: ClassVar[Redis]
+    prefix: ClassVar[str]
+    runs = 0
+
+    @initialize()
+    def start(self):
+        type(self).runs += 1
+        self.run_id = f"{self.prefix}-{type(self).runs}"
+        set_point.initialise_set_point(self.redis, self.run_id, 0.4)
+        self.targets = [0.4]
+        self.applied: tuple[int, int] | None = None
+        self.superseded: set[int] = set()
+        self.step, self.epoch = 0, 0
+        self.in_hand = 0
+
+    @rule(value=st.floats(0.35, 0.75))
+    def change(self, value):
+        document = set_point.change_set_point(self.redis, self.run_id, value, "ada", CONTROL)
+        self.targets.append(value)
+        assert document.generation == len(self.targets)
+
+    @rule()
+    def resume_driver(self):
+        assert not set_point.initialise_set_point(self.redis, self.run_id, 1.9)
+
+    @rule()
+    def read_at_a_boundary(self):
+        self.in_hand = set_point_of(self.redis, self.run_id).generation
+
+    @precondition(lambda self: self.in_hand > 0)
+    @rule()
+    def mark(self):
+        news = set_point.mark_applied(self.redis, self.run_id, self.in_hand, self.step, self.epoch)
+        generation, step = self.applied or (0, 0)
+        newer = self.in_hand > generation
+        assert news == (newer or (self.in_hand == generation and self.step < step))
+        if newer:
+            self.superseded |= set(range(generation + 1, self.in_hand))
+        if news:
+            self.applied = (self.in_hand, self.step)
+
+    @rule(steps=st.integers(1, 5))
+    def learn(self, steps):
+        self.step += steps
+
+    @rule(lost=st.integers(1, 10))
+    def another_learner_takes_over(self, lost):
+        self.redis.incr(RunKeys(self.run_id).fence)
+        self.epoch += 1
+        self.step = max(0, self.step - lost)
+
+    @precondition(lambda self: self.epoch > 0)
+    @rule()
+    def a_replaced_learner_cannot_mark(self):
+        with pytest.raises(FencedError):
+            set_point.mark_applied(self.redis, self.run_id, 1, 0, self.epoch - 1)
+
+    @rule()
+    def nobody_marks_what_does_not_exist(self):
+        with pytest.raises(LookupError):
+            set_point.mark_applied(self.redis, self.run_id, len(self.targets) + 1, self.step, self.epoch)
+
+    @invariant()
+    def documents_agree_with_the_model(self):
+        document = set_point_of(self.redis, self.run_id)
+        assert (document.generation, document.target) == (len(self.targets), self.targets[-1])
+        applied = set_point.read_applied(self.redis, self.run_id)
+        assert (applied and (applied.generation, applied.step)) == self.applied
+        events = set_point.history(self.redis, self.run_id, limit=10_000)
+        changed = [(event.generation, event.target) for event in reversed(events) if event.event == "changed"]
+        assert changed == list(enumerate(self.targets, start=1))
+        assert {event.generation for event in events if event.event == "superseded"} == self.superseded
+
+
+def test_the_set_point_protocol_holds_in_any_order(redis, run_id):
+    SetPointProtocol.redis, SetPointProtocol.prefix = redis, run_id
+    run_state_machine_as_test(
+        SetPointProtocol, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+    )
