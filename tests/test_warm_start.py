@@ -165,6 +165,12 @@ def test_a_context_too_short_for_the_task_is_refused(tmp_path: Path) -> None:
         ensure_warm_start(short, tmp_path, ignore)
 
 
+def test_a_cache_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ScopeError, match=r"warm_start\.cache_dir.*directory that can be written"):
+        ensure_warm_start(CONFIG, tmp_path / "file" / "cache", lambda _: pytest.fail("trained"))
+
+
 def test_the_checkpoint_loads_in_transformers_with_its_own_untied_head(trained: tuple) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained[0].path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(trained[0].path)
@@ -196,9 +202,7 @@ def test_the_probe_samples_from_the_model_it_is_given(trained: tuple) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained[0].path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(trained[0].path)
     prompts = ["1 2 3=6:", "4 5 6=26:", "1 1 1=1:"] * 4
-    drawn = sample(
-        model, tokenizer, prompts, max_new_tokens=12, generator=torch.Generator().manual_seed(2)
-    )
+    drawn = sample(model, tokenizer, prompts, max_new_tokens=12, generator=torch.Generator().manual_seed(2))
     for row, prompt in enumerate(prompts):
         length = int(drawn.lengths[row])
         ids = torch.tensor([[*tokenizer(prompt)["input_ids"], *drawn.tokens[row, :length].tolist()]])
