@@ -226,6 +226,12 @@ class SetPointProtocol(RuleBasedStateMachine):
         if news:
             self.applied = (self.in_hand, self.step)
 
+    @precondition(lambda self: self.applied is not None and self.applied[0] > 1)
+    @rule()
+    def an_older_generation_is_no_news(self):
+        older = (self.applied or (0, 0))[0] - 1
+        assert not set_point.mark_applied(self.redis, self.run_id, older, self.step, self.epoch)
+
     @rule(steps=st.integers(1, 5))
     def learn(self, steps):
         self.step += steps
