@@ -1,1 +1,4 @@
-"""The running system: generators, replay queue, learner loop, driver, control plane. Imports `trainer`, never the reverse."""
+"""The running system: generators, replay queue, learner loop, driver, control plane.
+
+Imports `trainer`, never the reverse.
+"""

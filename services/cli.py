@@ -12,7 +12,6 @@ from typing import Any
 
 from trainer.errors import ScopeError
 
-TOKEN_VARIABLE = "SCOPE_TOKEN"
 EXIT_USER_ERROR = 2
 
 
@@ -106,6 +105,7 @@ def _train(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from services.control_plane.standalone import run_standalone
     from services.redis_client import RedisAccess, check
+    from services.tokens import TOKEN_VARIABLE
     from trainer.config import RedisConfig
 
     try:
@@ -114,7 +114,7 @@ def _serve(options: argparse.Namespace) -> int:
         raise ScopeError(f"--redis-url={options.redis_url!r}: {error}") from error
     access = RedisAccess(url or "")
     check(access)
-    run_standalone(access, options.host, options.port)
+    run_standalone(access, options.host, options.port, token=os.environ.get(TOKEN_VARIABLE))
     return 0
 
 
@@ -167,6 +167,8 @@ class _client:
 
 
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
+    from services.tokens import TOKEN_VARIABLE, RunSecrets
+
     if options.url:
         token = os.environ.get(TOKEN_VARIABLE)
         if not options.run_id or not token:
@@ -174,8 +176,6 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
                 f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}."
             )
         return options.url, options.run_id, token
-    from services.tokens import RunSecrets
-
     run = options.run or _newest_run()
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())
@@ -198,11 +198,11 @@ def _print_target(target: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(target, indent=2))
         return
     status = target["status"]
-    held = (
-        f"holds from learner step {status['applied_from_step']}"
-        if status["state"] == "applied"
-        else "not applied yet, a learner step will take it up"
-    )
+    held = {
+        "applied": f"holds from learner step {status['applied_from_step']}",
+        "pending": "not applied yet, the next learner step takes it up",
+        "superseded": "replaced by a newer one before a learner step took it up",
+    }[status["state"]]
     print(
         f"target {target['spec']['target']:g} nats/token, generation {target['metadata']['generation']}: {held}"
     )

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from services.probe import Probe
 from trainer.config import GeneratorConfig
 from trainer.trajectory import FinishReason, PolicyVersion, Role, VersionSpan
 
@@ -27,14 +27,6 @@ PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 
 class WeightLoadError(RuntimeError):
     """An engine does not run the weights it was given."""
-
-
-class Probe(msgspec.Struct, frozen=True):
-    """A token sequence and the learner's own log-probabilities of it, to prove which weights an engine runs."""
-
-    tokens: list[int]
-    logprobs: list[float]
-    """nats at temperature 1, of tokens[1:]"""
 
 
 @dataclass(frozen=True)

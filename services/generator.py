@@ -14,18 +14,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import ray
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from services.engine import Probe, Sample, SamplingEngine, WeightLoadError
+from services.probe import Probe
 from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
 from trainer.config import RunConfig
 from trainer.tasks import NO_END, Problem, Task, Verdict, make_task
 from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
+
+if TYPE_CHECKING:
+    from services.engine import Sample, SamplingEngine
 
 IDLE_POLL_SECONDS = 0.5
 """How long a generator without admissible work sleeps before it looks for expired leases."""
@@ -87,10 +90,12 @@ class Generator:
     """The body of a generator actor; every method runs on one event loop."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
+        from transformers import AutoTokenizer
+
         self._spec = spec
         self._config = spec.config
         self._task: Task = make_task(spec.config.task)
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(spec.model_dir)
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
         self._redis = spec.redis.asyncio()
         self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
@@ -111,6 +116,8 @@ class Generator:
 
     async def start(self) -> int:
         """Start the engine; returns this process's id."""
+        from services.engine import SamplingEngine
+
         self._engine = await SamplingEngine.start(
             Path(self._spec.model_dir),
             self._config.generators,
@@ -362,6 +369,4 @@ class Generator:
 
 
 GeneratorActor = ray.remote(Generator)
-"""The Ray actor; `WeightLoadError` crosses to callers as itself."""
-
-__all__ = ["Generator", "GeneratorActor", "GeneratorSpec", "WeightLoadError"]
+"""The Ray actor. vLLM is imported in its process only: the driver, which defines it, stays light."""

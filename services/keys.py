@@ -10,6 +10,12 @@ RUN_INDEX = "scope:runs"
 SERVICE_TOKENS = "scope:tokens"
 """Hash like a run's `tokens`: bearer tokens that hold for every run of this Redis."""
 
+
+def actor_namespace(run_id: str) -> str:
+    """Ray namespace that holds a run's named actors."""
+    return f"scope-{run_id}"
+
+
 CONSUMER_GROUP = "learner"
 CONSUMER_NAME = "rank-0"
 

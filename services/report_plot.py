@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from services.metrics import StepRecord
 
@@ -35,7 +36,7 @@ def plot(path: Path, run_id: str, records: list[StepRecord], evaluations: list[E
     plt.close(figure)
 
 
-def _entropy(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> None:
+def _entropy(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     axis.plot(steps, [r.entropy for r in records], color=ENTROPY, lw=1.6, label="policy entropy")
     targets = [float("nan") if r.set_point is None else r.set_point for r in records]
     if any(r.set_point is not None for r in records):
@@ -47,7 +48,7 @@ def _entropy(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> Non
     axis.legend(loc="best", frameon=False)
 
 
-def _actuators(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> None:
+def _actuators(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     axis.plot(steps, [r.temperature for r in records], color=TEMPERATURE, lw=1.4)
     axis.axhline(1.0, color=TEMPERATURE, lw=0.7, ls=":")
     axis.set_ylabel("adaptive temperature", color=TEMPERATURE)
@@ -59,7 +60,7 @@ def _actuators(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> N
     twin.spines["top"].set_visible(False)
 
 
-def _reward(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> None:
+def _reward(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     axis.plot(steps, [r.reward for r in records], color=REWARD, lw=1.4, label="base rollouts")
     if any(r.adaptive_reward is not None for r in records):
         adaptive = [float("nan") if r.adaptive_reward is None else r.adaptive_reward for r in records]
@@ -69,7 +70,7 @@ def _reward(axis: plt.Axes, steps: list[int], records: list[StepRecord]) -> None
     axis.legend(loc="best", frameon=False)
 
 
-def _pass_at_k(axis: plt.Axes, evaluations: list[Evaluation]) -> None:
+def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
     axis.set(title="Held-out pass@k (unbiased)", xlabel="k", ylabel="problems solved", ylim=(0, 1))
     shown = evaluations[:1] + evaluations[1:][-1:]
     if not shown:

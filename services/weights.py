@@ -18,13 +18,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor
 
-from services.engine import Probe
+from services.keys import actor_namespace
+from services.probe import Probe
 from trainer.trajectory import PolicyVersion
-
-
-def actor_namespace(run_id: str) -> str:
-    """Ray namespace that holds a run's named actors."""
-    return f"scope-{run_id}"
 
 
 @dataclass(frozen=True)

@@ -371,7 +371,7 @@ class RunConfig(Block):
         return self
 
     @property
-    def roles(self) -> tuple[str, ...]:
+    def roles(self) -> tuple[Literal["base", "adaptive"], ...]:
         """Generator roles that this run uses: ("base",) without a regulariser, else ("base", "adaptive")."""
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
 
@@ -382,6 +382,6 @@ class RunConfig(Block):
 
     @property
     def group_bytes_estimate(self) -> int:
-        """Upper estimate of one encoded group, bytes: 16 bytes a token (id, logprob, mask, slack) and 1 kB a rollout."""
+        """Upper estimate of one encoded group, bytes: 16 a response token, 4 a prompt token, 1 kB a rollout."""
         samples = max(self.rollout.base_samples, self.rollout.adaptive_samples)
         return samples * (1024 + 16 * self.rollout.max_new_tokens + 4 * self.model.max_length)

@@ -88,9 +88,10 @@ class Learner:
             eps=config.optimizer.epsilon,
             weight_decay=config.optimizer.weight_decay,
         )
-        self.engine, *_ = deepspeed.initialize(
+        # DeepSpeed's engine is untyped in all that matters here.
+        self.engine: Any = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=_deepspeed_config(config)
-        )
+        )[0]
 
     @property
     def world_size(self) -> int:

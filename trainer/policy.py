@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from trainer.logprobs import token_logprobs
 
@@ -15,9 +16,10 @@ from trainer.logprobs import token_logprobs
 class PolicyModel(nn.Module):
     """Wraps a Hugging Face causal LM so that one forward pass (and ZeRO-3's hooks) covers body and head."""
 
-    def __init__(self, model: nn.Module, logit_chunk_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, logit_chunk_tokens: int) -> None:
         super().__init__()
-        self.model = model
+        # Any: what transformers adds to a module is not in its type.
+        self.model: Any = model
         self._chunk = logit_chunk_tokens
 
     def forward(

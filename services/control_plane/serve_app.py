@@ -8,7 +8,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from services.control_plane.app import create_app
-from services.control_plane.listen import bind
+from services.listen import bind
 from services.redis_client import RedisAccess
 from trainer.errors import ScopeError
 

@@ -8,7 +8,7 @@ import ipaddress
 import uvicorn
 
 from services.control_plane.app import create_app
-from services.control_plane.listen import bind
+from services.listen import bind
 from services.redis_client import RedisAccess
 from services.tokens import TOKEN_VARIABLE, any_token, register_token
 from trainer.errors import ScopeError

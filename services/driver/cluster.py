@@ -6,32 +6,17 @@ import hashlib
 import math
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.weights import actor_namespace
+from services.keys import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 BOOKKEEPING_CPUS = 1.0
 """Logical CPUs for Ray Serve's and Ray Train's controllers, which hardly use any."""
-
-
-def check_port(field: str, host: str, port: int) -> None:
-    """Raise ScopeError naming `field` when `host:port` cannot be bound."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ScopeError(
-                f"{field}={port} cannot be used on {host}: {error.strerror}. Stop the program that has it, or set "
-                f"{field} to a free port between 1024 and 65535."
-            ) from error
 
 
 @contextmanager

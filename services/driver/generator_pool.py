@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from services.generator import GeneratorActor, GeneratorSpec
-from services.weights import actor_namespace
+from services.keys import actor_namespace
 from trainer.config import GeneratorConfig
 from trainer.errors import ScopeError
 
@@ -21,7 +21,7 @@ class _Member:
     """One generator and the call of its that is under way: `start`, later `run`."""
 
     spec: GeneratorSpec
-    handle: ActorHandle
+    handle: Any
     call: ray.ObjectRef
     ready: bool = False
     deadline: float = 0.0
@@ -39,7 +39,7 @@ class GeneratorPool:
         for member in self._members.values():
             try:
                 ray.get(member.call, timeout=max(0.0, member.deadline - time.monotonic()))
-            except ray.exceptions.GetTimeoutError as error:
+            except GetTimeoutError as error:
                 raise ScopeError(
                     f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
                     f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."

@@ -14,7 +14,10 @@ WARM_START_LINES = 20
 QUIET_SECONDS = 20.0
 """A line that nothing happened, if nothing did for this long."""
 
-HEADER = f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'age':>4} {'s/step':>7} {'wait':>6}"
+HEADER = (
+    f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'age':>4} "
+    f"{'s/step':>7} {'wait':>6}"
+)
 
 
 class Progress:

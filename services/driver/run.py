@@ -8,8 +8,8 @@ Whatever is started is stopped on every way out, in the reverse order.
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,9 +21,10 @@ from typing import Any
 
 from redis import Redis
 
-from services.driver.cluster import check_port, ray_cluster
+from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
 from services.driver.run_directory import RunDirectory, package_versions
+from services.listen import bind
 from services.redis_client import RedisAccess
 from services.redis_client import check as check_redis
 from services.redis_server import EmbeddedRedis, find_server
@@ -53,9 +54,9 @@ def train(directory: RunDirectory, progress: Progress) -> int:
         access = stack.enter_context(_redis(config, directory, secrets, progress))
         redis = access.sync()
         stack.callback(redis.close)
-        stop = stack.enter_context(_StopSignals(redis, directory.run_id, progress))
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
+        stop = stack.enter_context(_StopSignals(redis, directory.run_id, progress))
         try:
             _run(directory, access, redis, progress, stop, stack, started)
         except BaseException as error:
@@ -75,9 +76,9 @@ def preflight(config: RunConfig) -> None:
     if config.redis.url is None:
         find_server(config.redis)
     if config.control_plane.enabled:
-        check_port("control_plane.port", config.control_plane.host, config.control_plane.port)
+        bind(config.control_plane.host, config.control_plane.port).close()
     if config.ray.address is None and config.ray.dashboard:
-        check_port("ray.dashboard_port", "127.0.0.1", config.ray.dashboard_port)
+        bind("127.0.0.1", config.ray.dashboard_port, field="ray.dashboard_port").close()
 
 
 def _run(
@@ -91,9 +92,11 @@ def _run(
 ) -> None:
     config, run_id = directory.config, directory.run_id
     update_status(redis, run_id, phase="warm_start")
-    model_dir = _model(config, directory, progress)
-    if stop.requested:
-        progress.say("stopped before training began")
+    try:
+        model_dir = _model(config, directory, progress, stop)
+    except _StoppedEarly:
+        update_status(redis, run_id, phase="finished")
+        progress.say("stopped before training began; nothing was learned yet")
         return
     progress.say("starting Ray")
     dashboard = stack.enter_context(ray_cluster(config, run_id, directory.path))
@@ -103,8 +106,10 @@ def _run(
         from services.control_plane.serve_app import start_on_serve
         from services.control_plane.serve_app import stop as stop_serve
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         url = start_on_serve(access, config.control_plane.host, config.control_plane.port)
-        stack.callback(stop_serve)
+        if config.ray.address is not None:
+            stack.callback(stop_serve)
         directory.write_endpoint(url)
         progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
@@ -171,14 +176,19 @@ def _evaluate(pool: Any, config: RunConfig) -> list[int]:
     return pool.evaluate(config.evaluation.problems, config.evaluation.samples, config.evaluation.temperature)
 
 
-def _model(config: RunConfig, directory: RunDirectory, progress: Progress) -> Path:
+def _model(config: RunConfig, directory: RunDirectory, progress: Progress, stop: _StopSignals) -> Path:
     """The starting model's directory: the configured one, or the warm-started tiny one."""
     if config.model.path is not None:
         return Path(config.model.path).expanduser().resolve()
-    from trainer.warm_start import ensure_warm_start
+    from trainer.warm_start import WarmStartProgress, ensure_warm_start
+
+    def on_progress(warm_start: WarmStartProgress) -> None:
+        if stop.requested:
+            raise _StoppedEarly
+        progress.warm_start(warm_start)
 
     cache = Path(config.warm_start.cache_dir).expanduser()
-    warm = ensure_warm_start(config, cache, progress.warm_start)
+    warm = ensure_warm_start(config, cache, on_progress)
     progress.say(
         f"warm start{' (from cache)' if warm.from_cache else ''}: {warm.parameters:,} parameters, "
         f"entropy {warm.entropy:.2f} nats/token, pass@1 {warm.pass_at_1:.2f}, {warm.path}"
@@ -212,6 +222,10 @@ def _redis(
         yield server.access
 
 
+class _StoppedEarly(Exception):
+    """A stop was asked for before there was anything to checkpoint."""
+
+
 class _StopSignals:
     """First Ctrl-C or SIGTERM: stop in order. Second: give up at once."""
 
@@ -237,9 +251,3 @@ class _StopSignals:
             f"{signal.Signals(number).name}: stopping after this step (again to give up at once)"
         )
         threading.Thread(target=request_stop, args=(self._redis, self._run_id), daemon=True).start()
-
-
-def main_exit(error: BaseException) -> int:
-    """Print a user's error as one paragraph and return the exit status for it."""
-    print(f"scope: {error}", file=sys.stderr)
-    return 2

@@ -17,10 +17,10 @@ import deepspeed
 import ray.train
 import torch.distributed as dist
 
-from services.engine import Probe
 from services.learner.rank_zero import RankZero
 from services.learner.scatter import broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
+from services.probe import Probe
 from trainer.checkpoint import LearnerState, read_state
 from trainer.learner import Learner
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from services.engine import Probe
 from services.learner.collector import Collector, StepGroups
 from services.learner.recorder import Recorder
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
+from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_state import stop_requested
 from services.set_point import SetPoint, mark_applied, read_set_point

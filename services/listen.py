@@ -1,0 +1,41 @@
+"""Binding a TCP address of this machine, with an error that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from trainer.errors import ScopeError
+
+
+def bind(host: str, port: int, *, field: str = "control_plane") -> socket.socket:
+    """A bound TCP socket on `host`:`port`. Raises `ScopeError` when it is taken or is not an address here.
+
+    field: the configuration block that holds the address as `host` and `port`, or the dotted name of a port
+    whose host is fixed.
+    """
+    host_field, port_field = (f"{field}.host", f"{field}.port") if "." not in field else ("the host", field)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise ScopeError(
+            f"{host_field} = {host!r} is not an address of this machine: {error.strerror}. "
+            "Use 127.0.0.1, or 0.0.0.0 for every interface."
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ScopeError(
+                f"{port_field} = {port} is taken on {host}: another program listens there. Stop it, or choose a "
+                f"free port from 1024 to 65535, for instance with `--set {port_field}={port + 1}`."
+            ) from None
+        raise ScopeError(
+            f"{host_field} = {host!r} with {port_field} = {port} cannot be used: {error.strerror}."
+        ) from None
+    return listener
