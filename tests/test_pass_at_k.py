@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.pass_at_k import bootstrap_difference, bootstrap_mean, pass_at_k
@@ -16,6 +16,7 @@ def draws(draw: st.DrawFn) -> tuple[int, int, int]:
     return samples, draw(st.integers(0, samples)), draw(st.integers(1, samples))
 
 
+@settings(deadline=None)
 @given(draws())
 def test_it_equals_the_exact_combinatorial_estimator(draw: tuple[int, int, int]) -> None:
     n, c, k = draw
@@ -23,6 +24,7 @@ def test_it_equals_the_exact_combinatorial_estimator(draw: tuple[int, int, int])
     assert pass_at_k(n, [c], k)[0] == pytest.approx(exact, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.floats(0, 1), st.data())
 def test_it_is_unbiased(n: int, p: float, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, n))
@@ -48,6 +50,7 @@ def test_impossible_counts_are_refused(n: int, c: list[int], k: int) -> None:
         pass_at_k(n, c, k)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(0, 2**32))
 def test_the_interval_encloses_the_mean_and_follows_the_seed(values: list[float], seed: int) -> None:
     interval = bootstrap_mean(values, seed=seed, resamples=200)

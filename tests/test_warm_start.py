@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -182,6 +182,7 @@ def test_the_checkpoint_loads_in_transformers_with_its_own_untied_head(trained: 
     assert written["tie_word_embeddings"] is False
 
 
+@settings(deadline=None)
 @given(st.text(ALPHABET, min_size=1, max_size=30))
 def test_the_tokenizer_gives_one_token_a_character_and_the_text_back(text: str) -> None:
     tokenizer = build_tokenizer(64)
