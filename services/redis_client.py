@@ -26,7 +26,8 @@ OLDEST_VERSION = (7, 0)
 
 RETRIES = 8
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.05, 2.0
-"""Waits between tries double from the base to the cap, halved at random: 3 to 6 seconds in all."""
+"""Waits between tries double from twice the base to the cap, up to halved at random: a server that restarts may
+be away for 4.5 to 9 seconds."""
 REPLY_TIMEOUT_SECONDS = 15.0
 HEALTH_CHECK_SECONDS = 30
 
@@ -42,7 +43,10 @@ class RedisAccess:
     connect_timeout_seconds: float = 5.0
 
     def sync(self) -> Redis:
-        """A blocking client that retries lost connections and timeouts. Raises `ScopeError` for a bad URL."""
+        """A blocking client that retries lost connections and timeouts.
+
+        Raises `ScopeError` for a bad URL. A wrong password is retried like a lost connection: `check` first.
+        """
         return self._client(Redis, Retry(self._backoff, RETRIES))
 
     def asyncio(self) -> redis_asyncio.Redis:

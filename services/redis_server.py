@@ -27,6 +27,7 @@ from trainer.errors import ScopeError
 
 START_SECONDS = 120.0
 """Longest wait for the server's first answer; it loads the append-only file before."""
+POLL_TIMEOUT_SECONDS = 1.0
 STOP_SECONDS, TERMINATE_SECONDS = 15.0, 5.0
 PORT_TRIES = 5
 LEAST_FREE_BYTES = 64 << 20
@@ -183,9 +184,7 @@ class EmbeddedRedis:
 
     def _await_answer(self, process: subprocess.Popen[bytes], port: int, log_start: int) -> None:
         access = RedisAccess(
-            f"redis://127.0.0.1:{port}/0",
-            str(self._state_dir / "password"),
-            self._config.connect_timeout_seconds,
+            f"redis://127.0.0.1:{port}/0", str(self._state_dir / "password"), POLL_TIMEOUT_SECONDS
         )
         deadline = time.monotonic() + START_SECONDS
         with access.impatient() as client:

@@ -125,9 +125,9 @@ class Queue:
         for ordinal in self.lease(count).ordinals:
             assert self.add(ordinal) == "added"
 
-    def expire(self, ordinal: int, role: Role = "base") -> None:
-        """Let a lease's time run out now."""
-        self.redis.zadd(self.keys.leases(role), {str(ordinal): 0}, xx=True)
+    def expire(self, ordinal: int, role: Role = "base", at: float = 0) -> None:
+        """Let a lease have run out, at a time long ago."""
+        self.redis.zadd(self.keys.leases(role), {str(ordinal): at}, xx=True)
 
     @property
     def stats(self) -> QueueStats:

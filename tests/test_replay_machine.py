@@ -100,12 +100,14 @@ class ReplayMachine(RuleBasedStateMachine):
         self.model.releases += len(taken_over)
 
     @precondition(lambda self: any(side.leases for side in self.model.roles.values()))
-    @rule(pick=picks)
-    def lease_expires(self, pick: int) -> None:
-        held = [(role, ordinal) for role, side in self.model.roles.items() for ordinal in side.leases]
-        role, ordinal = held[pick % len(held)]
-        self.queue.expire(ordinal, "base" if role == "base" else "adaptive")
-        self.model.roles[role].expired.add(ordinal)
+    @rule(role=roles, order=st.permutations(range(8)))
+    def leases_expire(self, role: Role, order: list[int]) -> None:
+        side = self.model.roles[role]
+        for at, place in enumerate(order[:4]):
+            if place < len(side.leases):
+                ordinal = list(side.leases)[place]
+                self.queue.expire(ordinal, role, at)
+                side.expired.add(ordinal)
 
     @rule(
         role=roles, by=producers, ordinals=st.lists(st.integers(0, 12), min_size=1, max_size=4, unique=True)
@@ -136,6 +138,19 @@ class ReplayMachine(RuleBasedStateMachine):
             self.enter(group_id)
             side.leases.pop(ordinal)
             side.expired.discard(ordinal)
+
+    @rule(role=roles, by=producers, count=st.integers(1, CAPACITY + 1))
+    def generator_works(self, role: Role, by: str, count: int) -> None:
+        self.lease(role, by, 1000, count)
+        for ordinal in [o for o, owner in self.model.roles[role].leases.items() if owner == by]:
+            self.add(role, ordinal, False)
+
+    @precondition(lambda self: self.model.entered)
+    @rule(pick=picks)
+    def add_again(self, pick: int) -> None:
+        role, ordinal, attempt = parts(self.model.entered[pick % len(self.model.entered)])
+        assert self.queue.add(ordinal, role=role, attempt=attempt) == "duplicate"
+        self.model.duplicates += 1
 
     def enter(self, group_id: str) -> None:
         self.model.entered.append(group_id)
