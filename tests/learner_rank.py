@@ -1,7 +1,7 @@
 """One learner rank as a process of its own: runs a list of cases from a job file and writes what each gave.
 
-`python learner_rank.py JOB` with the usual RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. All cases share one process
-group, so that a test pays for the imports once.
+`python learner_rank.py JOB` with the usual RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. All cases share one
+process group, so that the tests pay for the imports once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         for name, continued in (("continued", learner), ("restored", again)):
             result[name] = [
                 dataclasses.asdict(continued.step(batch, alpha=case["alpha"], step=step))
-                for step in range(steps, 2 * steps)
+                for step in range(steps, steps + 1)
             ]
             weights = continued.gather_weights()
             if weights is not None:
