@@ -138,7 +138,7 @@ def decode_group(data: bytes, *, size_cap: int) -> Group:
         raise TrajectoryError(f"entry of {len(data):,} bytes is above the cap of {size_cap:,}")
     try:
         group = _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TrajectoryError(f"not a group: {error}") from error
     _check(group)
     return group
