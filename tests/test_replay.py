@@ -7,15 +7,16 @@ from typing import Any, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replay_harness import SIZE_CAP, Queue, group_bytes, make_group
+from replay_harness import SIZE_CAP, Queue, group_bytes
 
 from services.fencing import FencedError
 from services.keys import CONSUMER_GROUP
 from services.redis_client import RedisAccess
 from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer
-from services.replay.entries import Entry, decode_entries
+from services.replay.entries import Entry
 from services.replay.producer import Lease
 from trainer.errors import ScopeError
+from trainer.trajectory import decode_group
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_what_was_read_stays_until_it_is_acknowledged(queue: Queue) -> None:
     assert queue.consumer.trim() == 1, "the second is pending: it and what follows stay"
     assert queue.redis.xlen(queue.keys.trajectories) == 3
     assert (queue.stats.acknowledged, queue.stats.pending, queue.stats.unread) == (2, 1, 1)
-    assert queue.consumer.unacknowledged_bytes() == len(entries[1].data)
+    assert queue.stats.unacknowledged_bytes == len(entries[1].data)
     assert queue.stats.queued_bytes == 2 * len(entries[1].data)
 
 
@@ -341,8 +342,7 @@ def test_a_requeued_letter_returns_once_under_the_next_attempt(queue: Queue) -> 
         with pytest.raises(ScopeError, match="does not exist"):
             queue.admin.requeue(letter.letter_id)
     (again,) = queue.consumer.read(5, 0)
-    ((_, group),), rejects = decode_entries([again], SIZE_CAP)
-    assert (group.attempt, rejects) == (2, [])
+    assert again.group_id == decode_group(again.data, size_cap=SIZE_CAP).group_id == "base:0:2"
     assert queue.add(0, attempt=2) == "duplicate"
     assert queue.stats.requeued == 2
 
@@ -383,20 +383,6 @@ def test_requeueing_respects_the_capacity(small: Queue) -> None:
     with pytest.raises(ScopeError, match=r"pipeline.queue_capacity=3"):
         small.admin.requeue(letter.letter_id)
     assert small.admin.dead_letters() == [letter]
-
-
-def test_decoding_sorts_bad_entries_out_with_reasons() -> None:
-    good, bad = group_bytes("base", 4), group_bytes("base", 5)
-    entries = [
-        Entry("1-0", "base:4:0", "g", good, 1),
-        Entry("1-1", "base:6:0", "g", bad, 1),
-        Entry("1-2", "base:7:0", "g", b"\xc1", 1),
-    ]
-    groups, rejects = decode_entries(entries, SIZE_CAP)
-    assert groups == [(entries[0], make_group("base", 4))]
-    assert [entry for entry, _ in rejects] == entries[1:]
-    assert rejects[0][1] == "undecodable: entry base:6:0 holds group base:5:0"
-    assert rejects[1][1].startswith("undecodable: not a group")
 
 
 def test_the_consumer_group_has_one_consumer(queue: Queue) -> None:

@@ -7,7 +7,7 @@ of state is one Lua script (`*.lua` beside this file), so that a process may die
 
     producer.py   generators: lease, renew, add
     consumer.py   the learner's rank 0: open, read, acknowledge, trim, dead-letter, publish
-    entries.py    what the consumer reads, and its decoding
+    entries.py    what the consumer reads
     stats.py      counters, for reports and the control plane
     admin.py      a person: look at dead letters, requeue or purge them
 """

@@ -125,10 +125,6 @@ class ReplayConsumer:
         ]
         self._call("set_fields", [self._keys.actuators], fields)
 
-    def unacknowledged_bytes(self) -> int:
-        """Size of the entries read and not yet acknowledged."""
-        return self.stats().unacknowledged_bytes
-
     def stats(self) -> QueueStats:
         """The queue's counters."""
         return queue_stats(self._redis, self._run_id)

@@ -1,11 +1,8 @@
-"""What the learner reads from the replay queue, and its decoding into groups."""
+"""What the learner reads from the replay queue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from trainer.trajectory import Group, TrajectoryError, decode_group
 
 
 @dataclass(frozen=True)
@@ -35,25 +32,3 @@ class Entry:
     def attempt(self) -> int:
         """0, or how often the group was requeued from the dead letters."""
         return int(self.group_id.split(":")[2])
-
-
-def decode_entries(
-    entries: Iterable[Entry], size_cap: int
-) -> tuple[list[tuple[Entry, Group]], list[tuple[Entry, str]]]:
-    """Decode `entries`: (good ones with their groups, bad ones with the reason to dead-letter them).
-
-    An entry whose data belongs to another group id is bad.
-    """
-    groups: list[tuple[Entry, Group]] = []
-    rejects: list[tuple[Entry, str]] = []
-    for entry in entries:
-        try:
-            group = decode_group(entry.data, size_cap=size_cap)
-        except TrajectoryError as error:
-            rejects.append((entry, f"undecodable: {error}"))
-            continue
-        if group.group_id == entry.group_id:
-            groups.append((entry, group))
-        else:
-            rejects.append((entry, f"undecodable: entry {entry.group_id} holds group {group.group_id}"))
-    return groups, rejects
