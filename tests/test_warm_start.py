@@ -28,7 +28,7 @@ CONFIG = RunConfig(
 )
 
 
-def with_warm_start(**changes: int) -> RunConfig:
+def with_warm_start(**changes: float) -> RunConfig:
     return CONFIG.model_copy(update={"warm_start": CONFIG.warm_start.model_copy(update=changes)})
 
 
@@ -84,6 +84,16 @@ def test_the_same_configuration_gives_the_same_weights_elsewhere(trained: tuple,
     assert other.entropy == trained[0].entropy
 
 
+def test_softening_divides_the_logits_and_nothing_else(trained: tuple, tmp_path: Path) -> None:
+    softening = 2 * CONFIG.warm_start.softening
+    softer = ensure_warm_start(with_warm_start(softening=softening), tmp_path, ignore)
+    first = load_file(trained[0].path / "model.safetensors")
+    second = load_file(softer.path / "model.safetensors")
+    assert softer.entropy > trained[0].entropy
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name] * (2 if name == "lm_head.weight" else 1), weight, msg=name)
+
+
 def test_training_leaves_global_random_state_and_threads_as_they_were(tmp_path: Path) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     ensure_warm_start(with_warm_start(steps=1), tmp_path, ignore)
@@ -91,7 +101,7 @@ def test_training_leaves_global_random_state_and_threads_as_they_were(tmp_path: 
     assert threads == torch.get_num_threads()
 
 
-@pytest.mark.parametrize("field", ["seed", "steps", "batch_size", "threads"])
+@pytest.mark.parametrize("field", ["seed", "steps", "batch_size", "learning_rate", "softening", "threads"])
 def test_the_cache_key_follows_what_decides_the_weights(field: str) -> None:
     changed = with_warm_start(**{field: getattr(CONFIG.warm_start, field) + 1})
     assert cache_key(changed) != cache_key(CONFIG)

@@ -60,6 +60,10 @@ class WarmStartConfig(Block):
     steps: Annotated[int, Field(ge=1)] = 170
     batch_size: Annotated[int, Field(ge=1)] = 256
     learning_rate: Positive = 2e-3
+    softening: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
+        default=1.25,
+        description="temperature folded into the output head at the end; above 1: a more varied start",
+    )
     threads: Annotated[int, Field(ge=1)] = 2
     cache_dir: str = Field(
         default="~/.cache/scope-rl/warm-start", description="finished warm starts are kept here"

@@ -1,8 +1,11 @@
 """The warm start: supervised training of the tiny model, before the loop of the picture begins.
 
 The model learns random correct answers to training problems, never held-out ones, so that it starts varied
-(high entropy) and right now and then. A finished warm start is kept in a cache under a hash of everything
-that decides its weights, and put there by one rename, so that a reader never sees half of one.
+(high entropy) and right now and then. Its logits are then divided by `warm_start.softening`: at equal entropy,
+a model trained for longer and softened knows more, which leaves reinforcement something to bring out.
+
+A finished warm start is kept in a cache under a hash of everything that decides its weights, and put there by
+one rename, so that a reader never sees half of one.
 """
 
 from __future__ import annotations
@@ -169,6 +172,8 @@ def _train(
         tokens = float(batch[1].sum())
         rate = tokens / (time.perf_counter() - step_started)
         on_progress(WarmStartProgress(step + 1, config.warm_start.steps, losses[-1], rate))
+    with torch.no_grad():
+        model.lm_head.weight /= config.warm_start.softening
     model.eval()
     seconds = time.perf_counter() - started
     problems = [task.heldout_problem(i) for i in range(min(task.heldout_size, _PROBE_PROBLEMS))]
