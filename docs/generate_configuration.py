@@ -13,6 +13,7 @@ from trainer import config
 from trainer.config_load import FieldDescription, describe_fields
 
 PAGE = Path(__file__).with_name("configuration.md")
+COLUMNS = "| field | type and range | default | meaning |\n|---|---|---|---|"
 
 INTRODUCTION = """\
 # Configuration
@@ -44,7 +45,7 @@ def page() -> str:
 def _block(name: str, fields: list[FieldDescription]) -> str:
     rows = "\n".join(_row(field) for field in fields)
     heading = f"## `{name}`" if name else "## The run"
-    return f"{heading}\n\n{_purpose(name)}\n\n| field | type and range | default | meaning |\n|---|---|---|---|\n{rows}\n"
+    return f"{heading}\n\n{_purpose(name)}\n\n{COLUMNS}\n{rows}\n"
 
 
 def _purpose(name: str) -> str:
