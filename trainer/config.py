@@ -358,6 +358,11 @@ class RunConfig(Block):
                 f"generators.adaptive=0 leaves entropy_control.kind={self.entropy_control.kind!r} without samples; "
                 "use at least 1, or entropy_control.kind=none"
             )
+        if self.loss.minibatches > self.rollout.prompts_per_step:
+            raise ValueError(
+                f"loss.minibatches={self.loss.minibatches} must not exceed rollout.prompts_per_step="
+                f"{self.rollout.prompts_per_step}: a minibatch without rollouts would still move the weights"
+            )
         unread = self.groups_per_step * (1 + self.pipeline.max_staleness)
         if self.pipeline.queue_capacity < unread:
             raise ValueError(

@@ -148,15 +148,16 @@ class SplitRangeController:
         return self.actuators
 
     def state(self) -> dict[str, float]:
-        return {
+        state = {
             "integral": self._integral,
-            "filtered": self._filtered,
             "output": self._output,
             "saturated": float(self._saturated),
         }
+        # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
+        return state if math.isnan(self._filtered) else {**state, "filtered": self._filtered}
 
     def restore(self, state: Mapping[str, float]) -> None:
         self._integral = state["integral"]
-        self._filtered = state["filtered"]
+        self._filtered = state.get("filtered", math.nan)
         self._output = state["output"]
         self._saturated = bool(state["saturated"])

@@ -33,9 +33,6 @@ class LearnerJob:
         if self._error is not None:
             raise ScopeError(f"the learner ended: {_root_cause(self._error)}") from self._error
 
-    def abandon(self) -> None:
-        """Forget the thread; Ray ends its workers when the cluster connection closes."""
-
     def _fit(self) -> None:
         import ray.train
         from ray.train.torch import TorchConfig, TorchTrainer

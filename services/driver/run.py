@@ -8,32 +8,36 @@ Whatever is started is stopped on every way out, in the reverse order.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
+from services.driver.queue_server import QueueServer
 from services.driver.run_directory import RunDirectory, package_versions
+from services.driver.signals import StoppedEarly, StopSignals
 from services.listen import bind
-from services.redis_client import RedisAccess
-from services.redis_client import check as check_redis
-from services.redis_server import EmbeddedRedis, find_server
-from services.run_state import RunSpec, initialise_run, read_status, request_stop, update_status
+from services.redis_server import find_server
+from services.run_state import RunSpec, initialise_run, read_status, update_status
 from services.tokens import RunSecrets, register_token
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
 from trainer.trajectory import PolicyVersion
+
+if TYPE_CHECKING:
+    from services.driver.generator_pool import GeneratorPool
+    from services.driver.learner_job import LearnerJob
+    from services.report import Evaluations
+    from trainer.warm_start import WarmStartProgress
 
 EVALUATIONS = "evaluations.json"
 POLL_SECONDS = 0.5
@@ -44,23 +48,27 @@ def train(directory: RunDirectory, progress: Progress) -> int:
 
     Raises ScopeError for whatever a user can mend.
     """
-    started = time.monotonic()
-    config = directory.config
-    preflight(config)
+    preflight(directory.config)
     with ExitStack() as stack:
         directory.lock()
         secrets = RunSecrets(directory.path)
         secrets.ensure()
-        access = stack.enter_context(_redis(config, directory, secrets, progress))
-        redis = access.sync()
+        queue = stack.enter_context(QueueServer(directory, secrets))
+        for warning in queue.warnings:
+            progress.say(f"warning: {warning}")
+        redis = queue.access.sync()
         stack.callback(redis.close)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
-        stop = stack.enter_context(_StopSignals(redis, directory.run_id, progress))
+        stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:
-            _run(directory, access, redis, progress, stop, stack, started)
+            _Drive(directory, queue, redis, progress, stop, stack).run()
         except BaseException as error:
-            update_status(redis, directory.run_id, phase="failed", error=str(error) or type(error).__name__)
+            # The cause of the failure may be Redis itself; it must not be hidden by a second error.
+            with contextlib.suppress(RedisError):
+                update_status(
+                    redis, directory.run_id, phase="failed", error=str(error) or type(error).__name__
+                )
             raise
     return 0
 
@@ -81,120 +89,146 @@ def preflight(config: RunConfig) -> None:
         bind("127.0.0.1", config.ray.dashboard_port, field="ray.dashboard_port").close()
 
 
-def _run(
-    directory: RunDirectory,
-    access: RedisAccess,
-    redis: Redis,
-    progress: Progress,
-    stop: _StopSignals,
-    stack: ExitStack,
-    started: float,
-) -> None:
-    config, run_id = directory.config, directory.run_id
-    update_status(redis, run_id, phase="warm_start")
-    try:
-        model_dir = _model(config, directory, progress, stop)
-    except _StoppedEarly:
-        update_status(redis, run_id, phase="finished")
-        progress.say("stopped before training began; nothing was learned yet")
-        return
-    progress.say("starting Ray")
-    dashboard = stack.enter_context(ray_cluster(config, run_id, directory.path))
-    if dashboard:
-        progress.say(f"Ray dashboard: http://{dashboard}")
-    if config.control_plane.enabled:
-        from services.control_plane.serve_app import start_on_serve
-        from services.control_plane.serve_app import stop as stop_serve
+class _Drive:
+    """One incarnation of a run, once its Redis is there."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        queue: QueueServer,
+        redis: Redis,
+        progress: Progress,
+        stop: StopSignals,
+        stack: ExitStack,
+    ) -> None:
+        self._directory, self._config, self._run_id = directory, directory.config, directory.run_id
+        self._queue, self._redis = queue, redis
+        self._progress, self._stop, self._stack = progress, stop, stack
+        self._started = time.monotonic()
+        self._fresh = not any((directory.path / "checkpoints").glob("step-*"))
+
+    def run(self) -> None:
+        """From the model to the report."""
+        update_status(self._redis, self._run_id, phase="warm_start")
+        try:
+            model_dir = self._model()
+        except StoppedEarly:
+            update_status(self._redis, self._run_id, phase="finished")
+            self._progress.say("stopped before training began; nothing was learned yet")
+            return
+        self._start_cluster()
+        from services.report import Evaluations
+
+        evaluations = Evaluations(self._directory.path / EVALUATIONS)
+        pool, learner = self._workers(model_dir)
+        if self._fresh:
+            self._evaluate(pool, evaluations, 0)
+        update_status(self._redis, self._run_id, phase="running")
+        pool.run()
+        learner.start()
+        self._watch(pool, learner)
+        self._finish(pool, evaluations)
+
+    def _model(self) -> Path:
+        """The starting model's directory: the configured one, or the warm-started tiny one."""
+        if self._config.model.path is not None:
+            return Path(self._config.model.path).expanduser().resolve()
+        from trainer.warm_start import ensure_warm_start
+
+        cache = Path(self._config.warm_start.cache_dir).expanduser()
+        warm = ensure_warm_start(self._config, cache, self._warm_start_progress)
+        self._progress.say(
+            f"warm start{' (from cache)' if warm.from_cache else ''}: {warm.parameters:,} parameters, "
+            f"entropy {warm.entropy:.2f} nats/token, pass@1 {warm.pass_at_1:.2f}, {warm.path}"
+        )
+        self._directory.write_json("warm_start.json", {**asdict(warm), "path": str(warm.path)})
+        return warm.path
+
+    def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
+        if self._stop.requested:
+            raise StoppedEarly
+        self._progress.warm_start(warm_start)
+
+    def _start_cluster(self) -> None:
+        self._progress.say("starting Ray")
+        dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
+        if dashboard:
+            self._progress.say(f"Ray dashboard: http://{dashboard}")
+        if not self._config.control_plane.enabled:
+            return
+        from services.control_plane.serve_app import start_on_serve, stop
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        url = start_on_serve(access, config.control_plane.host, config.control_plane.port)
-        if config.ray.address is not None:
-            stack.callback(stop_serve)
-        directory.write_endpoint(url)
-        progress.say(f"control plane: {url}  (scope status, scope entropy set)")
+        host, port = self._config.control_plane.host, self._config.control_plane.port
+        url = start_on_serve(self._queue.access, host, port)
+        if self._config.ray.address is not None:
+            self._stack.callback(stop)
+        self._directory.write_endpoint(url)
+        self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
-    from services.driver.generator_pool import GeneratorPool
-    from services.driver.learner_job import LearnerJob
-    from services.generator import GeneratorSpec
-    from services.learner.spec import LearnerSpec
-    from services.report import Evaluations, write_report
+    def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerJob]:
+        """Generators that are ready, and the learner's job, not started yet."""
+        from services.driver.generator_pool import GeneratorPool
+        from services.driver.learner_job import LearnerJob
+        from services.generator import GeneratorSpec
+        from services.learner.spec import LearnerSpec
 
-    fresh = not any((directory.path / "checkpoints").glob("step-*"))
-    specs = [
-        GeneratorSpec(
-            run_id, role, index, config, str(model_dir), access, PolicyVersion(0, 0) if fresh else None
+        counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
+        version = PolicyVersion(0, 0) if self._fresh else None
+        specs = [
+            GeneratorSpec(self._run_id, role, i, self._config, str(model_dir), self._queue.access, version)
+            for role in self._config.roles
+            for i in range(counts[role])
+        ]
+        names = tuple(spec.generator_id for spec in specs)
+        self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
+        pool = GeneratorPool(specs)
+        self._stack.callback(pool.stop)
+        pool.wait_ready()
+        spec = LearnerSpec(
+            run_id=self._run_id,
+            config=self._config,
+            config_hash=self._directory.config_hash,
+            model_dir=str(model_dir),
+            run_dir=str(self._directory.path),
+            redis=self._queue.access,
+            generator_ids=names,
         )
-        for role in config.roles
-        for index in range(config.generators.base if role == "base" else config.generators.adaptive)
-    ]
-    progress.say(f"starting {len(specs)} generators: {', '.join(spec.generator_id for spec in specs)}")
-    pool = GeneratorPool(specs)
-    stack.callback(pool.stop)
-    pool.wait_ready()
-    learner = LearnerJob(
-        LearnerSpec(
-            run_id,
-            config,
-            directory.config_hash,
-            str(model_dir),
-            str(directory.path),
-            access,
-            tuple(spec.generator_id for spec in specs),
-        )
-    )
-    evaluations = Evaluations(directory.path / EVALUATIONS)
-    if fresh:
-        progress.say(f"evaluating the start on {config.evaluation.problems} held-out problems")
-        evaluations.add(0, _evaluate(pool, config), config.evaluation)
-        progress.say(evaluations.line(0))
-    update_status(redis, run_id, phase="running")
-    pool.run()
-    learner.start()
-    stack.callback(learner.abandon)
-    while not learner.wait(POLL_SECONDS):
-        for note in pool.supervise():
-            progress.say(note)
-        progress.show(read_status(redis, run_id))
-    status = read_status(redis, run_id)
-    progress.show(status)
-    learner.result()
-    done = status.step if status else 0
-    if done == config.steps:
-        progress.say(f"evaluating the end on {config.evaluation.problems} held-out problems")
-        evaluations.add(done, _evaluate(pool, config), config.evaluation)
-        progress.say(evaluations.line(done))
-    write_report(directory, evaluations, redis, wall_seconds=time.monotonic() - started)
-    update_status(redis, run_id, phase="finished")
-    progress.say(f"results: {directory.path}/report.json, report.png, model/")
-    if done < config.steps:
-        progress.say(
-            f"stopped at step {done} of {config.steps}; continue with: scope train --resume {directory.path}"
-        )
+        return pool, LearnerJob(spec)
 
+    def _evaluate(self, pool: GeneratorPool, evaluations: Evaluations, step: int) -> None:
+        evaluation = self._config.evaluation
+        self._progress.say(f"evaluating step {step} on {evaluation.problems} held-out problems")
+        correct = pool.evaluate(evaluation.problems, evaluation.samples, evaluation.temperature)
+        evaluations.add(step, correct, evaluation)
+        self._progress.say(evaluations.line(step))
 
-def _evaluate(pool: Any, config: RunConfig) -> list[int]:
-    return pool.evaluate(config.evaluation.problems, config.evaluation.samples, config.evaluation.temperature)
+    def _watch(self, pool: GeneratorPool, learner: LearnerJob) -> None:
+        """Keep everything alive until the learner ends. Raises ScopeError when it, or a part of it, failed."""
+        ended = False
+        while not ended:
+            ended = learner.wait(POLL_SECONDS)
+            notes = [self._queue.keep_alive(), *pool.supervise()]
+            for note in filter(None, notes):
+                self._progress.say(note)
+            self._progress.show(read_status(self._redis, self._run_id))
+        learner.result()
 
+    def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
+        from services.report import write_report
 
-def _model(config: RunConfig, directory: RunDirectory, progress: Progress, stop: _StopSignals) -> Path:
-    """The starting model's directory: the configured one, or the warm-started tiny one."""
-    if config.model.path is not None:
-        return Path(config.model.path).expanduser().resolve()
-    from trainer.warm_start import WarmStartProgress, ensure_warm_start
-
-    def on_progress(warm_start: WarmStartProgress) -> None:
-        if stop.requested:
-            raise _StoppedEarly
-        progress.warm_start(warm_start)
-
-    cache = Path(config.warm_start.cache_dir).expanduser()
-    warm = ensure_warm_start(config, cache, on_progress)
-    progress.say(
-        f"warm start{' (from cache)' if warm.from_cache else ''}: {warm.parameters:,} parameters, "
-        f"entropy {warm.entropy:.2f} nats/token, pass@1 {warm.pass_at_1:.2f}, {warm.path}"
-    )
-    directory.write_json("warm_start.json", {**asdict(warm), "path": str(warm.path)})
-    return warm.path
+        status = read_status(self._redis, self._run_id)
+        done = status.step if status else 0
+        if done == self._config.steps:
+            self._evaluate(pool, evaluations, done)
+        wall_seconds = time.monotonic() - self._started
+        write_report(self._directory, evaluations, self._redis, wall_seconds=wall_seconds)
+        update_status(self._redis, self._run_id, phase="finished")
+        path = self._directory.path
+        self._progress.say(f"results: {path}/report.json, report.png, model/")
+        if done < self._config.steps:
+            left = f"stopped at step {done} of {self._config.steps}"
+            self._progress.say(f"{left}; continue with: scope train --resume {path}")
 
 
 def _spec(directory: RunDirectory) -> RunSpec:
@@ -205,49 +239,3 @@ def _spec(directory: RunDirectory) -> RunSpec:
         started_at=time.time(),
         versions=package_versions(),
     )
-
-
-@contextmanager
-def _redis(
-    config: RunConfig, directory: RunDirectory, secrets: RunSecrets, progress: Progress
-) -> Iterator[RedisAccess]:
-    if config.redis.url is not None:
-        access = RedisAccess(config.redis.url, None, config.redis.connect_timeout_seconds)
-        for warning in check_redis(access):
-            progress.say(f"warning: {warning}")
-        yield access
-        return
-    server = EmbeddedRedis(config.redis, data_dir=directory.path / "redis", state_dir=secrets.directory)
-    with server:
-        yield server.access
-
-
-class _StoppedEarly(Exception):
-    """A stop was asked for before there was anything to checkpoint."""
-
-
-class _StopSignals:
-    """First Ctrl-C or SIGTERM: stop in order. Second: give up at once."""
-
-    def __init__(self, redis: Redis, run_id: str, progress: Progress) -> None:
-        self._redis, self._run_id, self._progress = redis, run_id, progress
-        self.requested = False
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in getattr(self, "_before", {}).items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        self._progress.say(
-            f"{signal.Signals(number).name}: stopping after this step (again to give up at once)"
-        )
-        threading.Thread(target=request_stop, args=(self._redis, self._run_id), daemon=True).start()

@@ -69,8 +69,8 @@ class Collector:
         `pipeline.batch_timeout_seconds`, and what the reading thread raised.
         """
         deadline = time.monotonic() + self._config.pipeline.batch_timeout_seconds
-        self._note_lost(step)
         while True:
+            self._note_lost(step)
             with self._changed:
                 if self._failure is not None:
                     raise self._failure

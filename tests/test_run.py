@@ -1,0 +1,174 @@
+"""The whole loop with every part real: the promises that only a running system can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.run_harness import Run, interrupt, left_running, new_run
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of this module live."""
+    return tmp_path_factory.mktemp("end-to-end") / "runs"
+
+
+def _ports(count: int) -> list[int]:
+    import socket
+
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def canary(folder: Path) -> Run:
+    """Five steps at learning rate 0, base temperature 0.7, two ZeRO-2 ranks, weights sent after every step."""
+    run = new_run(
+        folder,
+        "canary",
+        [
+            "steps=5",
+            "optimizer.learning_rate=0",
+            "rollout.base_temperature=0.7",
+            "learner.workers=2",
+            "learner.zero_stage=2",
+            "entropy_control.kind=paper",
+            "control_plane.enabled=false",
+            "ray.dashboard=false",
+        ],
+    )
+    process = run.start()
+    assert process.wait(600) == 0, run.log
+    assert not left_running(run)
+    return run
+
+
+def test_at_learning_rate_zero_every_importance_ratio_stays_one(canary: Run) -> None:
+    records = canary.records()
+    assert [r.step for r in records] == [0, 1, 2, 3, 4]
+    assert all(r.weight_load_seconds is not None for r in records[1:]), "no weights were reloaded"
+    for record in records:
+        assert record.ratio_deviation_base < 1e-3
+        assert record.ratio_deviation_adaptive < 1e-3
+        assert record.mismatch_kl_base < 1e-5
+        assert record.mismatch_kl_adaptive < 1e-5
+
+
+def test_two_zero_2_ranks_hold_half_of_the_optimizer_state_each(canary: Run) -> None:
+    held = canary.json("learner.json")["optimizer_bytes_by_rank"]
+    parameters = sum(
+        p.numel() for p in AutoModelForCausalLM.from_pretrained(canary.directory / "model").parameters()
+    )
+    assert len(held) == 2
+    assert held[0] == pytest.approx(held[1], rel=0.01)
+    assert sum(held) == pytest.approx(2 * 4 * parameters, rel=0.01)
+
+
+def test_a_run_at_learning_rate_zero_ends_with_the_model_it_began_with(canary: Run) -> None:
+    start = AutoModelForCausalLM.from_pretrained(canary.json("warm_start.json")["path"]).state_dict()
+    end = AutoModelForCausalLM.from_pretrained(canary.directory / "model").state_dict()
+    assert start.keys() == end.keys()
+    assert all(torch.equal(start[name], end[name]) for name in start)
+    assert AutoTokenizer.from_pretrained(canary.directory / "model").eos_token_id is not None
+
+
+def test_the_report_counts_every_group_once(canary: Run) -> None:
+    report = canary.json("report.json")
+    assert report["steps"] == 5
+    assert report["queue"]["consumed"] == 5 * 2 * 8
+    assert report["queue"]["produced"] == report["queue"]["consumed"]
+    assert report["queue"]["dead_lettered"] == 0
+    assert sum(report["staleness"].values()) == 5 * 2 * 8 * 4
+    assert set(report["staleness"]) <= {"0", "1"}
+    assert report["evaluation"]["end"]["step"] == 5
+    assert (canary.directory / "report.png").stat().st_size > 20_000
+
+
+@pytest.fixture(scope="module")
+def live(folder: Path) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
+    """A controlled run that is under way."""
+    control_plane, dashboard = _ports(2)
+    run = new_run(
+        folder,
+        "live",
+        [
+            "steps=400",
+            "pipeline.lease_seconds=4",
+            "checkpoint.every_steps=5",
+            "rollout.max_new_tokens=40",
+            f"control_plane.port={control_plane}",
+            f"ray.dashboard_port={dashboard}",
+        ],
+    )
+    process = run.start()
+    run.wait_for("first steps", lambda: len(run.records()) >= 3, process)
+    yield run, process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
+    live: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, process = live
+    answer = run.scope("entropy", "set", "0.3", "--wait")
+    assert answer["status"]["state"] == "applied"
+    assert answer["metadata"]["generation"] == 2
+    first = answer["status"]["applied_from_step"]
+    assert run.scope("entropy", "get")["status"]["applied_from_step"] == first
+    run.wait_for("later steps", lambda: run.records()[-1].step > first, process)
+    records = run.records()
+    assert [r.set_point_generation for r in records] == [1 if r.step < first else 2 for r in records]
+    assert [r.set_point for r in records] == [0.4 if r.step < first else 0.3 for r in records]
+
+
+def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(
+    live: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, process = live
+    before = run.scope("status")["status"]["generators"]["adaptive-generator-0"]
+    os.kill(before["process_id"], signal.SIGKILL)
+    run.wait_for("a restart", lambda: any(r.generator_restarts for r in run.records()), process)
+    killed = next(r for r in run.records() if r.generators_alive["adaptive"] == 0)
+    assert any("adaptive" in alarm for alarm in killed.alarms)
+    after = run.scope("status")["status"]["generators"]["adaptive-generator-0"]
+    assert after["restarts"] == 1
+    assert after["process_id"] != before["process_id"]
+    assert "adaptive-generator-0 ended and is restarted" in run.log
+
+
+def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
+    live: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, process = live
+    interrupt(process)
+    assert process.wait(120) == 0, run.log
+    assert not left_running(run)
+    done = run.json("report.json")["steps"]
+    assert (run.directory / "checkpoints" / f"step-{done:08d}" / "manifest.json").exists()
+
+    resumed = run.start(f"steps={done + 3}", resume=True)
+    assert resumed.wait(400) == 0, run.log
+    assert not left_running(run)
+    records = run.records(surviving=False)
+    assert [r.step for r in records] == list(range(done + 3)), "a step was lost or done twice"
+    assert {r.lineage for r in records[:done]} == {1}
+    assert {r.lineage for r in records[done:]} == {2}
+    assert records[-1].set_point == 0.3, "the live set-point did not survive the restart"
+    report = run.json("report.json")
+    assert report["queue"]["consumed"] == (done + 3) * 2 * 8
+    assert report["evaluation"]["end"]["step"] == done + 3
+    assert max(age for r in records for age in r.staleness) <= 1

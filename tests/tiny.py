@@ -1,0 +1,82 @@
+"""A tiny trained policy on an easy Countdown, and what the learner says about it, for tests with real engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from services.probe import Probe
+from trainer.config import RunConfig
+from trainer.config_load import validate_config
+from trainer.policy import PolicyModel, load_policy
+from trainer.warm_start import ensure_warm_start
+
+PROBE_TOKENS = 16
+
+
+def tiny_config(**blocks: dict[str, object]) -> RunConfig:
+    """Numbers up to 6, a two-layer model of width 64; `blocks` are merged over it."""
+    tree: dict[str, dict[str, object]] = {
+        "task": {"max_number": 6, "max_target": 40, "heldout": 32},
+        "model": {"hidden_size": 64, "layers": 2, "heads": 2, "ffn_size": 128, "max_length": 64},
+        "warm_start": {"steps": 60, "batch_size": 64, "threads": 1},
+        "rollout": {"prompts_per_step": 6, "base_samples": 4, "adaptive_samples": 3, "max_new_tokens": 24},
+        "generators": {"groups_in_flight": 8},
+        "evaluation": {"problems": 8, "samples": 4, "ks": [1, 4]},
+    }
+    merged = {name: tree.get(name, {}) | blocks.get(name, {}) for name in tree.keys() | blocks.keys()}
+    return validate_config(merged)
+
+
+def make_tiny_model(cache: Path) -> Path:
+    """The Hugging Face directory of a policy that solves some of the easy problems; takes a few seconds."""
+    return ensure_warm_start(tiny_config(), cache, lambda _: None).path
+
+
+class LearnerView:
+    """One set of weights as the learner has it: what it would publish, and its log-probabilities."""
+
+    def __init__(self, model_dir: Path, change: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.policy: PolicyModel = load_policy(model_dir, logit_chunk_tokens=256).eval()
+        with torch.no_grad():
+            for parameter in self.policy.parameters() if change else ():
+                parameter.copy_(change(parameter))
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """By Hugging Face name."""
+        return {name: p.detach().clone() for name, p in self.policy.model.named_parameters()}
+
+    @property
+    def blob(self) -> bytes:
+        """As they travel."""
+        return safetensors.torch.save(self.weights)
+
+    def probe(self) -> Probe:
+        """A proof of these weights, as the learner makes it."""
+        vocabulary = self.policy.model.config.vocab_size
+        tokens = torch.randint(0, vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(5))
+        ids = tokens.tolist()
+        return Probe(ids, self.logprobs(ids[:1], ids[1:], 1.0).tolist())
+
+    @torch.no_grad()
+    def logprobs(self, prompt: list[int], tokens: list[int], temperature: float) -> np.ndarray:
+        """Log-probabilities of `tokens` after `prompt` by a plain float32 Hugging Face forward, float32[T], nats."""
+        logits = self.policy.model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+        chosen = (logits / temperature).log_softmax(-1)[torch.arange(len(tokens)), torch.tensor(tokens)]
+        return chosen.numpy()
+
+
+def perturbed(scale: float, seed: int) -> Callable[[Tensor], Tensor]:
+    """A change of weights: Gaussian noise of `scale` times the spread of each tensor."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(parameter: Tensor) -> Tensor:
+        return parameter + scale * (parameter.std() + 0.01) * torch.randn(parameter.shape, generator=generator)
+
+    return change
