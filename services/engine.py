@@ -87,7 +87,9 @@ class SamplingEngine:
             enable_log_requests=False,
             disable_log_stats=True,
         )
-        return cls(AsyncLLM.from_engine_args(arguments), config.dtype, version)
+        engine = AsyncLLM.from_engine_args(arguments)
+        await engine.collective_rpc("watch_requests")
+        return cls(engine, config.dtype, version)
 
     @property
     def version(self) -> PolicyVersion:
@@ -192,8 +194,8 @@ def version_spans(
 ) -> list[VersionSpan]:
     """Which version sampled which tokens of a response of `length` tokens.
 
-    `switches` holds, for each weight update during the request's life, the tokens each request had by then; a
-    request that is not listed had none.
+    `switches` holds, for each weight update during the life of the request's group, the tokens that each request
+    had by then, those included that ended since the update before; one that is not listed had none.
     """
     spans = [VersionSpan(0, *first)]
     for version, counts in switches:

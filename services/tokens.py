@@ -93,7 +93,7 @@ def any_token(redis: Redis) -> bool:
 
 
 class RunSecrets:
-    """The secret files of one run on this machine: its admin token and the password of its embedded Redis."""
+    """The private directory of one run on this machine; holds its admin token and the embedded Redis's files."""
 
     def __init__(self, run_dir: str | Path) -> None:
         location = str(Path(run_dir).resolve())
@@ -107,11 +107,6 @@ class RunSecrets:
         """Holds the run's own admin token."""
         return self.directory / "token"
 
-    @property
-    def redis_password_file(self) -> Path:
-        """Holds the password of the embedded Redis."""
-        return self.directory / "redis-password"
-
     def ensure(self) -> None:
         """Make the files that are missing, mode 0600 in a directory of mode 0700; existing ones stay.
 
@@ -122,7 +117,6 @@ class RunSecrets:
             self.directory.chmod(0o700)
             _write_once(self.directory / "run-directory", str(self.run_dir))
             _write_once(self.token_file, new_token())
-            _write_once(self.redis_password_file, secrets.token_urlsafe(32))
         except OSError as error:
             raise ScopeError(
                 f"The run's secrets cannot be kept in {str(self.directory)!r}: {error.strerror}. Make it "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import safetensors.torch
 import torch
@@ -33,18 +33,43 @@ def _exit_with_parent(parent: int) -> None:
 threading.Thread(target=_exit_with_parent, args=(os.getppid(),), name="exit-with-parent", daemon=True).start()
 
 
+class _WatchedRequests(dict[str, Any]):
+    """The worker's requests by name; remembers the length of those that have ended.
+
+    A response that ended before a weight load is no longer among the requests, yet its siblings may be in flight:
+    without this it would look like one that had not begun.
+    """
+
+    def __init__(self, requests: dict[str, Any]) -> None:
+        super().__init__(requests)
+        self.ended: dict[str, int] = {}
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """As vLLM removes a request."""
+        state = super().pop(name, *default)
+        if state is not None:
+            self.ended[name] = len(state.output_token_ids)
+        return state
+
+
 class WeightExtension:
     """Mixed into vLLM's worker; methods are called by name through `collective_rpc`."""
 
     model_runner: GPUModelRunner
 
+    def watch_requests(self) -> None:
+        """Keep account of requests from now on; to be called once, before the first."""
+        self.model_runner.requests = _WatchedRequests(self.model_runner.requests)
+
     def load_version(self, blob: bytes) -> dict[str, int]:
         """Replace every weight by those in `blob` (safetensors, Hugging Face names).
 
-        Returns, for each request the worker holds, the number of tokens already sampled — by the version before.
-        The engine must be paused.
+        Returns, for each request the worker holds or has ended since the last load, the number of tokens already
+        sampled, by the version before. The engine must be paused, and `watch_requests` must have been called.
         """
-        sampled = {name: len(state.output_token_ids) for name, state in self.model_runner.requests.items()}
+        requests = cast("_WatchedRequests", self.model_runner.requests)
+        sampled = requests.ended | {name: len(state.output_token_ids) for name, state in requests.items()}
+        requests.ended = {}
         self.model_runner.reload_weights(weights_iterator=iter(safetensors.torch.load(blob).items()))
         self._repack_tied_head(self.model_runner.model)
         return sampled

@@ -56,19 +56,17 @@ def test_secrets_are_private_lasting_and_different_for_each_run_directory(tmp_pa
     first, second = tokens.RunSecrets(tmp_path / "runs" / "a"), tokens.RunSecrets(tmp_path / "runs" / "b")
     first.ensure()
     second.ensure()
-    token, password = first.token(), first.redis_password_file.read_text()
-    for path in (first.token_file, first.redis_password_file):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    token = first.token()
+    assert stat.S_IMODE(first.token_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(first.directory.stat().st_mode) == 0o700
     assert not (tmp_path / "runs").exists()
 
     first.token_file.chmod(0o644)
     tokens.RunSecrets(tmp_path / "runs" / ".." / "runs" / "a").ensure()
-    assert (first.token(), first.redis_password_file.read_text()) == (token, password)
+    assert first.token() == token
     assert stat.S_IMODE(first.token_file.stat().st_mode) == 0o600
-    assert len({token, second.token(), password.strip(), second.redis_password_file.read_text().strip()}) == 4
+    assert second.token() != token
     assert sorted(path.name for path in first.directory.iterdir()) == [
-        "redis-password",
         "run-directory",
         "token",
     ]

@@ -112,7 +112,9 @@ class PipelineConfig(Block):
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=16 << 20, description="size cap of one encoded group"
     )
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=30.0, description="after it a silent generator's groups are made by another"
+    )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3, description="then an entry is dead-lettered"
     )
@@ -124,20 +126,26 @@ class PipelineConfig(Block):
 class LossConfig(Block):
     """GRPO surrogate: mean over rollouts of the token mean of the clipped surrogate."""
 
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    clip_high: Annotated[float, Field(gt=0, lt=10)] = 0.2
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2, description="ratio at least 1 - clip_low"
+    )
+    clip_high: Annotated[float, Field(gt=0, lt=10)] = Field(
+        default=0.2, description="ratio at most 1 + clip_high"
+    )
     minibatches: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="optimizer updates a step")
     tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(
         default=2.0, description="cap on proximal / behaviour"
     )
-    advantage_epsilon: Positive = 1e-6
+    advantage_epsilon: Positive = Field(default=1e-6, description="added to a group's standard deviation")
 
 
 class OptimizerConfig(Block):
     """AdamW with a constant rate after linear warm-up. A rate of 0 is the canary: nothing may move."""
 
-    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 3e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1e-4
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="learner steps of linear warm-up"
+    )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -149,10 +157,14 @@ class LearnerConfig(Block):
     """DeepSpeed ZeRO under Ray Train."""
 
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    zero_stage: Literal[1, 2, 3] = 2
-    precision: Literal["fp32", "bf16"] = "fp32"
-    cpus_per_worker: Positive = 0.5
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    zero_stage: Literal[1, 2, 3] = Field(
+        default=2, description="what is partitioned: 1 optimizer state, 2 also gradients, 3 also parameters"
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the forward and backward pass")
+    cpus_per_worker: Positive = Field(default=0.5, description="Ray CPUs reserved by each worker")
+    gpus_per_worker: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="Ray GPUs of each worker; 0 trains on the CPU over gloo"
+    )
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
         default=16384, description="padded tokens in one forward pass"
@@ -171,11 +183,13 @@ class GeneratorConfig(Block):
     adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(
         default=1, description="engines sampling at the adaptive temperature"
     )
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    cpus_per_generator: Positive = 0.5
-    gpus_per_generator: Annotated[float, Field(ge=0)] = 0
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
-    threads: Annotated[int, Field(ge=1)] = 1
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(default="float32", description="of the engines")
+    cpus_per_generator: Positive = Field(default=0.5, description="Ray CPUs reserved by each generator")
+    gpus_per_generator: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="Ray GPUs of each generator; 0 samples on the CPU"
+    )
+    tensor_parallel: Annotated[int, Field(ge=1)] = Field(default=1, description="GPUs that share one engine")
+    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU engines: threads of each")
     kv_cache_gib: Annotated[int, Field(ge=1)] = Field(
         default=1, description="CPU engines: size of the key-value cache"
     )
@@ -184,8 +198,10 @@ class GeneratorConfig(Block):
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=48, description="groups an engine works on at once"
     )
-    enforce_eager: bool = True
-    start_timeout_seconds: Annotated[float, Field(ge=5)] = 300.0
+    enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
+    start_timeout_seconds: Annotated[float, Field(ge=5)] = Field(
+        default=300.0, description="longest start of an engine"
+    )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3, description="restarts of one generator before the run stops"
     )
@@ -194,8 +210,9 @@ class GeneratorConfig(Block):
 class WeightsConfig(Block):
     """How policy versions travel from the learner to the generators."""
 
-    transport: Literal["object_store"] = "object_store"
-    timeout_seconds: Annotated[float, Field(ge=1)] = 60.0
+    timeout_seconds: Annotated[float, Field(ge=1)] = Field(
+        default=60.0, description="longest wait for a generator to load a version; then it is replaced"
+    )
 
 
 class PaperLaw(Block):

@@ -94,6 +94,11 @@ class Learner:
         )[0]
 
     @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        return self.engine.device
+
+    @property
     def world_size(self) -> int:
         """Number of learner ranks."""
         return dist.get_world_size()

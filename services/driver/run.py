@@ -63,6 +63,11 @@ def train(directory: RunDirectory, progress: Progress) -> int:
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:
             _Drive(directory, queue, redis, progress, stop, stack).run()
+        except RedisError as error:
+            raise ScopeError(
+                f"redis.url={directory.config.redis.url!r} was lost during the run: {error}. What the last checkpoint "
+                f"holds is safe; when Redis is back: scope train --resume {directory.path}"
+            ) from error
         except BaseException as error:
             # The cause of the failure may be Redis itself; it must not be hidden by a second error.
             with contextlib.suppress(RedisError):

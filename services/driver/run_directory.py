@@ -66,7 +66,7 @@ class RunDirectory:
             os.close(descriptor)
             raise ScopeError(
                 f"The run in {self.path} is already driven by another process. Stop that one first "
-                f"(scope stop {self.path}), or choose another --run-id."
+                f"(scope stop --run {self.path}), or choose another --run-id."
             ) from error
         return descriptor
 

@@ -43,6 +43,7 @@ class LearnerLoop:
         self._spec = spec
         self._learner = Learner(spec.config, Path(spec.model_dir))
         self._rank = dist.get_rank()
+        self._device = self._learner.device
         restored = self._restore()
         self._step = restored.step if restored else 0
         self._saved_step = self._step if restored else -1
@@ -77,10 +78,10 @@ class LearnerLoop:
 
     def _one_step(self) -> bool:
         order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
-        order = broadcast_order(order)
+        order = broadcast_order(order, self._device)
         if order.stop:
             return False
-        batch = scatter_batch(order, shards)
+        batch = scatter_batch(order, shards, self._device)
         started = time.perf_counter()
         metrics = self._learner.step(batch, alpha=order.alpha, step=order.step)
         if self._desk is not None:
@@ -99,7 +100,7 @@ class LearnerLoop:
     def _checkpoint(self) -> None:
         started = time.perf_counter()
         box: list[str] = [str(self._desk.open_checkpoint(self._step)) if self._desk else ""]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, device=self._device)
         self._learner.save(Path(box[0]), ENGINE_TAG)
         dist.barrier()
         if self._desk is not None:

@@ -27,22 +27,24 @@ def order_of(batch: RolloutBatch, *, step: int, alpha: float) -> StepOrder:
     return StepOrder(False, step, alpha, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
 
 
-def broadcast_order(order: StepOrder | None) -> StepOrder:
-    """Send rank 0's order to every rank. Other ranks pass None."""
+def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:
+    """Send rank 0's order to every rank. Other ranks pass None. device: where the process group's tensors live."""
     box: list[StepOrder | None] = [order]
-    dist.broadcast_object_list(box, src=0)
+    dist.broadcast_object_list(box, src=0, device=device)
     received = box[0]
     if received is None:
         raise RuntimeError("rank 0 broadcast no order")
     return received
 
 
-def scatter_batch(order: StepOrder, shards: Sequence[RolloutBatch] | None) -> RolloutBatch:
-    """Give rank r shard r. Rank 0 passes all shards, the others None."""
+def scatter_batch(
+    order: StepOrder, shards: Sequence[RolloutBatch] | None, device: torch.device
+) -> RolloutBatch:
+    """Give rank r shard r, on `device`. Rank 0 passes all shards, the others None."""
     columns = {}
     for name, dtype, shape in order.shapes:
-        received = torch.empty(shape, dtype=dtype)
-        parts = None if shards is None else [getattr(shard, name).contiguous() for shard in shards]
+        received = torch.empty(shape, dtype=dtype, device=device)
+        parts = None if shards is None else [getattr(s, name).contiguous().to(device) for s in shards]
         dist.scatter(received, parts, src=0)
         columns[name] = received
     return RolloutBatch(**columns)
