@@ -1,8 +1,12 @@
-"""Fixtures shared by the tests: one embedded Redis for the session, and a run of its own for each test."""
+"""Fixtures shared by the tests: one embedded Redis and one pair of engines for the session, a run for each test."""
+
+from __future__ import annotations
 
 import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
@@ -10,6 +14,9 @@ from redis import Redis
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
 from trainer.config import RedisConfig
+
+if TYPE_CHECKING:
+    from tests.engines import Engines
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +45,27 @@ def unused_port() -> int:
     """A TCP port of 127.0.0.1 on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face directory of a small policy that solves some of an easy Countdown."""
+    from tests.tiny import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def engines(tiny_model_dir: Path) -> Iterator[Engines]:
+    """A base and an adaptive engine for the session."""
+    from services.driver.generator_pool import engine_environment
+    from tests.tiny import tiny_config
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in engine_environment(tiny_config().generators).items():
+            patch.setenv(name, value)
+        from tests.engines import Engines
+
+        engines = Engines(tiny_model_dir)
+    yield engines
+    engines.close()

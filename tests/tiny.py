@@ -24,7 +24,7 @@ def tiny_config(**blocks: dict[str, object]) -> RunConfig:
     tree: dict[str, dict[str, object]] = {
         "task": {"max_number": 6, "max_target": 40, "heldout": 32},
         "model": {"hidden_size": 64, "layers": 2, "heads": 2, "ffn_size": 128, "max_length": 64},
-        "warm_start": {"steps": 60, "batch_size": 64, "threads": 1},
+        "warm_start": {"steps": 150, "learning_rate": 6e-3, "batch_size": 64, "softening": 1.0, "threads": 1},
         "rollout": {"prompts_per_step": 6, "base_samples": 4, "adaptive_samples": 3, "max_new_tokens": 24},
         "generators": {"groups_in_flight": 8},
         "evaluation": {"problems": 8, "samples": 4, "ks": [1, 4]},
@@ -67,7 +67,9 @@ class LearnerView:
     @torch.no_grad()
     def logprobs(self, prompt: list[int], tokens: list[int], temperature: float) -> np.ndarray:
         """Log-probabilities of `tokens` after `prompt` by a plain float32 Hugging Face forward, float32[T], nats."""
-        logits = self.policy.model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+        logits = self.policy.model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[
+            0, len(prompt) - 1 : -1
+        ]
         chosen = (logits / temperature).log_softmax(-1)[torch.arange(len(tokens)), torch.tensor(tokens)]
         return chosen.numpy()
 
@@ -77,6 +79,8 @@ def perturbed(scale: float, seed: int) -> Callable[[Tensor], Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def change(parameter: Tensor) -> Tensor:
-        return parameter + scale * (parameter.std() + 0.01) * torch.randn(parameter.shape, generator=generator)
+        return parameter + scale * (parameter.std() + 0.01) * torch.randn(
+            parameter.shape, generator=generator
+        )
 
     return change
