@@ -57,11 +57,11 @@ class WarmStartConfig(Block):
     """Supervised training of the tiny model on random valid solutions of training problems."""
 
     seed: Annotated[int, Field(ge=0)] = 3
-    steps: Annotated[int, Field(ge=1)] = 170
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    steps: Annotated[int, Field(ge=1)] = 800
+    batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Positive = 2e-3
     softening: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
-        default=1.25,
+        default=1.45,
         description="temperature folded into the output head at the end; above 1: a more varied start",
     )
     threads: Annotated[int, Field(ge=1)] = 2
