@@ -1,16 +1,19 @@
 """The part of weight transfer that runs inside vLLM's worker process (`worker_extension_cls`).
 
-Importing this module there also ties the engine's life to its actor: an engine whose parent is gone exits, so
-that a killed generator leaves no orphan holding memory or a GPU.
+Importing this module there also ties the engine's life to its generator's: when that is gone, however it died, the
+engine's core and workers are ended, so that no orphan holds memory or a GPU.
 """
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+import psutil
 import safetensors.torch
 import torch
 
@@ -24,13 +27,31 @@ if hasattr(torch.cpu, "_init_amx"):
     torch.cpu._init_amx()
 
 
-def _exit_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
+def _exit_with_generator(line: list[int], engine: psutil.Process) -> None:
+    """Poll the process ids above this one; once one of them has gone, end the engine's core and this process.
+
+    line: parent, then grandparent where the parent is the engine's core and not the generator. A process whose
+    parent dies gets another one at once.
+    """
+    while [os.getppid(), *([engine.ppid()] if len(line) > 1 else [])] == line:
         time.sleep(PARENT_POLL_SECONDS)
+    if len(line) > 1:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            engine.kill()
     os._exit(1)
 
 
-threading.Thread(target=_exit_with_parent, args=(os.getppid(),), name="exit-with-parent", daemon=True).start()
+def _watch() -> None:
+    parent = psutil.Process(os.getppid())
+    # vLLM runs the worker inside the engine's core process, or as a child of it.
+    in_core = multiprocessing.current_process().name.startswith("EngineCore")
+    line = [parent.pid] if in_core else [parent.pid, parent.ppid()]
+    threading.Thread(
+        target=_exit_with_generator, args=(line, parent), name="exit-with-generator", daemon=True
+    ).start()
+
+
+_watch()
 
 
 class _WatchedRequests(dict[str, Any]):

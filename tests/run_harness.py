@@ -90,6 +90,7 @@ def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
         f"runs_dir={folder}",
         f"warm_start.cache_dir={folder.parent / 'warm-start'}",
         "warm_start.steps=30",
+        "warm_start.threads=1",
         "warm_start.batch_size=128",
         "rollout.prompts_per_step=8",
         "rollout.base_samples=4",

@@ -138,8 +138,11 @@ class _Drive:
         """The starting model's directory: the configured one, or the warm-started tiny one."""
         if self._config.model.path is not None:
             return Path(self._config.model.path).expanduser().resolve()
+        from transformers.utils.logging import disable_progress_bar
+
         from trainer.warm_start import ensure_warm_start
 
+        disable_progress_bar()
         cache = Path(self._config.warm_start.cache_dir).expanduser()
         warm = ensure_warm_start(self._config, cache, self._warm_start_progress)
         self._progress.say(

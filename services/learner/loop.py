@@ -47,8 +47,8 @@ class LearnerLoop:
         restored = self._restore()
         self._step = restored.step if restored else 0
         self._saved_step = self._step if restored else -1
-        held = self._optimizer_bytes_by_rank()
-        self._desk = RankZero(spec, restored, held) if self._rank == 0 else None
+        self._desk = RankZero(spec, restored) if self._rank == 0 else None
+        self._optimizer_measured = False
 
     def run(self) -> None:
         """Learn until the last step or until asked to stop; the last checkpoint and the model are then written."""
@@ -71,10 +71,13 @@ class LearnerLoop:
         self._learner.load(path, ENGINE_TAG)
         return read_state(path)
 
-    def _optimizer_bytes_by_rank(self) -> list[int]:
+    def _measure_optimizer(self) -> None:
+        """Once, after the first update: only then does the optimizer have its state."""
         held: list[int] = [0] * self._learner.world_size
         dist.all_gather_object(held, self._learner.optimizer_bytes())
-        return held
+        self._optimizer_measured = True
+        if self._desk is not None:
+            self._desk.optimizer_bytes(held)
 
     def _one_step(self) -> bool:
         order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
@@ -88,6 +91,8 @@ class LearnerLoop:
             self._desk.learned(metrics, time.perf_counter() - started)
         self._step += 1
         self._publish()
+        if not self._optimizer_measured:
+            self._measure_optimizer()
         return True
 
     def _publish(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
@@ -28,7 +29,7 @@ from trainer.trajectory import PolicyVersion
 class RankZero:
     """State of one learner incarnation besides tensors. Its fencing epoch is also its lineage."""
 
-    def __init__(self, spec: LearnerSpec, restored: LearnerState | None, optimizer_bytes: list[int]) -> None:
+    def __init__(self, spec: LearnerSpec, restored: LearnerState | None) -> None:
         self._spec = spec
         self._config = spec.config
         self._redis = spec.redis.sync()
@@ -53,7 +54,7 @@ class RankZero:
         self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
         self._collector.start(self._consumed)
         self._weights = WeightPublisher(spec.run_id, spec.generator_ids, spec.config.weights.timeout_seconds)
-        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, optimizer_bytes)
+        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. A stop order when asked to stop."""
@@ -70,6 +71,11 @@ class RankZero:
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
         return order_of(shards[0], step=step, alpha=self._acting.alpha), shards
+
+    def optimizer_bytes(self, by_rank: list[int]) -> None:
+        """Leave in the run directory how ZeRO shares the optimizer's state out."""
+        document = json.dumps({"optimizer_bytes_by_rank": by_rank})
+        (Path(self._spec.run_dir) / "learner.json").write_text(document + "\n")
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Take a step's measurements and decide the actuators of the next one."""

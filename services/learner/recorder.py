@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -39,7 +38,6 @@ class Recorder:
         redis: Redis,
         consumer: ReplayConsumer,
         lineage: int,
-        optimizer_bytes: list[int],
     ) -> None:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
@@ -48,7 +46,6 @@ class Recorder:
             TensorBoard(run_dir / "tensorboard"),
             RayMetrics(spec.run_id),
         ]
-        (run_dir / "learner.json").write_text(json.dumps({"optimizer_bytes_by_rank": optimizer_bytes}))
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
         self._values: dict[str, Any] = {}
