@@ -111,16 +111,19 @@ class Collector:
         if isinstance(verdict, str):
             self._consumer.dead_letter(entry.entry_id, verdict)
         with self._changed:
-            if step < self._next_step:
-                return
-            filling = self._steps.setdefault(step, StepGroups())
-            if isinstance(verdict, str):
-                filling.missing.add(place)
-            else:
-                filling.groups[place] = (entry, verdict)
-                filling.missing.discard(place)
-            if self._complete(step):
-                self._changed.notify_all()
+            done = step < self._next_step
+            if not done and entry.role in self._config.roles:
+                filling = self._steps.setdefault(step, StepGroups())
+                if isinstance(verdict, str):
+                    filling.missing.add(place)
+                else:
+                    filling.groups[place] = (entry, verdict)
+                    filling.missing.discard(place)
+                if self._complete(step):
+                    self._changed.notify_all()
+        if done and not isinstance(verdict, str):
+            # The step was taken, without this group, while it was being judged.
+            self._consumer.dead_letter(entry.entry_id, _too_late(step))
 
     def _note_lost(self, step: int) -> None:
         """Places of `step` that an earlier incarnation dead-lettered are not waited for."""
@@ -147,7 +150,7 @@ class Collector:
         if group.role not in self._config.roles or len(group.trajectories) != wanted:
             return f"{len(group.trajectories)} {group.role} rollouts, the configuration asks for {wanted}"
         if step < self._next_step:
-            return f"late: learner step {step} is done"
+            return _too_late(step)
         age = abs(step - group.oldest_step)
         if age > self._config.pipeline.max_staleness:
             return f"stale: {age} learner steps old, pipeline.max_staleness={self._config.pipeline.max_staleness}"
@@ -161,3 +164,7 @@ class Collector:
             f"pipeline.batch_timeout_seconds={self._config.pipeline.batch_timeout_seconds:g}. Are the generators "
             "alive (scope status), and is the timeout longer than the longest rollout takes?"
         )
+
+
+def _too_late(step: int) -> str:
+    return f"late: learner step {step} is done"
