@@ -58,6 +58,8 @@ class CheckpointStore:
     def commit(self, state: LearnerState, check: Callable[[], None]) -> Path:
         """Make the files written for `state.step` a checkpoint, and drop all but the newest `keep`.
 
+        Those of later steps are dropped too: they are what a fall-back passed over, of a lineage that is dead.
+
         `check` runs just before the rename and raises when this learner may no longer write (fencing). The
         checkpoint is verified before this returns; raises ScopeError when it does not verify.
         """
@@ -82,8 +84,10 @@ class CheckpointStore:
             raise ScopeError(
                 f"checkpoint {final} does not verify right after it was written; check the disk."
             )
-        for old in self._complete()[: -self._keep]:
-            shutil.rmtree(old)
+        complete = self._complete()
+        newest = complete.index(final) + 1
+        for dropped in (*complete[: max(0, newest - self._keep)], *complete[newest:]):
+            shutil.rmtree(dropped)
         return final
 
     def newest(self) -> Path | None:
@@ -100,10 +104,11 @@ def read_state(checkpoint: Path) -> LearnerState:
 
 
 def verifies(checkpoint: Path) -> bool:
-    """True when every file that the manifest lists is there with its checksum."""
+    """True when every file that the manifest lists is there with its checksum, and its step is the directory's."""
     try:
         manifest = msgspec.json.decode((checkpoint / MANIFEST).read_bytes(), type=Manifest)
-        return all(_sha256(checkpoint / name) == digest for name, digest in manifest.files.items())
+        whole = all(_sha256(checkpoint / name) == digest for name, digest in manifest.files.items())
+        return whole and checkpoint.name == f"{PREFIX}{manifest.step:08d}"
     except (OSError, msgspec.DecodeError):
         return False
 

@@ -1,0 +1,327 @@
+"""Checkpoints: whole or not at all, proven by checksums, and the rule by which the queue is acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from replay_harness import Queue, make_group
+
+from services.fencing import FencedError
+from services.keys import CONSUMER_GROUP
+from services.learner.rank_zero import RankZero
+from services.learner.spec import LearnerSpec
+from services.redis_client import RedisAccess
+from services.run_state import RunSpec, initialise_run
+from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
+from trainer.config import RunConfig
+from trainer.trajectory import encode_group
+
+
+def state(step: int, consumed: list[tuple[str, str]] | None = None) -> LearnerState:
+    return LearnerState(
+        step=step,
+        lineage=1,
+        config_hash="h",
+        controller={"integral": 0.1 * step},
+        set_point_generation=2,
+        consumed=consumed or [],
+    )
+
+
+def write(store: CheckpointStore, step: int) -> Path:
+    """Two files as the ranks leave them, then the commit."""
+    folder = store.writing(step)
+    (folder / "engine").mkdir()
+    (folder / "engine" / "rank-0.pt").write_bytes(bytes([step]) * 1000)
+    (folder / "engine" / "rank-1.pt").write_bytes(bytes([step + 1]) * 1000)
+    return store.commit(state(step), lambda: None)
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class CrashAt:
+    """Raises Crash instead of the n-th file operation of a commit; counts them all."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int) -> None:
+        self.count, self._at = 0, at
+        for module, name in ((os, "fsync"), (os, "replace"), (shutil, "rmtree"), (Path, "write_bytes")):
+            patch.setattr(module, name, self._wrapped(getattr(module, name)))
+
+    def _wrapped(self, operation: Callable[..., object]) -> Callable[..., object]:
+        def wrapper(*arguments: object, **options: object) -> object:
+            self.count += 1
+            if self.count == self._at:
+                raise Crash
+            return operation(*arguments, **options)
+
+        return wrapper
+
+
+def test_a_commit_is_what_was_written_and_is_read_back(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    assert store.newest() is None
+    path = write(store, 20)
+    assert store.newest() == path
+    assert verifies(path)
+    assert read_state(path) == state(20)
+    assert (path / "engine" / "rank-1.pt").read_bytes() == bytes([21]) * 1000
+
+
+def test_a_crash_at_any_file_operation_leaves_a_whole_newest_checkpoint(tmp_path: Path) -> None:
+    at, survivors = 0, []
+    while True:
+        at += 1
+        folder = tmp_path / str(at)
+        store = CheckpointStore(folder, keep=2)
+        for step in (10, 20):
+            write(store, step)
+        with pytest.MonkeyPatch.context() as patch:
+            crash = CrashAt(patch, at)
+            with contextlib.suppress(Crash):
+                write(store, 30)
+        crashed = crash.count == at
+        after = CheckpointStore(folder, keep=2)
+        newest = after.newest()
+        assert newest is not None
+        assert read_state(newest).step in ((20, 30) if crashed else (30,))
+        survivors.append(read_state(newest).step)
+        # The next incarnation does the step again and commits over whatever the crash left.
+        assert read_state(write(after, 30)).step == 30
+        assert after.newest() == folder / "step-00000030"
+        if not crashed:
+            break
+    assert crash.count == at - 1 > 8
+    assert survivors[0] == 20
+    assert survivors == sorted(survivors)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_is_seen_and_the_one_before_is_used(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    store = CheckpointStore(tmp_path_factory.mktemp("checkpoints"), keep=3)
+    before, newest = write(store, 1), write(store, 2)
+    files = sorted(p for p in newest.rglob("*") if p.is_file())
+    victim = data.draw(st.sampled_from(files))
+    content = victim.read_bytes()
+    match data.draw(st.sampled_from(["flip", "truncate", "delete"])):
+        case "flip":
+            position = data.draw(st.integers(0, len(content) - 1))
+            victim.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        case "truncate":
+            victim.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+        case _:
+            victim.unlink()
+    assert store.newest() == before
+
+
+def test_without_an_undamaged_checkpoint_there_is_none(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=3)
+    for step in (1, 2):
+        (write(store, step) / "state.json").write_text("{}")
+    assert store.newest() is None
+
+
+def test_the_newest_keep_are_kept(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (1, 2, 9, 10, 100):
+        write(store, step)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
+
+
+def test_after_a_fall_back_the_damaged_checkpoint_does_not_crowd_out_good_ones(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (40, 60):
+        write(store, step)
+    (tmp_path / "step-00000060" / "state.json").write_text("{}")
+    write(store, 50)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000040", "step-00000050"]
+
+
+def test_a_fenced_learner_commits_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    first = write(store, 1)
+
+    def fenced() -> None:
+        raise FencedError(1, 2)
+
+    store.writing(2)
+    with pytest.raises(FencedError):
+        store.commit(state(2), fenced)
+    assert store.newest() == first
+    assert not (tmp_path / "step-00000002").exists()
+
+
+STEP_GROUPS = 2
+"""One prompt a step, both roles."""
+
+
+class Incarnations:
+    """Rank 0 of a learner over a real queue, restarted at will; no tensors and no Ray take part."""
+
+    def __init__(self, access: RedisAccess, run_id: str, run_dir: Path) -> None:
+        self.config = RunConfig.model_validate(
+            {
+                "rollout": {"prompts_per_step": 1, "base_samples": 2, "adaptive_samples": 2},
+                "pipeline": {"max_staleness": 64, "batch_timeout_seconds": 10},
+                "loss": {"minibatches": 1},
+                "checkpoint": {"keep": 3},
+            }
+        )
+        self.queue, self._access, self._run_id, self._run_dir = Queue(access, run_id), access, run_id, run_dir
+        run_dir.mkdir()
+        spec = RunSpec(
+            run_id=run_id,
+            config=self.config.model_dump(mode="json"),
+            config_hash="h",
+            started_at=0.0,
+            versions={},
+        )
+        initialise_run(self.queue.redis, run_id, spec)
+        for role in ("base", "adaptive"):
+            for ordinal in self.queue.lease(20, role=role).ordinals:
+                group = msgspec.structs.replace(make_group(role, ordinal), run_id=run_id)
+                self.queue.add(ordinal, role=role, data=encode_group(group, size_cap=1 << 20))
+        self._open: list[RankZero] = []
+        self.step = 0
+
+    def begin(self) -> RankZero:
+        """A learner that continues from the newest checkpoint, as the loop does."""
+        spec = LearnerSpec(
+            run_id=self._run_id,
+            config=self.config,
+            config_hash="h",
+            model_dir="",
+            run_dir=str(self._run_dir),
+            redis=self._access,
+            generator_ids=(),
+        )
+        newest = spec.checkpoints.newest()
+        restored = read_state(newest) if newest else None
+        self.step = restored.step if restored else 0
+        rank_zero = RankZero(spec, restored)
+        self._open.append(rank_zero)
+        return rank_zero
+
+    def learn(self, rank_zero: RankZero, steps: int) -> None:
+        """Consume the groups of `steps` steps."""
+        for _ in range(steps):
+            order, _ = rank_zero.next_order(self.step)
+            assert not order.stop
+            self.step += 1
+
+    def checkpoint(self, rank_zero: RankZero) -> Path:
+        """Commit one."""
+        folder = rank_zero.open_checkpoint(self.step)
+        (folder / "weights").write_bytes(b"w")
+        rank_zero.commit_checkpoint(self.step, 0.0)
+        return self._run_dir / "checkpoints" / f"step-{self.step:08d}"
+
+    @property
+    def unacknowledged(self) -> set[str]:
+        """Entry ids that Redis would hand out again."""
+        pending = self.queue.redis.xpending_range(
+            self.queue.keys.trajectories, CONSUMER_GROUP, min="-", max="+", count=1000
+        )
+        return {item["message_id"].decode() for item in pending}  # pyright: ignore[reportGeneralTypeIssues]
+
+    def close(self) -> None:
+        for rank_zero in self._open:
+            rank_zero.close()
+        self.queue.close()
+
+
+@pytest.fixture
+def incarnations(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iterator[Incarnations]:
+    incarnations = Incarnations(redis_access, run_id, tmp_path / run_id)
+    yield incarnations
+    incarnations.close()
+
+
+def listed(checkpoint: Path) -> set[str]:
+    return {entry_id for entry_id, _ in read_state(checkpoint).consumed}
+
+
+def test_what_a_checkpoint_lists_is_acknowledged_only_when_the_next_one_is_verified(
+    incarnations: Incarnations,
+) -> None:
+    rank_zero = incarnations.begin()
+    checkpoints, acknowledged = [], []
+    for steps in (2, 3, 1):
+        incarnations.learn(rank_zero, steps)
+        before = incarnations.queue.stats.acknowledged
+        checkpoints.append(incarnations.checkpoint(rank_zero))
+        acknowledged.append(incarnations.queue.stats.acknowledged - before)
+    assert acknowledged == [0, 2 * STEP_GROUPS, 3 * STEP_GROUPS]
+    assert len(listed(checkpoints[0])) == 2 * STEP_GROUPS
+    assert len(listed(checkpoints[1])) == 5 * STEP_GROUPS
+    assert len(listed(checkpoints[2])) == 4 * STEP_GROUPS
+    assert incarnations.unacknowledged >= listed(checkpoints[2]) - listed(checkpoints[1])
+    assert not incarnations.unacknowledged & listed(checkpoints[1])
+
+
+def test_a_checkpoint_that_cannot_be_committed_acknowledges_nothing(
+    incarnations: Incarnations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank_zero = incarnations.begin()
+    incarnations.learn(rank_zero, 1)
+    first = incarnations.checkpoint(rank_zero)
+    incarnations.learn(rank_zero, 1)
+
+    def crash(source: object, target: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(Crash):
+        incarnations.checkpoint(rank_zero)
+    monkeypatch.undo()
+    assert incarnations.queue.stats.acknowledged == 0
+    assert listed(first) <= incarnations.unacknowledged
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_falling_back_one_checkpoint_applies_every_group_exactly_once(
+    incarnations: Incarnations, damaged: bool
+) -> None:
+    rank_zero = incarnations.begin()
+    for steps in (2, 2):
+        incarnations.learn(rank_zero, steps)
+        newest = incarnations.checkpoint(rank_zero)
+    incarnations.learn(rank_zero, 1)
+    if damaged:
+        (newest / "weights").write_bytes(b"x")
+
+    second = incarnations.begin()
+    assert incarnations.step == (2 if damaged else 4)
+    incarnations.learn(second, 6 - incarnations.step)
+    last = incarnations.checkpoint(second)
+    groups = sorted(group_id for _, group_id in read_state(last).consumed)
+    assert groups == sorted(f"{role}:{o}:0" for role in ("base", "adaptive") for o in range(6))
+    assert incarnations.queue.stats.dead_lettered == 0
+    incarnations.learn(second, 1)
+    incarnations.checkpoint(second)
+    assert incarnations.queue.stats.acknowledged == 6 * STEP_GROUPS
+
+
+def test_a_learner_that_was_replaced_can_neither_commit_nor_acknowledge(incarnations: Incarnations) -> None:
+    frozen = incarnations.begin()
+    incarnations.learn(frozen, 1)
+    incarnations.checkpoint(frozen)
+    incarnations.learn(frozen, 1)
+    thawed_at = incarnations.step
+    incarnations.begin()
+    incarnations.step = thawed_at
+    with pytest.raises(FencedError):
+        incarnations.checkpoint(frozen)
+    assert incarnations.queue.stats.acknowledged == 0
