@@ -214,7 +214,7 @@ def _status_text(run: dict[str, Any]) -> str:
     record = status.get("record")
     if record:
         lines.append(
-            f"entropy {record['entropy']:.3f} nats/token, set-point {record['set_point']}, temperature "
+            f"entropy {record['entropy'] or float('nan'):.3f} nats/token, set-point {record['set_point']}, temperature "
             f"{record['next_temperature']:.2f}, alpha {record['next_alpha']:.2f}, reward {record['reward']:.3f}, "
             f"{record['step_seconds']:.2f} s/step"
         )

@@ -108,6 +108,10 @@ class Generator:
         self._leased: set[int] = set()
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
+        self._trusted = asyncio.Event()
+        """set unless weights are being loaded or could not be"""
+        self._trusted.set()
+        self._failure: Exception | None = None
         self._exhausted = (-1, 0.0)
         self._stopping = False
         self._loading = False
@@ -133,7 +137,8 @@ class Generator:
     async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> float:
         """Run `version` from now on; returns the seconds it took. Older versions than the loaded one are skipped.
 
-        Raises WeightLoadError when the engine turns out not to run it; `run` then raises it too.
+        Raises WeightLoadError when the engine turns out not to run it. The generator is then of no use any more: `run`
+        raises it too, and nothing sampled since enters the queue.
         """
         await self._ready.wait()
         engine, started = self._require_engine(), time.monotonic()
@@ -142,12 +147,19 @@ class Generator:
         self._work.account(self._state)
         self._loading = True
         try:
+            self._trusted.clear()
             if version == self._loaded:
                 await engine.verify(probe)
             else:
                 await engine.load(version, blob, probe)
                 self._loads += 1
             self._loaded = version
+            self._trusted.set()
+        except Exception as error:
+            self._failure = error
+            for task in self._in_flight:
+                task.cancel()
+            raise
         finally:
             self._work.account("loading")
             self._loading = False
@@ -217,6 +229,8 @@ class Generator:
         return self._engine
 
     def _raise_failures(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         for task in [t for t in self._in_flight if t.done()]:
             self._in_flight.discard(task)
             task.result()
@@ -244,6 +258,8 @@ class Generator:
             count=room,
             ttl=self._config.pipeline.lease_seconds,
         )
+        if self._stopping or self._failure is not None:
+            return False
         if len(lease.ordinals) < room:
             self._exhausted = (steps, time.monotonic() + IDLE_POLL_SECONDS)
         self._work.account(self._state)
@@ -288,6 +304,7 @@ class Generator:
             ],
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
+        await self._trusted.wait()
         outcome = await self._producer.add_waiting(
             data, role, ordinal, group.attempt, self._spec.generator_id
         )

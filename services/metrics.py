@@ -7,6 +7,7 @@ wall clock; log-quantities are nats.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,9 +126,14 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """`steps.jsonl` in the run directory, one record a line, flushed at once."""
+    """`steps.jsonl` in the run directory, one record a line, flushed at once.
+
+    A line that an earlier incarnation could not finish is cut off.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.exists():
+            os.truncate(path, len(_whole_lines(path.read_bytes())))
         self._file = path.open("ab")
 
     def write(self, record: StepRecord) -> None:
@@ -176,10 +182,30 @@ class RayMetrics:
 
 
 def read_records(path: Path, *, surviving: bool = True) -> list[StepRecord]:
-    """Records of a `steps.jsonl`; with `surviving`, of a step that was done again only the last one."""
+    """Records of a `steps.jsonl`; with `surviving`, only of the lineage that led to the newest one.
+
+    A rollback takes back every record from its step on. An unfinished last line is left out.
+    """
     if not path.exists():
         return []
-    records = [msgspec.json.decode(line, type=StepRecord) for line in path.read_bytes().splitlines()]
-    if not surviving:
-        return records
-    return [last for _, last in sorted({record.step: record for record in records}.items())]
+    records: list[StepRecord] = []
+    for line in _whole_lines(path.read_bytes()).splitlines():
+        record = _decode(line)
+        while surviving and records and records[-1].step >= record.step:
+            records.pop()
+        records.append(record)
+    return records
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]
+
+
+_NUMBERS = tuple(field.name for field in msgspec.structs.fields(StepRecord) if field.type is float)
+
+
+def _decode(line: bytes) -> StepRecord:
+    document = msgspec.json.decode(line)
+    # JSON has no NaN: a number that was not finite was written as null.
+    missing = {name: math.nan for name in _NUMBERS if document.get(name) is None and name in document}
+    return msgspec.convert(document | missing, StepRecord, str_keys=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
@@ -119,7 +120,7 @@ def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
         out["difference"] = {
             f"pass@{k}": _interval(bootstrap_difference(first.at(k), last.at(k), seed=BOOTSTRAP_SEED))
             for k in last.ks
-            if k in first.ks
+            if k in first.ks and len(first.correct) == len(last.correct)
         }
     return out
 
@@ -129,6 +130,8 @@ def _interval(interval: Interval) -> dict[str, float]:
 
 
 def _entropy(records: list[StepRecord]) -> dict[str, Any]:
+    """Of the steps whose entropy could be measured."""
+    records = [r for r in records if math.isfinite(r.entropy)]
     if not records:
         return {}
     last = records[-max(1, len(records) // 3) :]
@@ -140,14 +143,14 @@ def _entropy(records: list[StepRecord]) -> dict[str, Any]:
         "last_third_mean": float(values.mean()),
         "last_third_std": float(values.std()),
     }
-    targets = [r.set_point for r in last if r.set_point is not None]
-    if targets:
-        errors = values - np.array(targets)
+    held = [(r.entropy, r.set_point, r.saturated) for r in last if r.set_point is not None]
+    if held:
+        entropies, targets, saturated = (np.array(column, dtype=float) for column in zip(*held, strict=True))
         out |= {
-            "set_point": targets[-1],
-            "last_third_mean_error": float(errors.mean()),
-            "last_third_mean_over_set_point": float(values.mean() / np.mean(targets)),
-            "last_third_saturated_share": sum(r.saturated for r in last) / len(last),
+            "set_point": float(targets[-1]),
+            "last_third_mean_error": float((entropies - targets).mean()),
+            "last_third_mean_over_set_point": float(entropies.mean() / targets.mean()),
+            "last_third_saturated_share": float(saturated.mean()),
         }
     return out
 
@@ -163,7 +166,8 @@ def _throughput(records: list[StepRecord]) -> dict[str, Any]:
         "trained_tokens_per_second": sum(r.tokens for r in records) / seconds,
         "learner_tokens_per_second": sum(r.tokens for r in records) / sum(r.learn_seconds for r in records),
         "generator_tokens_per_second": {
-            role: float(np.mean([r.generator_tokens_per_second[role] for r in steady])) for role in roles
+            role: float(np.mean([r.generator_tokens_per_second.get(role, 0.0) for r in steady]))
+            for role in roles
         },
     }
 
@@ -180,9 +184,9 @@ def _time_shares(records: list[StepRecord]) -> dict[str, Any]:
     }
     generators = {
         f"{role}-generator": {
-            "sampling": float(np.mean([r.generator_busy_share[role] for r in steady])),
-            "loading": float(np.mean([r.generator_loading_share[role] for r in steady])),
+            "sampling": float(np.mean([r.generator_busy_share.get(role, 0.0) for r in steady])),
+            "loading": float(np.mean([r.generator_loading_share.get(role, 0.0) for r in steady])),
         }
-        for role in steady[0].generator_busy_share
+        for role in sorted({role for r in steady for role in r.generator_busy_share})
     }
     return {"learner": learner, **generators}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +41,11 @@ def make_tiny_model(cache: Path) -> Path:
 class LearnerView:
     """One set of weights as the learner has it: what it would publish, and its log-probabilities."""
 
-    def __init__(self, model_dir: Path, change: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, model_dir: Path, change: Callable[[str, Tensor], Tensor] | None = None) -> None:
         self.policy: PolicyModel = load_policy(model_dir, logit_chunk_tokens=256).eval()
         with torch.no_grad():
-            for parameter in self.policy.parameters() if change else ():
-                parameter.copy_(change(parameter))
+            for name, parameter in self.policy.model.named_parameters() if change else ():
+                parameter.copy_(change(name, parameter))
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -61,26 +61,31 @@ class LearnerView:
         """A proof of these weights, as the learner makes it."""
         vocabulary = self.policy.model.config.vocab_size
         tokens = torch.randint(0, vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(5))
-        ids = tokens.tolist()
-        return Probe(ids, self.logprobs(ids[:1], ids[1:], 1.0).tolist())
+        (logprobs,) = self.logprobs(tokens[:1].tolist(), [tokens[1:].numpy()], 1.0)
+        return Probe(tokens.tolist(), logprobs.tolist())
 
     @torch.no_grad()
-    def logprobs(self, prompt: list[int], tokens: list[int], temperature: float) -> np.ndarray:
-        """Log-probabilities of `tokens` after `prompt` by a plain float32 Hugging Face forward, float32[T], nats."""
-        logits = self.policy.model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[
-            0, len(prompt) - 1 : -1
-        ]
-        chosen = (logits / temperature).log_softmax(-1)[torch.arange(len(tokens)), torch.tensor(tokens)]
-        return chosen.numpy()
+    def logprobs(
+        self, prompt: list[int], responses: Sequence[np.ndarray], temperature: float
+    ) -> list[np.ndarray]:
+        """Log-probabilities of each response to `prompt` by a plain float32 Hugging Face forward, float32[T], nats."""
+        longest = max(len(response) for response in responses)
+        tokens = torch.tensor(np.stack([np.pad(r, (0, longest - len(r))) for r in responses])).long()
+        ids = torch.cat([torch.tensor(prompt).expand(len(responses), -1), tokens], dim=1)
+        logits = self.policy.model(input_ids=ids).logits[:, len(prompt) - 1 : -1]
+        chosen = (logits / temperature).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        return [row[: len(response)].numpy() for row, response in zip(chosen, responses, strict=True)]
 
 
-def perturbed(scale: float, seed: int) -> Callable[[Tensor], Tensor]:
-    """A change of weights: Gaussian noise of `scale` times the spread of each tensor."""
+def perturbed(scale: float, seed: int, *, head: float = 1.0) -> Callable[[str, Tensor], Tensor]:
+    """A change of weights: Gaussian noise of `scale` times the spread of each tensor, the output head times `head`.
+
+    A `head` below 1 flattens the policy, so that it ends its responses early and late.
+    """
     generator = torch.Generator().manual_seed(seed)
 
-    def change(parameter: Tensor) -> Tensor:
-        return parameter + scale * (parameter.std() + 0.01) * torch.randn(
-            parameter.shape, generator=generator
-        )
+    def change(name: str, parameter: Tensor) -> Tensor:
+        noise = scale * (parameter.std() + 0.01) * torch.randn(parameter.shape, generator=generator)
+        return (parameter + noise) * (head if name == "lm_head.weight" else 1.0)
 
     return change

@@ -265,7 +265,8 @@ class Learner:
         self, batch: RolloutBatch, proximal: Tensor, base: _RoleSums, adaptive: _RoleSums
     ) -> tuple[Tensor, Tensor]:
         minibatches = self._config.loss.minibatches
-        base_weight = torch.where(batch.auxiliary, 0.0, minibatches / max(base.rollouts, 1.0))
+        idle = batch.auxiliary | (batch.advantages == 0)
+        base_weight = torch.where(idle, 0.0, minibatches / max(base.rollouts, 1.0))
         control = self._config.entropy_control
         surprisal = -(proximal * batch.mask).sum(-1)
         scores = surprisal_scores(batch.rewards, surprisal, control.surprisal_exponent) * batch.auxiliary
@@ -281,7 +282,7 @@ class Learner:
         auxiliary_weight: Tensor,
         alpha: float,
     ) -> Tensor:
-        parts = self._micro_batches(batch, rows)
+        parts = self._micro_batches(batch, self._learning_rows(rows, base_weight + auxiliary_weight))
         totals = torch.zeros(4, device=self.engine.device)
         for index, part in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
@@ -308,6 +309,18 @@ class Learner:
             )
         self.engine.step()
         return totals
+
+    def _learning_rows(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """The rows of a minibatch that move the policy, filled up so that every rank has equally many.
+
+        Rollouts of weight 0 (groups all right or all wrong, auxiliary failures) have no gradient: leaving them out
+        of the update changes nothing but its cost. At least one row stays: the optimizer steps on every rank.
+        """
+        learning = weight[rows] != 0
+        needed = learning.sum().clamp(min=1)
+        dist.all_reduce(needed, op=dist.ReduceOp.MAX)
+        # Every rank has equally many rows to fill up from, see `shard_batches`.
+        return rows[torch.argsort(~learning, stable=True)][: int(needed)]
 
     def _padding_share(self, batch: RolloutBatch) -> float:
         used = torch.stack(

@@ -38,7 +38,7 @@ class LossInputs:
     advantages: Tensor
     """float[N]; for auxiliary rows 1"""
     base_weight: Tensor
-    """float[N]; 0 for auxiliary rows; sums to 1 over a whole minibatch"""
+    """float[N]; 0 for auxiliary rows, else 1 over the base rollouts of a minibatch (or 0 where the advantage is 0)"""
     auxiliary_weight: Tensor
     """float[N]; 0 for base rows and for auxiliary rollouts without reward; alpha not included"""
 

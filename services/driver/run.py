@@ -1,6 +1,6 @@
 """`scope train`: one run from its configuration to its report.
 
-    check everything cheap → Redis → model (warm start) → Ray → control plane → generators → evaluate →
+    Redis → model (warm start) → Ray → control plane → generators → evaluate →
     learn until the last step or a stop → evaluate → report
 
 Whatever is started is stopped on every way out, in the reverse order.
@@ -24,13 +24,9 @@ from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
-from services.listen import bind
-from services.redis_server import find_server
 from services.run_state import RunSpec, initialise_run, read_status, update_status
 from services.tokens import RunSecrets, register_token
-from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.tasks import make_task
 from trainer.trajectory import PolicyVersion
 
 if TYPE_CHECKING:
@@ -44,13 +40,11 @@ POLL_SECONDS = 0.5
 
 
 def train(directory: RunDirectory, progress: Progress) -> int:
-    """Drive the run; returns the exit status: 0 when it finished or stopped in order.
+    """Drive the run in `directory`; returns the exit status: 0 when it finished or stopped in order.
 
     Raises ScopeError for whatever a user can mend.
     """
-    preflight(directory.config)
     with ExitStack() as stack:
-        directory.lock()
         secrets = RunSecrets(directory.path)
         secrets.ensure()
         queue = stack.enter_context(QueueServer(directory, secrets))
@@ -76,22 +70,6 @@ def train(directory: RunDirectory, progress: Progress) -> int:
                 )
             raise
     return 0
-
-
-def preflight(config: RunConfig) -> None:
-    """Everything that can fail cheaply, before anything starts: task, model directory, programs, ports."""
-    make_task(config.task)
-    if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
-        raise ScopeError(
-            f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
-            "a directory that transformers loads, or leave model.path unset for the built-in tiny model."
-        )
-    if config.redis.url is None:
-        find_server(config.redis)
-    if config.control_plane.enabled:
-        bind(config.control_plane.host, config.control_plane.port).close()
-    if config.ray.address is None and config.ray.dashboard:
-        bind("127.0.0.1", config.ray.dashboard_port, field="ray.dashboard_port").close()
 
 
 class _Drive:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.driver.preflight import preflight
 from services.run_state import is_run_id
 from trainer.config import RunConfig
 from trainer.config_load import config_hash, dump_yaml, load_config
@@ -57,22 +58,12 @@ class RunDirectory:
         temporary.write_text(json.dumps(document, indent=2) + "\n")
         os.replace(temporary, self.path / name)
 
-    def lock(self) -> int:
-        """Hold the run for this process as long as it lives. Raises ScopeError when another one has it."""
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise ScopeError(
-                f"The run in {self.path} is already driven by another process. Stop that one first "
-                f"(scope stop --run {self.path}), or choose another --run-id."
-            ) from error
-        return descriptor
-
 
 def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, replace: bool) -> RunDirectory:
-    """Create the directory of a new run. With `replace` an existing one is moved aside, else it is refused."""
+    """Create the directory of a new run, held for this process; nothing is touched before everything is checked.
+
+    With `replace` an existing directory is moved aside, else it is refused.
+    """
     config = load_config(config_path, overrides)
     run_id = run_id or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not is_run_id(run_id):
@@ -87,7 +78,9 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
                 f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
                 "move it aside and start anew with --replace, or choose another --run-id."
             )
-        RunDirectory(path, run_id, config, resumed=False).lock()
+        _hold(path)
+    preflight(config)
+    if path.exists() and any(path.iterdir()):
         aside = path.with_name(
             f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
         )
@@ -95,15 +88,21 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
         path.rename(aside)
     directory = RunDirectory(path, run_id, config, resumed=False)
     _create(directory)
+    _hold(path)
     return directory
 
 
 def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
-    """Open the directory of a run to continue it; overrides change its configuration from here on."""
+    """Open the directory of a run to continue it, held for this process.
+
+    The overrides change its configuration from here on.
+    """
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
     path = path.resolve()
     directory = RunDirectory(path, path.name, load_config(path / CONFIG_FILE, overrides), resumed=True)
+    _hold(path)
+    preflight(directory.config)
     _create(directory)
     return directory
 
@@ -117,6 +116,22 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _hold(path: Path) -> None:
+    """Lock the run for as long as this process lives. Raises ScopeError when another one has it."""
+    try:
+        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ScopeError(f"The run directory {path} cannot be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ScopeError(
+            f"The run in {path} is already driven by another process. Stop that one first "
+            f"(scope stop --run {path}), or choose another --run-id."
+        ) from error
 
 
 def _create(directory: RunDirectory) -> None:
