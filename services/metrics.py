@@ -31,6 +31,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     set_point: float | None
     """nats per token; None without entropy control"""
     set_point_generation: int
+    reference: float | None
+    """what the law steers towards: the set-point after its ramp, nats per token"""
     temperature: float
     alpha: float
     """actuators in force for this step's loss and for rollouts that began before its end"""
