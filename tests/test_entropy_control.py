@@ -18,7 +18,7 @@ from trainer.entropy_control import (
     make_controller,
 )
 
-PLAIN = SplitRangeLaw(kp=2.0, ki=0.5, back_calculation=0.5, filter_steps=0.0)
+PLAIN = SplitRangeLaw(kp=2.0, ki=0.5, back_calculation=0.5, filter_steps=0.0, ramp=10.0)
 
 
 def fresh(kind: str) -> Controller:
@@ -80,6 +80,17 @@ def test_the_filter_is_a_first_order_lag_that_begins_at_the_first_measurement():
         actuators = controller.update(entropy, 0.375, positives=1)
         assert controller.state()["filtered"] == pytest.approx(filtered)
     assert actuators.temperature == pytest.approx(1.0)
+
+
+def test_the_reference_begins_at_the_measurement_and_moves_to_the_set_point_at_a_limited_rate():
+    """ramp 0.1 from 0.8 towards 0.55: e = -0.1, then -0.2, then -0.25 and no further; u = 2 e."""
+    controller = SplitRangeController(PLAIN.model_copy(update={"ramp": 0.1, "ki": 0.0}))
+    for error in (-0.1, -0.2, -0.25, -0.25):
+        actuators = controller.update(0.8, 0.55, positives=1)
+        assert controller.state()["reference"] == pytest.approx(0.8 + error)
+        assert actuators.temperature == pytest.approx(1 + 0.5 * 2 * error)
+    controller.update(0.8, 1.0, positives=1)
+    assert controller.state()["reference"] == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize(("kind", "alpha"), [("none", 0.0), ("paper", 1 / 64), ("split_range", 0.2)])
@@ -202,7 +213,7 @@ def test_without_control_the_model_of_the_plant_collapses():
 def test_back_calculation_keeps_the_integral_from_winding_down_and_the_undershoot_small(delay):
     outcomes = {}
     for back in (0.0, 0.5):
-        law = SplitRangeLaw(back_calculation=back)
+        law = SplitRangeLaw(back_calculation=back, ramp=10.0)
         trace, integrals = closed_loop(law, 0.90, 0.30, tau=20, delay=delay)
         far_above = trace > 0.30 + 1 / law.kp
         outcomes[back] = integrals[far_above][-1], 0.30 - trace.min()

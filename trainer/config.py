@@ -231,6 +231,9 @@ class SplitRangeLaw(Block):
     back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5, description="anti-windup, 1/step"
     )
+    ramp: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.01, description="fastest change of the set-point that the law follows, nats/step"
+    )
     filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
         default=2.0, description="time constant of the H filter, steps"
     )

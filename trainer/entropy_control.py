@@ -5,13 +5,16 @@ effects beyond it. One decision a step; what step n decides acts on rollouts sta
 
 *paper*: T = clip(1 + H0 - H, t_min, t_max), alpha constant (arXiv 2510.08141).
 
-*split_range*: a filtered PI controller whose output u in [-1, 1] drives two actuators, both neutral at u = 0:
+*split_range*: a filtered PI controller whose output u in [-1, 1] drives two actuators, both neutral at u = 0. It
+follows a reference r that begins at the first measured entropy and moves towards the set-point H0 at a limited rate, so
+that a warm start far above it, or a set-point moved live, is approached and not shot past:
 
-    e = H0 - H_filtered;  v = kp e + I;  u = clip(v, -1, 1);  I += ki e + back_calculation (u - v)
+    r += clip(H0 - r, -ramp, ramp);  e = r - H_filtered
+    v = kp e + I;  u = clip(v, -1, 1);  I += ki e + back_calculation (u - v)
     T = 1 + (t_max - 1) u  for u > 0,  1 + (1 - t_min) u  for u < 0
     alpha = alpha_min + (alpha_max - alpha_min) max(u, 0)
 
-Back-calculation keeps the integral from winding down while the warm start is still far above the set-point.
+Back-calculation keeps the integral from winding up while the actuators are at their limit.
 Alpha stays at its minimum while cooling: a positive term always pulls entropy towards what the positives are,
 and cold positives are common answers.
 """
@@ -121,6 +124,7 @@ class SplitRangeController:
         self._law = law
         self._integral = 0.0
         self._filtered = math.nan
+        self._reference = math.nan
         self._output = 0.0
         self._saturated = False
 
@@ -136,9 +140,11 @@ class SplitRangeController:
             return self.actuators
         law = self._law
         gain = 1 / (1 + law.filter_steps)
-        first = math.isnan(self._filtered)
-        self._filtered = entropy if first else self._filtered + gain * (entropy - self._filtered)
-        error = set_point - self._filtered
+        if math.isnan(self._filtered):
+            self._filtered = self._reference = entropy
+        self._filtered += gain * (entropy - self._filtered)
+        self._reference += min(max(set_point - self._reference, -law.ramp), law.ramp)
+        error = self._reference - self._filtered
         wanted = law.kp * error + self._integral
         self._output = min(max(wanted, -1.0), 1.0)
         self._saturated = self._output != wanted
@@ -154,10 +160,13 @@ class SplitRangeController:
             "saturated": float(self._saturated),
         }
         # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
-        return state if math.isnan(self._filtered) else {**state, "filtered": self._filtered}
+        if math.isnan(self._filtered):
+            return state
+        return {**state, "filtered": self._filtered, "reference": self._reference}
 
     def restore(self, state: Mapping[str, float]) -> None:
         self._integral = state["integral"]
         self._filtered = state.get("filtered", math.nan)
+        self._reference = state.get("reference", math.nan)
         self._output = state["output"]
         self._saturated = bool(state["saturated"])

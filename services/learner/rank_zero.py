@@ -83,7 +83,8 @@ class RankZero:
         self._acting = self._controller.update(
             metrics.entropy, self._set_point.target, positives=metrics.positives
         )
-        self._recorder.learned(metrics, seconds, self._set_point, acted, self._acting)
+        reference = self._controller.state().get("reference")
+        self._recorder.learned(metrics, seconds, self._set_point, reference, acted, self._acting)
 
     def publish(self, step: int, weights: dict[str, Tensor], probe: Probe, started: float) -> None:
         """Publish policy version (lineage, `step`) and the newest actuators; generators load it while they work."""

@@ -81,7 +81,13 @@ class Recorder:
         }
 
     def learned(
-        self, metrics: StepMetrics, seconds: float, set_point: SetPoint, acted: Actuators, decided: Actuators
+        self,
+        metrics: StepMetrics,
+        seconds: float,
+        set_point: SetPoint,
+        reference: float | None,
+        acted: Actuators,
+        decided: Actuators,
     ) -> None:
         """Numbers of the update and of the control decision that follows it."""
         controlled = self._spec.config.entropy_control.kind != "none"
@@ -98,6 +104,7 @@ class Recorder:
             "generator_entropy": metrics.generator_entropy,
             "set_point": set_point.target if controlled else None,
             "set_point_generation": set_point.generation,
+            "reference": reference,
             "temperature": acted.temperature,
             "alpha": acted.alpha,
             "next_temperature": decided.temperature,

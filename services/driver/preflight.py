@@ -1,0 +1,30 @@
+"""What can fail cheaply, checked before a run leaves anything behind: task, model directory, Redis, ports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.listen import bind
+from services.redis_client import RedisAccess, check
+from services.redis_server import find_server
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+from trainer.tasks import make_task
+
+
+def preflight(config: RunConfig) -> None:
+    """Raises ScopeError, which names the field, for what the run would fail on later."""
+    make_task(config.task)
+    if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
+        raise ScopeError(
+            f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
+            "a directory that transformers loads, or leave model.path unset for the built-in tiny model."
+        )
+    if config.redis.url is None:
+        find_server(config.redis)
+    else:
+        check(RedisAccess(config.redis.url, None, config.redis.connect_timeout_seconds))
+    if config.control_plane.enabled:
+        bind(config.control_plane.host, config.control_plane.port).close()
+    if config.ray.address is None and config.ray.dashboard:
+        bind("127.0.0.1", config.ray.dashboard_port, field="ray.dashboard_port").close()
