@@ -1,0 +1,320 @@
+"""Two real engines, base and adaptive: what they report, what a weight load does to rollouts in flight, the canary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.driver.generator_pool import engine_environment
+from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
+from services.probe import Probe
+from tests.engines import ROLES, Engines
+from tests.tiny import LearnerView, perturbed, tiny_config
+from trainer.batching import shard_batches
+from trainer.config import RunConfig
+from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, VersionSpan
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+PROMPT, EOS = list(range(3, 14)), 1
+GROUPS, SAMPLES, TOKENS = 48, 8, 48
+BASE_TEMPERATURE, HOT = 0.7, 1.7
+
+
+@pytest.fixture(scope="module")
+def old(tiny_model_dir: Path) -> LearnerView:
+    """Weights of a policy flat enough to end its responses early and late."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=1, head=0.15))
+
+
+@pytest.fixture(scope="module")
+def new(tiny_model_dir: Path) -> LearnerView:
+    """Weights far enough from the old ones to be told apart."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=2, head=0.15))
+
+
+@dataclass
+class Under:
+    """A rollout's reference: temperatures of the engine's sampling and of its log-probabilities."""
+
+    sampling: float
+    reported: float
+
+
+TEMPERATURES = {"base": Under(BASE_TEMPERATURE, BASE_TEMPERATURE), "adaptive": Under(HOT, 1.0)}
+
+
+async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS) -> list[list[Sample]]:
+    """Groups from one prompt; the model ends some rollouts early and some late."""
+    temperature = TEMPERATURES[role].sampling
+    return await asyncio.gather(
+        *(
+            engine.sample(PROMPT, n=SAMPLES, temperature=temperature, max_tokens=TOKENS, eos_token=EOS)
+            for _ in range(groups)
+        )
+    )
+
+
+async def sample_across(
+    engine: SamplingEngine,
+    role: Role,
+    version: PolicyVersion,
+    blob: bytes,
+    probe: Probe,
+    groups: int = GROUPS,
+) -> list[list[Sample]]:
+    """Load a version while the groups are in flight and some of their rollouts have ended."""
+    sampling = asyncio.create_task(sample_groups(engine, role, groups))
+    await some_have_ended(engine)
+    await engine.load(version, blob, probe)
+    return await sampling
+
+
+async def some_have_ended(engine: SamplingEngine) -> None:
+    """Wait until some of the rollouts in flight have ended, but not all."""
+    in_flight, peak = engine._engine.output_processor.request_states, 0
+    while not in_flight or len(in_flight) > peak - 12:
+        peak = max(peak, len(in_flight))
+        await asyncio.sleep(0.005)
+
+
+def flat(groups: list[list[Sample]]) -> list[Sample]:
+    """All rollouts."""
+    return [sample for group in groups for sample in group]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_behaviour_logprobs_equal_a_hugging_face_forward(
+    engines: Engines, old: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    samples = flat(engines.run(role, sample_groups(engine, role, groups=4)))
+    assert len({len(s.tokens) for s in samples}) > 3, "all responses of one length"
+    expectations = old.logprobs(PROMPT, [s.tokens for s in samples], TEMPERATURES[role].reported)
+    for sample, expected in zip(samples, expectations, strict=True):
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+        assert (sample.finish_reason == "stop") == (sample.tokens[-1] == EOS)
+        assert sample.finish_reason == "stop" or len(sample.tokens) == TOKENS
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_changed(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    first = engine.version
+    second = PolicyVersion(first.lineage, first.step + 1)
+    samples = flat(engines.run(role, sample_across(engine, role, second, new.blob, new.probe())))
+    assert len(samples) == GROUPS * SAMPLES
+    spanning, responses = 0, [s.tokens for s in samples]
+    befores, afters = (v.logprobs(PROMPT, responses, TEMPERATURES[role].reported) for v in (old, new))
+    for sample, before, after in zip(samples, befores, afters, strict=True):
+        spans = [(s.first_token, PolicyVersion(s.lineage, s.step)) for s in sample.versions]
+        assert spans[0][0] == 0
+        assert [v for _, v in spans] in ([first], [second], [first, second])
+        boundary = spans[1][0] if len(spans) == 2 else (len(sample.tokens) if spans[0][1] == first else 0)
+        spanning += len(spans) == 2
+        np.testing.assert_allclose(sample.logprobs[:boundary], before[:boundary], atol=1e-3)
+        np.testing.assert_allclose(sample.logprobs[boundary:], after[boundary:], atol=1e-3)
+    assert spanning > GROUPS
+    assert any(s.versions == [VersionSpan(0, *first)] for s in samples), "none had ended before the load"
+
+
+@dataclass
+class Canary:
+    """Worst deviation of an importance ratio from 1, and mismatch KL in nats per token, over some rollouts."""
+
+    deviation: float
+    kl: float
+
+    @property
+    def sings(self) -> bool:
+        """Whether engine and learner agree."""
+        return self.deviation < 1e-3 and self.kl < 1e-5
+
+
+def canary(samples: list[list[Sample]], role: Role, learner: LearnerView) -> Canary:
+    """Proximal against behaviour log-probabilities, batched and computed as the learner does."""
+    config = tiny_config(
+        rollout={"prompts_per_step": len(samples), "base_samples": SAMPLES, "adaptive_samples": SAMPLES}
+    )
+    groups = [as_group(config, role, ordinal, group) for ordinal, group in enumerate(samples)]
+    (batch,) = shard_batches(groups, config)
+    with torch.no_grad():
+        proximal, _ = learner.policy(
+            batch.input_ids, batch.prompt_lengths, batch.targets, batch.mask, batch.temperature
+        )
+    difference = (proximal - batch.behaviour_logprobs)[batch.mask > 0].double()
+    ratio = difference.exp()
+    return Canary(float((ratio - 1).abs().max()), float((ratio - 1 - difference).mean()))
+
+
+def as_group(config: RunConfig, role: Role, ordinal: int, samples: list[Sample]) -> Group:
+    """Samples as a generator writes them."""
+    temperatures = TEMPERATURES[role]
+    return Group(
+        run_id="canary",
+        task=config.task.name,
+        problem_id="p",
+        role=role,
+        ordinal=ordinal,
+        sampling_temperature=temperatures.sampling,
+        set_point_generation=1,
+        prompt_tokens=np.asarray(PROMPT, "<i4").tobytes(),
+        producer_id="g",
+        producer_sequence=ordinal,
+        started_at=0.0,
+        finished_at=1.0,
+        trajectories=[
+            Trajectory(
+                group_index=index,
+                response_tokens=sample.tokens.tobytes(),
+                behaviour_logprobs=sample.logprobs.tobytes(),
+                loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+                logprob_temperature=temperatures.reported,
+                versions=sample.versions,
+                reward=0.0,
+                reward_components={},
+                verdict="",
+                finish_reason=sample.finish_reason,
+            )
+            for index, sample in enumerate(samples)
+        ],
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_canary_a_reload_of_the_same_weights_leaves_every_ratio_at_one(
+    engines: Engines, old: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+
+    async def before_across_after() -> list[list[list[Sample]]]:
+        return [
+            await sample_groups(engine, role, 8),
+            await sample_across(engine, role, version, old.blob, old.probe()),
+            await sample_groups(engine, role, 8),
+        ]
+
+    before, across, after = engines.run(role, before_across_after())
+    assert any(len(s.versions) == 2 for s in flat(across))
+    for samples in (before, across, after):
+        assert canary(samples, role, old).sings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_half_loaded_weights_fail_the_probe_and_the_canary(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    names = sorted(new.weights)
+    mixed = new.weights | {name: old.weights[name] for name in names[::2]}
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    with pytest.raises(WeightLoadError, match="does not run policy version"):
+        engines.run(role, engine.load(version, safetensors.torch.save(mixed), new.probe()))
+    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_stale_engine_fails_the_probe_and_the_canary(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset(role, old)
+    rpc = engine._engine.collective_rpc
+
+    async def skip(method: str, **rest: object) -> list[dict[str, int]]:
+        return [{}] if method == "load_version" else await rpc(method, **rest)
+
+    monkeypatch.setattr(engine._engine, "collective_rpc", skip)
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    with pytest.raises(WeightLoadError, match="does not run policy version"):
+        engines.run(role, engine.load(version, new.blob, new.probe()))
+    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+    monkeypatch.undo()
+    engines.run(role, engine.load(version, new.blob, new.probe()))
+    assert canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+
+
+@given(
+    length=st.integers(1, 30),
+    counts=st.lists(st.one_of(st.none(), st.integers(0, 40)), max_size=5),
+)
+def test_version_spans_give_each_token_the_newest_version_loaded_before_it(
+    length: int, counts: list[int | None]
+) -> None:
+    counts = (
+        sorted(c for c in counts if c is not None) if None not in counts else [c for c in counts if c is None]
+    )
+    switches = [
+        (PolicyVersion(1, step), {} if count is None else {"r": count})
+        for step, count in enumerate(counts, 1)
+    ]
+    spans = version_spans(PolicyVersion(1, 0), switches, "r", length)
+    assert spans[0].first_token == 0
+    assert all(a.first_token < b.first_token < length for a, b in pairwise(spans))
+    for token in range(length):
+        loaded = [step for step, count in enumerate(counts, 1) if (count or 0) <= token]
+        (span,) = [s for s in spans if s.first_token <= token][-1:]
+        assert span.step == max(loaded, default=0)
+
+
+ENGINE_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from services.engine import SamplingEngine
+from tests.tiny import tiny_config
+from trainer.trajectory import PolicyVersion
+
+async def main():
+    engine = await SamplingEngine.start(
+        Path(sys.argv[1]), tiny_config().generators, role="base", max_length=64, seed=1, version=PolicyVersion(0, 0)
+    )
+    print("up", flush=True)
+    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=-1)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_an_engine_whose_process_is_killed_leaves_nothing_behind(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "engine.py"
+    script.write_text(ENGINE_SCRIPT)
+    variables = engine_environment(tiny_config().generators)
+    environment = os.environ | variables | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tiny_model_dir)], stdout=subprocess.PIPE, env=environment, text=True
+    )
+    try:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) != "up\n":
+            assert line, "the engine did not start"
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert any("EngineCore" in c.name() or "EngineCore" in " ".join(c.cmdline()) for c in children)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children):
+            assert time.monotonic() < deadline, f"still running: {children}"
+            time.sleep(0.1)
+    finally:
+        process.kill()
