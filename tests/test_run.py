@@ -98,14 +98,15 @@ def test_the_report_counts_every_group_once(canary: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def live(folder: Path) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
-    """A controlled run that is under way."""
+def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
+    """A controlled run that is under way; it begins with the model that the canary left."""
     control_plane, dashboard = _ports(2)
     run = new_run(
         folder,
         "live",
         [
             "steps=400",
+            f"model.path={canary.directory / 'model'}",
             "pipeline.lease_seconds=4",
             "checkpoint.every_steps=5",
             "rollout.max_new_tokens=40",
@@ -118,6 +119,13 @@ def live(folder: Path) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
     yield run, process
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_the_model_that_a_run_leaves_loads_in_fresh_engines_and_in_the_learner(
+    live: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    first = live[0].records()[0]
+    assert max(first.mismatch_kl_base, first.mismatch_kl_adaptive) < 1e-5
 
 
 def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
