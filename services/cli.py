@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from services.client import ControlPlaneClient
 
 EXIT_USER_ERROR = 2
 
@@ -106,13 +111,13 @@ def _serve(options: argparse.Namespace) -> int:
     from services.control_plane.standalone import run_standalone
     from services.redis_client import RedisAccess, check
     from services.tokens import TOKEN_VARIABLE
-    from trainer.config import RedisConfig
+    from trainer.config_load import validate_config
 
     try:
-        url = RedisConfig(url=options.redis_url).url
-    except ValueError as error:
-        raise ScopeError(f"--redis-url={options.redis_url!r}: {error}") from error
-    access = RedisAccess(url or "")
+        validate_config({"redis": {"url": options.redis_url}})
+    except ScopeError as error:
+        raise ScopeError(f"--redis-url: {error}") from error
+    access = RedisAccess(options.redis_url)
     check(access)
     run_standalone(access, options.host, options.port, token=os.environ.get(TOKEN_VARIABLE))
     return 0
@@ -145,32 +150,28 @@ def _entropy_set(options: argparse.Namespace) -> int:
     return 0
 
 
-class _client:
+@contextmanager
+def _client(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient, str]]:
     """A client for the run that the options name, and its run id."""
+    from services.client import ControlPlaneClient, ControlPlaneError
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
-
-    def __enter__(self) -> tuple[Any, str]:
-        from services.client import ControlPlaneClient
-
-        url, run_id, token = _endpoint(self._options)
-        self._client = ControlPlaneClient(url, token)
-        return self._client, run_id
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from services.client import ControlPlaneError
-
-        self._client.close()
-        if isinstance(error, ControlPlaneError):
-            raise ScopeError(str(error)) from error
+    url, run_id, token = _endpoint(options)
+    try:
+        with ControlPlaneClient(url, token) as client:
+            yield client, run_id
+    except ControlPlaneError as error:
+        raise ScopeError(str(error)) from error
 
 
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     from services.tokens import TOKEN_VARIABLE, RunSecrets
 
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise ScopeError(
+            f"{TOKEN_VARIABLE} holds a character that no token has; allowed are printable ASCII ones."
+        )
     if options.url:
-        token = os.environ.get(TOKEN_VARIABLE)
         if not options.run_id or not token:
             raise ScopeError(
                 f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}."
@@ -183,7 +184,7 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
         raise ScopeError(
             f"--run {run} has no endpoint.json: it is not a run directory, or its control plane never started."
         ) from error
-    return endpoint["url"], endpoint["run_id"], os.environ.get(TOKEN_VARIABLE) or RunSecrets(run).token()
+    return endpoint["url"], endpoint["run_id"], token or RunSecrets(run).token()
 
 
 def _newest_run() -> Path:

@@ -34,9 +34,14 @@ class ControlPlaneClient:
     """Calls are synchronous and raise `ControlPlaneError`. Targets are nats per token, timeouts seconds."""
 
     def __init__(self, base_url: str, token: str) -> None:
-        self._http = httpx.Client(
-            base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=base_url, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
+            )
+        except httpx.InvalidURL as error:
+            raise ControlPlaneError(
+                f"{base_url!r} is not the address of a control plane: {error}. Write http://HOST:PORT."
+            ) from error
 
     def __enter__(self) -> Self:
         return self

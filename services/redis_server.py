@@ -259,11 +259,11 @@ def find_server(config: RedisConfig) -> Path:
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ScopeError(f"redis.server_binary = {program!r} cannot be run: {error}.") from error
+        raise ScopeError(f"redis.server_binary = {str(program)!r} cannot be run: {error}.") from error
     found = re.search(r"\bv=(\d+)\.(\d+)", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_VERSION:
         raise ScopeError(
-            f"redis.server_binary = {program!r} is not Redis 7.0 or newer, nor Valkey; "
+            f"redis.server_binary = {str(program)!r} is not Redis 7.0 or newer, nor Valkey; "
             f"it says {said.strip()!r}."
         )
     # Not resolved: Debian's redis-server is a link to a program that acts by the name it is called by.
