@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,10 +232,10 @@ class Incarnations:
     @property
     def unacknowledged(self) -> set[str]:
         """Entry ids that Redis would hand out again."""
-        pending = self.queue.redis.xpending_range(
+        pending: Any = self.queue.redis.xpending_range(
             self.queue.keys.trajectories, CONSUMER_GROUP, min="-", max="+", count=1000
         )
-        return {item["message_id"].decode() for item in pending}  # pyright: ignore[reportGeneralTypeIssues]
+        return {item["message_id"].decode() for item in pending}
 
     def close(self) -> None:
         for rank_zero in self._open:

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,12 +24,11 @@ from hypothesis import strategies as st
 
 from services.driver.generator_pool import engine_environment
 from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
-from services.probe import Probe
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
-from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, VersionSpan
+from trainer.trajectory import Group, PolicyVersion, Role, Trajectory
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -71,17 +72,13 @@ async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS
 
 
 async def sample_across(
-    engine: SamplingEngine,
-    role: Role,
-    version: PolicyVersion,
-    blob: bytes,
-    probe: Probe,
-    groups: int = GROUPS,
+    engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView]
 ) -> list[list[Sample]]:
-    """Load a version while the groups are in flight and some of their rollouts have ended."""
-    sampling = asyncio.create_task(sample_groups(engine, role, groups))
-    await some_have_ended(engine)
-    await engine.load(version, blob, probe)
+    """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
+    sampling = asyncio.create_task(sample_groups(engine, role))
+    for version, learner in loads:
+        await some_have_ended(engine)
+        await engine.load(version, learner.blob, learner.probe())
     return await sampling
 
 
@@ -117,22 +114,25 @@ def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_ch
     engines: Engines, old: LearnerView, new: LearnerView, role: Role
 ) -> None:
     engine = engines.reset(role, old)
-    first = engine.version
-    second = PolicyVersion(first.lineage, first.step + 1)
-    samples = flat(engines.run(role, sample_across(engine, role, second, new.blob, new.probe())))
+    versions = [PolicyVersion(engine.version.lineage, step) for step in range(3)]
+    loads = [(versions[1], new), (versions[2], old)]
+    samples = flat(engines.run(role, sample_across(engine, role, *loads)))
     assert len(samples) == GROUPS * SAMPLES
-    spanning, responses = 0, [s.tokens for s in samples]
-    befores, afters = (v.logprobs(PROMPT, responses, TEMPERATURES[role].reported) for v in (old, new))
-    for sample, before, after in zip(samples, befores, afters, strict=True):
-        spans = [(s.first_token, PolicyVersion(s.lineage, s.step)) for s in sample.versions]
-        assert spans[0][0] == 0
-        assert [v for _, v in spans] in ([first], [second], [first, second])
-        boundary = spans[1][0] if len(spans) == 2 else (len(sample.tokens) if spans[0][1] == first else 0)
-        spanning += len(spans) == 2
-        np.testing.assert_allclose(sample.logprobs[:boundary], before[:boundary], atol=1e-3)
-        np.testing.assert_allclose(sample.logprobs[boundary:], after[boundary:], atol=1e-3)
-    assert spanning > GROUPS
-    assert any(s.versions == [VersionSpan(0, *first)] for s in samples), "none had ended before the load"
+    responses = [s.tokens for s in samples]
+    of_old, of_new = (v.logprobs(PROMPT, responses, TEMPERATURES[role].reported) for v in (old, new))
+    seen = Counter[tuple[int, ...]]()
+    for sample, by_old, by_new in zip(samples, of_old, of_new, strict=True):
+        seen[tuple(span.step for span in sample.versions)] += 1
+        assert {span.lineage for span in sample.versions} == {engine.version.lineage}
+        ends = [span.first_token for span in sample.versions[1:]] + [len(sample.tokens)]
+        for span, end in zip(sample.versions, ends, strict=True):
+            tokens = slice(span.first_token, end)
+            expected = by_new if span.step == 1 else by_old
+            np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
+    assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
+    assert seen[(0,)] > 0, "none had ended before the first load"
+    assert seen[(0, 1)] > 0, "none ended between the loads"
+    assert seen[(0, 1, 2)] > 0, "none lived through both loads"
 
 
 @dataclass
@@ -208,7 +208,7 @@ def test_canary_a_reload_of_the_same_weights_leaves_every_ratio_at_one(
     async def before_across_after() -> list[list[list[Sample]]]:
         return [
             await sample_groups(engine, role, 8),
-            await sample_across(engine, role, version, old.blob, old.probe()),
+            await sample_across(engine, role, (version, old)),
             await sample_groups(engine, role, 8),
         ]
 
@@ -238,7 +238,7 @@ def test_a_stale_engine_fails_the_probe_and_the_canary(
     engine = engines.reset(role, old)
     rpc = engine._engine.collective_rpc
 
-    async def skip(method: str, **rest: object) -> list[dict[str, int]]:
+    async def skip(method: str, **rest: Any) -> list[dict[str, int]]:
         return [{}] if method == "load_version" else await rpc(method, **rest)
 
     monkeypatch.setattr(engine._engine, "collective_rpc", skip)
@@ -251,26 +251,21 @@ def test_a_stale_engine_fails_the_probe_and_the_canary(
     assert canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
 
 
-@given(
-    length=st.integers(1, 30),
-    counts=st.lists(st.one_of(st.none(), st.integers(0, 40)), max_size=5),
-)
+@given(length=st.integers(1, 30), counts=st.lists(st.integers(0, 40), max_size=5).map(sorted))
 def test_version_spans_give_each_token_the_newest_version_loaded_before_it(
-    length: int, counts: list[int | None]
+    length: int, counts: list[int]
 ) -> None:
-    counts = (
-        sorted(c for c in counts if c is not None) if None not in counts else [c for c in counts if c is None]
-    )
+    """counts: tokens the response had at each load; one that had none may also be unlisted."""
     switches = [
-        (PolicyVersion(1, step), {} if count is None else {"r": count})
+        (PolicyVersion(1, step), {"r": count} if count or step % 2 else {})
         for step, count in enumerate(counts, 1)
     ]
     spans = version_spans(PolicyVersion(1, 0), switches, "r", length)
     assert spans[0].first_token == 0
     assert all(a.first_token < b.first_token < length for a, b in pairwise(spans))
     for token in range(length):
-        loaded = [step for step, count in enumerate(counts, 1) if (count or 0) <= token]
-        (span,) = [s for s in spans if s.first_token <= token][-1:]
+        loaded = [step for step, count in enumerate(counts, 1) if count <= token]
+        span = [s for s in spans if s.first_token <= token][-1]
         assert span.step == max(loaded, default=0)
 
 

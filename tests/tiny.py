@@ -44,8 +44,8 @@ class LearnerView:
     def __init__(self, model_dir: Path, change: Callable[[str, Tensor], Tensor] | None = None) -> None:
         self.policy: PolicyModel = load_policy(model_dir, logit_chunk_tokens=256).eval()
         with torch.no_grad():
-            for name, parameter in self.policy.model.named_parameters() if change else ():
-                parameter.copy_(change(name, parameter))
+            for name, parameter in self.policy.model.named_parameters():
+                parameter.copy_(change(name, parameter) if change else parameter)
 
     @property
     def weights(self) -> dict[str, Tensor]:
