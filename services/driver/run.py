@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -116,6 +117,8 @@ class _Drive:
         """The starting model's directory: the configured one, or the warm-started tiny one."""
         if self._config.model.path is not None:
             return Path(self._config.model.path).expanduser().resolve()
+        # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from transformers.utils.logging import disable_progress_bar
 
         from trainer.warm_start import ensure_warm_start
