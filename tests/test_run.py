@@ -140,7 +140,7 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
     run.wait_for("later steps", lambda: run.records()[-1].step > first, process)
     records = run.records()
     assert [r.set_point_generation for r in records] == [1 if r.step < first else 2 for r in records]
-    assert [r.set_point for r in records] == [0.36 if r.step < first else 0.3 for r in records]
+    assert [r.set_point for r in records] == [0.42 if r.step < first else 0.3 for r in records]
 
 
 def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(
