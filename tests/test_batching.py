@@ -75,10 +75,11 @@ def make_group(
 @st.composite
 def batches(draw):
     """(configuration, groups): a step with any of its groups missing, in any order."""
+    minibatches = draw(st.integers(1, 3))
     config = make_config(
-        draw(st.integers(1, 9)),
+        draw(st.integers(minibatches, 9)),
         draw(st.integers(1, 4)),
-        draw(st.integers(1, 3)),
+        minibatches,
         base=draw(st.integers(2, 4)),
         adaptive=draw(st.integers(1, 4)),
     )
