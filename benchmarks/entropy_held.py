@@ -113,7 +113,8 @@ def _picture(paths: dict[str, Path]) -> None:
                 ks, means, style, marker="o", ms=3.5, color="#444444" if start else COLOURS[name], label=label
             )
             right.set_xticks(ks, [str(k) for k in ks])
-    right.set(title="Held-out pass@k", xlabel="k", ylabel="problems solved", xscale="log", ylim=(0, 1))
+    right.set_xscale("log", base=2)
+    right.set(title="Held-out pass@k", xlabel="k", ylabel="problems solved", ylim=(0, 1))
     right.minorticks_off()
     right.legend(frameon=False)
     for axis in (left, right):
