@@ -51,7 +51,7 @@ def canary(folder: Path) -> Run:
         ],
     )
     process = run.start()
-    assert process.wait(600) == 0, run.log
+    assert process.wait(840) == 0, run.log
     assert not left_running(run)
     return run
 

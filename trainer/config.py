@@ -200,7 +200,7 @@ class GeneratorConfig(Block):
     )
     enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
     start_timeout_seconds: Annotated[float, Field(ge=5)] = Field(
-        default=300.0, description="longest start of an engine"
+        default=600.0, description="longest start of an engine"
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3, description="restarts of one generator before the run stops"
