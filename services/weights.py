@@ -45,16 +45,23 @@ class _Push:
     handle: ActorHandle
     answer: ray.ObjectRef
     version: PolicyVersion
+    patience: float
     deadline: float
 
 
 class WeightPublisher:
-    """Sends policy versions to the generators named `generator_ids`."""
+    """Sends policy versions to the generators named `generator_ids`.
 
-    def __init__(self, run_id: str, generator_ids: Sequence[str], timeout_seconds: float) -> None:
+    timeout_seconds: for one load. start_seconds: what a generator that has not answered yet may take besides, since
+    it answers its first load only once its engine has started.
+    """
+
+    def __init__(
+        self, run_id: str, generator_ids: Sequence[str], *, timeout_seconds: float, start_seconds: float
+    ) -> None:
         self._namespace = actor_namespace(run_id)
         self._generator_ids = tuple(generator_ids)
-        self._timeout = timeout_seconds
+        self._timeout, self._start_seconds = timeout_seconds, start_seconds
         self._newest: _Published | None = None
         self._pushes: dict[str, _Push] = {}
         self._confirmed: dict[str, tuple[str, PolicyVersion]] = {}
@@ -86,10 +93,15 @@ class WeightPublisher:
                 handle = ray.get_actor(name, namespace=self._namespace)
             except ValueError:
                 continue
-            if self._confirmed.get(name) == (handle._actor_id.hex(), self._newest.version):
+            actor, held = self._confirmed.get(name, ("", None))
+            started = actor == handle._actor_id.hex()
+            if started and held == self._newest.version:
                 continue
+            patience = self._timeout if started else self._timeout + self._start_seconds
             answer = handle.load.remote(self._newest.version, self._newest.blob, self._newest.probe)
-            self._pushes[name] = _Push(handle, answer, self._newest.version, time.monotonic() + self._timeout)
+            self._pushes[name] = _Push(
+                handle, answer, self._newest.version, patience, time.monotonic() + patience
+            )
 
     def _collect(self, name: str) -> LoadReport | None:
         push = self._pushes[name]
@@ -97,7 +109,7 @@ class WeightPublisher:
         if not done:
             if time.monotonic() < push.deadline:
                 return None
-            return self._replace(name, push, f"no answer within {self._timeout:g} s")
+            return self._replace(name, push, f"no answer within {push.patience:g} s")
         try:
             seconds = ray.get(push.answer)
         except RayActorError as error:

@@ -53,7 +53,12 @@ class RankZero:
         self._publish_actuators(first_step)
         self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
         self._collector.start(self._consumed)
-        self._weights = WeightPublisher(spec.run_id, spec.generator_ids, spec.config.weights.timeout_seconds)
+        self._weights = WeightPublisher(
+            spec.run_id,
+            spec.generator_ids,
+            timeout_seconds=spec.config.weights.timeout_seconds,
+            start_seconds=spec.config.generators.start_timeout_seconds,
+        )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
