@@ -108,6 +108,7 @@ def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]
             "steps=400",
             f"model.path={canary.directory / 'model'}",
             "pipeline.lease_seconds=4",
+            "weights.timeout_seconds=10",  # less than an engine takes to start again
             "checkpoint.every_steps=5",
             "rollout.max_new_tokens=40",
             f"control_plane.port={control_plane}",
