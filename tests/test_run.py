@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -59,7 +60,8 @@ def canary(folder: Path) -> Run:
 def test_at_learning_rate_zero_every_importance_ratio_stays_one(canary: Run) -> None:
     records = canary.records()
     assert [r.step for r in records] == [0, 1, 2, 3, 4]
-    assert all(r.weight_load_seconds is not None for r in records[1:]), "no weights were reloaded"
+    loads = [r.weight_load_seconds is not None for r in records]
+    assert all(a or b for a, b in itertools.pairwise(loads[1:])), "a version was not loaded within its bound"
     for record in records:
         assert record.ratio_deviation_base < 1e-3
         assert record.ratio_deviation_adaptive < 1e-3
