@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import EntropyControlConfig, PaperLaw, SplitRangeLaw
-from trainer.entropy_control import (
-    Actuators,
-    Controller,
-    PaperController,
-    SplitRangeController,
-    make_controller,
-)
+from trainer.config import BangBangLaw, EntropyControlConfig, PaperLaw, SplitRangeLaw
+from trainer.control import Actuators, Controller, make_controller
+from trainer.control.aepo_v1 import BangBangController
+from trainer.control.paper import PaperController
+from trainer.control.split_range import SplitRangeController
 
 PLAIN = SplitRangeLaw(kp=2.0, ki=0.5, back_calculation=0.5, filter_steps=0.0, ramp=10.0)
 
@@ -25,7 +22,7 @@ def fresh(kind: str) -> Controller:
     return make_controller(EntropyControlConfig.model_validate({"kind": kind}))
 
 
-kinds = st.sampled_from(["none", "paper", "split_range"])
+kinds = st.sampled_from(["none", "paper", "aepo_v1", "split_range"])
 entropies = st.floats(0, 5) | st.just(math.nan) | st.just(math.inf)
 histories = st.lists(st.tuples(entropies, st.floats(0.01, 5), st.integers(0, 3)), max_size=40)
 
@@ -48,6 +45,12 @@ def test_paper_law_forgets_the_past():
     assert controller.update(0.45, 0.5, positives=1) == PaperController(PaperLaw()).update(
         0.45, 0.5, positives=1
     )
+
+
+@pytest.mark.parametrize(("entropy", "temperature"), [(0.49, 1.2), (0.5, 0.8), (0.6, 0.8), (math.nan, 1.0)])
+def test_aepo_v1_switches_at_the_set_point(entropy, temperature):
+    actuators = BangBangController(BangBangLaw()).update(entropy, 0.5, positives=1)
+    assert actuators == Actuators(temperature, 1 / 64)
 
 
 def test_split_range_law_by_hand():

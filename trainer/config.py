@@ -223,6 +223,14 @@ class PaperLaw(Block):
     alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
 
 
+class BangBangLaw(Block):
+    """T = t_hot below the set-point, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
+
+    t_cold: Temperature = 0.8
+    t_hot: Temperature = 1.2
+    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+
+
 class SplitRangeLaw(Block):
     """PI control of two actuators, temperature and alpha, both neutral at zero error."""
 
@@ -256,7 +264,7 @@ class SplitRangeLaw(Block):
 class EntropyControlConfig(Block):
     """The regulariser and the law that drives it. Targets are nats per token."""
 
-    kind: Literal["none", "paper", "split_range"] = "split_range"
+    kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
     target: Finite = Field(
         default=0.4, description="set-point H0, nats per token, from target_min to target_max"
     )
@@ -272,6 +280,7 @@ class EntropyControlConfig(Block):
         default=1.0, description="rho in (-log pi)^rho weights"
     )
     paper: PaperLaw = PaperLaw()
+    aepo_v1: BangBangLaw = BangBangLaw()
     split_range: SplitRangeLaw = SplitRangeLaw()
 
     @model_validator(mode="after")

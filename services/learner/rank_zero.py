@@ -21,7 +21,7 @@ from services.set_point import SetPoint, mark_applied, read_set_point
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState
-from trainer.entropy_control import Actuators, make_controller
+from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.trajectory import PolicyVersion
 

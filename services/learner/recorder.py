@@ -19,7 +19,7 @@ from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
 from services.set_point import SetPoint
 from services.weights import LoadReport
-from trainer.entropy_control import Actuators
+from trainer.control import Actuators
 from trainer.learner import StepMetrics
 
 BEAT_STALE_SECONDS = 5.0

@@ -1,0 +1,23 @@
+"""Entropy control laws, one file each; `entropy_control.kind` names one."""
+
+from trainer.config import EntropyControlConfig
+from trainer.control.aepo_v1 import BangBangController
+from trainer.control.base import Actuators, Controller
+from trainer.control.fixed import FixedController
+from trainer.control.paper import PaperController
+from trainer.control.split_range import SplitRangeController
+
+__all__ = ["Actuators", "Controller", "make_controller"]
+
+
+def make_controller(config: EntropyControlConfig) -> Controller:
+    """The controller that `entropy_control.kind` names."""
+    match config.kind:
+        case "none":
+            return FixedController()
+        case "paper":
+            return PaperController(config.paper)
+        case "aepo_v1":
+            return BangBangController(config.aepo_v1)
+        case "split_range":
+            return SplitRangeController(config.split_range)

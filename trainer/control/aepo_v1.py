@@ -1,0 +1,36 @@
+"""AEPO's first version: bang-bang control of the temperature (arXiv 2510.08141v1), alpha constant.
+
+T = t_hot where H < H0, else t_cold
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from trainer.config import BangBangLaw
+from trainer.control.base import Actuators
+
+
+class BangBangController:
+    """Hot below the set-point, cold above it; neutral before the first measurement."""
+
+    def __init__(self, law: BangBangLaw) -> None:
+        self._law = law
+        self._temperature = 1.0
+
+    @property
+    def actuators(self) -> Actuators:
+        return Actuators(self._temperature, self._law.alpha)
+
+    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+        del positives
+        if math.isfinite(entropy):
+            self._temperature = self._law.t_hot if entropy < set_point else self._law.t_cold
+        return self.actuators
+
+    def state(self) -> dict[str, float]:
+        return {"temperature": self._temperature}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self._temperature = state["temperature"]

@@ -1,0 +1,44 @@
+"""What an entropy control law is: from the measured policy entropy and the set-point to the next actuators.
+
+A controller is pure: its state is a small dictionary that goes into the checkpoint, and `update` has no side
+effects beyond it. One decision a step; what step n decides acts on rollouts started from step n + 1 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Actuators:
+    """What generators and the loss use next. `saturated`: the law asked for more than the actuators have."""
+
+    temperature: float
+    alpha: float
+    saturated: bool = False
+
+
+class Controller(Protocol):
+    """The interface of a control law."""
+
+    @property
+    def actuators(self) -> Actuators:
+        """The newest decision; before any measurement, the neutral one."""
+        ...
+
+    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+        """Decide from this step's entropy and set-point (nats per token) and its number of positives.
+
+        A non-finite entropy holds the last decision. Without positives nothing integrates.
+        """
+        ...
+
+    def state(self) -> dict[str, float]:
+        """State for the checkpoint."""
+        ...
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Continue from a checkpointed state."""
+        ...

@@ -1,0 +1,25 @@
+"""No control: plain GRPO, or a surrogate with a regulariser of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainer.control.base import Actuators
+
+
+class FixedController:
+    """No control: temperature 1, alpha 0 (plain GRPO)."""
+
+    @property
+    def actuators(self) -> Actuators:
+        return Actuators(1.0, 0.0)
+
+    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+        del entropy, set_point, positives
+        return self.actuators
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        del state

@@ -1,0 +1,35 @@
+"""The paper's law, T = clip(1 + H0 - H, t_min, t_max) with a constant alpha (arXiv 2510.08141)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from trainer.config import PaperLaw
+from trainer.control.base import Actuators
+
+
+class PaperController:
+    """Proportional, on temperature alone; without memory."""
+
+    def __init__(self, law: PaperLaw) -> None:
+        self._law = law
+        self._actuators = Actuators(1.0, law.alpha)
+
+    @property
+    def actuators(self) -> Actuators:
+        return self._actuators
+
+    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+        del positives
+        if math.isfinite(entropy):
+            wanted = 1 + (set_point - entropy)
+            temperature = min(max(wanted, self._law.t_min), self._law.t_max)
+            self._actuators = Actuators(temperature, self._law.alpha, saturated=temperature != wanted)
+        return self._actuators
+
+    def state(self) -> dict[str, float]:
+        return {"temperature": self._actuators.temperature, "saturated": float(self._actuators.saturated)}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self._actuators = Actuators(state["temperature"], self._law.alpha, bool(state["saturated"]))
