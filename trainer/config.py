@@ -169,6 +169,10 @@ class LearnerConfig(Block):
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
         default=16384, description="padded tokens in one forward pass"
     )
+    share_prompts: bool = Field(
+        default=True,
+        description="compute a prompt once for all its rollouts; needs full attention in every layer",
+    )
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
         default=4096, description="tokens whose logits exist at once"
     )

@@ -80,7 +80,9 @@ class Learner:
     def __init__(self, config: RunConfig, model_dir: Path) -> None:
         self._config = config
         torch.set_num_threads(config.learner.threads)
-        policy = load_policy(model_dir, config.learner.logit_chunk_tokens)
+        policy = load_policy(
+            model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
+        )
         optimizer = torch.optim.AdamW(
             policy.parameters(),
             lr=config.optimizer.learning_rate,
