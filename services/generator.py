@@ -282,7 +282,7 @@ class Generator:
         base = role == "base"
         temperature = rollout.base_temperature if base else lease.temperature
         samples = rollout.base_samples if base else rollout.adaptive_samples
-        problem = self._task.train_problem(ordinal)
+        problem = self._task.train_problem(self._config.data_position(ordinal))
         started = time.time()
         prompt, rollouts = await self._sample(problem, samples, temperature)
         group = Group(

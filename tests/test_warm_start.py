@@ -15,7 +15,7 @@ from trainer import warm_start
 from trainer.config import ModelConfig, RunConfig, TaskConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.logprobs import entropy_of_logits
-from trainer.probe import sample
+from trainer.sampler import sample
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
 from trainer.tiny_model import ALPHABET, build_model, build_tokenizer

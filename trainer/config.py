@@ -422,6 +422,10 @@ class RunConfig(Block):
         """Groups of both roles that one learner step consumes."""
         return self.rollout.prompts_per_step * len(self.roles)
 
+    def data_position(self, ordinal: int) -> int:
+        """Position in the task's stream of training problems of a data cursor's ordinal: each seed begins elsewhere."""
+        return self.seed * 1_000_003 + ordinal
+
     @property
     def group_bytes_estimate(self) -> int:
         """Upper estimate of one encoded group, bytes: 16 a response token, 4 a prompt token, 1 kB a rollout."""

@@ -18,7 +18,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
@@ -99,6 +99,11 @@ class Learner:
     def device(self) -> torch.device:
         """Where this rank computes."""
         return self.engine.device
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The policy's Hugging Face model, for a sampler in this process."""
+        return self._policy.model
 
     @property
     def world_size(self) -> int:

@@ -1,0 +1,107 @@
+"""A plain sampler in the learner's own process, for the warm start's measurement and for in-process runs.
+
+Runs on the full system sample with vLLM; this one needs nothing but the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.logprobs import entropy_of_logits
+
+COMPACT_BELOW = 0.75
+"""Finished rows leave the batch once fewer than this share of its rows still runs."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sampled responses of N rows; T is the length limit. Everything past a row's length is 0."""
+
+    tokens: Tensor
+    """int64[N, T], the end token included"""
+    lengths: Tensor
+    """int64[N], tokens up to and with the end token"""
+    logprobs: Tensor
+    """float32[N, T], nats, of the sampled tokens at the row's `logprob_temperature`"""
+    entropy: Tensor
+    """float32[N, T], nats, exact at temperature 1"""
+    ended: Tensor
+    """bool[N], whether the end token was sampled"""
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    samples: int = 1,
+    temperature: float | Tensor = 1.0,
+    logprob_temperature: float | Tensor = 1.0,
+    max_new_tokens: int,
+    generator: torch.Generator,
+) -> Samples:
+    """`samples` responses to each prompt: row i * samples + j is response j to prompt i.
+
+    Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is computed once.
+    """
+    rows = len(prompts) * samples
+    end = tokenizer.eos_token_id
+    encoded = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    attention = encoded["attention_mask"]
+    output = model(
+        input_ids=encoded["input_ids"],
+        attention_mask=attention,
+        position_ids=(attention.cumsum(-1) - 1).clamp(min=0),
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(samples)
+    logits = output.logits[:, -1].repeat_interleave(samples, dim=0)
+    attention = attention.repeat_interleave(samples, dim=0)
+    heat = torch.as_tensor(temperature, dtype=torch.float32).expand(rows).unsqueeze(-1)
+    scale = torch.as_tensor(logprob_temperature, dtype=torch.float32).expand(rows).unsqueeze(-1)
+    drawn = Samples(
+        tokens=torch.zeros(rows, max_new_tokens, dtype=torch.int64),
+        lengths=torch.zeros(rows, dtype=torch.int64),
+        logprobs=torch.zeros(rows, max_new_tokens),
+        entropy=torch.zeros(rows, max_new_tokens),
+        ended=torch.zeros(rows, dtype=torch.bool),
+    )
+    running = torch.arange(rows)
+    for column in range(max_new_tokens):
+        logits = logits.float()
+        chosen = torch.multinomial((logits / heat[running]).softmax(-1), 1, generator=generator)
+        alive = ~drawn.ended[running]
+        here = running[alive]
+        scaled = (logits / scale[running]).log_softmax(-1).gather(-1, chosen)
+        drawn.tokens[here, column] = chosen[alive, 0]
+        drawn.logprobs[here, column] = scaled[alive, 0]
+        drawn.entropy[here, column] = entropy_of_logits(logits)[alive]
+        drawn.lengths[here] += 1
+        drawn.ended[here] = chosen[alive, 0] == end
+        alive = ~drawn.ended[running]
+        left = int(alive.sum())
+        if left == 0 or column == max_new_tokens - 1:
+            break
+        if left < COMPACT_BELOW * len(running):
+            keep = alive.nonzero().squeeze(-1)
+            cache.batch_select_indices(keep)
+            running, attention, chosen = running[keep], attention[keep], chosen[keep]
+        attention = torch.cat([attention, torch.ones_like(chosen)], dim=1)
+        output = model(
+            input_ids=chosen,
+            attention_mask=attention,
+            position_ids=attention.sum(-1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1]
+    return drawn
