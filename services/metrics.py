@@ -35,6 +35,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """what the law steers towards: the set-point after its ramp, nats per token"""
     temperature: float
     alpha: float
+    surprisal_exponent: float
     """actuators in force for this step's loss and for rollouts that began before its end"""
     sampling_temperature: float | None
     """mean temperature that this step's adaptive rollouts were really sampled at"""

@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
+from trainer.control import Actuators
 from trainer.learner import Learner
 from trainer.trajectory import Group, decode_group
 
@@ -37,10 +38,11 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     config = RunConfig.model_validate(case["config"])
     rank, steps = dist.get_rank(), case["steps"]
     batch = shard_batches(read_groups(Path(case["groups"])), config)[rank]
+    actuators = Actuators(1.0, case["alpha"], case["surprisal_exponent"])
     learner = Learner(config, model_dir)
     result: dict[str, Any] = {"world_size": learner.world_size}
     result["metrics"] = [
-        dataclasses.asdict(learner.step(batch, alpha=case["alpha"], step=step)) for step in range(steps)
+        dataclasses.asdict(learner.step(batch, actuators, step=step)) for step in range(steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
     weights = learner.gather_weights()
@@ -52,7 +54,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         again.load(work / case["name"], "kept")
         for name, continued in (("continued", learner), ("restored", again)):
             result[name] = [
-                dataclasses.asdict(continued.step(batch, alpha=case["alpha"], step=step))
+                dataclasses.asdict(continued.step(batch, actuators, step=step))
                 for step in range(steps, steps + 1)
             ]
             weights = continued.gather_weights()

@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from trainer.trajectory import Group, Role, Trajectory, VersionSpan, encode_group
 
 VOCABULARY, PROMPTS, SAMPLES, MINIBATCHES = 24, 6, 4, 2
-STEPS, ALPHA, BASE_TEMPERATURE = 2, 0.7, 0.7
+STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE = 2, 0.7, 1.5, 0.7
 OPTIMIZER = {
     "learning_rate": 1e-2,
     "warmup_steps": 1,
@@ -49,7 +49,6 @@ def configuration(workers: int, stage: int, **changes: Any) -> dict[str, Any]:
         "loss": {"minibatches": MINIBATCHES},
         "optimizer": OPTIMIZER | changes.get("optimizer", {}),
         "learner": learner | changes.get("learner", {}),
-        "entropy_control": {"surprisal_exponent": 1.5},
     }
 
 
@@ -225,6 +224,7 @@ def runs(
             "groups": groups,
             "steps": STEPS,
             "alpha": ALPHA,
+            "surprisal_exponent": EXPONENT,
             "continue": keeps,
         }
 
@@ -246,7 +246,7 @@ def plain_training(
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """The same steps with one float64 model, one sequence at a time, torch's AdamW and the NumPy gradient."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64)
-    objective = Objective(alpha=ALPHA, rho=1.5)
+    objective = Objective(alpha=ALPHA, rho=EXPONENT)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=1.0,

@@ -37,6 +37,7 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "set_point_generation": 1,
                 "temperature": 1.1,
                 "alpha": 0.5,
+                "surprisal_exponent": 1.0,
                 "sampling_temperature": 1.1,
                 "adaptive_reward": 0.2,
                 "reward": 0.01 * step,

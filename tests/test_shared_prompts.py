@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from trainer.policy import PolicyModel, load_policy
 from trainer.shared_prompts import pack_rollouts
 
 VOCABULARY, LONGEST = 11, 6
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+SurprisalExponent = Annotated[
+    float, Field(ge=0, le=8, allow_inf_nan=False, description="rho in the (-log pi)^rho weights of positives")
+]
 Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 
 
@@ -225,6 +228,7 @@ class PaperLaw(Block):
     t_min: Temperature = 0.8
     t_max: Temperature = 1.2
     alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    surprisal_exponent: SurprisalExponent = 0.0
 
 
 class BangBangLaw(Block):
@@ -233,6 +237,7 @@ class BangBangLaw(Block):
     t_cold: Temperature = 0.8
     t_hot: Temperature = 1.2
     alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    surprisal_exponent: SurprisalExponent = 0.0
 
 
 class SplitRangeLaw(Block):
@@ -253,6 +258,7 @@ class SplitRangeLaw(Block):
     t_max: Temperature = 1.7
     alpha_min: Annotated[float, Field(ge=0, le=100)] = 0.2
     alpha_max: Annotated[float, Field(ge=0, le=100)] = 4.0
+    surprisal_exponent: SurprisalExponent = 1.0
 
     @model_validator(mode="after")
     def _ranges(self) -> SplitRangeLaw:
@@ -279,9 +285,6 @@ class EntropyControlConfig(Block):
     )
     normalization: Literal["sum", "positives"] = Field(
         default="positives", description="weight of a positive: 1/G' or 1/count"
-    )
-    surprisal_exponent: Annotated[float, Field(ge=0, le=8)] = Field(
-        default=1.0, description="rho in (-log pi)^rho weights"
     )
     paper: PaperLaw = PaperLaw()
     aepo_v1: BangBangLaw = BangBangLaw()

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
-from trainer.control import make_controller
+from trainer.control import Controller, make_controller
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
 from trainer.probe import measure, score
@@ -42,6 +42,7 @@ class InProcessStep:
     reference: float | None
     temperature: float
     alpha: float
+    surprisal_exponent: float
     sampling_temperature: float
     saturated: bool
     reward: float
@@ -86,10 +87,15 @@ class InProcessRun:
     """One run of `config` on one learner rank, from the policy in `model_dir`.
 
     target_at: the set-point of each learner step, nats per token; the configured target when None.
+    controller: the law; the configured one when None.
     """
 
     def __init__(
-        self, config: RunConfig, model_dir: Path, target_at: Callable[[int], float] | None = None
+        self,
+        config: RunConfig,
+        model_dir: Path,
+        target_at: Callable[[int], float] | None = None,
+        controller: Controller | None = None,
     ) -> None:
         initialise_process_group()
         self._config = config
@@ -97,21 +103,24 @@ class InProcessRun:
         self._task = make_task(config.task)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir)
         self._learner = Learner(config, model_dir)
-        self._controller = make_controller(config.entropy_control)
+        self._controller = controller or make_controller(config.entropy_control)
         self._generator = torch.Generator().manual_seed(config.seed)
+        self._step = 0
         self._ahead: deque[tuple[list[Group], float, int, float]] = deque()
         """sampled and not yet learned from: groups, temperature, tokens, seconds"""
 
     def steps(self) -> Iterator[InProcessStep]:
-        """Train, a step at a time; between two, `evaluate` may be called."""
-        for step in range(self._config.steps):
+        """Train, a step at a time, until `config.steps` are done; between two, `evaluate` may be called."""
+        while self._step < self._config.steps:
+            step = self._step
             self._sample_up_to(step)
             groups, temperature, tokens, sample_seconds = self._ahead.popleft()
             started = time.perf_counter()
             acting, target = self._controller.actuators, self._target_at(step)
             (batch,) = shard_batches(groups, self._config)
-            metrics = self._learner.step(batch, alpha=acting.alpha, step=step)
+            metrics = self._learner.step(batch, acting, step=step)
             decided = self._controller.update(metrics.entropy, target, positives=metrics.positives)
+            self._step += 1
             yield InProcessStep(
                 step=step,
                 entropy=metrics.entropy,
@@ -119,6 +128,7 @@ class InProcessRun:
                 reference=self._controller.state().get("reference"),
                 temperature=acting.temperature,
                 alpha=acting.alpha,
+                surprisal_exponent=acting.surprisal_exponent,
                 sampling_temperature=temperature,
                 saturated=decided.saturated,
                 reward=metrics.reward_base,
@@ -145,6 +155,15 @@ class InProcessRun:
             seed=self._config.seed,
         )
         return InProcessEvaluation(step, found.entropy, found.samples, found.correct)
+
+    def save(self, directory: Path) -> None:
+        """Keep weights and optimizer, for another run to start from; neither the law nor what was sampled ahead."""
+        self._learner.save(directory, "policy")
+
+    def start_from(self, directory: Path, step: int) -> None:
+        """Begin with what `save` kept, at learner step `step`."""
+        self._learner.load(directory, "policy")
+        self._step = step
 
     def _sample_up_to(self, step: int) -> None:
         """Sample every step that the policy of `step` may sample and that is not there yet."""

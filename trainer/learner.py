@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
+from trainer.control import Actuators
 from trainer.policy import PolicyModel, load_policy
 from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
 
@@ -110,10 +111,10 @@ class Learner:
         """Number of learner ranks."""
         return dist.get_world_size()
 
-    def step(self, batch: RolloutBatch, *, alpha: float, step: int) -> StepMetrics:
+    def step(self, batch: RolloutBatch, actuators: Actuators, *, step: int) -> StepMetrics:
         """One learner step: measure the proximal policy, then `loss.minibatches` optimizer updates.
 
-        batch: this rank's share; alpha: weight of the auxiliary term; step: learner step, for the rate's warm-up.
+        batch: this rank's share; step: learner step, for the rate's warm-up.
         Raises FloatingPointError when the gradient norm is not finite, before weights are published.
         """
         batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
@@ -121,13 +122,15 @@ class Learner:
         started = time.perf_counter()
         proximal, entropy = self._measure(batch)
         measured = time.perf_counter()
-        base, adaptive, deviation = self._role_sums(batch, proximal, entropy)
-        base_weight, auxiliary_weight = self._row_weights(batch, proximal, base, adaptive)
+        base, adaptive, deviation = self._role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
+        base_weight, auxiliary_weight = self._row_weights(
+            batch, proximal, base, adaptive, actuators.surprisal_exponent
+        )
         totals = torch.zeros(4, device=self.engine.device)
         norms = []
         for minibatch in range(self._config.loss.minibatches):
             rows = (batch.minibatch == minibatch).nonzero().squeeze(-1)
-            totals += self._update(batch, rows, proximal, base_weight, auxiliary_weight, alpha)
+            totals += self._update(batch, rows, proximal, base_weight, auxiliary_weight, actuators.alpha)
             norms.append(float(self.engine.get_global_grad_norm() or 0.0))
         dist.all_reduce(totals)
         if not all(math.isfinite(norm) for norm in norms):
@@ -237,13 +240,11 @@ class Learner:
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def _role_sums(
-        self, batch: RolloutBatch, proximal: Tensor, entropy: Tensor
+        self, batch: RolloutBatch, proximal: Tensor, entropy: Tensor, exponent: float
     ) -> tuple[_RoleSums, _RoleSums, list[float]]:
         difference = proximal - batch.behaviour_logprobs
         kl = difference.exp() - 1 - difference
-        scores = surprisal_scores(
-            batch.rewards, -(proximal * batch.mask).sum(-1), self._config.entropy_control.surprisal_exponent
-        )
+        scores = surprisal_scores(batch.rewards, -(proximal * batch.mask).sum(-1), exponent)
         sums, deviations = [], []
         for rows in (~batch.auxiliary, batch.auxiliary):
             mask = batch.mask[rows]
@@ -269,15 +270,16 @@ class Learner:
         return _RoleSums(*added[0].tolist()), _RoleSums(*added[1].tolist()), worst.tolist()
 
     def _row_weights(
-        self, batch: RolloutBatch, proximal: Tensor, base: _RoleSums, adaptive: _RoleSums
+        self, batch: RolloutBatch, proximal: Tensor, base: _RoleSums, adaptive: _RoleSums, exponent: float
     ) -> tuple[Tensor, Tensor]:
         minibatches = self._config.loss.minibatches
         idle = batch.auxiliary | (batch.advantages == 0)
         base_weight = torch.where(idle, 0.0, minibatches / max(base.rollouts, 1.0))
-        control = self._config.entropy_control
         surprisal = -(proximal * batch.mask).sum(-1)
-        scores = surprisal_scores(batch.rewards, surprisal, control.surprisal_exponent) * batch.auxiliary
-        scale = auxiliary_scale(control.normalization, adaptive.positives, adaptive.scores, adaptive.rollouts)
+        scores = surprisal_scores(batch.rewards, surprisal, exponent) * batch.auxiliary
+        scale = auxiliary_scale(
+            self._config.entropy_control.normalization, adaptive.positives, adaptive.scores, adaptive.rollouts
+        )
         return base_weight, (scores * scale * minibatches).float()
 
     def _update(

@@ -75,7 +75,7 @@ class RankZero:
         self._consumed += taken.consumed()
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
-        return order_of(shards[0], step=step, alpha=self._acting.alpha), shards
+        return order_of(shards[0], self._acting, step=step), shards
 
     def optimizer_bytes(self, by_rank: list[int]) -> None:
         """Leave in the run directory how ZeRO shares the optimizer's state out."""

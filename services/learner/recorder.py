@@ -107,6 +107,7 @@ class Recorder:
             "reference": reference,
             "temperature": acted.temperature,
             "alpha": acted.alpha,
+            "surprisal_exponent": acted.surprisal_exponent,
             "next_temperature": decided.temperature,
             "next_alpha": decided.alpha,
             "saturated": decided.saturated,

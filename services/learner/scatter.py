@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.batching import RolloutBatch
+from trainer.control import NEUTRAL, Actuators
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,14 @@ class StepOrder:
 
     stop: bool
     step: int = 0
-    alpha: float = 0.0
+    actuators: Actuators = NEUTRAL
     shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
-def order_of(batch: RolloutBatch, *, step: int, alpha: float) -> StepOrder:
+def order_of(batch: RolloutBatch, actuators: Actuators, *, step: int) -> StepOrder:
     """The order that announces `batch`; all shards have its shape."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
-    return StepOrder(False, step, alpha, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
+    return StepOrder(False, step, actuators, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:

@@ -2,12 +2,12 @@
 
 from trainer.config import EntropyControlConfig
 from trainer.control.aepo_v1 import BangBangController
-from trainer.control.base import Actuators, Controller
+from trainer.control.base import NEUTRAL, Actuators, Controller
 from trainer.control.fixed import FixedController
 from trainer.control.paper import PaperController
 from trainer.control.split_range import SplitRangeController
 
-__all__ = ["Actuators", "Controller", "make_controller"]
+__all__ = ["NEUTRAL", "Actuators", "Controller", "make_controller"]
 
 
 def make_controller(config: EntropyControlConfig) -> Controller:

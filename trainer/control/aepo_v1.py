@@ -21,7 +21,7 @@ class BangBangController:
 
     @property
     def actuators(self) -> Actuators:
-        return Actuators(self._temperature, self._law.alpha)
+        return Actuators(self._temperature, self._law.alpha, self._law.surprisal_exponent)
 
     def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
         del positives

@@ -16,8 +16,16 @@ class Actuators:
     """What generators and the loss use next. `saturated`: the law asked for more than the actuators have."""
 
     temperature: float
+    """of adaptive rollouts"""
     alpha: float
+    """weight of the auxiliary term"""
+    surprisal_exponent: float = 0.0
+    """rho in the (-log pi)^rho weights of positives"""
     saturated: bool = False
+
+
+NEUTRAL = Actuators(temperature=1.0, alpha=0.0)
+"""No regulariser."""
 
 
 class Controller(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.control.base import Actuators
+from trainer.control.base import NEUTRAL, Actuators
 
 
 class FixedController:
@@ -12,7 +12,7 @@ class FixedController:
 
     @property
     def actuators(self) -> Actuators:
-        return Actuators(1.0, 0.0)
+        return NEUTRAL
 
     def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
         del entropy, set_point, positives

@@ -14,7 +14,7 @@ class PaperController:
 
     def __init__(self, law: PaperLaw) -> None:
         self._law = law
-        self._actuators = Actuators(1.0, law.alpha)
+        self._actuators = Actuators(1.0, law.alpha, law.surprisal_exponent)
 
     @property
     def actuators(self) -> Actuators:
@@ -25,11 +25,15 @@ class PaperController:
         if math.isfinite(entropy):
             wanted = 1 + (set_point - entropy)
             temperature = min(max(wanted, self._law.t_min), self._law.t_max)
-            self._actuators = Actuators(temperature, self._law.alpha, saturated=temperature != wanted)
+            self._set(temperature, saturated=temperature != wanted)
         return self._actuators
 
     def state(self) -> dict[str, float]:
         return {"temperature": self._actuators.temperature, "saturated": float(self._actuators.saturated)}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._actuators = Actuators(state["temperature"], self._law.alpha, bool(state["saturated"]))
+        self._set(state["temperature"], saturated=bool(state["saturated"]))
+
+    def _set(self, temperature: float, *, saturated: bool) -> None:
+        law = self._law
+        self._actuators = Actuators(temperature, law.alpha, law.surprisal_exponent, saturated)

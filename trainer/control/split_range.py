@@ -39,7 +39,7 @@ class SplitRangeController:
         law, u = self._law, self._output
         temperature = 1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u
         alpha = law.alpha_min + (law.alpha_max - law.alpha_min) * max(u, 0.0)
-        return Actuators(temperature, alpha, self._saturated)
+        return Actuators(temperature, alpha, law.surprisal_exponent, self._saturated)
 
     def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
         if not math.isfinite(entropy):
