@@ -241,24 +241,32 @@ class BangBangLaw(Block):
 
 
 class SplitRangeLaw(Block):
-    """PI control of two actuators, temperature and alpha, both neutral at zero error."""
+    """PI control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
 
-    kp: Annotated[float, Field(ge=0, le=100)] = Field(default=5.0, description="proportional gain, 1/nat")
-    ki: Annotated[float, Field(ge=0, le=100)] = Field(default=0.5, description="integral gain, 1/(nat*step)")
-    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5, description="anti-windup, 1/step"
+    plant_gain: Positive = Field(
+        default=0.011, description="change of entropy a step at full output, nats/step; larger: gentler gains"
     )
-    ramp: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.01, description="fastest change of the set-point that the law follows, nats/step"
+    response_steps: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=10.0, description="time constant of the closed loop, learner steps"
+    )
+    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.25, description="anti-windup, 1/step"
     )
     filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=2.0, description="time constant of the H filter, steps"
+        default=1.0, description="time constant of the filter of H, learner steps"
     )
-    t_min: Temperature = 0.5
-    t_max: Temperature = 1.7
-    alpha_min: Annotated[float, Field(ge=0, le=100)] = 0.2
-    alpha_max: Annotated[float, Field(ge=0, le=100)] = 4.0
+    ramp: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.008, description="fastest change of the set-point that the law follows, nats/step"
+    )
+    lead: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"
+    )
+    t_min: Temperature = 0.6
+    t_max: Temperature = 1.5
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="at rest")
+    alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
     surprisal_exponent: SurprisalExponent = 1.0
+    surprisal_exponent_max: SurprisalExponent = 3.0
 
     @model_validator(mode="after")
     def _ranges(self) -> SplitRangeLaw:
@@ -266,8 +274,10 @@ class SplitRangeLaw(Block):
             raise ValueError(
                 f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature"
             )
-        if self.alpha_min > self.alpha_max:
-            raise ValueError(f"alpha_min={self.alpha_min} must not exceed alpha_max={self.alpha_max}")
+        for name in ("alpha", "surprisal_exponent"):
+            rest, largest = getattr(self, name), getattr(self, f"{name}_max")
+            if rest > largest:
+                raise ValueError(f"{name}={rest} must not exceed {name}_max={largest}")
         return self
 
 

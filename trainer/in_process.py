@@ -103,7 +103,9 @@ class InProcessRun:
         self._task = make_task(config.task)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir)
         self._learner = Learner(config, model_dir)
-        self._controller = controller or make_controller(config.entropy_control)
+        self._controller = controller or make_controller(
+            config.entropy_control, max_staleness=config.pipeline.max_staleness
+        )
         self._generator = torch.Generator().manual_seed(config.seed)
         self._step = 0
         self._ahead: deque[tuple[list[Group], float, int, float]] = deque()

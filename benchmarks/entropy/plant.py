@@ -53,6 +53,11 @@ class Constant:
         del state
 
 
+def _cell(text: str) -> Actuators:
+    temperature, alpha, rho = (float(part) for part in text.split(","))
+    return Actuators(temperature, alpha, rho)
+
+
 def slope_of(entropies: list[float]) -> dict[str, float]:
     """Least-squares slope per step, its standard error, and the scatter about the line."""
     x = np.arange(len(entropies)) - (len(entropies) - 1) / 2
@@ -69,6 +74,14 @@ def main() -> None:
     parser.add_argument("--level", type=float, required=True, help="nats per token")
     parser.add_argument("--approach", type=int, default=60, help="closed-loop steps before")
     parser.add_argument("--steps", type=int, default=12, help="open-loop steps of a cell")
+    parser.add_argument(
+        "--cells",
+        nargs="+",
+        type=_cell,
+        default=CELLS,
+        metavar="T,ALPHA,RHO",
+        help="instead of the usual grid",
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
@@ -84,7 +97,7 @@ def main() -> None:
     kept = tempfile.TemporaryDirectory()
     run.save(Path(kept.name))
     longer = config.model_copy(update={"steps": options.approach + options.steps})
-    for cell in CELLS:
+    for cell in options.cells:
         branch = InProcessRun(longer, model, controller=Constant(cell))
         branch.start_from(Path(kept.name), options.approach)
         steps = list(branch.steps())

@@ -38,7 +38,9 @@ class RankZero:
         )
         self._lineage = self._epoch = self._consumer.open()
         self._store = spec.checkpoints
-        self._controller = make_controller(spec.config.entropy_control)
+        self._controller = make_controller(
+            spec.config.entropy_control, max_staleness=spec.config.pipeline.max_staleness
+        )
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
         """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""

@@ -97,8 +97,15 @@ class Recorder:
             self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
         if not math.isfinite(metrics.entropy):
             self._values["alarms"].append("entropy is not finite: temperature held")
-        if decided.saturated:
-            self._values["alarms"].append("entropy control is at the limit of its actuators")
+        if decided.limit == "heating":
+            self._values["alarms"].append(
+                "entropy control heats at the limit of its actuators: raise alpha_max, t_max or "
+                "surprisal_exponent_max, or lower the target"
+            )
+        if decided.limit == "cooling":
+            self._values["alarms"].append(
+                "entropy control cools at the limit of its actuators: raise alpha_max, lower t_min, or raise the target"
+            )
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,

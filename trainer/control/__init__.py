@@ -10,8 +10,8 @@ from trainer.control.split_range import SplitRangeController
 __all__ = ["NEUTRAL", "Actuators", "Controller", "make_controller"]
 
 
-def make_controller(config: EntropyControlConfig) -> Controller:
-    """The controller that `entropy_control.kind` names."""
+def make_controller(config: EntropyControlConfig, *, max_staleness: int) -> Controller:
+    """The controller that `entropy_control.kind` names. max_staleness: learner steps by which sampling lags."""
     match config.kind:
         case "none":
             return FixedController()
@@ -20,4 +20,4 @@ def make_controller(config: EntropyControlConfig) -> Controller:
         case "aepo_v1":
             return BangBangController(config.aepo_v1)
         case "split_range":
-            return SplitRangeController(config.split_range)
+            return SplitRangeController(config.split_range, max_staleness=max_staleness)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Limit = Literal["none", "heating", "cooling"]
 
 
 @dataclass(frozen=True)
 class Actuators:
-    """What generators and the loss use next. `saturated`: the law asked for more than the actuators have."""
+    """What generators and the loss use next."""
 
     temperature: float
     """of adaptive rollouts"""
@@ -21,7 +23,13 @@ class Actuators:
     """weight of the auxiliary term"""
     surprisal_exponent: float = 0.0
     """rho in the (-log pi)^rho weights of positives"""
-    saturated: bool = False
+    limit: Limit = "none"
+    """which way the law asked for more than the actuators have"""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the actuators are at a limit."""
+        return self.limit != "none"
 
 
 NEUTRAL = Actuators(temperature=1.0, alpha=0.0)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from trainer.config import PaperLaw
-from trainer.control.base import Actuators
+from trainer.control.base import Actuators, Limit
 
 
 class PaperController:
@@ -25,15 +25,20 @@ class PaperController:
         if math.isfinite(entropy):
             wanted = 1 + (set_point - entropy)
             temperature = min(max(wanted, self._law.t_min), self._law.t_max)
-            self._set(temperature, saturated=temperature != wanted)
+            self._set(
+                temperature, "none" if temperature == wanted else "heating" if wanted > 1 else "cooling"
+            )
         return self._actuators
 
     def state(self) -> dict[str, float]:
         return {"temperature": self._actuators.temperature, "saturated": float(self._actuators.saturated)}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._set(state["temperature"], saturated=bool(state["saturated"]))
+        limit: Limit = (
+            "none" if not state["saturated"] else "heating" if state["temperature"] > 1 else "cooling"
+        )
+        self._set(state["temperature"], limit)
 
-    def _set(self, temperature: float, *, saturated: bool) -> None:
+    def _set(self, temperature: float, limit: Limit) -> None:
         law = self._law
-        self._actuators = Actuators(temperature, law.alpha, law.surprisal_exponent, saturated)
+        self._actuators = Actuators(temperature, law.alpha, law.surprisal_exponent, limit)

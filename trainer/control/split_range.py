@@ -1,17 +1,23 @@
-"""The project's own law: a filtered PI controller whose output u in [-1, 1] drives two actuators in split range.
+"""The project's own law: PI control of one output u in [-1, 1] that drives three actuators in split range.
 
-Both actuators are neutral at u = 0. The law follows a reference r that begins at the first measured entropy and
-moves towards the set-point H0 at a limited rate, so that a warm start far above it, or a set-point moved live, is
-approached and not shot past:
+Measured plant (docs/entropy-control.md): entropy integrates u, H' - H = drift + g u, with g about 0.01 nats a step in
+the middle of the range. All three actuators push the same way, are at rest at u = 0, and differ in speed:
 
-    r += clip(H0 - r, -ramp, ramp);  e = r - H_filtered
-    v = kp e + I;  u = clip(v, -1, 1);  I += ki e + back_calculation (u - v)
-    T = 1 + (t_max - 1) u  for u > 0,  1 + (1 - t_min) u  for u < 0
-    alpha = alpha_min + (alpha_max - alpha_min) max(u, 0)
+    temperature   1 + (t_max - 1) u   hot            |  1 + (1 - t_min) u      cold;  late by the staleness
+    rho           rest + (max - rest) u              |  rest (1 + u)           at once; monotone by theorem
+    alpha         rest + (max - rest) |u|            |  the same               at once; how hard the others push
 
-Back-calculation keeps the integral from winding up while the actuators are at their limit.
-Alpha stays at its minimum while cooling: a positive term always pulls entropy towards what the positives are,
-and cold positives are common answers.
+The law follows a reference r that begins at the first measured entropy, moves towards the set-point H0 by at most
+`ramp` a step, and never runs further than `lead` ahead of the measurement, so that what the plant cannot do does not
+wind the integral up; the ramp's own rate is fed forward:
+
+    h += (H - h) / (1 + filter_steps)
+    v = kp (r - h) + I + (r - r_before) / g;   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
+
+Gains follow from the plant by internal-model tuning of an integrator with dead time (Skogestad, J. Process Control
+13, 2003), with lambda = response_steps, g = plant_gain and theta = dead_steps:
+
+    kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 """
 
 from __future__ import annotations
@@ -20,59 +26,89 @@ import math
 from collections.abc import Mapping
 
 from trainer.config import SplitRangeLaw
-from trainer.control.base import Actuators
+from trainer.control.base import Actuators, Limit
+
+UPDATE_LAG_STEPS = 3.0
+"""Dead time without staleness: one step from decision to measurement, and the optimizer's momentum."""
 
 
 class SplitRangeController:
-    """Filtered PI on temperature and alpha in split range, anti-windup by back-calculation."""
+    """See the module. max_staleness: learner steps by which sampling lags the law."""
 
-    def __init__(self, law: SplitRangeLaw) -> None:
+    def __init__(self, law: SplitRangeLaw, *, max_staleness: int) -> None:
         self._law = law
+        # Temperature is the only actuator that waits for samples; it is about half of the authority.
+        dead = UPDATE_LAG_STEPS + law.filter_steps + max_staleness / 2
+        reach = 2 * law.response_steps + dead
+        self._kp = reach / (law.plant_gain * (law.response_steps + dead) ** 2)
+        self._ki = self._kp / reach
         self._integral = 0.0
         self._filtered = math.nan
         self._reference = math.nan
         self._output = 0.0
-        self._saturated = False
+        self._limit: Limit = "none"
+
+    @property
+    def gains(self) -> tuple[float, float]:
+        """(kp in 1/nat, ki in 1/(nat * step))."""
+        return self._kp, self._ki
 
     @property
     def actuators(self) -> Actuators:
         law, u = self._law, self._output
-        temperature = 1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u
-        alpha = law.alpha_min + (law.alpha_max - law.alpha_min) * max(u, 0.0)
-        return Actuators(temperature, alpha, law.surprisal_exponent, self._saturated)
+        rest, largest = law.surprisal_exponent, law.surprisal_exponent_max
+        return Actuators(
+            temperature=1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u,
+            alpha=law.alpha + (law.alpha_max - law.alpha) * abs(u),
+            surprisal_exponent=rest + (largest - rest) * u if u > 0 else rest * (1 + u),
+            limit=self._limit,
+        )
 
     def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
         if not math.isfinite(entropy):
             return self.actuators
         law = self._law
-        gain = 1 / (1 + law.filter_steps)
         if math.isnan(self._filtered):
             self._filtered = self._reference = entropy
-        self._filtered += gain * (entropy - self._filtered)
-        self._reference += min(max(set_point - self._reference, -law.ramp), law.ramp)
+        self._filtered += (entropy - self._filtered) / (1 + law.filter_steps)
+        before = self._reference
+        self._reference = self._advance(set_point)
         error = self._reference - self._filtered
-        wanted = law.kp * error + self._integral
+        wanted = self._kp * error + self._integral + (self._reference - before) / law.plant_gain
         self._output = min(max(wanted, -1.0), 1.0)
-        self._saturated = self._output != wanted
+        self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if positives > 0:
-            self._integral += law.ki * error + law.back_calculation * (self._output - wanted)
+            self._integral += self._ki * error + law.back_calculation * (self._output - wanted)
             self._integral = min(max(self._integral, -1.0), 1.0)
         return self.actuators
 
     def state(self) -> dict[str, float]:
-        state = {
-            "integral": self._integral,
-            "output": self._output,
-            "saturated": float(self._saturated),
-        }
+        state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
         # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
         if math.isnan(self._filtered):
             return state
         return {**state, "filtered": self._filtered, "reference": self._reference}
 
     def restore(self, state: Mapping[str, float]) -> None:
+        """Continue; from another law's state, begin with the temperature that it left in force."""
+        if "integral" not in state:
+            heat = state.get("temperature", 1.0) - 1
+            span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
+            self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
+            return
         self._integral = state["integral"]
         self._filtered = state.get("filtered", math.nan)
         self._reference = state.get("reference", math.nan)
         self._output = state["output"]
-        self._saturated = bool(state["saturated"])
+        self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
+
+    def _advance(self, set_point: float) -> float:
+        """The reference one step on: towards the set-point, held back where the measurement does not follow."""
+        step = min(max(set_point - self._reference, -self._law.ramp), self._law.ramp)
+        moved = self._reference + step
+        if step > 0:
+            return max(self._reference, min(moved, self._filtered + self._law.lead))
+        return min(self._reference, max(moved, self._filtered - self._law.lead))
+
+
+_LIMITS: dict[Limit, float] = {"none": 0.0, "heating": 1.0, "cooling": -1.0}
