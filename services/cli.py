@@ -223,7 +223,10 @@ def _target_text(target: dict[str, Any]) -> str:
         value = status["target"] if status["state"] == "applied" else None
         kind, first = spec["configured"]["schedule"]["kind"], spec["configured"]["target"]
         at = f" at step {status['step']}" if value is not None and kind != "hold" else ""
-        origin = f"{at} as configured ({kind}{', auto' if first == 'auto' else ''})"
+        auto = ", auto" if first == "auto" else ""
+        if auto and status["state"] == "applied" and value is None:
+            auto = ", auto: not measured yet"
+        origin = f"{at} as configured ({kind}{auto})"
     shown = "target" if value is None else f"target {value:g} nats/token"
     held = {
         "applied": f"holds from learner step {status['applied_from_step']}",

@@ -322,7 +322,8 @@ def test_falling_back_one_checkpoint_applies_every_group_exactly_once(
 def measured(entropy: float) -> StepMetrics:
     """A step's measurements, of which only the entropy matters here."""
     values: dict[str, Any] = {field.name: 0 for field in fields(StepMetrics)}
-    return StepMetrics(**values | {"entropy": entropy})
+    values["entropy"] = entropy
+    return StepMetrics(**values)
 
 
 def test_a_schedule_that_began_at_the_measured_entropy_goes_on_from_the_checkpoint_alone(

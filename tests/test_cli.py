@@ -328,6 +328,10 @@ def target(
             "target 0.31 nats/token as configured (hold, auto), generation 2: holds from learner step 41",
         ),
         (
+            target(None, first="auto", target=None),
+            "target as configured (hold, auto: not measured yet), generation 2: holds from learner step 41",
+        ),
+        (
             target(None, "cosine", state="pending", target=0.5),
             "target as configured (cosine), generation 2: not applied yet, the next learner step takes it up",
         ),
