@@ -67,18 +67,26 @@ def _parser() -> argparse.ArgumentParser:
     stop.set_defaults(command=_stop)
 
     entropy = commands.add_parser("entropy", help="read or move the entropy set-point").add_subparsers(
-        required=True, metavar="get|set"
+        required=True, metavar="get|set|reset"
     )
     get = entropy.add_parser("get", help="the set-point and the step it holds from")
     _add_run(get)
     get.set_defaults(command=_entropy_get)
     change = entropy.add_parser("set", help="change the set-point of a running run")
     change.add_argument("target", type=float, help="nats per token")
-    change.add_argument("--wait", action="store_true", help="until a learner step has applied it")
-    change.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    _add_wait(change)
     _add_run(change)
     change.set_defaults(command=_entropy_set)
+    reset = entropy.add_parser("reset", help="return to the configured set-point and its schedule")
+    _add_wait(reset)
+    _add_run(reset)
+    reset.set_defaults(command=_entropy_reset)
     return parser
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="until a learner step has applied it")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +158,13 @@ def _entropy_set(options: argparse.Namespace) -> int:
     return 0
 
 
+def _entropy_reset(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        answer = client.reset_entropy_target(run_id, wait=options.wait, timeout=options.timeout)
+    _print_target(answer.model_dump(mode="json"), options.json)
+    return 0
+
+
 @contextmanager
 def _client(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient, str]]:
     """A client for the run that the options name, and its run id."""
@@ -198,15 +213,27 @@ def _print_target(target: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(target, indent=2))
         return
-    status = target["status"]
+    print(_target_text(target))
+
+
+def _target_text(target: dict[str, Any]) -> str:
+    spec, status = target["spec"], target["status"]
+    value, origin = spec["target"], ""
+    if value is None:
+        value = status["target"] if status["state"] == "applied" else None
+        kind, first = spec["configured"]["schedule"]["kind"], spec["configured"]["target"]
+        at = f" at step {status['step']}" if value is not None and kind != "hold" else ""
+        auto = ", auto" if first == "auto" else ""
+        if auto and status["state"] == "applied" and value is None:
+            auto = ", auto: not measured yet"
+        origin = f"{at} as configured ({kind}{auto})"
+    shown = "target" if value is None else f"target {value:g} nats/token"
     held = {
         "applied": f"holds from learner step {status['applied_from_step']}",
         "pending": "not applied yet, the next learner step takes it up",
         "superseded": "replaced by a newer one before a learner step took it up",
     }[status["state"]]
-    print(
-        f"target {target['spec']['target']:g} nats/token, generation {target['metadata']['generation']}: {held}"
-    )
+    return f"{shown}{origin}, generation {target['metadata']['generation']}: {held}"
 
 
 def _status_text(run: dict[str, Any]) -> str:
@@ -214,8 +241,9 @@ def _status_text(run: dict[str, Any]) -> str:
     lines = [f"run {run['metadata']['id']}: {status['phase']}, step {status['step']} of {status['of']}"]
     record = status.get("record")
     if record:
+        set_point = "none" if record["set_point"] is None else f"{record['set_point']:.3f}"
         lines.append(
-            f"entropy {record['entropy'] or float('nan'):.3f} nats/token, set-point {record['set_point']}, temperature "
+            f"entropy {record['entropy'] or float('nan'):.3f} nats/token, set-point {set_point}, temperature "
             f"{record['next_temperature']:.2f}, alpha {record['next_alpha']:.2f}, reward {record['reward']:.3f}, "
             f"{record['step_seconds']:.2f} s/step"
         )

@@ -74,21 +74,29 @@ class ControlPlaneClient:
 
         After the timeout the state in the answer is still `pending`: the change stands.
         """
-        query = {"wait": "applied", "timeout": timeout} if wait else {}
-        answer = self._call(
-            "PUT",
-            f"{_path(run_id)}/entropy-target",
-            params=query,
-            # Not `json=`: httpx would refuse NaN in its own words, before the control plane can in ours.
-            content=json.dumps({"target": target}),
-            headers={"Content-Type": "application/json"},
-            timeout=_ANSWER_SECONDS + (timeout if wait else 0),
-        )
-        return EntropyTarget.model_validate(answer)
+        # Not `json=`: httpx would refuse NaN in its own words, before the control plane can in ours.
+        body = {"content": json.dumps({"target": target}), "headers": {"Content-Type": "application/json"}}
+        return self._change_target("PUT", run_id, wait, timeout, **body)
+
+    def reset_entropy_target(self, run_id: str, wait: bool = False, timeout: float = 30.0) -> EntropyTarget:
+        """Return to the configured schedule; `wait` and `timeout` as in `set_entropy_target`."""
+        return self._change_target("DELETE", run_id, wait, timeout)
 
     def stop(self, run_id: str) -> Run:
         """Ask the run to stop in order."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:stop"))
+
+    def _change_target(
+        self, method: str, run_id: str, wait: bool, timeout: float, **body: Any
+    ) -> EntropyTarget:
+        answer = self._call(
+            method,
+            f"{_path(run_id)}/entropy-target",
+            params={"wait": "applied", "timeout": timeout} if wait else {},
+            timeout=_ANSWER_SECONDS + (timeout if wait else 0),
+            **body,
+        )
+        return EntropyTarget.model_validate(answer)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:

@@ -61,12 +61,13 @@ class RunKeys:
 
     @property
     def set_point(self) -> str:
-        """Hash: generation, target, updated_by, updated_at, source — the desired set-point."""
+        """Hash: generation, source, target, updated_by, updated_at — the desired set-point; starting_entropy."""
         return self._key("set-point")
 
     @property
     def set_point_applied(self) -> str:
-        """Hash: generation, step, at — the generation in force and the learner step from which it holds."""
+        """Hash: generation, step, at — the generation in force and the learner step from which it holds; target and
+        target_step — the value in force at the newest step."""
         return self._key("set-point-applied")
 
     @property

@@ -29,8 +29,10 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_entropy: float
     """-mean behaviour log-probability of base rollouts, nats per token"""
     set_point: float | None
-    """nats per token; None without entropy control"""
+    """in force at this step, nats per token; None without entropy control, and while `auto` is not measured"""
     set_point_generation: int
+    starting_entropy: float | None = None
+    """of the run's first learner step, nats per token; the same in every record"""
     reference: float | None
     """what the law steers towards: the set-point after its ramp, nats per token"""
     temperature: float

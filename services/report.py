@@ -148,6 +148,7 @@ def _entropy(records: list[StepRecord]) -> dict[str, Any]:
         entropies, targets, saturated = (np.array(column, dtype=float) for column in zip(*held, strict=True))
         out |= {
             "set_point": float(targets[-1]),
+            "set_point_over_start": float(targets[-1] / out["start"]),
             "last_third_mean_error": float((entropies - targets).mean()),
             "last_third_mean_over_set_point": float(entropies.mean() / targets.mean()),
             "last_third_saturated_share": float(saturated.mean()),

@@ -67,7 +67,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
     """Make a run known as `starting`, at its first start and at every resumption.
 
     Writes the spec, forgets a requested stop and the heartbeats of generators that are gone, and writes
-    set-point generation 1 from the configuration unless a set-point is live already. Raises `ScopeError` for
+    set-point generation 1, the configured schedule, unless a set-point is live already. Raises `ScopeError` for
     a bad run id.
     """
     if not is_run_id(run_id):
@@ -83,7 +83,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
         pipeline.delete(keys.generators)
         pipeline.hdel(keys.status, "error")
         pipeline.execute()
-    initialise_set_point(redis, run_id, float(spec.config["entropy_control"]["target"]))
+    initialise_set_point(redis, run_id)
     update_status(
         redis,
         run_id,

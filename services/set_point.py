@@ -1,9 +1,10 @@
 """The entropy set-point: desired state with a generation number, between control plane and learner, in Redis.
 
-The control plane changes it; the learner's rank 0 reads it at a step boundary and marks from which step it
-holds. Each change of state is one Lua script, so that the document and its history never disagree, and the
-server's clock is the only clock. Targets are nats per token, times are seconds since the epoch. Asynchronous
-callers use `asyncio.to_thread`.
+It says that the configured schedule decides (`trainer.control.schedule`), or which target a person set instead.
+The control plane changes it; the learner's rank 0 reads it at a step boundary and marks from which step it holds,
+and at every step which target is in force: a schedule that moves makes no generations. Each change of state is one
+Lua script, so that the document and its history never disagree, and the server's clock is the only clock. Targets
+are nats per token, times are seconds since the epoch. Asynchronous callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -13,68 +14,12 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from services import set_point_scripts as scripts
 from services.fencing import FencedError
 from services.keys import RunKeys
 from services.replies import as_fields, as_text
 from trainer.config import EntropyControlConfig
-
-_NOW = """
-local clock = redis.call('TIME')
-local now = string.format('%d.%06d', clock[1], clock[2])
-"""
-
-# KEYS set-point, history; ARGV target
-_INITIALISE = (
-    _NOW
-    + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'generation', 1, 'target', ARGV[1], 'updated_by', 'configuration',
-           'updated_at', now, 'source', 'configuration')
-redis.call('XADD', KEYS[2], '*', 'event', 'changed', 'generation', 1, 'target', ARGV[1],
-           'by', 'configuration', 'at', now)
-return 1
-"""
-)
-
-# KEYS set-point, history; ARGV target, updated_by, largest change. Numbers pass through as text: Lua's own
-# number formatting keeps only 14 digits.
-_CHANGE = (
-    _NOW
-    + """
-local current = redis.call('HGET', KEYS[1], 'target')
-if not current then return {'missing'} end
-local change = math.abs(tonumber(ARGV[1]) - tonumber(current))
-if change > tonumber(ARGV[3]) + 1e-9 then return {'too far', current} end
-local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
-redis.call('HSET', KEYS[1], 'target', ARGV[1], 'updated_by', ARGV[2], 'updated_at', now, 'source', 'api')
-redis.call('XADD', KEYS[2], '*', 'event', 'changed', 'generation', generation, 'target', ARGV[1],
-           'by', ARGV[2], 'at', now)
-return {'changed', tostring(generation), now}
-"""
-)
-
-# KEYS set-point, applied, history, fence; ARGV generation, step, epoch
-_MARK_APPLIED = (
-    _NOW
-    + """
-local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
-if tonumber(ARGV[3]) ~= epoch then return {'fenced', epoch} end
-local generation, step = tonumber(ARGV[1]), tonumber(ARGV[2])
-local newest = tonumber(redis.call('HGET', KEYS[1], 'generation') or '0')
-if generation > newest then return {'unknown', newest} end
-local applied = tonumber(redis.call('HGET', KEYS[2], 'generation') or '0')
-if generation < applied then return {'older', applied} end
-if generation == applied and step >= tonumber(redis.call('HGET', KEYS[2], 'step')) then return {'known'} end
-for skipped = applied + 1, generation - 1 do
-    redis.call('XADD', KEYS[3], '*', 'event', 'superseded', 'generation', skipped, 'by', generation,
-               'step', step, 'at', now)
-end
-redis.call('HSET', KEYS[2], 'generation', generation, 'step', step, 'at', now)
-redis.call('XADD', KEYS[3], '*', 'event', 'applied', 'generation', generation, 'step', step, 'at', now)
-return {'applied'}
-"""
-)
-
+from trainer.control.schedule import Schedule
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -86,12 +31,15 @@ class SetPoint(BaseModel):
 
     generation: int
     """at least 1; one more for every accepted change"""
-    target: float
-    """nats per token"""
+    source: Literal["configuration", "api"]
+    """what decides: the configured schedule, or the target that was set over REST"""
+    target: float | None = None
+    """of `api`, nats per token"""
     updated_by: str
     updated_at: float
     """seconds since the epoch"""
-    source: Literal["configuration", "api"]
+    starting_entropy: float | None = None
+    """of the run's first learner step, nats per token; what `entropy_control.target=auto` is a share of"""
 
 
 class Applied(BaseModel):
@@ -103,6 +51,10 @@ class Applied(BaseModel):
     step: int
     at: float
     """seconds since the epoch"""
+    target: float | None = None
+    """in force at `target_step`, nats per token; None without entropy control and before `auto` is measured"""
+    target_step: int | None = None
+    """the newest learner step that began"""
 
 
 class HistoryEvent(BaseModel):
@@ -116,7 +68,7 @@ class HistoryEvent(BaseModel):
     generation: int
     at: float
     target: float | None = None
-    """of `changed`, nats per token"""
+    """of `changed`, nats per token; None where it went to the configured schedule"""
     by: str | None = None
     """of `changed`: who; of `superseded`: the generation that was applied instead"""
     step: int | None = None
@@ -126,18 +78,20 @@ class HistoryEvent(BaseModel):
 class SetPointRefused(Exception):
     """A change that the run's limits do not allow; the document stays as it was."""
 
-    def __init__(self, reason: Literal["range", "change", "no_control"], value: float, allowed: str) -> None:
+    def __init__(
+        self, reason: Literal["range", "change", "no_control"], value: float | None, allowed: str
+    ) -> None:
         self.reason, self.value, self.allowed = reason, value, allowed
-        super().__init__(f"target = {value!r} is not allowed: {allowed}")
+        super().__init__(allowed if value is None else f"target = {value!r} is not allowed: {allowed}")
 
 
-def initialise_set_point(redis: Redis, run_id: str, target: float) -> bool:
-    """Write generation 1 from the configuration, unless a document is live (a resumed run keeps it).
+def initialise_set_point(redis: Redis, run_id: str) -> bool:
+    """Write generation 1, by which the configuration decides, unless a document is live (a resumed run keeps it).
 
     Returns whether it was written.
     """
     keys = RunKeys(run_id)
-    return bool(redis.eval(_INITIALISE, 2, keys.set_point, keys.set_point_history, repr(target)))
+    return bool(redis.eval(scripts.INITIALISE, 2, keys.set_point, keys.set_point_history))
 
 
 def read_set_point(redis: Redis, run_id: str) -> SetPoint | None:
@@ -155,43 +109,64 @@ def change_set_point(
 ) -> SetPoint:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
-    The limit on the change holds against the target at that instant, also between two callers at once.
+    It holds until the next change or `reset_set_point`. The limit on the change holds against the target at that
+    instant, also between two callers at once: the one set last or, while the configured schedule decides, the one
+    in force. While `target=auto` is not measured yet there is none, and any target in range is accepted.
 
     Raises:
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
             now, or the run has no entropy control.
         LookupError: the run has no set-point document.
     """
-    if control.kind == "none":
-        raise SetPointRefused(
-            "no_control", target, "the run has entropy_control.kind=none, which has no set-point"
-        )
+    _refuse_without_control(control, target)
     if not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"
         raise SetPointRefused("range", target, allowed)
     keys = RunKeys(run_id)
     largest = control.target_max_change
-    reply = redis.eval(
-        _CHANGE, 2, keys.set_point, keys.set_point_history, repr(target), updated_by, repr(largest)
-    )
-    outcome, *values = [as_text(value) for value in cast("list[bytes | str]", reply)]
-    if outcome == "missing":
+    first = "" if control.target == "auto" else repr(Schedule(control, None).target_at(0))
+    names = (keys.set_point, keys.set_point_applied, keys.set_point_history)
+    reply = redis.eval(scripts.CHANGE, len(names), *names, repr(target), updated_by, repr(largest), first)
+    outcome, *values = cast("list[Any]", reply)
+    match as_text(outcome):
+        case "missing":
+            raise LookupError(f"run {run_id!r} has no set-point")
+        case "too far":
+            now = float(values[0])
+            low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
+            allowed = (
+                f"one request may change it by at most {largest:g} from {now:g} nats per token, "
+                f"so it must lie in [{low:g}, {high:g}]"
+            )
+            raise SetPointRefused("change", target, allowed)
+        case _:
+            return _reply_document(values[0])
+
+
+def reset_set_point(redis: Redis, run_id: str, updated_by: str, control: EntropyControlConfig) -> SetPoint:
+    """Let the configured schedule decide again, under the next generation; nothing happens where it does already.
+
+    `target_max_change` does not limit the way back: the schedule was accepted as a whole.
+
+    Raises:
+        SetPointRefused: the run has no entropy control.
+        LookupError: the run has no set-point document.
+    """
+    _refuse_without_control(control, None)
+    keys = RunKeys(run_id)
+    reply = redis.eval(scripts.RESET, 2, keys.set_point, keys.set_point_history, updated_by)
+    outcome, *values = cast("list[Any]", reply)
+    if as_text(outcome) == "missing":
         raise LookupError(f"run {run_id!r} has no set-point")
-    if outcome == "too far":
-        now = float(values[0])
-        low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
-        allowed = (
-            f"one request may change it by at most {largest:g} from {now:g} nats per token, "
-            f"so it must lie in [{low:g}, {high:g}]"
-        )
-        raise SetPointRefused("change", target, allowed)
-    generation, at = int(values[0]), float(values[1])
-    return SetPoint(generation=generation, target=target, updated_by=updated_by, updated_at=at, source="api")
+    return _reply_document(values[0])
 
 
-def mark_applied(redis: Redis, run_id: str, generation: int, step: int, epoch: int) -> bool:
-    """Record that `generation` holds from learner step `step` on. Idempotent; returns whether it was news.
+def mark_applied(
+    redis: Redis, run_id: str, generation: int, step: int, epoch: int, target: float | None = None
+) -> bool:
+    """Record that `generation` holds from learner step `step` on, and that `target` is in force at `step`.
 
+    Idempotent; returns whether the generation was news. target: nats per token, None where there is none (yet).
     A generation between the one in force and this one is recorded as superseded. After a rollback the same
     generation may hold from an earlier step: the earlier step is then recorded.
 
@@ -201,7 +176,8 @@ def mark_applied(redis: Redis, run_id: str, generation: int, step: int, epoch: i
     """
     keys = RunKeys(run_id)
     names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence)
-    reply = redis.eval(_MARK_APPLIED, len(names), *names, generation, step, epoch)
+    shown = "" if target is None else repr(target)
+    reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, shown)
     outcome, *values = cast("list[Any]", reply)
     match as_text(outcome):
         case "fenced":
@@ -212,6 +188,18 @@ def mark_applied(redis: Redis, run_id: str, generation: int, step: int, epoch: i
             return verdict == "applied"
 
 
+def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: int) -> None:
+    """Record the entropy of the run's first learner step, nats per token.
+
+    Raises FencedError when `epoch` is not the learner incarnation that may write.
+    """
+    keys = RunKeys(run_id)
+    reply = redis.eval(scripts.RECORD_STARTING_ENTROPY, 2, keys.set_point, keys.fence, repr(entropy), epoch)
+    outcome, *values = cast("list[Any]", reply)
+    if as_text(outcome) == "fenced":
+        raise FencedError(epoch=epoch, current=int(values[0]))
+
+
 def history(redis: Redis, run_id: str, limit: int = 100) -> list[HistoryEvent]:
     """The newest `limit` events, newest first."""
     entries = redis.xrevrange(RunKeys(run_id).set_point_history, count=limit)
@@ -219,6 +207,18 @@ def history(redis: Redis, run_id: str, limit: int = 100) -> list[HistoryEvent]:
         HistoryEvent.model_validate({"id": as_text(entry_id), **as_fields(fields)})
         for entry_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
     ]
+
+
+def _refuse_without_control(control: EntropyControlConfig, target: float | None) -> None:
+    if control.kind == "none":
+        raise SetPointRefused(
+            "no_control", target, "the run has entropy_control.kind=none, which has no set-point"
+        )
+
+
+def _reply_document(flat: list[bytes]) -> SetPoint:
+    """Of a script's HGETALL: names and values in turn."""
+    return SetPoint.model_validate(as_fields(dict(zip(flat[::2], flat[1::2], strict=True))))
 
 
 def _document(model: type[_Model], stored: Any) -> _Model | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ from hypothesis import strategies as st
 from replay_harness import Queue, make_group
 
 from services.fencing import FencedError
-from services.keys import CONSUMER_GROUP
+from services.keys import CONSUMER_GROUP, RunKeys
 from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
 from services.redis_client import RedisAccess
 from services.run_state import RunSpec, initialise_run
+from services.set_point import read_applied, read_set_point
 from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
-from trainer.config import RunConfig
+from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
+from trainer.learner import StepMetrics
 from trainer.trajectory import encode_group
 
 
@@ -313,6 +317,46 @@ def test_falling_back_one_checkpoint_applies_every_group_exactly_once(
     incarnations.learn(second, 1)
     incarnations.checkpoint(second)
     assert incarnations.queue.stats.acknowledged == 6 * STEP_GROUPS
+
+
+def measured(entropy: float) -> StepMetrics:
+    """A step's measurements, of which only the entropy matters here."""
+    values: dict[str, Any] = {field.name: 0 for field in fields(StepMetrics)}
+    values["entropy"] = entropy
+    return StepMetrics(**values)
+
+
+def test_a_schedule_that_began_at_the_measured_entropy_goes_on_from_the_checkpoint_alone(
+    incarnations: Incarnations, run_id: str
+) -> None:
+    schedule = ScheduleConfig(kind="linear", to=0.2, until_step=8)
+    control = EntropyControlConfig(target="auto", schedule=schedule)
+    incarnations.config = incarnations.config.model_copy(update={"entropy_control": control})
+    redis = incarnations.queue.redis
+
+    def learn(rank_zero: RankZero, *entropies: float) -> list[float | None]:
+        """The target in force at each step."""
+        targets = []
+        for entropy in entropies:
+            incarnations.learn(rank_zero, 1)
+            rank_zero.learned(measured(entropy), 1.0)
+            applied = read_applied(redis, run_id)
+            assert applied is not None
+            targets.append(applied.target)
+        return targets
+
+    first = incarnations.begin()
+    assert learn(first, math.nan) == [None]
+    assert learn(first, 0.6, 0.5) == pytest.approx([0.55, 0.5])
+    assert read_state(incarnations.checkpoint(first)).starting_entropy == 0.6
+    learn(first, 0.4, 0.4)
+    redis.hdel(RunKeys(run_id).set_point, "starting_entropy")
+
+    second = incarnations.begin()
+    assert learn(second, 0.3, 0.3) == pytest.approx([0.45, 0.4])
+    document = read_set_point(redis, run_id)
+    assert document is not None
+    assert document.starting_entropy == 0.6
 
 
 def test_a_learner_that_was_replaced_can_neither_commit_nor_acknowledge(incarnations: Incarnations) -> None:

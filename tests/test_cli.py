@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from services.cli import main
+from services.cli import _target_text, main
 from services.redis_client import RedisAccess
 
 REPOSITORY = Path(__file__).parent.parent
@@ -130,6 +131,11 @@ def taken_port() -> Iterator[int]:
         ("entropy_control.target=.nan", ["entropy_control.target = nan", "finite number"]),
         ("entropy_control.target=NaN", ["entropy_control.target", "finite number"]),
         ("entropy_control.target=9", ["target=9", "0.01", "5.0", "nats per token"]),
+        (
+            "entropy_control.schedule.kind=linear",
+            ["entropy_control.schedule", "'linear'", "to=None", "until_step"],
+        ),
+        ("entropy_control.schedule.to=0.3", ["entropy_control.schedule", "to=0.3", "'linear' or 'cosine'"]),
         ("rollout.top_p=0.9", ["rollout", "top_p=0.9", "only 1.0"]),
         ("rollout.top_k=5", ["rollout", "top_k=5", "only 0"]),
         ("rollout.min_p=0.1", ["rollout", "min_p=0.1", "only 0.0"]),
@@ -243,6 +249,7 @@ def test_a_run_that_is_driven_by_another_process_is_refused_and_its_configuratio
         (["stop", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
         (["entropy", "get", "--url", "http://127.0.0.1:1"], ["--run-id", "SCOPE_TOKEN"]),
         (["entropy", "set", "0.4", "--url", "http://127.0.0.1:1", "--run-id", "r"], ["SCOPE_TOKEN"]),
+        (["entropy", "reset", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
         (["serve", "--redis-url", "ftp://x"], ["--redis-url", "redis://"]),
     ],
 )
@@ -254,7 +261,9 @@ def test_a_command_that_cannot_be_meant_is_refused(
         assert words in message
 
 
-@pytest.mark.parametrize("command", [["status"], ["stop"], ["entropy", "get"], ["entropy", "set", "0.4"]])
+@pytest.mark.parametrize(
+    "command", [["status"], ["stop"], ["entropy", "get"], ["entropy", "set", "0.4"], ["entropy", "reset"]]
+)
 def test_a_control_plane_that_does_not_answer_is_named(
     shell: Shell, unused_port: int, command: list[str]
 ) -> None:
@@ -289,9 +298,52 @@ def test_a_target_that_is_no_number_is_refused_by_the_parser(shell: Shell, targe
     assert "Traceback" not in outcome.err
 
 
+def target(
+    value: float | None, kind: str = "hold", first: float | str = 0.42, **status: object
+) -> dict[str, Any]:
+    """The resource as far as it is printed."""
+    configured = {"target": first, "schedule": {"kind": kind}}
+    held = {"state": "applied", "applied_from_step": 41, "step": 44, "target": value} | status
+    return {
+        "spec": {"target": value, "configured": configured},
+        "status": held,
+        "metadata": {"generation": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "text"),
+    [
+        (target(0.35), "target 0.35 nats/token, generation 2: holds from learner step 41"),
+        (
+            target(None, target=0.42),
+            "target 0.42 nats/token as configured (hold), generation 2: holds from learner step 41",
+        ),
+        (
+            target(None, "linear", target=0.315),
+            "target 0.315 nats/token at step 44 as configured (linear), generation 2: holds from learner step 41",
+        ),
+        (
+            target(None, first="auto", target=0.31),
+            "target 0.31 nats/token as configured (hold, auto), generation 2: holds from learner step 41",
+        ),
+        (
+            target(None, first="auto", target=None),
+            "target as configured (hold, auto: not measured yet), generation 2: holds from learner step 41",
+        ),
+        (
+            target(None, "cosine", state="pending", target=0.5),
+            "target as configured (cosine), generation 2: not applied yet, the next learner step takes it up",
+        ),
+    ],
+)
+def test_a_target_is_told_with_what_decides_it(resource: dict[str, Any], text: str) -> None:
+    assert _target_text(resource) == text
+
+
 def test_the_commands_explain_themselves(shell: Shell) -> None:
     assert shell.program("--help").out.startswith("usage: scope")
-    for command in ([], ["train"], ["serve"], ["status"], ["stop"], ["entropy", "set"]):
+    for command in ([], ["train"], ["serve"], ["status"], ["stop"], ["entropy", "set"], ["entropy", "reset"]):
         outcome = shell.scope(*command, "--help")
         assert outcome.status == 0
         assert outcome.out.startswith("usage: scope")

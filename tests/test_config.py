@@ -21,7 +21,7 @@ from trainer.config_load import (
 from trainer.errors import ScopeError
 
 FIELDS = describe_fields()
-NUMBERS = [field.path for field in FIELDS if field.type.startswith("a finite number")]
+NUMBERS = [f.path for f in FIELDS if f.type.startswith("a finite number") and f.default is not None]
 SAME_FILE = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -158,6 +158,17 @@ def test_every_number_refuses_what_is_not_a_finite_number(write, value):
             ["entropy_control.kind = 'bonus'", "'none', 'paper', 'aepo_v1', 'split_range'"],
         ),
         ("entropy_control.target=9", ["target=9.0", "[0.01, 5.0] nats per token"]),
+        ("entropy_control.target=aut", ["entropy_control.target = 'aut'", "a finite number or 'auto'"]),
+        ("entropy_control.auto_fraction=0", ["entropy_control.auto_fraction = 0", "above 0 and at most 2"]),
+        ("entropy_control.target_min=6", ["target_min=6.0", "below target_max=5.0"]),
+        (
+            "entropy_control.schedule.kind=ramp",
+            ["schedule.kind = 'ramp'", "'hold', 'step', 'linear', 'cosine'"],
+        ),
+        (
+            "entropy_control.schedule.points=[[1.5, 0.3]]",
+            ["schedule.points.0.0 = 1.5", "[a whole number at least 0"],
+        ),
         ("rollout.top_p=0.9", ["top_p=0.9", "only 1.0"]),
         ("evaluation.ks=[0]", ["evaluation.ks.0 = 0", "a whole number at least 1"]),
         ("evaluation.ks=[64]", ["ks=[64]", "samples=32"]),

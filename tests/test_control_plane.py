@@ -15,7 +15,7 @@ from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.keys import RUN_INDEX, RunKeys
 from services.redis_client import RedisAccess
 from services.run_state import RunSpec, beat, initialise_run, stop_requested, update_status
-from services.set_point import SetPoint, mark_applied, read_set_point
+from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
 from services.tokens import Scope, create_token
 from trainer.config_load import config_hash, validate_config
 
@@ -91,6 +91,9 @@ def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client,
         "generation": None,
         "applied_from_step": None,
         "applied_at": None,
+        "target": None,
+        "step": None,
+        "starting_entropy": None,
     }
     mark_applied(redis, run, generation=1, step=0, epoch=0)
 
@@ -99,7 +102,7 @@ def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client,
     assert changed.headers["location"] == target_path(run)
     assert changed.headers["etag"] == 'W/"2"'
     body = changed.json()
-    assert body["spec"] == {"target": 0.35}
+    assert body["spec"]["target"] == 0.35
     assert (body["status"]["state"], body["status"]["generation"]) == ("pending", 1)
     assert body["metadata"]["generation"] == 2
     assert body["metadata"]["updated_by"] == "operator"
@@ -108,7 +111,7 @@ def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client,
     mark_applied(redis, run, generation=2, step=17, epoch=0)
     shown = client.get(target_path(run), headers=headers)
     assert shown.headers["etag"] == 'W/"2"'
-    assert shown.json()["spec"] == {"target": 0.35}
+    assert shown.json()["spec"]["target"] == 0.35
     assert shown.json()["status"]["state"] == "applied"
     assert shown.json()["status"]["applied_from_step"] == 17
 
@@ -206,7 +209,7 @@ def test_no_json_but_a_single_finite_target_is_ever_accepted(client, redis, run,
 @given(target=st.floats(0.01, 5.0))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_target_is_accepted_exactly_within_the_limits_of_the_run(client, redis, run, bearer, target):
-    now = set_point_of(redis, run).target
+    now = set_point_of(redis, run).target or 0.4
     assume(abs(abs(target - now) - 0.5) > 1e-6)
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": target})
     if abs(target - now) < 0.5:
@@ -230,12 +233,60 @@ def test_a_run_without_entropy_control_has_no_target_to_change(client, redis, ru
     start_run(redis, run, kind="none")
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.4})
     assert "entropy_control.kind=none" in is_problem(answer, 409)["detail"]
+    reset = is_problem(client.delete(target_path(run), headers=bearer("operator")), 409)
+    assert reset["detail"] == "the run has entropy_control.kind=none, which has no set-point."
+    assert reset["errors"] == []
+
+
+LINEAR = {"kind": "linear", "to": 0.2, "until_step": 100}
+
+
+def test_what_the_configuration_decides_is_shown_beside_the_value_in_force(client, redis, run, bearer):
+    start_run(redis, run, target="auto", schedule=LINEAR)
+    record_starting_entropy(redis, run, 0.45, epoch=0)
+    mark_applied(redis, run, generation=1, step=0, epoch=0, target=0.45)
+    mark_applied(redis, run, generation=1, step=40, epoch=0, target=0.35)
+    body = client.get(target_path(run), headers=bearer("viewer")).json()
+    assert body["spec"] == {
+        "target": None,
+        "configured": {
+            "target": "auto",
+            "auto_fraction": 0.7,
+            "schedule": {**LINEAR, "from_step": 0, "points": []},
+        },
+    }
+    assert body["metadata"]["source"] == "configuration"
+    status = body["status"]
+    assert (status["state"], status["applied_from_step"]) == ("applied", 0)
+    assert (status["target"], status["step"], status["starting_entropy"]) == (0.35, 40, 0.45)
+
+
+def test_delete_returns_to_the_configured_schedule_from_a_step_boundary_on(client, redis, run, bearer):
+    start_run(redis, run, schedule={"kind": "step", "points": [[60, 0.3]]})
+    headers = bearer("operator")
+    client.put(target_path(run), headers=headers, json={"target": 0.5})
+    mark_applied(redis, run, generation=2, step=70, epoch=0, target=0.5)
+
+    deleted = client.delete(target_path(run), headers=headers)
+    assert (deleted.status_code, deleted.headers["etag"]) == (202, 'W/"3"')
+    assert deleted.headers["location"] == target_path(run)
+    body = deleted.json()
+    assert (body["spec"]["target"], body["metadata"]["source"]) == (None, "configuration")
+    assert (body["metadata"]["generation"], body["metadata"]["updated_by"]) == (3, "operator")
+    assert (body["status"]["state"], body["status"]["generation"]) == ("pending", 2)
+    assert (body["status"]["target"], body["status"]["step"]) == (0.5, 70)
+
+    mark_applied(redis, run, generation=3, step=71, epoch=0, target=0.3)
+    again = client.delete(f"{target_path(run)}?wait=applied", headers=headers)
+    assert (again.status_code, again.headers["etag"]) == (200, 'W/"3"'), "nothing was left to return from"
+    assert (again.json()["status"]["applied_from_step"], again.json()["status"]["target"]) == (71, 0.3)
 
 
 @pytest.mark.parametrize("query", ["wait=later", "timeout=nan", "timeout=-1", "timeout=61", "timeout=x"])
 def test_a_bad_query_changes_nothing(client, redis, run, bearer, query):
     answer = client.put(f"{target_path(run)}?{query}", headers=bearer("operator"), json={"target": 0.5})
     assert is_problem(answer, 422)["errors"][0]["field"].startswith("query.")
+    is_problem(client.delete(f"{target_path(run)}?{query}", headers=bearer("operator")), 422)
     assert set_point_of(redis, run).generation == 1
 
 
@@ -272,6 +323,7 @@ def test_without_a_valid_token_nothing_is_said(client, run, headers):
         ("GET", "/v1/runs/absent"),
         ("GET", target_path(run)),
         ("PUT", target_path(run)),
+        ("DELETE", target_path(run)),
         ("POST", f"/v1/runs/{run}:stop"),
     ]:
         encoded = {name: value.encode("latin-1") for name, value in headers.items()}
@@ -287,6 +339,7 @@ def test_a_viewer_reads_and_does_not_write(client, redis, run, bearer):
     problem = is_problem(client.put(target_path(run), headers=headers, json={"target": 0.5}), 403)
     assert "viewer" in problem["detail"]
     assert "operator" in problem["detail"]
+    is_problem(client.delete(target_path(run), headers=headers), 403)
     is_problem(client.post(f"/v1/runs/{run}:stop", headers=headers), 403)
     assert set_point_of(redis, run).generation == 1
     assert not stop_requested(redis, run)
@@ -301,6 +354,7 @@ def test_a_token_of_one_run_sees_no_other(client, redis, run, bearer):
     for unseen in (other, "absent", "b@d", "x" * 200):
         is_problem(client.get(f"/v1/runs/{unseen}", headers=headers), 404)
         is_problem(client.put(target_path(unseen), headers=headers, json={"target": 0.5}), 404)
+        is_problem(client.delete(target_path(unseen), headers=headers), 404)
         is_problem(client.post(f"/v1/runs/{unseen}:stop", headers=headers), 404)
     assert not stop_requested(redis, other)
 
@@ -313,6 +367,7 @@ def test_a_token_of_the_service_sees_every_run_and_only_runs(client, redis, run)
     is_problem(client.get(f"/v1/runs/{absent}", headers=headers), 404)
     is_problem(client.get(target_path(absent), headers=headers), 404)
     is_problem(client.put(target_path(absent), headers=headers, json={"target": 0.5}), 404)
+    is_problem(client.delete(target_path(absent), headers=headers), 404)
     is_problem(client.post(f"/v1/runs/{absent}:stop", headers=headers), 404)
     assert not stop_requested(redis, absent)
 
@@ -344,7 +399,7 @@ def test_a_path_that_does_not_exist_is_a_problem(client, path):
 
 
 def test_a_method_that_does_not_fit_is_a_problem(client, run):
-    answer = client.delete(target_path(run))
+    answer = client.post(target_path(run))
     is_problem(answer, 405)
     assert "GET" in answer.headers["allow"]
 

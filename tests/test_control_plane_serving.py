@@ -56,6 +56,9 @@ def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
         assert (shown.spec.target, shown.status.state, shown.status.applied_from_step) == (0.35, "applied", 4)
         waited = client.set_entropy_target(run_id, 0.3, wait=True, timeout=0.2)
         assert waited.status.state == "pending"
+        returned = client.reset_entropy_target(run_id, wait=True, timeout=0.2)
+        assert (returned.spec.target, returned.metadata.source) == (None, "configuration")
+        assert (returned.status.state, returned.metadata.generation) == ("pending", 4)
         with pytest.raises(
             ControlPlaneError, match=r"7\.0 is not allowed: it must lie in \[0\.01, 5\]"
         ) as range_:

@@ -11,12 +11,14 @@ import matplotlib.image
 import msgspec
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from redis import Redis
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from services.driver.run_directory import RunDirectory
 from services.metrics import JsonLines, StepRecord, TensorBoard, flatten, read_records
 from services.report import Evaluations, write_report
+from services.report_plot import plot
 from trainer.config import RunConfig
 
 STEPS, GROUPS = 30, 12
@@ -171,6 +173,7 @@ def test_the_report_sums_up_the_run(directory: RunDirectory, redis: Redis) -> No
     assert found["evaluation"]["difference"]["pass@1"]["low95"] == pytest.approx(0.375)
     entropy = found["entropy"]
     assert (entropy["start"], entropy["set_point"]) == (0.7, 0.4)
+    assert entropy["set_point_over_start"] == pytest.approx(4 / 7)
     assert entropy["last_third_mean"] == pytest.approx(0.4)
     assert entropy["last_third_mean_over_set_point"] == pytest.approx(1.0)
     assert entropy["last_third_saturated_share"] == 0
@@ -188,6 +191,29 @@ def test_the_report_sums_up_the_run(directory: RunDirectory, redis: Redis) -> No
     assert picture.shape[0] > 600
     assert picture.shape[1] > 1000
     assert picture[..., :3].std() > 0.05, "an empty picture"
+
+
+def test_errors_of_a_moving_set_point_are_taken_step_by_step(directory: RunDirectory, redis: Redis) -> None:
+    moving = [record(s, set_point=0.7 - 0.01 * s, entropy=0.72 - 0.01 * s) for s in range(STEPS)]
+    write(directory.path / "steps.jsonl", *moving)
+    entropy = report(directory, redis)["entropy"]
+    assert entropy["set_point"] == pytest.approx(0.41)
+    assert entropy["last_third_mean_error"] == pytest.approx(0.02)
+
+
+def test_the_picture_of_the_set_point_follows_the_records(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    targets = [None, *(0.7 - 0.01 * s for s in range(1, STEPS))]
+    records = [record(s, set_point=target) for s, target in enumerate(targets)]
+    drawn: dict[str, np.ndarray] = {}
+
+    def keep(figure: Figure, *_: object, **__: object) -> None:
+        drawn.update({str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[0].lines})
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    plot(tmp_path / "report.png", "r", records, [])
+    np.testing.assert_allclose(drawn["set-point"], [math.nan, *targets[1:]])
 
 
 def test_a_run_that_ended_before_its_first_step_still_gets_a_report(

@@ -21,7 +21,7 @@ from services import run_state, set_point
 from services.fencing import FencedError
 from services.keys import RunKeys
 from services.set_point import SetPointRefused
-from trainer.config import EntropyControlConfig, RunConfig
+from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config_load import config_hash, validate_config
 from trainer.errors import ScopeError
 
@@ -66,7 +66,7 @@ def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
     assert run_state.read_spec(redis, run) == a_spec(run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 0, RunConfig().steps, None)
     document = set_point_of(redis, run)
-    assert (document.generation, document.target, document.source) == (1, 0.4, "configuration")
+    assert (document.generation, document.target, document.source) == (1, None, "configuration")
     assert set_point.read_applied(redis, run) is None
 
 
@@ -163,6 +163,37 @@ def test_a_run_without_control_or_without_a_document_takes_no_target(redis, run,
         set_point.change_set_point(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
 
 
+def test_a_change_is_measured_from_what_the_schedule_has_come_to(redis, run):
+    set_point.mark_applied(redis, run, 1, 80, epoch=0, target=1.2)
+    with pytest.raises(SetPointRefused, match=r"at most 0.5 from 1.2 nats per token, .* \[0.7, 1.7\]"):
+        set_point.change_set_point(redis, run, 0.4, "ada", CONTROL)
+    assert set_point.change_set_point(redis, run, 0.8, "ada", CONTROL).generation == 2
+    with pytest.raises(SetPointRefused, match=r"from 0\.8 nats"):
+        set_point.change_set_point(redis, run, 1.4, "ada", CONTROL)
+
+
+def test_before_the_first_step_a_change_is_measured_from_where_the_schedule_begins(redis, run):
+    control = CONTROL.model_copy(update={"schedule": ScheduleConfig(kind="step", points=((0, 1.5),))})
+    with pytest.raises(SetPointRefused, match=r"from 1\.5 nats"):
+        set_point.change_set_point(redis, run, 0.4, "ada", control)
+    auto = CONTROL.model_copy(update={"target": "auto"})
+    assert set_point.change_set_point(redis, run, 2.0, "ada", auto).target == 2.0
+
+
+def test_the_way_back_to_the_schedule_is_a_generation_of_its_own_and_taken_once(redis, run):
+    far = CONTROL.model_copy(update={"target_max_change": 10.0})
+    set_point.change_set_point(redis, run, 2.0, "ada", far)
+    back = set_point.reset_set_point(redis, run, "bob", CONTROL)
+    assert (back.generation, back.source, back.target, back.updated_by) == (3, "configuration", None, "bob")
+    assert set_point.reset_set_point(redis, run, "eve", CONTROL) == back == set_point_of(redis, run)
+    newest, *_ = set_point.history(redis, run)
+    assert (newest.event, newest.generation, newest.target, newest.by) == ("changed", 3, None, "bob")
+    with pytest.raises(LookupError, match="no set-point"):
+        set_point.reset_set_point(redis, f"{run}-absent", "ada", CONTROL)
+    with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
+        set_point.reset_set_point(redis, run, "ada", CONTROL.model_copy(update={"kind": "none"}))
+
+
 def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
     taken: list[int] = []
 
@@ -193,8 +224,8 @@ class SetPointProtocol(RuleBasedStateMachine):
     def start(self):
         type(self).runs += 1
         self.run_id = f"{self.prefix}-{type(self).runs}"
-        set_point.initialise_set_point(self.redis, self.run_id, 0.4)
-        self.targets = [0.4]
+        set_point.initialise_set_point(self.redis, self.run_id)
+        self.targets: list[float | None] = [None]
         self.applied: tuple[int, int] | None = None
         self.superseded: set[int] = set()
         self.step, self.epoch = 0, 0
@@ -207,8 +238,15 @@ class SetPointProtocol(RuleBasedStateMachine):
         assert document.generation == len(self.targets)
 
     @rule()
+    def reset(self):
+        document = set_point.reset_set_point(self.redis, self.run_id, "ada", CONTROL)
+        if self.targets[-1] is not None:
+            self.targets.append(None)
+        assert (document.generation, document.source) == (len(self.targets), "configuration")
+
+    @rule()
     def resume_driver(self):
-        assert not set_point.initialise_set_point(self.redis, self.run_id, 1.9)
+        assert not set_point.initialise_set_point(self.redis, self.run_id)
 
     @rule()
     def read_at_a_boundary(self):
@@ -257,6 +295,7 @@ class SetPointProtocol(RuleBasedStateMachine):
     def documents_agree_with_the_model(self):
         document = set_point_of(self.redis, self.run_id)
         assert (document.generation, document.target) == (len(self.targets), self.targets[-1])
+        assert document.source == ("configuration" if document.target is None else "api")
         applied = set_point.read_applied(self.redis, self.run_id)
         assert (applied and (applied.generation, applied.step)) == self.applied
         events = set_point.history(self.redis, self.run_id, limit=10_000)

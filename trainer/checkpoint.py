@@ -30,6 +30,8 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     config_hash: str
     controller: dict[str, float]
     set_point_generation: int
+    starting_entropy: float | None = None
+    """of the run's first learner step, nats per token; None while it was not measured"""
     consumed: list[tuple[str, str]]
     """(entry id, group id) of everything applied and not yet acknowledged"""
 

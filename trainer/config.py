@@ -9,23 +9,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-SurprisalExponent = Annotated[
-    float, Field(ge=0, le=8, allow_inf_nan=False, description="rho in the (-log pi)^rho weights of positives")
-]
-Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
-
-
-class Block(BaseModel):
-    """Base of every block: immutable, unknown fields refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False
-    )
+from trainer.config_block import Block as Block
+from trainer.config_block import Finite, Fraction, Positive, Temperature
+from trainer.config_control import BangBangLaw as BangBangLaw
+from trainer.config_control import EntropyControlConfig
+from trainer.config_control import PaperLaw as PaperLaw
+from trainer.config_control import ScheduleConfig as ScheduleConfig
+from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 
 
 class TaskConfig(Block):
@@ -220,93 +212,6 @@ class WeightsConfig(Block):
     timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=60.0, description="longest wait for a generator to load a version; then it is replaced"
     )
-
-
-class PaperLaw(Block):
-    """T = clip(1 + H0 - H, t_min, t_max); alpha fixed (arXiv 2510.08141)."""
-
-    t_min: Temperature = 0.8
-    t_max: Temperature = 1.2
-    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
-    surprisal_exponent: SurprisalExponent = 0.0
-
-
-class BangBangLaw(Block):
-    """T = t_hot below the set-point, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
-
-    t_cold: Temperature = 0.8
-    t_hot: Temperature = 1.2
-    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
-    surprisal_exponent: SurprisalExponent = 0.0
-
-
-class SplitRangeLaw(Block):
-    """PI control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
-
-    plant_gain: Positive = Field(
-        default=0.011, description="change of entropy a step at full output, nats/step; larger: gentler gains"
-    )
-    response_steps: Annotated[float, Field(ge=1, le=1000)] = Field(
-        default=10.0, description="time constant of the closed loop, learner steps"
-    )
-    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.25, description="anti-windup, 1/step"
-    )
-    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=1.0, description="time constant of the filter of H, learner steps"
-    )
-    ramp: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.008, description="fastest change of the set-point that the law follows, nats/step"
-    )
-    lead: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"
-    )
-    t_min: Temperature = 0.6
-    t_max: Temperature = 1.5
-    alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="at rest")
-    alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
-    surprisal_exponent: SurprisalExponent = 1.0
-    surprisal_exponent_max: SurprisalExponent = 3.0
-
-    @model_validator(mode="after")
-    def _ranges(self) -> SplitRangeLaw:
-        if not self.t_min <= 1 <= self.t_max:
-            raise ValueError(
-                f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature"
-            )
-        for name in ("alpha", "surprisal_exponent"):
-            rest, largest = getattr(self, name), getattr(self, f"{name}_max")
-            if rest > largest:
-                raise ValueError(f"{name}={rest} must not exceed {name}_max={largest}")
-        return self
-
-
-class EntropyControlConfig(Block):
-    """The regulariser and the law that drives it. Targets are nats per token."""
-
-    kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
-    target: Finite = Field(
-        default=0.4, description="set-point H0, nats per token, from target_min to target_max"
-    )
-    target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
-    target_max_change: Positive = Field(
-        default=1.0, description="largest accepted change in one request, nats"
-    )
-    normalization: Literal["sum", "positives"] = Field(
-        default="positives", description="weight of a positive: 1/G' or 1/count"
-    )
-    paper: PaperLaw = PaperLaw()
-    aepo_v1: BangBangLaw = BangBangLaw()
-    split_range: SplitRangeLaw = SplitRangeLaw()
-
-    @model_validator(mode="after")
-    def _target_in_range(self) -> EntropyControlConfig:
-        if not self.target_min <= self.target <= self.target_max:
-            raise ValueError(
-                f"target={self.target} must lie in [{self.target_min}, {self.target_max}] nats per token"
-            )
-        return self
 
 
 class RedisConfig(Block):

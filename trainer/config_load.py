@@ -207,14 +207,23 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] in {"model_type", "model_attributes_type"}:
         shown = f"{path} = {_show(value)} is {_kind(value)}"
         return f"{shown}; it must be a block of fields, such as {_inside(path)}."
-    leaf = ".".join(part for part in names if not part.isdigit())
-    field = next(field for field in describe_fields() if field.path == leaf)
+    field = _field_of(names)
+    # What follows the field is the place in a list, or the alternative of its type that was tried.
+    place = [part for part in names[field.path.count(".") + 1 :] if part.isdigit()]
+    path = ".".join([field.path, *place])
     allowed = f"{field.type} {field.allowed}".strip()
     meaning = f" ({field.description})" if field.description else ""
     return (
         f"{path} = {_show(value)} is not allowed: it must be {allowed}{meaning}. "
         f"The default is {field.default!r}."
     )
+
+
+def _field_of(names: Sequence[str]) -> FieldDescription:
+    """The field that an error's location leads to, or into."""
+    fields = {field.path: field for field in describe_fields()}
+    prefixes = (".".join(names[:length]) for length in range(len(names), 0, -1))
+    return next(fields[prefix] for prefix in prefixes if prefix in fields)
 
 
 def nearest_field(path: str) -> str:
@@ -258,6 +267,9 @@ def _type_words(schema: dict[str, Any]) -> str:
         return "one of " + ", ".join(repr(choice) for choice in schema["enum"])
     if "const" in schema:
         return repr(schema["const"])
+    if "prefixItems" in schema:
+        parts = [f"{_type_words(item)} {_range_words(item)}".rstrip() for item in schema["prefixItems"]]
+        return f"[{', '.join(parts)}]"
     if schema["type"] == "array":
         return f"a list, each element {_type_words(schema['items'])} {_range_words(schema['items'])}".rstrip()
     return {

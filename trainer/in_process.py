@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
 from trainer.control import Controller, make_controller
+from trainer.control.schedule import Schedule
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
 from trainer.probe import measure, score
@@ -86,7 +87,7 @@ def initialise_process_group() -> None:
 class InProcessRun:
     """One run of `config` on one learner rank, from the policy in `model_dir`.
 
-    target_at: the set-point of each learner step, nats per token; the configured target when None.
+    target_at: the set-point of each learner step, nats per token; the configured schedule when None.
     controller: the law; the configured one when None.
     """
 
@@ -99,7 +100,8 @@ class InProcessRun:
     ) -> None:
         initialise_process_group()
         self._config = config
-        self._target_at = target_at or (lambda _: config.entropy_control.target)
+        self._target_at = target_at
+        self._schedule: Schedule | None = None
         self._task = make_task(config.task)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir)
         self._learner = Learner(config, model_dir)
@@ -118,9 +120,10 @@ class InProcessRun:
             self._sample_up_to(step)
             groups, temperature, tokens, sample_seconds = self._ahead.popleft()
             started = time.perf_counter()
-            acting, target = self._controller.actuators, self._target_at(step)
+            acting = self._controller.actuators
             (batch,) = shard_batches(groups, self._config)
             metrics = self._learner.step(batch, acting, step=step)
+            target = self._target(step, metrics.entropy)
             decided = self._controller.update(metrics.entropy, target, positives=metrics.positives)
             self._step += 1
             yield InProcessStep(
@@ -166,6 +169,13 @@ class InProcessRun:
         """Begin with what `save` kept, at learner step `step`."""
         self._learner.load(directory, "policy")
         self._step = step
+
+    def _target(self, step: int, entropy: float) -> float:
+        if self._target_at is not None:
+            return self._target_at(step)
+        if self._schedule is None:
+            self._schedule = Schedule(self._config.entropy_control, entropy)
+        return self._schedule.target_at(step)
 
     def _sample_up_to(self, step: int) -> None:
         """Sample every step that the policy of `step` may sample and that is not there yet."""

@@ -25,14 +25,25 @@ class EntropyTargetChange(BaseModel):
     target: Annotated[float, Field(allow_inf_nan=False, description="set-point H0, nats per token")]
 
 
+class ConfiguredTarget(Resource):
+    """The run's configured set-point: the fields of `entropy_control` that make it."""
+
+    target: float | Literal["auto"]
+    auto_fraction: float
+    schedule: dict[str, Any]
+
+
 class EntropyTargetSpec(Resource):
     """The desired set-point."""
 
-    target: float
+    target: float | None
+    """as a person set it; null: `configured` decides"""
+    configured: ConfiguredTarget
+    """what DELETE returns to"""
 
 
 class EntropyTargetStatus(Resource):
-    """Which generation the learner works with."""
+    """What the learner works with."""
 
     state: Literal["pending", "applied", "superseded"]
     """of the generation under `metadata`: awaiting a step boundary, in force, or replaced by a newer one"""
@@ -41,6 +52,12 @@ class EntropyTargetStatus(Resource):
     applied_from_step: int | None
     """the learner step from which the generation in force holds"""
     applied_at: datetime | None
+    target: float | None
+    """in force at learner step `step`; none before the first step boundary, or while `auto` is not measured"""
+    step: int | None
+    """the newest learner step that began"""
+    starting_entropy: float | None
+    """of the run's first learner step, nats per token: what the configured target `auto` is a share of"""
 
 
 class EntropyTargetMetadata(Resource):
@@ -51,6 +68,7 @@ class EntropyTargetMetadata(Resource):
     updated_by: str
     updated_at: datetime
     source: Literal["configuration", "api"]
+    """what decides: the configured schedule, or a target that was set here"""
 
 
 class EntropyTarget(Resource):

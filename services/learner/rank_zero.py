@@ -14,10 +14,10 @@ from services.learner.collector import Collector, StepGroups
 from services.learner.recorder import Recorder
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
+from services.learner.target import TargetInForce
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_state import stop_requested
-from services.set_point import SetPoint, mark_applied, read_set_point
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState
@@ -51,7 +51,13 @@ class RankZero:
             self._listed = {entry_id for entry_id, _ in restored.consumed}
             first_step = restored.step
         self._acting: Actuators = self._controller.actuators
-        self._set_point = self._read_set_point()
+        self._target = TargetInForce(
+            self._redis,
+            spec.run_id,
+            spec.config.entropy_control,
+            self._epoch,
+            restored.starting_entropy if restored else None,
+        )
         self._publish_actuators(first_step)
         self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
         self._collector.start(self._consumed)
@@ -72,8 +78,7 @@ class RankZero:
         self._recorder.batch_complete()
         if taken is None:
             return StepOrder(stop=True), None
-        self._set_point = self._read_set_point()
-        mark_applied(self._redis, self._spec.run_id, self._set_point.generation, step, self._epoch)
+        self._target.begin(step)
         self._consumed += taken.consumed()
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
@@ -87,11 +92,14 @@ class RankZero:
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Take a step's measurements and decide the actuators of the next one."""
         acted = self._acting
-        self._acting = self._controller.update(
-            metrics.entropy, self._set_point.target, positives=metrics.positives
-        )
+        self._target.measured(metrics.entropy)
+        # Without a set-point (no control, or `auto` not measured yet) the actuators stay as they are: neutral.
+        if self._target.value is not None:
+            self._acting = self._controller.update(
+                metrics.entropy, self._target.value, positives=metrics.positives
+            )
         reference = self._controller.state().get("reference")
-        self._recorder.learned(metrics, seconds, self._set_point, reference, acted, self._acting)
+        self._recorder.learned(metrics, seconds, self._target, reference, acted, self._acting)
 
     def publish(self, step: int, weights: dict[str, Tensor], probe: Probe, started: float) -> None:
         """Publish policy version (lineage, `step`) and the newest actuators; generators load it while they work."""
@@ -112,7 +120,8 @@ class RankZero:
             lineage=self._lineage,
             config_hash=self._spec.config_hash,
             controller=self._controller.state(),
-            set_point_generation=self._set_point.generation,
+            set_point_generation=self._target.generation,
+            starting_entropy=self._target.starting_entropy,
             consumed=list(self._consumed),
         )
         self._store.commit(state, self._consumer.check)
@@ -142,15 +151,9 @@ class RankZero:
         self._recorder.observe_generators()
         return not stop_requested(self._redis, self._spec.run_id)
 
-    def _read_set_point(self) -> SetPoint:
-        set_point = read_set_point(self._redis, self._spec.run_id)
-        if set_point is None:
-            raise RuntimeError(f"run {self._spec.run_id} has no set-point in Redis: its data is gone")
-        return set_point
-
     def _publish_actuators(self, step: int) -> None:
         self._consumer.set_actuators(
-            self._acting.temperature, self._acting.alpha, step, self._set_point.generation
+            self._acting.temperature, self._acting.alpha, step, self._target.generation
         )
 
 

@@ -14,10 +14,10 @@ from redis import Redis
 
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
+from services.learner.target import TargetInForce
 from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard
 from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
-from services.set_point import SetPoint
 from services.weights import LoadReport
 from trainer.control import Actuators
 from trainer.learner import StepMetrics
@@ -84,7 +84,7 @@ class Recorder:
         self,
         metrics: StepMetrics,
         seconds: float,
-        set_point: SetPoint,
+        target: TargetInForce,
         reference: float | None,
         acted: Actuators,
         decided: Actuators,
@@ -109,8 +109,9 @@ class Recorder:
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,
-            "set_point": set_point.target if controlled else None,
-            "set_point_generation": set_point.generation,
+            "set_point": target.value,
+            "set_point_generation": target.generation,
+            "starting_entropy": target.starting_entropy,
             "reference": reference,
             "temperature": acted.temperature,
             "alpha": acted.alpha,

@@ -1,0 +1,88 @@
+"""Which set-point holds at a learner step: the configured schedule's, or the one that a person set over REST."""
+
+from __future__ import annotations
+
+import math
+
+from redis import Redis
+
+from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
+from trainer.config import EntropyControlConfig
+from trainer.control.schedule import Schedule
+
+
+class TargetInForce:
+    """Rank 0's view of the set-point; it changes at step boundaries, and once when `auto` is measured."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        run_id: str,
+        control: EntropyControlConfig,
+        epoch: int,
+        starting_entropy: float | None,
+    ) -> None:
+        """starting_entropy: the checkpoint's; without one, that of the set-point document counts.
+
+        Raises ScopeError when `target=auto` comes out of the allowed range.
+        """
+        self._redis, self._run_id, self._control, self._epoch = redis, run_id, control, epoch
+        self._schedule: Schedule | None = None
+        self._document = self._read()
+        self._starting_entropy: float | None = None
+        known = self._document.starting_entropy if starting_entropy is None else starting_entropy
+        self._begin_schedule(known)
+        self._step = 0
+        self._value: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """Nats per token; None without entropy control, and while `auto` waits for the first measurement."""
+        return self._value
+
+    @property
+    def generation(self) -> int:
+        """Of the set-point document as read last."""
+        return self._document.generation
+
+    @property
+    def starting_entropy(self) -> float | None:
+        """Of the run's first learner step, nats per token; None until it is measured."""
+        return self._starting_entropy
+
+    def begin(self, step: int) -> None:
+        """Read the set-point at the boundary before `step` and mark what is in force from here."""
+        self._step, self._document = step, self._read()
+        self._mark()
+
+    def measured(self, entropy: float) -> None:
+        """Take the step's entropy, nats per token: the run's first finite one is its starting entropy.
+
+        That is the one measurement of the policy before any update, on a full batch. Raises ScopeError as above.
+        """
+        if self._starting_entropy is None and math.isfinite(entropy):
+            self._begin_schedule(entropy)
+            self._mark()
+
+    def _begin_schedule(self, starting_entropy: float | None) -> None:
+        auto = self._control.target == "auto"
+        if self._control.kind != "none" and not (auto and starting_entropy is None):
+            self._schedule = Schedule(self._control, starting_entropy)
+        if starting_entropy is not None:
+            self._starting_entropy = starting_entropy
+            record_starting_entropy(self._redis, self._run_id, starting_entropy, self._epoch)
+
+    def _mark(self) -> None:
+        if self._control.kind != "none" and self._document.source == "api":
+            self._value = self._document.target
+        else:
+            self._value = self._schedule.target_at(self._step) if self._schedule else None
+        mark_applied(
+            self._redis, self._run_id, self._document.generation, self._step, self._epoch, self._value
+        )
+
+    def _read(self) -> SetPoint:
+        set_point = read_set_point(self._redis, self._run_id)
+        if set_point is None:
+            raise RuntimeError(f"run {self._run_id} has no set-point in Redis: its data is gone")
+        return set_point

@@ -1,0 +1,23 @@
+"""What every block of the configuration tree is made of: the base class and the number types."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+SurprisalExponent = Annotated[
+    float, Field(ge=0, le=8, allow_inf_nan=False, description="rho in the (-log pi)^rho weights of positives")
+]
+Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
+
+
+class Block(BaseModel):
+    """Base of every block: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False
+    )

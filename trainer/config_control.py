@@ -1,0 +1,169 @@
+"""The `entropy_control` block of the configuration: laws, set-point and its schedule. Targets are nats per token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.config_block import Block, Finite, Positive, SurprisalExponent, Temperature
+
+
+class PaperLaw(Block):
+    """T = clip(1 + H0 - H, t_min, t_max); alpha fixed (arXiv 2510.08141)."""
+
+    t_min: Temperature = 0.8
+    t_max: Temperature = 1.2
+    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    surprisal_exponent: SurprisalExponent = 0.0
+
+
+class BangBangLaw(Block):
+    """T = t_hot below the set-point, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
+
+    t_cold: Temperature = 0.8
+    t_hot: Temperature = 1.2
+    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    surprisal_exponent: SurprisalExponent = 0.0
+
+
+class SplitRangeLaw(Block):
+    """PI control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
+
+    plant_gain: Positive = Field(
+        default=0.011, description="change of entropy a step at full output, nats/step; larger: gentler gains"
+    )
+    response_steps: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=10.0, description="time constant of the closed loop, learner steps"
+    )
+    back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.25, description="anti-windup, 1/step"
+    )
+    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1.0, description="time constant of the filter of H, learner steps"
+    )
+    ramp: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.008, description="fastest change of the set-point that the law follows, nats/step"
+    )
+    lead: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"
+    )
+    t_min: Temperature = 0.6
+    t_max: Temperature = 1.5
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="at rest")
+    alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
+    surprisal_exponent: SurprisalExponent = 1.0
+    surprisal_exponent_max: SurprisalExponent = 3.0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SplitRangeLaw:
+        if not self.t_min <= 1 <= self.t_max:
+            raise ValueError(
+                f"t_min={self.t_min} and t_max={self.t_max} must enclose 1, the neutral temperature"
+            )
+        for name in ("alpha", "surprisal_exponent"):
+            rest, largest = getattr(self, name), getattr(self, f"{name}_max")
+            if rest > largest:
+                raise ValueError(f"{name}={rest} must not exceed {name}_max={largest}")
+        return self
+
+
+class ScheduleConfig(Block):
+    """The configured set-point as a function of the learner step; a target set over REST overrides it.
+
+    `hold`: `entropy_control.target` throughout. `step`: that, then each of `points` from its step on. `linear` and
+    `cosine` (half a period): from that at `from_step` to `to` at `until_step`, held before and after.
+    """
+
+    kind: Literal["hold", "step", "linear", "cosine"] = "hold"
+    points: tuple[tuple[Annotated[int, Field(ge=0)], Finite], ...] = Field(
+        default=(), description="step: [learner step, nats per token], the steps rising"
+    )
+    to: Finite | None = Field(default=None, description="linear, cosine: the last set-point, nats per token")
+    from_step: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="linear, cosine: the learner step at which it begins to move"
+    )
+    until_step: int | None = Field(
+        default=None, description="linear, cosine: the learner step from which `to` holds, above from_step"
+    )
+
+    @model_validator(mode="after")
+    def _fields_of_the_kind(self) -> ScheduleConfig:
+        if self.kind == "step":
+            self._refuse_what_moves("'step'")
+            if not self.points:
+                raise ValueError(
+                    "points=[] must hold at least one pair [learner step, target] for kind='step'"
+                )
+            for (before, _), (after, _) in pairwise(self.points):
+                if after <= before:
+                    raise ValueError(
+                        f"points: learner step {after} comes after {before}; the steps must rise"
+                    )
+            return self
+        if self.points:
+            raise ValueError(f"points={[list(p) for p in self.points]} needs kind='step', not {self.kind!r}")
+        if self.kind == "hold":
+            self._refuse_what_moves("'hold'")
+        elif self.to is None or self.until_step is None:
+            raise ValueError(
+                f"kind={self.kind!r} needs both to (nats per token) and until_step (a learner step); "
+                f"given are to={self.to} and until_step={self.until_step}"
+            )
+        elif self.until_step <= self.from_step:
+            raise ValueError(f"until_step={self.until_step} must be above from_step={self.from_step}")
+        return self
+
+    def _refuse_what_moves(self, kind: str) -> None:
+        for name, unset in (("to", None), ("from_step", 0), ("until_step", None)):
+            if getattr(self, name) != unset:
+                raise ValueError(f"{name}={getattr(self, name)} needs kind='linear' or 'cosine', not {kind}")
+
+    def targets(self) -> Iterator[tuple[str, float]]:
+        """Every set-point that is written here, nats per token, by its field."""
+        if self.to is not None:
+            yield "to", self.to
+        yield from ((f"points.{i}.1", target) for i, (_, target) in enumerate(self.points))
+
+
+class EntropyControlConfig(Block):
+    """The regulariser and the law that drives it. Targets are nats per token."""
+
+    kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
+    target: Finite | Literal["auto"] = Field(
+        default=0.4,
+        description="set-point H0, nats per token, from target_min to target_max; auto: see auto_fraction",
+    )
+    auto_fraction: Annotated[float, Field(gt=0, le=2)] = Field(
+        default=0.7,
+        description="target=auto: share of the first learner step's entropy; a linear or cosine schedule begins at "
+        "all of it",
+    )
+    target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    target_max_change: Positive = Field(
+        default=1.0, description="largest accepted change in one request, nats"
+    )
+    normalization: Literal["sum", "positives"] = Field(
+        default="positives", description="weight of a positive: 1/G' or 1/count"
+    )
+    schedule: ScheduleConfig = ScheduleConfig()
+    paper: PaperLaw = PaperLaw()
+    aepo_v1: BangBangLaw = BangBangLaw()
+    split_range: SplitRangeLaw = SplitRangeLaw()
+
+    @model_validator(mode="after")
+    def _targets_in_range(self) -> EntropyControlConfig:
+        if self.target_min >= self.target_max:
+            raise ValueError(f"target_min={self.target_min} must be below target_max={self.target_max}")
+        targets = [(f"schedule.{name}", target) for name, target in self.schedule.targets()]
+        if self.target != "auto":
+            targets.insert(0, ("target", self.target))
+        for name, target in targets:
+            if not self.target_min <= target <= self.target_max:
+                raise ValueError(
+                    f"{name}={target} must lie in [{self.target_min}, {self.target_max}] nats per token"
+                )
+        return self
