@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from services.redis_client import RedisAccess
@@ -17,6 +18,10 @@ from trainer.config import RedisConfig
 
 if TYPE_CHECKING:
     from tests.engines import Engines
+
+# A loaded machine stalls a single example for longer than any sensible deadline.
+settings.register_profile("scope", deadline=None)
+settings.load_profile("scope")
 
 
 @pytest.fixture(scope="session")

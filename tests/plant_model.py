@@ -1,0 +1,67 @@
+"""The entropy plant as `benchmarks/entropy/plant.py` measured it on Countdown, for closed-loop tests of the laws.
+
+Entropy integrates: its change a step depends on where it is and on the output u of the split range, full cold to
+full heat. Temperature, about 40 % of the authority, acts `staleness` steps late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import SplitRangeLaw
+from trainer.control import Actuators
+from trainer.control.split_range import SplitRangeController
+
+LEVELS = (0.10, 0.22, 0.41, 0.58)
+"""nats per token"""
+SLOPES = ((-0.003, 0.004, 0.015), (-0.006, 0.0024, 0.018), (-0.013, -0.0029, 0.005), (-0.015, -0.006, 0.001))
+"""nats a step at u = -1, 0, 1; those at 0.10 and 0.58 are extrapolated"""
+NOISE = 0.012
+"""standard deviation of one step's entropy, nats"""
+LATE_SHARE = 0.4
+
+
+def output_of(law: SplitRangeLaw, actuators: Actuators) -> float:
+    """The u that gave `actuators`."""
+    heat = actuators.temperature - 1
+    return heat / (law.t_max - 1) if heat > 0 else heat / (1 - law.t_min)
+
+
+def closed_loop(
+    law: SplitRangeLaw,
+    target_at: Callable[[int], float],
+    *,
+    steps: int = 160,
+    start: float = 0.58,
+    staleness: int = 1,
+    seed: int = 0,
+    gain: float = 1.0,
+    noise: float = NOISE,
+) -> tuple[NDArray[np.float64], list[Actuators]]:
+    """Measured entropy and actuators of each step. gain: how much stronger the actuators are than measured."""
+    controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
+    entropy, outputs, trace, acted = start, [0.0] * (staleness + 2), [], []
+    for step in range(steps):
+        measured = entropy + noise * rng.standard_normal()
+        actuators = controller.update(measured, target_at(step), positives=100)
+        outputs.append(output_of(law, actuators))
+        acting = LATE_SHARE * outputs[-2 - staleness] + (1 - LATE_SHARE) * outputs[-2]
+        rest = slope(entropy, 0.0)
+        entropy = max(0.01, entropy + rest + gain * (slope(entropy, acting) - rest))
+        trace.append(measured)
+        acted.append(actuators)
+    return np.array(trace), acted
+
+
+def slope(entropy: float, output: float) -> float:
+    """Change of entropy in one step, nats."""
+    at: Sequence[float] = [np.interp(entropy, LEVELS, column) for column in zip(*SLOPES, strict=True)]
+    return float(np.interp(output, (-1, 0, 1), at))
+
+
+def moving_average(trace: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Over 5 steps; the first value is of steps 0..4."""
+    return np.convolve(trace, np.ones(5) / 5, "valid")
