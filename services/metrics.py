@@ -29,7 +29,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_entropy: float
     """-mean behaviour log-probability of base rollouts, nats per token"""
     set_point: float | None
-    """nats per token; None without entropy control"""
+    """nats per token; None where nothing steers towards it"""
     set_point_generation: int
     reference: float | None
     """what the law steers towards: the set-point after its ramp, nats per token"""
@@ -42,6 +42,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     next_alpha: float
     saturated: bool
     """the law asked for more than its actuators have"""
+    regularizer_strength: float
+    """main parameter of the regularizer in this step's loss: coefficient, share, half-width or error, see its file"""
 
     reward: float
     """mean reward of base rollouts"""

@@ -151,7 +151,13 @@ def read_applied(redis: Redis, run_id: str) -> Applied | None:
 
 
 def change_set_point(
-    redis: Redis, run_id: str, target: float, updated_by: str, control: EntropyControlConfig
+    redis: Redis,
+    run_id: str,
+    target: float,
+    updated_by: str,
+    control: EntropyControlConfig,
+    *,
+    regularizer_tracks: bool = False,
 ) -> SetPoint:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
@@ -159,12 +165,14 @@ def change_set_point(
 
     Raises:
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
-            now, or the run has no entropy control.
+            now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
         LookupError: the run has no set-point document.
     """
-    if control.kind == "none":
+    if control.kind == "none" and not regularizer_tracks:
         raise SetPointRefused(
-            "no_control", target, "the run has entropy_control.kind=none, which has no set-point"
+            "no_control",
+            target,
+            "the run has entropy_control.kind=none and no regularizer that steers towards a set-point",
         )
     if not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"

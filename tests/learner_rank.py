@@ -40,7 +40,8 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     learner = Learner(config, model_dir)
     result: dict[str, Any] = {"world_size": learner.world_size}
     result["metrics"] = [
-        dataclasses.asdict(learner.step(batch, alpha=case["alpha"], step=step)) for step in range(steps)
+        dataclasses.asdict(learner.step(batch, alpha=case["alpha"], strength=case["strength"], step=step))
+        for step in range(steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
     weights = learner.gather_weights()
@@ -52,7 +53,9 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         again.load(work / case["name"], "kept")
         for name, continued in (("continued", learner), ("restored", again)):
             result[name] = [
-                dataclasses.asdict(continued.step(batch, alpha=case["alpha"], step=step))
+                dataclasses.asdict(
+                    continued.step(batch, alpha=case["alpha"], strength=case["strength"], step=step)
+                )
                 for step in range(steps, steps + 1)
             ]
             weights = continued.gather_weights()

@@ -32,6 +32,7 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None) -> LearnerSt
         lineage=1,
         config_hash="h",
         controller={"integral": 0.1 * step},
+        regularizer={"coefficient": 0.005 * step},
         set_point_generation=2,
         consumed=consumed or [],
     )

@@ -153,7 +153,10 @@ def test_every_number_refuses_what_is_not_a_finite_number(write, value):
         ("loss.clip_low=1", ["loss.clip_low = 1", "above 0 and below 1"]),
         ("control_plane.port=80", ["control_plane.port = 80", "at least 1,024 and at most 65,535"]),
         ("learner.zero_stage=4", ["learner.zero_stage = 4", "one of 1, 2, 3"]),
-        ("entropy_control.kind=bonus", ["entropy_control.kind = 'bonus'", "'none', 'paper', 'aepo_v1', 'split_range'"]),
+        (
+            "entropy_control.kind=bonus",
+            ["entropy_control.kind = 'bonus'", "'none', 'paper', 'aepo_v1', 'split_range'"],
+        ),
         ("entropy_control.target=9", ["target=9.0", "[0.01, 5.0] nats per token"]),
         ("rollout.top_p=0.9", ["top_p=0.9", "only 1.0"]),
         ("evaluation.ks=[0]", ["evaluation.ks.0 = 0", "a whole number at least 1"]),

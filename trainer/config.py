@@ -9,20 +9,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
-
-
-class Block(BaseModel):
-    """Base of every block: immutable, unknown fields refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False
-    )
+from trainer.config_base import Block, Finite, Fraction, Positive, Temperature
+from trainer.config_regularizer import RegularizerConfig
 
 
 class TaskConfig(Block):
@@ -124,8 +114,13 @@ class PipelineConfig(Block):
 
 
 class LossConfig(Block):
-    """GRPO surrogate: mean over rollouts of the token mean of the clipped surrogate."""
+    """GRPO's clipped surrogate on base rollouts, and how its tokens are averaged."""
 
+    aggregation: Literal["sequence_mean", "token_mean", "dr_grpo"] = Field(
+        default="sequence_mean",
+        description="mean over rollouts of token means; mean over all tokens (DAPO); or Dr. GRPO: sums over "
+        "rollout.max_new_tokens, advantages not divided by the standard deviation",
+    )
     clip_low: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2, description="ratio at least 1 - clip_low"
     )
@@ -374,6 +369,7 @@ class RunConfig(Block):
     generators: GeneratorConfig = GeneratorConfig()
     weights: WeightsConfig = WeightsConfig()
     entropy_control: EntropyControlConfig = EntropyControlConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
     redis: RedisConfig = RedisConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -412,6 +408,11 @@ class RunConfig(Block):
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:
         """Generator roles that this run uses: ("base",) without a regulariser, else ("base", "adaptive")."""
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
+
+    @property
+    def tracks_set_point(self) -> bool:
+        """Whether anything steers the policy entropy towards `entropy_control.target`."""
+        return self.entropy_control.kind != "none" or self.regularizer.tracks_set_point
 
     @property
     def groups_per_step(self) -> int:

@@ -34,6 +34,7 @@ from services.set_point import (
 )
 from services.tokens import Principal
 from trainer.config import EntropyControlConfig
+from trainer.config_regularizer import RegularizerConfig
 
 MAX_WAIT_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -83,8 +84,9 @@ def _change(redis: Redis, run_id: str, target: float, caller: str) -> SetPoint:
     if spec is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
     control = EntropyControlConfig.model_validate(spec.config["entropy_control"])
+    tracks = RegularizerConfig.model_validate(spec.config["regularizer"]).tracks_set_point
     try:
-        return change_set_point(redis, run_id, target, caller, control)
+        return change_set_point(redis, run_id, target, caller, control, regularizer_tracks=tracks)
     except SetPointRefused as refused:
         conflict = refused.reason == "no_control"
         raise Problem(

@@ -23,6 +23,7 @@ from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState
 from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
+from trainer.regularizers import make_strength_law
 from trainer.trajectory import PolicyVersion
 
 
@@ -39,12 +40,14 @@ class RankZero:
         self._lineage = self._epoch = self._consumer.open()
         self._store = spec.checkpoints
         self._controller = make_controller(spec.config.entropy_control)
+        self._strength_law = make_strength_law(spec.config.regularizer)
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
         """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
         first_step = 0
         if restored is not None:
             self._controller.restore(restored.controller)
+            self._strength_law.restore(restored.regularizer)
             self._consumed = [(entry_id, group_id) for entry_id, group_id in restored.consumed]
             self._listed = {entry_id for entry_id, _ in restored.consumed}
             first_step = restored.step
@@ -75,7 +78,8 @@ class RankZero:
         self._consumed += taken.consumed()
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
-        return order_of(shards[0], step=step, alpha=self._acting.alpha), shards
+        order = order_of(shards[0], step=step, alpha=self._acting.alpha, strength=self._strength_law.strength)
+        return order, shards
 
     def optimizer_bytes(self, by_rank: list[int]) -> None:
         """Leave in the run directory how ZeRO shares the optimizer's state out."""
@@ -83,13 +87,14 @@ class RankZero:
         (Path(self._spec.run_dir) / "learner.json").write_text(document + "\n")
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
-        """Take a step's measurements and decide the actuators of the next one."""
-        acted = self._acting
+        """Take a step's measurements and decide the actuators and the regularizer's strength of the next one."""
+        acted, strength = self._acting, self._strength_law.strength
         self._acting = self._controller.update(
             metrics.entropy, self._set_point.target, positives=metrics.positives
         )
+        self._strength_law.update(metrics.entropy, self._set_point.target)
         reference = self._controller.state().get("reference")
-        self._recorder.learned(metrics, seconds, self._set_point, reference, acted, self._acting)
+        self._recorder.learned(metrics, seconds, self._set_point, reference, acted, self._acting, strength)
 
     def publish(self, step: int, weights: dict[str, Tensor], probe: Probe, started: float) -> None:
         """Publish policy version (lineage, `step`) and the newest actuators; generators load it while they work."""
@@ -110,6 +115,7 @@ class RankZero:
             lineage=self._lineage,
             config_hash=self._spec.config_hash,
             controller=self._controller.state(),
+            regularizer=self._strength_law.state(),
             set_point_generation=self._set_point.generation,
             consumed=list(self._consumed),
         )

@@ -88,6 +88,7 @@ class Recorder:
         reference: float | None,
         acted: Actuators,
         decided: Actuators,
+        strength: float,
     ) -> None:
         """Numbers of the update and of the control decision that follows it."""
         controlled = self._spec.config.entropy_control.kind != "none"
@@ -102,7 +103,7 @@ class Recorder:
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,
-            "set_point": set_point.target if controlled else None,
+            "set_point": set_point.target if self._spec.config.tracks_set_point else None,
             "set_point_generation": set_point.generation,
             "reference": reference,
             "temperature": acted.temperature,
@@ -110,6 +111,7 @@ class Recorder:
             "next_temperature": decided.temperature,
             "next_alpha": decided.alpha,
             "saturated": decided.saturated,
+            "regularizer_strength": strength,
             "reward": metrics.reward_base,
             "adaptive_reward": metrics.reward_adaptive if controlled else None,
             "positives": metrics.positives,

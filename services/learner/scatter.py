@@ -18,13 +18,16 @@ class StepOrder:
     stop: bool
     step: int = 0
     alpha: float = 0.0
+    strength: float = 0.0
+    """of the regularizer"""
     shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
-def order_of(batch: RolloutBatch, *, step: int, alpha: float) -> StepOrder:
+def order_of(batch: RolloutBatch, *, step: int, alpha: float, strength: float) -> StepOrder:
     """The order that announces `batch`; all shards have its shape."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
-    return StepOrder(False, step, alpha, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
+    shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in columns)
+    return StepOrder(False, step, alpha, strength, shapes)
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:
