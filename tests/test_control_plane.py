@@ -22,8 +22,13 @@ from trainer.config_load import config_hash, validate_config
 JSON = {"Content-Type": "application/json"}
 
 
-def start_run(redis, run_id: str, **control) -> None:
-    config = validate_config({"entropy_control": {"target": 0.4, "target_max_change": 0.5, **control}})
+def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
+    config = validate_config(
+        {
+            "entropy_control": {"target": 0.4, "target_max_change": 0.5, **control},
+            "regularizer": {"kind": regularizer},
+        }
+    )
     spec = RunSpec(
         run_id=run_id,
         config=config.model_dump(mode="json"),
@@ -230,6 +235,13 @@ def test_a_run_without_entropy_control_has_no_target_to_change(client, redis, ru
     start_run(redis, run, kind="none")
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.4})
     assert "entropy_control.kind=none" in is_problem(answer, 409)["detail"]
+
+
+def test_a_regularizer_with_a_target_takes_a_new_one_without_a_control_law(client, redis, run, bearer):
+    start_run(redis, run, kind="none", regularizer="adaptive_coefficient")
+    answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.5})
+    assert answer.status_code == 202
+    assert set_point_of(redis, run).target == 0.5
 
 
 @pytest.mark.parametrize("query", ["wait=later", "timeout=nan", "timeout=-1", "timeout=61", "timeout=x"])

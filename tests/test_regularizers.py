@@ -322,7 +322,7 @@ def as_batch(rollouts: reference.Rollouts) -> RolloutBatch:
         behaviour_logprobs=torch.from_numpy(rollouts.behaviour),
         temperature=torch.from_numpy(rollouts.temperature),
         advantages=torch.from_numpy(np.where(rollouts.auxiliary, 1.0, rollouts.advantages)),
-        rewards=torch.from_numpy(rollouts.rewards),
+        rewards=torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0)),
         auxiliary=torch.from_numpy(rollouts.auxiliary),
         minibatch=torch.zeros(rows, dtype=torch.int64),
     )
