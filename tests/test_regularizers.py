@@ -62,6 +62,12 @@ MEASURED = Measured(
 )
 
 
+def present(values: torch.Tensor | None) -> torch.Tensor:
+    """For what a control must have set."""
+    assert values is not None
+    return values
+
+
 # Strength laws
 
 
@@ -191,25 +197,23 @@ def test_clip_higher_by_hand():
 def test_clip_cov_by_hand():
     """A - 1/3 and log pi + 1.4: covariances 2/3 * 1.3 = 0.87, 2/3 * -2.6 = -1.73 and -4/3 * 1.3 = -1.73."""
     whole = block("clip_cov", ratio=1.0, lower=0.8, upper=0.9)
-    assert terms(whole, MEASURED).keep.tolist() == [[0, 1], [1, 1], [1, 1]]
+    assert present(terms(whole, MEASURED).keep).tolist() == [[0, 1], [1, 1], [1, 1]]
     low = block("clip_cov", ratio=1.0, lower=-1.8, upper=-1.7)
-    assert terms(low, MEASURED).keep.tolist() == [[1, 0], [0, 1], [1, 1]]
-    one_of_two = terms(block("clip_cov", lower=-1.8, upper=-1.7), MEASURED).keep
+    assert present(terms(low, MEASURED).keep).tolist() == [[1, 0], [0, 1], [1, 1]]
+    one_of_two = present(terms(block("clip_cov", lower=-1.8, upper=-1.7), MEASURED).keep)
     assert (one_of_two == 0).sum() == 1
     assert one_of_two[0, 1] + one_of_two[1, 0] == 1
-    assert terms(block("clip_cov"), MEASURED).keep.all()  # nothing lies between 1 and 5
+    assert present(terms(block("clip_cov"), MEASURED).keep).all()  # nothing lies between 1 and 5
 
 
 def test_clip_cov_draws_evenly_and_the_same_again_from_the_same_seed():
     hooks = make_regularizer(block("clip_cov", lower=-1.8, upper=-1.7))
-    first = [
-        bool(hooks.terms(MEASURED, 2e-4, torch.Generator().manual_seed(seed)).keep[0, 1] == 0)
-        for seed in range(200)
-    ]
-    again = [
-        bool(hooks.terms(MEASURED, 2e-4, torch.Generator().manual_seed(seed)).keep[0, 1] == 0)
-        for seed in range(200)
-    ]
+
+    def drops_the_first(seed: int) -> bool:
+        shaped = hooks.terms(MEASURED, 2e-4, torch.Generator().manual_seed(seed))
+        return bool(present(shaped.keep)[0, 1] == 0)
+
+    first, again = ([drops_the_first(seed) for seed in range(200)] for _ in range(2))
     assert first == again
     assert 70 < sum(first) < 130
 
@@ -227,11 +231,13 @@ def test_a_dropped_token_has_no_gradient_and_still_counts_in_the_mean():
 def test_kl_cov_by_hand():
     """The covariances of the case above: a third of the tokens is one, the first, and it pays 0.7 a nat."""
     config = block("kl_cov", ratio=0.34, coefficient=0.7)
-    assert terms(config, MEASURED).penalty.tolist() == [[0.7, 0], [0, 0], [0, 0]]
+    assert present(terms(config, MEASURED).penalty).tolist() == [[0.7, 0], [0, 0], [0, 0]]
     assert make_regularizer(config).clip_range(0.7) == (1.0, math.inf)
     clipped = RegularizerConfig.model_validate({"kind": "kl_cov", "kl_cov": {"clipping": True}})
     assert make_regularizer(clipped).clip_range(1.0) is None
-    assert (terms(block("kl_cov", ratio=0.67), MEASURED).penalty > 0).sum() == 2  # of two that tie, one
+    assert (
+        present(terms(block("kl_cov", ratio=0.67), MEASURED).penalty) > 0
+    ).sum() == 2  # of two that tie, one
 
 
 @pytest.mark.parametrize("log_ratio", [0.3, -0.3])
@@ -532,14 +538,17 @@ def test_draws_depend_on_seed_step_and_rank_alone(monkeypatch):
     )
     logits = rng.normal(size=(rows, width, 5))
     config = run_config("clip_cov", ratio=0.1, lower=-99.0, upper=99.0)
-    keeps = [planned(rollouts, logits, config, 0.1).keep for _ in range(2)]
-    assert torch.equal(*keeps)
-    assert (keeps[0] == 0).sum() == 30
-    other = planned(rollouts, logits, config.model_copy(update={"seed": 2}), 0.1).keep
-    assert not torch.equal(keeps[0], other)
-    two = Ranks(2).run(monkeypatch, [lambda: planned(rollouts, logits, config, 0.1).keep] * 2)
-    assert torch.equal(two[0], two[1]) is False
-    assert sum(int((keep == 0).sum()) for keep in two) == 60
+
+    def keep(run: RunConfig) -> torch.Tensor:
+        return present(planned(rollouts, logits, run, 0.1).keep)
+
+    once = keep(config)
+    assert torch.equal(once, keep(config))
+    assert (once == 0).sum() == 30
+    assert not torch.equal(once, keep(config.model_copy(update={"seed": 2})))
+    of_ranks = Ranks(2).run(monkeypatch, [lambda: keep(config)] * 2)
+    assert not torch.equal(*of_ranks)
+    assert sum(int((part == 0).sum()) for part in of_ranks) == 60
 
 
 # Aggregation

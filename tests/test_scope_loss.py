@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,7 +229,7 @@ def one_row(
     )
 
 
-SETTINGS = {"alpha": 0.5, "clip_low": 0.2, "clip_high": 0.28, "tis_cap": 2.0}
+SETTINGS: dict[str, Any] = {"alpha": 0.5, "clip_low": 0.2, "clip_high": 0.28, "tis_cap": 2.0}
 
 
 @pytest.mark.parametrize(
