@@ -261,7 +261,8 @@ def listed(checkpoint: Path) -> set[str]:
 def measured(entropy: float) -> StepMetrics:
     """A step's metrics of which only the entropy matters here."""
     values: dict[str, Any] = {f.name: 1 for f in dataclasses.fields(StepMetrics)}
-    return StepMetrics(**values | {"entropy": entropy})
+    values["entropy"] = entropy
+    return StepMetrics(**values)
 
 
 def test_the_regularizers_strength_travels_with_each_order_and_survives_a_restart(

@@ -432,7 +432,11 @@ def test_every_zero_stage_trains_like_a_plain_loop(runs: Path, plain: Any, stage
 
 @pytest.fixture(scope="module")
 def plain_controls(model_dir: Path, off_policy_groups: list[Group]) -> dict[str, Any]:
-    return {name: plain_training(model_dir, off_policy_groups, control) for name, control in CONTROLS.items()}
+    controls = {"grpo": Control(), **CONTROLS}
+    return {
+        name: plain_training(model_dir, off_policy_groups, control, steps=1)
+        for name, control in controls.items()
+    }
 
 
 @pytest.mark.parametrize("runs", [2], indirect=True, ids=["two ranks"])
