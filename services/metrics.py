@@ -29,7 +29,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_entropy: float
     """-mean behaviour log-probability of base rollouts, nats per token"""
     set_point: float | None
-    """in force at this step, nats per token; None without entropy control, and while `auto` is not measured"""
+    """in force at this step, nats per token; None where nothing steers towards it, and while `auto` is not measured"""
     set_point_generation: int
     starting_entropy: float | None = None
     """of the run's first learner step, nats per token; the same in every record"""
@@ -45,6 +45,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     next_alpha: float
     saturated: bool
     """the law asked for more than its actuators have"""
+    regularizer_strength: float
+    """main parameter of the regularizer in this step's loss: coefficient, share, half-width or error, see its file"""
 
     reward: float
     """mean reward of base rollouts"""

@@ -105,7 +105,13 @@ def read_applied(redis: Redis, run_id: str) -> Applied | None:
 
 
 def change_set_point(
-    redis: Redis, run_id: str, target: float, updated_by: str, control: EntropyControlConfig
+    redis: Redis,
+    run_id: str,
+    target: float,
+    updated_by: str,
+    control: EntropyControlConfig,
+    *,
+    regularizer_tracks: bool = False,
 ) -> SetPoint:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
@@ -115,10 +121,10 @@ def change_set_point(
 
     Raises:
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
-            now, or the run has no entropy control.
+            now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
         LookupError: the run has no set-point document.
     """
-    _refuse_without_control(control, target)
+    _refuse_without_control(control, target, regularizer_tracks)
     if not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"
         raise SetPointRefused("range", target, allowed)
@@ -143,16 +149,23 @@ def change_set_point(
             return _reply_document(values[0])
 
 
-def reset_set_point(redis: Redis, run_id: str, updated_by: str, control: EntropyControlConfig) -> SetPoint:
+def reset_set_point(
+    redis: Redis,
+    run_id: str,
+    updated_by: str,
+    control: EntropyControlConfig,
+    *,
+    regularizer_tracks: bool = False,
+) -> SetPoint:
     """Let the configured schedule decide again, under the next generation; nothing happens where it does already.
 
     `target_max_change` does not limit the way back: the schedule was accepted as a whole.
 
     Raises:
-        SetPointRefused: the run has no entropy control.
+        SetPointRefused: nothing steers towards a set-point.
         LookupError: the run has no set-point document.
     """
-    _refuse_without_control(control, None)
+    _refuse_without_control(control, None, regularizer_tracks)
     keys = RunKeys(run_id)
     reply = redis.eval(scripts.RESET, 2, keys.set_point, keys.set_point_history, updated_by)
     outcome, *values = cast("list[Any]", reply)
@@ -209,10 +222,12 @@ def history(redis: Redis, run_id: str, limit: int = 100) -> list[HistoryEvent]:
     ]
 
 
-def _refuse_without_control(control: EntropyControlConfig, target: float | None) -> None:
-    if control.kind == "none":
+def _refuse_without_control(control: EntropyControlConfig, target: float | None, regularizer: bool) -> None:
+    if control.kind == "none" and not regularizer:
         raise SetPointRefused(
-            "no_control", target, "the run has entropy_control.kind=none, which has no set-point"
+            "no_control",
+            target,
+            "the run has entropy_control.kind=none and no regularizer that steers towards a set-point",
         )
 
 

@@ -42,7 +42,8 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     learner = Learner(config, model_dir)
     result: dict[str, Any] = {"world_size": learner.world_size}
     result["metrics"] = [
-        dataclasses.asdict(learner.step(batch, actuators, step=step)) for step in range(steps)
+        dataclasses.asdict(learner.step(batch, actuators, strength=case["strength"], step=step))
+        for step in range(steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
     weights = learner.gather_weights()
@@ -54,7 +55,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         again.load(work / case["name"], "kept")
         for name, continued in (("continued", learner), ("restored", again)):
             result[name] = [
-                dataclasses.asdict(continued.step(batch, actuators, step=step))
+                dataclasses.asdict(continued.step(batch, actuators, strength=case["strength"], step=step))
                 for step in range(steps, steps + 1)
             ]
             weights = continued.gather_weights()

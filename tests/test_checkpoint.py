@@ -36,6 +36,7 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None) -> LearnerSt
         lineage=1,
         config_hash="h",
         controller={"integral": 0.1 * step},
+        regularizer={"coefficient": 0.005 * step},
         set_point_generation=2,
         consumed=consumed or [],
     )
@@ -182,6 +183,7 @@ class Incarnations:
                 "pipeline": {"max_staleness": 64, "batch_timeout_seconds": 10},
                 "loss": {"minibatches": 1},
                 "checkpoint": {"keep": 3},
+                "regularizer": {"kind": "adaptive_coefficient", "adaptive_coefficient": {"delta": 0.1}},
             }
         )
         self.queue, self._access, self._run_id, self._run_dir = Queue(access, run_id), access, run_id, run_dir
@@ -256,6 +258,23 @@ def incarnations(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iter
 
 def listed(checkpoint: Path) -> set[str]:
     return {entry_id for entry_id, _ in read_state(checkpoint).consumed}
+
+
+def test_the_regularizers_strength_travels_with_each_order_and_survives_a_restart(
+    incarnations: Incarnations,
+) -> None:
+    rank_zero = incarnations.begin()
+    ordered = []
+    for step, entropy in enumerate((0.1, 0.2, 0.9, 0.3)):  # the set-point is 0.4
+        order, _ = rank_zero.next_order(step)
+        ordered.append(order.strength)
+        rank_zero.learned(measured(entropy), 1.0)
+    assert ordered == pytest.approx([0.0, 0.1, 0.2, 0.0])
+    incarnations.step = 4
+    kept = read_state(incarnations.checkpoint(rank_zero)).regularizer
+    assert kept == {"coefficient": pytest.approx(0.2), "below": 1.0}
+    order, _ = incarnations.begin().next_order(4)
+    assert order.strength == pytest.approx(0.2)
 
 
 def test_what_a_checkpoint_lists_is_acknowledged_only_when_the_next_one_is_verified(

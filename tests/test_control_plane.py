@@ -22,8 +22,13 @@ from trainer.config_load import config_hash, validate_config
 JSON = {"Content-Type": "application/json"}
 
 
-def start_run(redis, run_id: str, **control) -> None:
-    config = validate_config({"entropy_control": {"target": 0.4, "target_max_change": 0.5, **control}})
+def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
+    config = validate_config(
+        {
+            "entropy_control": {"target": 0.4, "target_max_change": 0.5, **control},
+            "regularizer": {"kind": regularizer},
+        }
+    )
     spec = RunSpec(
         run_id=run_id,
         config=config.model_dump(mode="json"),
@@ -280,6 +285,13 @@ def test_delete_returns_to_the_configured_schedule_from_a_step_boundary_on(clien
     again = client.delete(f"{target_path(run)}?wait=applied", headers=headers)
     assert (again.status_code, again.headers["etag"]) == (200, 'W/"3"'), "nothing was left to return from"
     assert (again.json()["status"]["applied_from_step"], again.json()["status"]["target"]) == (71, 0.3)
+
+
+def test_a_regularizer_with_a_target_takes_a_new_one_without_a_control_law(client, redis, run, bearer):
+    start_run(redis, run, kind="none", regularizer="adaptive_coefficient")
+    answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.5})
+    assert answer.status_code == 202
+    assert set_point_of(redis, run).target == 0.5
 
 
 @pytest.mark.parametrize("query", ["wait=later", "timeout=nan", "timeout=-1", "timeout=61", "timeout=x"])

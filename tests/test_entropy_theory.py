@@ -212,7 +212,7 @@ def expected_loss(
         proximal_logprobs=old,
         behaviour_logprobs=old,
         mask=torch.ones(size, 1, dtype=torch.float64),
-        advantages=torch.from_numpy(advantages),
+        advantages=torch.from_numpy(advantages).unsqueeze(-1),
         base_weight=none if auxiliary else share,
         auxiliary_weight=share if auxiliary else none,
     )

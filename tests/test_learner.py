@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ import torch
 from reference import (
     Objective,
     Rollouts,
+    Shape,
+    base_tokens,
     chosen_logprobs,
+    clip_cov_candidates,
+    dcpo,
     entropy,
+    entropy_advantage,
     group_advantages,
+    kl_cov,
     loss_and_gradient,
+    plain_shape,
     row_weights,
 )
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -31,7 +39,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from trainer.trajectory import Group, Role, Trajectory, VersionSpan, encode_group
 
 VOCABULARY, PROMPTS, SAMPLES, MINIBATCHES = 24, 6, 4, 2
-STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE = 2, 0.7, 1.5, 0.7
+STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE, BUDGET = 2, 0.7, 1.5, 0.7, 16
 OPTIMIZER = {
     "learning_rate": 1e-2,
     "warmup_steps": 1,
@@ -41,12 +49,66 @@ OPTIMIZER = {
 }
 
 
-def configuration(workers: int, stage: int, **changes: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Control:
+    """A rival control as the learner is told of it: kind, fields of its block, strength, and an aggregation."""
+
+    kind: str = "none"
+    fields: dict[str, float] = field(default_factory=dict)
+    strength: float = 0.0
+    aggregation: str = "sequence_mean"
+    stage: int = 2
+
+    def shape(self, rollouts: Rollouts, logits: np.ndarray, proximal: np.ndarray) -> Shape:
+        """What the reference makes of it."""
+        plain = plain_shape(rollouts)
+        match self.kind:
+            case "entropy_bonus":
+                return replace(plain, bonus=self.strength)
+            case "clip_higher":
+                return replace(plain, clip=(self.fields["low"], self.strength))
+            case "clip_cov":
+                for place in clip_cov_candidates(
+                    rollouts, proximal, self.fields["lower"], self.fields["upper"]
+                ):
+                    plain.keep[place] = 0
+            case "kl_cov":
+                count = int(self.fields["ratio"] * len(base_tokens(rollouts)))
+                return kl_cov(rollouts, proximal, count, self.strength)
+            case "entropy_advantage":
+                return entropy_advantage(rollouts, entropy(logits), self.strength, self.fields["kappa"])
+            case "dcpo":
+                hot = self.fields["t_hot"] * rollouts.temperature
+                tilted = chosen_logprobs(logits, rollouts.targets, rollouts.mask, hot)
+                return dcpo(rollouts, proximal, tilted, self.strength)
+        return plain
+
+
+CONTROLS = {
+    "bonus": Control("entropy_bonus", strength=0.1, stage=3),
+    "clip-higher": Control("clip_higher", {"low": 0.02, "high": 0.05}, strength=0.05, aggregation="dr_grpo"),
+    "clip-cov": Control("clip_cov", {"ratio": 1.0, "lower": -0.5, "upper": 0.5}, strength=1.0),
+    "kl-cov": Control("kl_cov", {"ratio": 0.3, "coefficient": 0.7}, strength=0.7),
+    "advantage": Control(
+        "entropy_advantage", {"alpha": 0.4, "kappa": 2.0}, strength=0.4, aggregation="token_mean"
+    ),
+    "dcpo": Control("dcpo", {"t_hot": 1.4}, strength=0.1, stage=3),
+}
+
+
+def configuration(workers: int, stage: int, control: Control | None = None, **changes: Any) -> dict[str, Any]:
     """Small micro-batches and logit chunks, so that every step takes several of both."""
+    control = control or Control()
     learner = {"workers": workers, "zero_stage": stage, "micro_batch_tokens": 64, "logit_chunk_tokens": 16}
     return {
-        "rollout": {"prompts_per_step": PROMPTS, "base_samples": SAMPLES, "adaptive_samples": SAMPLES},
-        "loss": {"minibatches": MINIBATCHES},
+        "rollout": {
+            "prompts_per_step": PROMPTS,
+            "base_samples": SAMPLES,
+            "adaptive_samples": SAMPLES,
+            "max_new_tokens": BUDGET,
+        },
+        "loss": {"minibatches": MINIBATCHES, "aggregation": control.aggregation},
+        "regularizer": {"kind": control.kind, **({control.kind: control.fields} if control.fields else {})},
         "optimizer": OPTIMIZER | changes.get("optimizer", {}),
         "learner": learner | changes.get("learner", {}),
     }
@@ -184,7 +246,7 @@ def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, A
         with (work / f"rank-{rank}.log").open("wb") as log:
             command = [sys.executable, str(Path(__file__).with_name("learner_rank.py")), str(job)]
             ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     try:  # a rank that fails leaves the others waiting for it
         while any(r.poll() is None for r in ranks) and not any(r.poll() for r in ranks):
             assert time.monotonic() < deadline, "the ranks wait for each other"
@@ -217,19 +279,23 @@ def runs(
 
     def case(name: str, stage: int, groups: str, **changes: Any) -> dict[str, Any]:
         keeps = changes.pop("continue_", False)
+        control = changes.get("control") or Control()
         config = configuration(world, stage, **changes)
         return {
             "name": name,
             "config": config,
             "groups": groups,
-            "steps": STEPS,
+            "steps": 1 if control.kind != "none" else STEPS,
             "alpha": ALPHA,
             "surprisal_exponent": EXPONENT,
+            "strength": control.strength,
             "continue": keeps,
         }
 
     cases = [case(f"stage{stage}", stage, stale, continue_=True) for stage in (1, 2, 3)]
     cases += [case("lopsided", 3, lopsided), case("bf16", 2, stale, **low), case("canary", 2, fresh, **still)]
+    if world > 1:
+        cases += [case(name, control.stage, stale, control=control) for name, control in CONTROLS.items()]
     return launch(work, world, model_dir, cases)
 
 
@@ -242,11 +308,13 @@ def weights(runs: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def plain_training(
-    model_dir: Path, groups: list[Group]
+    model_dir: Path, groups: list[Group], control: Control | None = None, steps: int = STEPS
 ) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """The same steps with one float64 model, one sequence at a time, torch's AdamW and the NumPy gradient."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64)
-    objective = Objective(alpha=ALPHA, rho=EXPONENT)
+    control = control or Control()
+    objective = Objective(alpha=ALPHA, rho=EXPONENT, aggregation=control.aggregation, budget=BUDGET)
+    standardized = control.aggregation != "dr_grpo"
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=1.0,
@@ -272,7 +340,12 @@ def plain_training(
         behaviour=padded([t.logprobs for t in trajectories], np.float64),
         rewards=np.array([t.reward for t in trajectories]),
         advantages=np.concatenate(
-            [group_advantages(np.array([t.reward for t in g.trajectories]), 1e-6) for g in groups]
+            [
+                group_advantages(
+                    np.array([t.reward for t in g.trajectories]), 1e-6, standardized=standardized
+                )
+                for g in groups
+            ]
         ),
         auxiliary=np.array([g.role == "adaptive" for g in groups for _ in g.trajectories]),
     )
@@ -283,11 +356,12 @@ def plain_training(
 
     everything = list(range(len(trajectories)))
     records = []
-    for step in range(STEPS):
+    for step in range(steps):
         with torch.no_grad():
             logits = forward(everything).numpy()
         proximal = chosen_logprobs(logits, rollouts.targets, rollouts.mask, rollouts.temperature)
         shares = row_weights(rollouts, proximal, objective)
+        shape = control.shape(rollouts, logits, proximal)
         counted = rollouts.mask * ~rollouts.auxiliary[:, None]
         record = {
             "entropy": float((entropy(logits) * counted).sum() / counted.sum()),
@@ -302,13 +376,20 @@ def plain_training(
             base, auxiliary = (MINIBATCHES * s[rows] for s in shares)
             none = np.zeros(len(rows))
             current = logits.detach().numpy()
-            record["surrogate"] -= loss_and_gradient(current, proximal[rows], part, (base, none), objective)[
-                0
-            ]
-            record["auxiliary"] -= (
-                loss_and_gradient(current, proximal[rows], part, (none, auxiliary), objective)[0] / ALPHA
+            shaped = replace(
+                shape,
+                advantages=shape.advantages[rows],
+                keep=shape.keep[rows],
+                penalty=shape.penalty[rows],
             )
-            _, gradient = loss_and_gradient(current, proximal[rows], part, (base, auxiliary), objective)
+            entropy_share = MINIBATCHES / len(base_tokens(rollouts))
+            arguments = (current, proximal[rows], part)
+            unrewarded = replace(shaped, bonus=0.0)
+            surrogate, _ = loss_and_gradient(*arguments, (base, none), objective, unrewarded)
+            positives, _ = loss_and_gradient(*arguments, (none, auxiliary), objective, unrewarded)
+            record["surrogate"] -= surrogate
+            record["auxiliary"] -= positives / ALPHA
+            _, gradient = loss_and_gradient(*arguments, (base, auxiliary), objective, shaped, entropy_share)
             optimizer.zero_grad()
             logits.backward(torch.from_numpy(gradient))
             norms.append(
@@ -347,6 +428,33 @@ def test_every_zero_stage_trains_like_a_plain_loop(runs: Path, plain: Any, stage
     assert trained.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(trained[name].double(), value, rtol=1e-5, atol=3e-6)
+
+
+@pytest.fixture(scope="module")
+def plain_controls(model_dir: Path, off_policy_groups: list[Group]) -> dict[str, Any]:
+    controls = {"grpo": Control(), **CONTROLS}
+    return {
+        name: plain_training(model_dir, off_policy_groups, control, steps=1)
+        for name, control in controls.items()
+    }
+
+
+@pytest.mark.parametrize("runs", [2], indirect=True, ids=["two ranks"])
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_rival_control_trains_like_a_plain_loop(
+    runs: Path, plain_controls: dict[str, Any], name: str
+) -> None:
+    """Statistics of the step are over both ranks and all micro-batches."""
+    records, expected = plain_controls[name]
+    for got, want in zip(result(runs, name)["metrics"], records, strict=True):
+        for number, value in want.items():
+            assert got[number] == pytest.approx(value, rel=2e-5, abs=2e-6), number
+    trained = weights(runs, name)
+    for tensor, value in expected.items():
+        torch.testing.assert_close(trained[tensor].double(), value, rtol=1e-5, atol=3e-6)
+    grpo = plain_controls["grpo"][1]
+    moved = max(float((grpo[tensor] - value).abs().max()) for tensor, value in expected.items())
+    assert moved > 1e-4, "the case must differ from GRPO"
 
 
 def test_metrics_are_those_of_the_whole_batch_and_finite(runs: Path, off_policy_groups: list[Group]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import entropy, log_softmax
 
-from trainer.logprobs import entropy_of_logits, token_logprobs
+from trainer.logprobs import differentiable_entropy, entropy_of_logits, token_logprobs
 
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 6), st.integers(2, 40))
 seeds = st.integers(0, 2**32 - 1)
@@ -118,3 +118,49 @@ def test_entropy_of_known_distributions():
     assert entropy_of_logits(torch.zeros(64)).item() == pytest.approx(np.log(64), rel=1e-6)
     assert entropy_of_logits(impossible).item() == pytest.approx(np.log(2), rel=1e-6)
     assert entropy_of_logits(certain).item() == 0.0
+
+
+@given(shapes, seeds, scales, st.integers(1, 7))
+@settings(deadline=None, max_examples=40)
+def test_entropy_with_gradient_is_the_same_entropy_with_its_slope(shape, seed, scale, chunks):
+    """dH/dz_a = -p_a (log p_a + H), whatever the number of chunks."""
+    hidden, head, targets, temperature = make(seed, shape, scale)
+    logits = (hidden @ head.T).requires_grad_()
+    _, entropies = token_logprobs(
+        logits, lambda z: z, targets, temperature, chunks=chunks, with_entropy=True, entropy_gradient=True
+    )
+    plain = logits.detach().numpy()
+    np.testing.assert_allclose(entropies.detach().numpy(), entropy(plain), rtol=1e-9, atol=1e-9)
+    (slope,) = torch.autograd.grad(entropies.sum(), logits)
+    logp = log_softmax(plain)
+    expected = -np.exp(logp) * (logp + entropy(plain)[:, None])
+    np.testing.assert_allclose(slope.numpy(), expected, rtol=1e-8, atol=1e-9)
+
+
+def test_entropy_gradient_is_finite_where_probabilities_vanish():
+    logits = torch.tensor([[0.0, 0.0, -300.0], [5e4, 0.0, -torch.inf]], requires_grad=True)
+    entropies = differentiable_entropy(logits)
+    np.testing.assert_allclose(entropies.detach().numpy(), [np.log(2), 0.0], atol=1e-6)
+    (slope,) = torch.autograd.grad(entropies.sum(), logits)
+    np.testing.assert_allclose(slope.numpy(), np.zeros((2, 3)), atol=1e-6)
+
+
+@given(shapes, seeds, scales)
+@settings(deadline=None, max_examples=40)
+def test_several_temperatures_of_one_projection_are_those_measured_one_by_one(shape, seed, scale):
+    hidden, head, targets, temperature = make(seed, shape, scale)
+    several = torch.stack([temperature, 1.2 * temperature, torch.ones_like(temperature)], dim=-1)
+    calls = []
+
+    def project(h):
+        calls.append(len(h))
+        return h @ head.T
+
+    together, entropies = token_logprobs(hidden, project, targets, several, chunks=2, with_entropy=True)
+    assert len(calls) == 2
+    for column in range(3):
+        alone, same = token_logprobs(
+            hidden, lambda h: h @ head.T, targets, several[:, column], chunks=1, with_entropy=True
+        )
+        torch.testing.assert_close(together[:, column], alone, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(entropies, same, rtol=1e-12, atol=1e-12)

@@ -13,7 +13,7 @@ from redis import Redis
 from services import set_point
 from services.keys import RunKeys
 from services.learner.target import TargetInForce
-from trainer.config import EntropyControlConfig, ScheduleConfig
+from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.control.schedule import Schedule
 from trainer.errors import ScopeError
 
@@ -154,7 +154,8 @@ class Boundary:
     ) -> None:
         self.redis, self.run_id, self.config = redis, run_id, config
         self.epoch = int(redis.incr(RunKeys(run_id).fence))  # type: ignore[arg-type]
-        self.target = TargetInForce(redis, run_id, config, self.epoch, start)
+        whole = RunConfig(entropy_control=config)
+        self.target = TargetInForce(redis, run_id, whole, self.epoch, start)
 
     def steps(self, *steps: int, entropy: float = 0.5) -> list[float | None]:
         """The targets that the law gets."""

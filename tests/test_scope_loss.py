@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,10 @@ def torch_loss(
         proximal_logprobs=proximal.to(dtype),
         behaviour_logprobs=torch.tensor(rollouts.behaviour, dtype=dtype),
         mask=torch.tensor(rollouts.mask, dtype=dtype),
-        advantages=torch.tensor(np.where(rollouts.auxiliary, 1.0, rollouts.advantages), dtype=dtype),
+        advantages=torch.tensor(
+            np.where(rollouts.auxiliary, 1.0, rollouts.advantages)[:, None] * np.ones(rollouts.mask.shape),
+            dtype=dtype,
+        ),
         base_weight=weights[0].to(dtype),
         auxiliary_weight=weights[1].to(dtype),
     )
@@ -219,13 +223,13 @@ def one_row(
         proximal_logprobs=row(proximal),
         behaviour_logprobs=row(behaviour),
         mask=row(1.0),
-        advantages=row(advantage)[0],
+        advantages=row(advantage),
         base_weight=row(float(not auxiliary))[0],
         auxiliary_weight=row(float(auxiliary))[0],
     )
 
 
-SETTINGS = {"alpha": 0.5, "clip_low": 0.2, "clip_high": 0.28, "tis_cap": 2.0}
+SETTINGS: dict[str, Any] = {"alpha": 0.5, "clip_low": 0.2, "clip_high": 0.28, "tis_cap": 2.0}
 
 
 @pytest.mark.parametrize(
@@ -264,6 +268,7 @@ def test_masked_tokens_neither_count_nor_contribute():
         proximal_logprobs=torch.tensor([[-1.2, 0.0, -1.0]], dtype=torch.float64),
         behaviour_logprobs=torch.tensor([[-1.1, -700.0, -1.0]], dtype=torch.float64),
         mask=torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64),
+        advantages=torch.tensor([[1.0, 1.0, 5.0]], dtype=torch.float64),
     )
     assert scope_loss(padded, **SETTINGS).loss.item() == pytest.approx(
         scope_loss(counted, **SETTINGS).loss.item()

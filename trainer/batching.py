@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.advantages import group_advantages
-from trainer.config import RunConfig
+from trainer.config import LossConfig, RunConfig
 from trainer.trajectory import Group, Trajectory
 
 
@@ -80,7 +80,7 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
                     samples,
                     auxiliary=role == "adaptive",
                     minibatch=slot % minibatches,
-                    epsilon=config.loss.advantage_epsilon,
+                    loss=config.loss,
                 )
         shards.append(builder.batch())
     return shards
@@ -101,7 +101,7 @@ class _Rows:
         }
 
     def add_group(
-        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, epsilon: float
+        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, loss: LossConfig
     ) -> None:
         shared = {"auxiliary": auxiliary, "minibatch": minibatch}
         if group is None:
@@ -113,7 +113,12 @@ class _Rows:
                 f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}"
             )
         rewards = np.array([t.reward for t in group.trajectories])
-        advantages = np.ones(samples) if auxiliary else group_advantages(rewards, epsilon)
+        standardized = loss.aggregation != "dr_grpo"
+        advantages = (
+            np.ones(samples)
+            if auxiliary
+            else group_advantages(rewards, loss.advantage_epsilon, standardized=standardized)
+        )
         for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
             self._append(self._row(group, trajectory, float(advantage)) | shared)
 

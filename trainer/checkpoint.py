@@ -29,6 +29,8 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     lineage: int
     config_hash: str
     controller: dict[str, float]
+    regularizer: dict[str, float]
+    """state of its strength law"""
     set_point_generation: int
     starting_entropy: float | None = None
     """of the run's first learner step, nats per token; None while it was not measured"""

@@ -18,6 +18,7 @@ from trainer.config_control import EntropyControlConfig
 from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
+from trainer.config_regularizer import RegularizerConfig
 
 
 class TaskConfig(Block):
@@ -119,8 +120,13 @@ class PipelineConfig(Block):
 
 
 class LossConfig(Block):
-    """GRPO surrogate: mean over rollouts of the token mean of the clipped surrogate."""
+    """GRPO's clipped surrogate on base rollouts, and how its tokens are averaged."""
 
+    aggregation: Literal["sequence_mean", "token_mean", "dr_grpo"] = Field(
+        default="sequence_mean",
+        description="mean over rollouts of token means; mean over all tokens (DAPO); or Dr. GRPO: sums over "
+        "rollout.max_new_tokens, advantages not divided by the standard deviation",
+    )
     clip_low: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2, description="ratio at least 1 - clip_low"
     )
@@ -296,6 +302,7 @@ class RunConfig(Block):
     generators: GeneratorConfig = GeneratorConfig()
     weights: WeightsConfig = WeightsConfig()
     entropy_control: EntropyControlConfig = EntropyControlConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
     redis: RedisConfig = RedisConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -334,6 +341,11 @@ class RunConfig(Block):
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:
         """Generator roles that this run uses: ("base",) without a regulariser, else ("base", "adaptive")."""
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
+
+    @property
+    def tracks_set_point(self) -> bool:
+        """Whether anything steers the policy entropy towards `entropy_control.target`."""
+        return self.entropy_control.kind != "none" or self.regularizer.tracks_set_point
 
     @property
     def groups_per_step(self) -> int:

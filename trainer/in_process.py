@@ -28,6 +28,7 @@ from trainer.control.schedule import Schedule
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
 from trainer.probe import measure, score
+from trainer.regularizers import make_strength_law
 from trainer.sampler import Samples, sample
 from trainer.tasks import make_task
 from trainer.trajectory import Group, Role, Trajectory, VersionSpan
@@ -108,6 +109,7 @@ class InProcessRun:
         self._controller = controller or make_controller(
             config.entropy_control, max_staleness=config.pipeline.max_staleness
         )
+        self._strength_law = make_strength_law(config.regularizer)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._step = 0
         self._ahead: deque[tuple[list[Group], float, int, float]] = deque()
@@ -122,8 +124,9 @@ class InProcessRun:
             started = time.perf_counter()
             acting = self._controller.actuators
             (batch,) = shard_batches(groups, self._config)
-            metrics = self._learner.step(batch, acting, step=step)
+            metrics = self._learner.step(batch, acting, strength=self._strength_law.strength, step=step)
             target = self._target(step, metrics.entropy)
+            self._strength_law.update(metrics.entropy, target)
             decided = self._controller.update(metrics.entropy, target, positives=metrics.positives)
             self._step += 1
             yield InProcessStep(

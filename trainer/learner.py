@@ -23,8 +23,11 @@ from transformers import AutoTokenizer, PreTrainedModel
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
+from trainer.plan import StepPlan, plan_step
 from trainer.policy import PolicyModel, load_policy
-from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
+from trainer.regularizers import make_regularizer
+from trainer.role_sums import role_sums
+from trainer.scope_loss import scope_loss
 
 PROBE_TOKENS = 16
 PROBE_SEED = 20251008
@@ -61,25 +64,12 @@ class StepMetrics:
     update_seconds: float
 
 
-@dataclass
-class _RoleSums:
-    """Sums over one role's tokens, added over ranks."""
-
-    tokens: float = 0.0
-    rollouts: float = 0.0
-    reward: float = 0.0
-    kl: float = 0.0
-    behaviour: float = 0.0
-    entropy: float = 0.0
-    positives: float = 0.0
-    scores: float = 0.0
-
-
 class Learner:
     """A policy under training. Every method is collective: all ranks call it in the same order."""
 
     def __init__(self, config: RunConfig, model_dir: Path) -> None:
         self._config = config
+        self._regularizer = make_regularizer(config.regularizer)
         torch.set_num_threads(config.learner.threads)
         policy = load_policy(
             model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
@@ -111,26 +101,36 @@ class Learner:
         """Number of learner ranks."""
         return dist.get_world_size()
 
-    def step(self, batch: RolloutBatch, actuators: Actuators, *, step: int) -> StepMetrics:
+    def step(self, batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int) -> StepMetrics:
         """One learner step: measure the proximal policy, then `loss.minibatches` optimizer updates.
 
-        batch: this rank's share; step: learner step, for the rate's warm-up.
+        batch: this rank's share; strength: of the regularizer; step: learner step, for the rate's warm-up and random
+        choices.
         Raises FloatingPointError when the gradient norm is not finite, before weights are published.
         """
         batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
         self._set_learning_rate(step)
         started = time.perf_counter()
-        proximal, entropy = self._measure(batch)
+        proximal, entropy, tilted = self._measure(batch, self._regularizer.relative_temperature(strength))
         measured = time.perf_counter()
-        base, adaptive, deviation = self._role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
-        base_weight, auxiliary_weight = self._row_weights(
-            batch, proximal, base, adaptive, actuators.surprisal_exponent
+        base, adaptive = sums = role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
+        plan = plan_step(
+            batch,
+            proximal,
+            entropy,
+            tilted,
+            sums,
+            self._regularizer,
+            self._config,
+            surprisal_exponent=actuators.surprisal_exponent,
+            strength=strength,
+            step=step,
         )
         totals = torch.zeros(4, device=self.engine.device)
         norms = []
         for minibatch in range(self._config.loss.minibatches):
             rows = (batch.minibatch == minibatch).nonzero().squeeze(-1)
-            totals += self._update(batch, rows, proximal, base_weight, auxiliary_weight, actuators.alpha)
+            totals += self._update(batch, rows, plan, actuators.alpha)
             norms.append(float(self.engine.get_global_grad_norm() or 0.0))
         dist.all_reduce(totals)
         if not all(math.isfinite(norm) for norm in norms):
@@ -150,8 +150,8 @@ class Learner:
             padding_share=self._padding_share(batch),
             mismatch_kl_base=base.kl / max(base.tokens, 1.0),
             mismatch_kl_adaptive=adaptive.kl / max(adaptive.tokens, 1.0),
-            ratio_deviation_base=deviation[0],
-            ratio_deviation_adaptive=deviation[1],
+            ratio_deviation_base=base.ratio_deviation,
+            ratio_deviation_adaptive=adaptive.ratio_deviation,
             generator_entropy=-base.behaviour / base.tokens if base.tokens else math.nan,
             proximal_seconds=measured - started,
             update_seconds=time.perf_counter() - measured,
@@ -221,96 +221,52 @@ class Learner:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
 
-    def _forward(self, batch: RolloutBatch, *, with_entropy: bool) -> tuple[Tensor, Tensor]:
-        return self.engine(
-            batch.input_ids, batch.prompt_lengths, batch.targets, batch.mask, batch.temperature, with_entropy
-        )
-
     def _micro_batches(self, batch: RolloutBatch, rows: Tensor) -> list[Tensor]:
         return micro_batches(rows, batch.input_ids.shape[1], self._config.learner.micro_batch_tokens)
 
     @torch.no_grad()
-    def _measure(self, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
-        parts = [
-            self._forward(batch.select(rows), with_entropy=True)
-            for rows in self._micro_batches(
-                batch, torch.arange(len(batch.rewards), device=self.engine.device)
+    def _measure(
+        self, batch: RolloutBatch, relative_temperature: float | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Log-probabilities, entropy and, at `relative_temperature` times their temperature, log-probabilities."""
+        logprobs, entropies = [], []
+        for rows in self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device)):
+            micro = batch.select(rows)
+            temperature = micro.temperature.unsqueeze(-1)
+            if relative_temperature is not None:
+                temperature = torch.cat([temperature, relative_temperature * temperature], dim=-1)
+            logprob, entropy = self.engine(
+                micro.input_ids, micro.prompt_lengths, micro.targets, micro.mask, temperature, True
             )
-        ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+            logprobs.append(logprob)
+            entropies.append(entropy)
+        proximal, *tilted = torch.cat(logprobs).unbind(-1)
+        return proximal, torch.cat(entropies), tilted[0] if tilted else None
 
-    def _role_sums(
-        self, batch: RolloutBatch, proximal: Tensor, entropy: Tensor, exponent: float
-    ) -> tuple[_RoleSums, _RoleSums, list[float]]:
-        difference = proximal - batch.behaviour_logprobs
-        kl = difference.exp() - 1 - difference
-        scores = surprisal_scores(batch.rewards, -(proximal * batch.mask).sum(-1), exponent)
-        sums, deviations = [], []
-        for rows in (~batch.auxiliary, batch.auxiliary):
-            mask = batch.mask[rows]
-            sums.append(
-                [
-                    mask.sum(),
-                    mask.any(-1).sum(),
-                    batch.rewards[rows].sum(),
-                    (kl[rows] * mask).sum(),
-                    (batch.behaviour_logprobs[rows] * mask).sum(),
-                    (entropy[rows] * mask).sum(),
-                    positives(batch.rewards[rows]).sum(),
-                    scores[rows].sum(),
-                ]
-            )
-            deviations.append(
-                ((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum()
-            )
-        added = torch.stack([torch.stack([v.double() for v in row]) for row in sums])
-        dist.all_reduce(added)
-        worst = torch.stack(deviations).double()
-        dist.all_reduce(worst, op=dist.ReduceOp.MAX)
-        return _RoleSums(*added[0].tolist()), _RoleSums(*added[1].tolist()), worst.tolist()
-
-    def _row_weights(
-        self, batch: RolloutBatch, proximal: Tensor, base: _RoleSums, adaptive: _RoleSums, exponent: float
-    ) -> tuple[Tensor, Tensor]:
-        minibatches = self._config.loss.minibatches
-        idle = batch.auxiliary | (batch.advantages == 0)
-        base_weight = torch.where(idle, 0.0, minibatches / max(base.rollouts, 1.0))
-        surprisal = -(proximal * batch.mask).sum(-1)
-        scores = surprisal_scores(batch.rewards, surprisal, exponent) * batch.auxiliary
-        scale = auxiliary_scale(
-            self._config.entropy_control.normalization, adaptive.positives, adaptive.scores, adaptive.rollouts
-        )
-        return base_weight, (scores * scale * minibatches).float()
-
-    def _update(
-        self,
-        batch: RolloutBatch,
-        rows: Tensor,
-        proximal: Tensor,
-        base_weight: Tensor,
-        auxiliary_weight: Tensor,
-        alpha: float,
-    ) -> Tensor:
-        parts = self._micro_batches(batch, self._learning_rows(rows, base_weight + auxiliary_weight))
+    def _update(self, batch: RolloutBatch, rows: Tensor, plan: StepPlan, alpha: float) -> Tensor:
+        parts = self._micro_batches(batch, self._learning_rows(rows, plan))
+        wants_entropy = plan.entropy_coefficient != 0
         totals = torch.zeros(4, device=self.engine.device)
         for index, part in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             micro = batch.select(part)
-            logprobs, _ = self._forward(micro, with_entropy=False)
+            logprobs, entropy = self.engine(
+                micro.input_ids,
+                micro.prompt_lengths,
+                micro.targets,
+                micro.mask,
+                micro.temperature,
+                wants_entropy,
+                wants_entropy,
+            )
             outputs = scope_loss(
-                LossInputs(
-                    logprobs=logprobs,
-                    proximal_logprobs=proximal[part],
-                    behaviour_logprobs=micro.behaviour_logprobs,
-                    mask=micro.mask,
-                    advantages=micro.advantages,
-                    base_weight=base_weight[part],
-                    auxiliary_weight=auxiliary_weight[part],
-                ),
+                plan.inputs(part, micro, logprobs, entropy),
                 alpha=alpha,
                 clip_low=self._config.loss.clip_low,
                 clip_high=self._config.loss.clip_high,
                 tis_cap=self._config.loss.tis_cap,
+                base_clip=plan.base_clip,
+                entropy_coefficient=plan.entropy_coefficient,
             )
             self.engine.backward(outputs.loss * self.world_size)
             totals += torch.stack(
@@ -319,13 +275,13 @@ class Learner:
         self.engine.step()
         return totals
 
-    def _learning_rows(self, rows: Tensor, weight: Tensor) -> Tensor:
+    def _learning_rows(self, rows: Tensor, plan: StepPlan) -> Tensor:
         """The rows of a minibatch that move the policy, filled up so that every rank has equally many.
 
-        Rollouts of weight 0 (groups all right or all wrong, auxiliary failures) have no gradient: leaving them out
-        of the update changes nothing but its cost. At least one row stays: the optimizer steps on every rank.
+        Rollouts of weight 0 (with GRPO groups all right or all wrong; auxiliary failures) have no gradient: leaving
+        them out of the update changes nothing but its cost. At least one row stays: the optimizer steps on every rank.
         """
-        learning = weight[rows] != 0
+        learning = plan.learning[rows]
         needed = learning.sum().clamp(min=1)
         dist.all_reduce(needed, op=dist.ReduceOp.MAX)
         # Every rank has equally many rows to fill up from, see `shard_batches`.

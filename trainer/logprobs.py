@@ -21,19 +21,21 @@ def token_logprobs(
     *,
     chunks: int,
     with_entropy: bool,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
-    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token;
-    chunks: number of equal parts (some empty where T is smaller). The caller fixes their number and not their
-    size, because ZeRO-3 gathers the head for each: ranks with different T must make equally many calls.
-    Returns (logprobs float[T] in nats, differentiable; entropy float[T] in nats, without gradient, zeros
-    unless `with_entropy`), float32 or as wide as the logits.
+    hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token, or
+    float[T, K] for K log-probabilities of each token from the same logits; chunks: number of equal parts (some
+    empty where T is smaller). The caller fixes their number and not their size, because ZeRO-3 gathers the head
+    for each: ranks with different T must make equally many calls.
+    Returns (logprobs float[T] or float[T, K] in nats, differentiable; entropy float[T] in nats, zeros unless
+    `with_entropy`, differentiable only with `entropy_gradient`), float32 or as wide as the logits.
     """
     logprobs, entropies = [], []
     recompute = hidden.requires_grad and chunks > 1
     for rows in torch.arange(hidden.shape[0], device=hidden.device).tensor_split(chunks):
-        arguments = (hidden[rows], project, targets[rows], temperature[rows], with_entropy)
+        arguments = (hidden[rows], project, targets[rows], temperature[rows], with_entropy, entropy_gradient)
         if recompute:
             logprob, entropy = checkpoint(_chunk_logprobs, *arguments, use_reentrant=False)
         else:
@@ -49,18 +51,39 @@ def _chunk_logprobs(
     targets: Tensor,
     temperature: Tensor,
     with_entropy: bool,
+    entropy_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     logits = project(hidden)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    scaled = logits / temperature.unsqueeze(-1)
-    chosen = scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    logprobs = chosen - scaled.logsumexp(-1)
+    if temperature.dim() == 1:
+        logprobs = _chosen_logprobs(logits, targets, temperature)
+    else:
+        columns = [_chosen_logprobs(logits, targets, column) for column in temperature.unbind(-1)]
+        logprobs = torch.stack(columns, dim=-1)
     if not with_entropy:
-        return logprobs, torch.zeros_like(logprobs)
+        return logprobs, logits.new_zeros(len(targets))
+    if entropy_gradient:
+        return logprobs, differentiable_entropy(logits)
     with torch.no_grad():
         return logprobs, entropy_of_logits(logits)
+
+
+def _chosen_logprobs(logits: Tensor, targets: Tensor, temperature: Tensor) -> Tensor:
+    scaled = logits / temperature.unsqueeze(-1)
+    return scaled.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - scaled.logsumexp(-1)
 
 
 def entropy_of_logits(logits: Tensor) -> Tensor:
     """Shannon entropy of softmax(logits) in nats, exact over the vocabulary. logits: [..., V] -> [...]."""
     return torch.special.entr(logits.softmax(-1)).sum(-1)
+
+
+def differentiable_entropy(logits: Tensor) -> Tensor:
+    """The same entropy with a gradient that stays finite where probabilities vanish. logits: [..., V] -> [...].
+
+    H = logsumexp(z) - sum softmax(z) z, with z shifted to a largest value of 0: the slope of -p log p at p = 0
+    is infinite, that of this form is not.
+    """
+    shifted = logits - logits.detach().amax(-1, keepdim=True)
+    bounded = shifted.clamp(min=torch.finfo(shifted.dtype).min / 2)  # 0 times an infinite logit has no value
+    return bounded.logsumexp(-1) - (bounded.softmax(-1) * bounded).sum(-1)

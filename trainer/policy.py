@@ -33,11 +33,13 @@ class PolicyModel(nn.Module):
         mask: Tensor,
         temperature: Tensor,
         with_entropy: bool = False,
+        entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
-        float[N]. Returns (logprobs, entropy), float32[N, T] in nats, 0 where the mask is 0. The number of
+        float[N], or float[N, K] for log-probabilities at K temperatures. Returns (logprobs, entropy), float32
+        [N, T] ([N, T, K]) in nats, 0 where the mask is 0; see `token_logprobs` for the gradient. The number of
         logit chunks follows from the shape of the mask alone, so that it is the same on all ranks.
         """
         rows, columns = mask.nonzero(as_tuple=True)
@@ -48,10 +50,12 @@ class PolicyModel(nn.Module):
             temperature[rows],
             chunks=math.ceil(mask.numel() / self._chunk),
             with_entropy=with_entropy,
+            entropy_gradient=entropy_gradient,
         )
         empty = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+        several = empty.new_zeros(mask.shape + temperature.shape[1:])
         where = (rows, columns)
-        return empty.index_put(where, logprobs), empty.index_put(where, entropy)
+        return several.index_put(where, logprobs), empty.index_put(where, entropy)
 
     def _predictors(
         self, input_ids: Tensor, prompt_lengths: Tensor, mask: Tensor, rows: Tensor, columns: Tensor

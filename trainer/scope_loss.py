@@ -1,9 +1,10 @@
 """The SCOPE objective: GRPO's clipped surrogate plus alpha times adaptive-temperature positives.
 
-    J = mean_base[ 1/|o| sum_t w min(r A, clip(r) A) ]
+    J = sum_base v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H
         + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
 
-(arXiv 2510.08141; r is the importance ratio current / proximal policy.) Three things differ from the paper:
+(arXiv 2510.08141; r is the importance ratio current / proximal policy; v_i = 1/N unless `trainer.aggregation` says
+otherwise; k = 1, p = 0 and c = 0 unless `trainer.regularizers` says otherwise.) Three things differ from the paper:
 w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
 sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of
 the whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
@@ -36,11 +37,19 @@ class LossInputs:
     mask: Tensor
     """float[N, T], 1 where a token counts"""
     advantages: Tensor
-    """float[N]; for auxiliary rows 1"""
+    """float[N, T]; for auxiliary rows 1"""
     base_weight: Tensor
-    """float[N]; 0 for auxiliary rows, else 1 over the base rollouts of a minibatch (or 0 where the advantage is 0)"""
+    """float[N]; 0 for auxiliary rows, else the weight of the row's token mean (or 0 where nothing would be learned)"""
     auxiliary_weight: Tensor
     """float[N]; 0 for base rows and for auxiliary rollouts without reward; alpha not included"""
+    keep: Tensor | None = None
+    """float[N, T], 0 where the surrogate is left out; None: nowhere"""
+    penalty: Tensor | None = None
+    """float[N, T], loss per nat of |log r|; None: none"""
+    entropy: Tensor | None = None
+    """float[N, T], current policy, with gradient; read only where the entropy has a coefficient"""
+    entropy_weight: Tensor | None = None
+    """float[N], weight of the row's mean entropy; 0 for auxiliary rows"""
 
 
 @dataclass(frozen=True)
@@ -49,29 +58,55 @@ class LossOutputs:
 
     loss: Tensor
     surrogate: Tensor
+    """penalties included, entropy bonus not"""
     auxiliary: Tensor
     clipped_tokens: Tensor
     tokens: Tensor
 
 
 def scope_loss(
-    inputs: LossInputs, *, alpha: float, clip_low: float, clip_high: float, tis_cap: float
+    inputs: LossInputs,
+    *,
+    alpha: float,
+    clip_low: float,
+    clip_high: float,
+    tis_cap: float,
+    base_clip: tuple[float, float] | None = None,
+    entropy_coefficient: float = 0.0,
 ) -> LossOutputs:
-    """Negative SCOPE objective of some rows. alpha = 0 leaves GRPO."""
-    ratio = (inputs.logprobs - inputs.proximal_logprobs).exp()
+    """Negative SCOPE objective of some rows. alpha = 0 leaves GRPO.
+
+    The ratio is clipped to [1 - clip_low, 1 + clip_high], that of base rows by the (low, high) of `base_clip` where
+    it is given. Raises ValueError when the entropy has a coefficient and `inputs` lacks it.
+    """
+    log_ratio = inputs.logprobs - inputs.proximal_logprobs
+    ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    advantage = inputs.advantages.unsqueeze(-1)
+    if base_clip is not None:
+        of_base = (inputs.base_weight != 0).unsqueeze(-1)
+        clipped = torch.where(of_base, ratio.clamp(1 - base_clip[0], 1 + base_clip[1]), clipped)
+    advantage = inputs.advantages
     per_token = torch.minimum(ratio * advantage, clipped * advantage)
+    if inputs.keep is not None:
+        per_token = per_token * inputs.keep
+    if inputs.penalty is not None:
+        per_token = per_token - inputs.penalty * log_ratio.abs()
     correction = (inputs.proximal_logprobs - inputs.behaviour_logprobs).exp().clamp(max=tis_cap).detach()
     lengths = inputs.mask.sum(-1).clamp(min=1)
     per_rollout = (per_token * correction * inputs.mask).sum(-1) / lengths
     surrogate = (inputs.base_weight * per_rollout).sum()
     auxiliary = (inputs.auxiliary_weight * per_rollout).sum()
+    objective = surrogate + alpha * auxiliary
+    if entropy_coefficient != 0:
+        if inputs.entropy is None or inputs.entropy_weight is None:
+            raise ValueError(f"entropy_coefficient={entropy_coefficient} needs entropy and its row weights")
+        mean_entropy = (inputs.entropy * inputs.mask).sum(-1) / lengths
+        objective = objective + entropy_coefficient * (inputs.entropy_weight * mean_entropy).sum()
     with torch.no_grad():
         counted = inputs.mask * ((inputs.base_weight + inputs.auxiliary_weight) != 0).unsqueeze(-1)
         binding = (ratio * advantage > clipped * advantage) & (counted > 0)
     return LossOutputs(
-        loss=-(surrogate + alpha * auxiliary),
+        loss=-objective,
         surrogate=surrogate.detach(),
         auxiliary=auxiliary.detach(),
         clipped_tokens=binding.sum(),

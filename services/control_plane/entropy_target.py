@@ -38,6 +38,7 @@ from services.set_point import (
 )
 from services.tokens import Principal
 from trainer.config import EntropyControlConfig
+from trainer.config_regularizer import RegularizerConfig
 
 MAX_WAIT_SECONDS = 60.0
 Wait = Annotated[Literal["applied"] | None, Query(description="answer only once it is applied")]
@@ -56,7 +57,7 @@ def get_entropy_target(
     run_id: str, redis: State, response: Response, _: Annotated[Principal, Depends(allowed("viewer"))]
 ) -> EntropyTarget:
     """The desired set-point, and from which learner step the one in force holds."""
-    control, set_point = _control(redis, run_id), read_set_point(redis, run_id)
+    (control, _), set_point = _steering(redis, run_id), read_set_point(redis, run_id)
     if set_point is None:
         raise _not_started(run_id)
     response.headers["ETag"] = _etag(set_point)
@@ -78,9 +79,12 @@ async def put_entropy_target(
 
     202 while it waits for a step boundary, 200 if it was applied within the wait.
     """
-    control = await run_in_threadpool(_control, redis, run_id)
+    control, tracks = await run_in_threadpool(_steering, redis, run_id)
     set_point = await run_in_threadpool(
-        _accepted, lambda: change_set_point(redis, run_id, change.target, caller.name, control)
+        _accepted,
+        lambda: change_set_point(
+            redis, run_id, change.target, caller.name, control, regularizer_tracks=tracks
+        ),
     )
     return await _answer(redis, run_id, set_point, control, request, response, timeout if wait else 0.0)
 
@@ -96,19 +100,23 @@ async def delete_entropy_target(
     timeout: Timeout = 30.0,
 ) -> EntropyTarget:
     """Return to the configured schedule, at the learner step where the run is. Idempotent; answers like PUT."""
-    control = await run_in_threadpool(_control, redis, run_id)
+    control, tracks = await run_in_threadpool(_steering, redis, run_id)
     set_point = await run_in_threadpool(
-        _accepted, lambda: reset_set_point(redis, run_id, caller.name, control)
+        _accepted,
+        lambda: reset_set_point(redis, run_id, caller.name, control, regularizer_tracks=tracks),
     )
     return await _answer(redis, run_id, set_point, control, request, response, timeout if wait else 0.0)
 
 
-def _control(redis: Redis, run_id: str) -> EntropyControlConfig:
+def _steering(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
+    """The run's control block, and whether its regularizer steers towards the set-point as well."""
     spec = read_spec(redis, run_id)
     if spec is None:
         raise _not_started(run_id)
     # Through JSON, because the strict mode of pydantic takes a list for a tuple only there.
-    return EntropyControlConfig.model_validate_json(json.dumps(spec.config["entropy_control"]))
+    control = EntropyControlConfig.model_validate_json(json.dumps(spec.config["entropy_control"]))
+    regularizer = RegularizerConfig.model_validate_json(json.dumps(spec.config["regularizer"]))
+    return control, regularizer.tracks_set_point
 
 
 def _not_started(run_id: str) -> Problem:

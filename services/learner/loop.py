@@ -86,7 +86,7 @@ class LearnerLoop:
             return False
         batch = scatter_batch(order, shards, self._device)
         started = time.perf_counter()
-        metrics = self._learner.step(batch, order.actuators, step=order.step)
+        metrics = self._learner.step(batch, order.actuators, strength=order.strength, step=order.step)
         if self._desk is not None:
             self._desk.learned(metrics, time.perf_counter() - started)
         self._step += 1

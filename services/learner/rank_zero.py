@@ -23,6 +23,7 @@ from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState
 from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
+from trainer.regularizers import make_strength_law
 from trainer.trajectory import PolicyVersion
 
 
@@ -41,12 +42,14 @@ class RankZero:
         self._controller = make_controller(
             spec.config.entropy_control, max_staleness=spec.config.pipeline.max_staleness
         )
+        self._strength_law = make_strength_law(spec.config.regularizer)
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
         """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
         first_step = 0
         if restored is not None:
             self._controller.restore(restored.controller)
+            self._strength_law.restore(restored.regularizer)
             self._consumed = [(entry_id, group_id) for entry_id, group_id in restored.consumed]
             self._listed = {entry_id for entry_id, _ in restored.consumed}
             first_step = restored.step
@@ -54,7 +57,7 @@ class RankZero:
         self._target = TargetInForce(
             self._redis,
             spec.run_id,
-            spec.config.entropy_control,
+            spec.config,
             self._epoch,
             restored.starting_entropy if restored else None,
         )
@@ -82,7 +85,8 @@ class RankZero:
         self._consumed += taken.consumed()
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
-        return order_of(shards[0], self._acting, step=step), shards
+        order = order_of(shards[0], self._acting, strength=self._strength_law.strength, step=step)
+        return order, shards
 
     def optimizer_bytes(self, by_rank: list[int]) -> None:
         """Leave in the run directory how ZeRO shares the optimizer's state out."""
@@ -90,16 +94,17 @@ class RankZero:
         (Path(self._spec.run_dir) / "learner.json").write_text(document + "\n")
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
-        """Take a step's measurements and decide the actuators of the next one."""
-        acted = self._acting
+        """Take a step's measurements and decide the actuators and the regularizer's strength of the next one."""
+        acted, strength = self._acting, self._strength_law.strength
         self._target.measured(metrics.entropy)
-        # Without a set-point (no control, or `auto` not measured yet) the actuators stay as they are: neutral.
+        # Without a set-point (no control, or `auto` not measured yet) everything stays as it is: neutral.
         if self._target.value is not None:
             self._acting = self._controller.update(
                 metrics.entropy, self._target.value, positives=metrics.positives
             )
+            self._strength_law.update(metrics.entropy, self._target.value)
         reference = self._controller.state().get("reference")
-        self._recorder.learned(metrics, seconds, self._target, reference, acted, self._acting)
+        self._recorder.learned(metrics, seconds, self._target, reference, acted, self._acting, strength)
 
     def publish(self, step: int, weights: dict[str, Tensor], probe: Probe, started: float) -> None:
         """Publish policy version (lineage, `step`) and the newest actuators; generators load it while they work."""
@@ -120,6 +125,7 @@ class RankZero:
             lineage=self._lineage,
             config_hash=self._spec.config_hash,
             controller=self._controller.state(),
+            regularizer=self._strength_law.state(),
             set_point_generation=self._target.generation,
             starting_entropy=self._target.starting_entropy,
             consumed=list(self._consumed),

@@ -88,6 +88,7 @@ class Recorder:
         reference: float | None,
         acted: Actuators,
         decided: Actuators,
+        strength: float,
     ) -> None:
         """Numbers of the update and of the control decision that follows it."""
         controlled = self._spec.config.entropy_control.kind != "none"
@@ -119,6 +120,7 @@ class Recorder:
             "next_temperature": decided.temperature,
             "next_alpha": decided.alpha,
             "saturated": decided.saturated,
+            "regularizer_strength": strength,
             "reward": metrics.reward_base,
             "adaptive_reward": metrics.reward_adaptive if controlled else None,
             "positives": metrics.positives,

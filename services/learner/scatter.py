@@ -19,13 +19,16 @@ class StepOrder:
     stop: bool
     step: int = 0
     actuators: Actuators = NEUTRAL
+    strength: float = 0.0
+    """of the regularizer"""
     shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
-def order_of(batch: RolloutBatch, actuators: Actuators, *, step: int) -> StepOrder:
+def order_of(batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int) -> StepOrder:
     """The order that announces `batch`; all shards have its shape."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
-    return StepOrder(False, step, actuators, tuple((name, t.dtype, tuple(t.shape)) for name, t in columns))
+    shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in columns)
+    return StepOrder(False, step, actuators, strength, shapes)
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:

@@ -7,7 +7,7 @@ import math
 from redis import Redis
 
 from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
-from trainer.config import EntropyControlConfig
+from trainer.config import RunConfig
 from trainer.control.schedule import Schedule
 
 
@@ -18,7 +18,7 @@ class TargetInForce:
         self,
         redis: Redis,
         run_id: str,
-        control: EntropyControlConfig,
+        config: RunConfig,
         epoch: int,
         starting_entropy: float | None,
     ) -> None:
@@ -26,7 +26,8 @@ class TargetInForce:
 
         Raises ScopeError when `target=auto` comes out of the allowed range.
         """
-        self._redis, self._run_id, self._control, self._epoch = redis, run_id, control, epoch
+        self._redis, self._run_id, self._epoch = redis, run_id, epoch
+        self._control, self._tracks = config.entropy_control, config.tracks_set_point
         self._schedule: Schedule | None = None
         self._document = self._read()
         self._starting_entropy: float | None = None
@@ -66,14 +67,14 @@ class TargetInForce:
 
     def _begin_schedule(self, starting_entropy: float | None) -> None:
         auto = self._control.target == "auto"
-        if self._control.kind != "none" and not (auto and starting_entropy is None):
+        if self._tracks and not (auto and starting_entropy is None):
             self._schedule = Schedule(self._control, starting_entropy)
         if starting_entropy is not None:
             self._starting_entropy = starting_entropy
             record_starting_entropy(self._redis, self._run_id, starting_entropy, self._epoch)
 
     def _mark(self) -> None:
-        if self._control.kind != "none" and self._document.source == "api":
+        if self._tracks and self._document.source == "api":
             self._value = self._document.target
         else:
             self._value = self._schedule.target_at(self._step) if self._schedule else None

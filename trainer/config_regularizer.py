@@ -1,0 +1,109 @@
+"""Configuration of the rival entropy controls: one block each, chosen by `regularizer.kind`. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.config_block import Block, Positive, Temperature
+
+Coefficient = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class EntropyBonusConfig(Block):
+    """loss - coefficient * H, H the mean policy entropy of base tokens, nats."""
+
+    coefficient: Coefficient = Field(default=0.003, description="loss per nat of mean entropy")
+
+
+class AdaptiveCoefficientConfig(Block):
+    """Entropy bonus whose coefficient grows while H <= H0 and shrinks above it (arXiv 2505.22312)."""
+
+    delta: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.005, description="change of the coefficient in one step"
+    )
+    initial: Coefficient = Field(default=0.0, description="coefficient before the first measurement")
+    maximum: Coefficient = Field(default=1.0, description="largest coefficient; the smallest is 0")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AdaptiveCoefficientConfig:
+        if self.initial > self.maximum:
+            raise ValueError(f"initial={self.initial} must not exceed maximum={self.maximum}")
+        return self
+
+
+class ClipHigherConfig(Block):
+    """Asymmetric clipping range of base rollouts, in place of the loss block's (DAPO, arXiv 2503.14476)."""
+
+    low: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.2, description="ratio at least 1 - low")
+    high: Annotated[float, Field(gt=0, lt=10)] = Field(default=0.28, description="ratio at most 1 + high")
+
+
+class ClipCovConfig(Block):
+    """Random tokens whose covariance lies between two bounds are left out (arXiv 2505.22617)."""
+
+    ratio: Share = Field(default=2e-4, description="share of the step's base tokens left out, at least one")
+    lower: Annotated[float, Field(allow_inf_nan=False)] = Field(default=1.0, description="nats, exclusive")
+    upper: Annotated[float, Field(allow_inf_nan=False)] = Field(default=5.0, description="nats, exclusive")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipCovConfig:
+        if self.lower >= self.upper:
+            raise ValueError(f"lower={self.lower} must be below upper={self.upper}")
+        return self
+
+
+class KlCovConfig(Block):
+    """The tokens of largest covariance pay coefficient * |log ratio| (arXiv 2505.22617)."""
+
+    ratio: Share = Field(default=2e-4, description="share of the step's base tokens that pay, at least one")
+    coefficient: Coefficient = Field(default=1.0, description="loss per nat of |log ratio|")
+    clipping: bool = Field(
+        default=False, description="False: the ratio of base rollouts is not clipped, as in the paper"
+    )
+
+
+class EntropyAdvantageConfig(Block):
+    """A + min(alpha * H, |A| / kappa) for each token, H detached (arXiv 2506.14758)."""
+
+    alpha: Coefficient = Field(default=0.4, description="advantage per nat of the token's entropy")
+    kappa: Annotated[float, Field(gt=1, le=1000)] = Field(
+        default=2.0, description="above 1, so that no advantage changes its sign"
+    )
+
+
+class DcpoConfig(Block):
+    """Advantages mixed with importance weights of positives towards a hotter or colder policy (arXiv 2601.12730)."""
+
+    cap: Positive = Field(default=0.1, description="largest |H0 - H| that counts, nats per token")
+    t_cold: Temperature = Field(default=0.8, description="relative to the sampling temperature, for H > H0")
+    t_hot: Temperature = Field(default=1.2, description="relative to the sampling temperature, for H < H0")
+
+
+class RegularizerConfig(Block):
+    """What is done to the surrogate of base rollouts; independent of `entropy_control`, whose target it may use."""
+
+    kind: Literal[
+        "none",
+        "entropy_bonus",
+        "adaptive_coefficient",
+        "clip_higher",
+        "clip_cov",
+        "kl_cov",
+        "entropy_advantage",
+        "dcpo",
+    ] = "none"
+    entropy_bonus: EntropyBonusConfig = EntropyBonusConfig()
+    adaptive_coefficient: AdaptiveCoefficientConfig = AdaptiveCoefficientConfig()
+    clip_higher: ClipHigherConfig = ClipHigherConfig()
+    clip_cov: ClipCovConfig = ClipCovConfig()
+    kl_cov: KlCovConfig = KlCovConfig()
+    entropy_advantage: EntropyAdvantageConfig = EntropyAdvantageConfig()
+    dcpo: DcpoConfig = DcpoConfig()
+
+    @property
+    def tracks_set_point(self) -> bool:
+        """Whether this control steers towards `entropy_control.target`."""
+        return self.kind in ("adaptive_coefficient", "dcpo")

@@ -1,0 +1,136 @@
+"""What a learner step decides once, at its start: every token's advantage and every rollout's weight.
+
+Everything here follows from the proximal policy and the global batch, so minibatches, micro-batches and the number
+of ranks divide the work and change nothing. Base rollouts are shaped by the regularizer and averaged as
+`loss.aggregation` says; auxiliary rollouts keep advantage 1 and the mean over their own tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.aggregation import base_row_weights
+from trainer.batching import RolloutBatch
+from trainer.collectives import rank
+from trainer.config import RunConfig
+from trainer.regularizers import ClipRange, Measured, Regularizer
+from trainer.role_sums import RoleSums
+from trainer.scope_loss import LossInputs, auxiliary_scale, surprisal_scores
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One rank's share of a step. N rows, T token columns; all detached."""
+
+    proximal: Tensor
+    """float[N, T], nats"""
+    advantages: Tensor
+    """float[N, T]"""
+    keep: Tensor | None
+    penalty: Tensor | None
+    """float[N, T], see `TokenTerms`; neutral on auxiliary rows"""
+    base_weight: Tensor
+    auxiliary_weight: Tensor
+    entropy_weight: Tensor
+    """float[N], see `LossInputs`; a minibatch's share of the step counts `loss.minibatches`-fold"""
+    entropy_coefficient: float
+    base_clip: ClipRange | None
+
+    @property
+    def learning(self) -> Tensor:
+        """bool[N]: the rows that move the policy. The others have no gradient and may be left out."""
+        return (self.base_weight + self.auxiliary_weight + self.entropy_weight) != 0
+
+    def inputs(self, rows: Tensor, batch: RolloutBatch, logprobs: Tensor, entropy: Tensor) -> LossInputs:
+        """Loss inputs of some rows. rows: int64[n]; batch, logprobs, entropy: of these rows, in their order."""
+        return LossInputs(
+            logprobs=logprobs,
+            proximal_logprobs=self.proximal[rows],
+            behaviour_logprobs=batch.behaviour_logprobs,
+            mask=batch.mask,
+            advantages=self.advantages[rows],
+            base_weight=self.base_weight[rows],
+            auxiliary_weight=self.auxiliary_weight[rows],
+            keep=None if self.keep is None else self.keep[rows],
+            penalty=None if self.penalty is None else self.penalty[rows],
+            entropy=entropy,
+            entropy_weight=self.entropy_weight[rows],
+        )
+
+
+def plan_step(
+    batch: RolloutBatch,
+    proximal: Tensor,
+    entropy: Tensor,
+    tilted: Tensor | None,
+    sums: tuple[RoleSums, RoleSums],
+    regularizer: Regularizer,
+    config: RunConfig,
+    *,
+    surprisal_exponent: float,
+    strength: float,
+    step: int,
+) -> StepPlan:
+    """Shape the tokens and weigh the rows of this rank. Collective.
+
+    proximal, entropy, tilted: float[N, T], nats, as `Measured` describes them; sums: of base and adaptive rollouts.
+    """
+    base, adaptive = sums
+    of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
+    terms = regularizer.terms(
+        Measured(batch.advantages, batch.rewards, of_base, proximal, entropy, tilted),
+        strength,
+        _generator(config.seed, step),
+    )
+    neutral = torch.ones_like(of_base)
+    advantages = torch.where(of_base > 0, terms.advantages, neutral)
+    keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
+    penalty = None if terms.penalty is None else terms.penalty * of_base
+    paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)
+    minibatches = config.loss.minibatches
+    base_weight = minibatches * base_row_weights(
+        config.loss.aggregation,
+        of_base.sum(-1),
+        rollouts=base.rollouts,
+        tokens=base.tokens,
+        max_new_tokens=config.rollout.max_new_tokens,
+    )
+    coefficient = regularizer.entropy_coefficient(strength)
+    entropy_weight = minibatches * of_base.sum(-1) / max(base.tokens, 1.0)
+    return StepPlan(
+        proximal=proximal,
+        advantages=advantages,
+        keep=keep,
+        penalty=penalty,
+        base_weight=base_weight * (paid != 0).any(-1),
+        auxiliary_weight=_auxiliary_weights(
+            batch, proximal, adaptive, config.entropy_control.normalization, surprisal_exponent, minibatches
+        ),
+        entropy_weight=entropy_weight if coefficient else torch.zeros_like(entropy_weight),
+        entropy_coefficient=coefficient,
+        base_clip=regularizer.clip_range(strength),
+    )
+
+
+def _auxiliary_weights(
+    batch: RolloutBatch,
+    proximal: Tensor,
+    adaptive: RoleSums,
+    normalization: str,
+    exponent: float,
+    minibatches: int,
+) -> Tensor:
+    surprisal = -(proximal * batch.mask).sum(-1)
+    scores = surprisal_scores(batch.rewards, surprisal, exponent) * batch.auxiliary
+    scale = auxiliary_scale(normalization, adaptive.positives, adaptive.scores, adaptive.rollouts)
+    return (scores * scale * minibatches).float()
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    """Random numbers that depend on the run's seed, the step and the rank alone, on whatever device it computes."""
+    state = np.random.SeedSequence((seed, step, rank())).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,27 @@
+"""Entropy advantage: uncertain tokens count for more (arXiv 2506.14758).
+
+    A_t = A + min(alpha * H_t, |A| / kappa)
+
+H_t is the token's exact entropy under the proximal policy, without gradient. kappa above 1 keeps every sign, and a
+rollout of advantage 0 gains nothing. The strength is alpha.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from trainer.config_regularizer import EntropyAdvantageConfig
+from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
+
+
+class EntropyAdvantage(Regularizer):
+    """Adds to each token's advantage."""
+
+    def __init__(self, config: EntropyAdvantageConfig) -> None:
+        self._kappa = config.kappa
+
+    def terms(self, measured: Measured, strength: float, generator: torch.Generator) -> TokenTerms:
+        del generator
+        advantages = token_advantages(measured)
+        bonus = torch.minimum(strength * measured.entropy, advantages.abs() / self._kappa)
+        return TokenTerms(advantages + bonus)

@@ -1,0 +1,16 @@
+"""Entropy bonus: loss - c * H, H the mean entropy of the current policy over base tokens, with its gradient.
+
+The oldest remedy (Williams & Peng 1991; A3C, arXiv 1602.01783). H is exact over the vocabulary at temperature 1,
+the quantity that the set-point is about. The strength is c.
+"""
+
+from __future__ import annotations
+
+from trainer.regularizers.base import Regularizer
+
+
+class EntropyBonus(Regularizer):
+    """Every base token pays for its entropy, also those of advantage 0."""
+
+    def entropy_coefficient(self, strength: float) -> float:
+        return strength
