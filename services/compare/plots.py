@@ -125,6 +125,7 @@ def _trajectory(groups: Groups, ks: Sequence[int]) -> Figure | None:
     if len(ks) < 2:
         return None
     few, many = ks[0], ks[-1]
+    starts = []
     figure, axis = _axes(1, 5.2)
     for i, (label, units) in enumerate(groups.items()):
         points = [
@@ -139,8 +140,8 @@ def _trajectory(groups: Groups, ks: Sequence[int]) -> Figure | None:
         axis.plot(x, y, **_style(i), lw=1.3, label=label)
         axis.plot(x[1:-1], y[1:-1], _marker(i), color=COLOURS[i % len(COLOURS)], ms=3.5)
         axis.plot(x[-1], y[-1], _marker(i), color=COLOURS[i % len(COLOURS)], ms=9, mec="white")
-        if i == 0:
-            axis.plot(x[0], y[0], "*", color=TARGET, ms=13, zorder=3, label="start")
+        starts.append((x[0], y[0]))
+    axis.plot(*np.mean(starts, axis=0), "*", color=TARGET, ms=13, ls="", zorder=3, label="start")
     axis.set(xlabel=f"held-out pass@{few}", ylabel=f"held-out pass@{many}")
     axis.set_title(f"pass@{few} against pass@{many} over training, mean over seeds; large marker: end")
     return _finish(figure, [axis])
@@ -156,7 +157,7 @@ def _column(units: Sequence[UnitResult], value: Callable[[StepPoint], float | No
     return np.array([[value(step) for step in unit.steps] for unit in units], dtype=np.float64)
 
 
-def _band(axis: Axes, i: int, label: str, values: NDArray[np.float64], first: int = 0) -> None:
+def _band(axis: Axes, i: int, label: str, values: NDArray[np.floating], first: int = 0) -> None:
     steps = np.arange(first, first + values.shape[1])
     axis.plot(steps, values.mean(axis=0), **_style(i), lw=1.6, label=label)
     if len(values) > 1:

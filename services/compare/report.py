@@ -42,12 +42,13 @@ class Table:
 
 def tables(document: dict[str, Any]) -> list[Table]:
     """The tables of a comparison: holding, pass@k, cost, and pass@k at equal cost where it is known."""
-    found = [_holding(document), _passes(document), _cost(document)]
-    return found + [
-        table
-        for name, words in (("wall_seconds", "wall clock"), ("generated_tokens", "generated tokens"))
-        if (table := _at_cost(document, name, words)).rows
-    ]
+    passes = [_passes(document, k) for k in headline_ks(document["ks"])]
+    found = [_holding(document), *passes, _cost(document)]
+    for name, words in (("wall_seconds", "wall clock"), ("generated_tokens", "generated tokens")):
+        others = [c for label, c in document["controls"].items() if label != document["baseline"]]
+        if any(control["at_equal_cost"][name]["pass"] for control in others):
+            found.append(_at_cost(document, name, words))
+    return found
 
 
 def notes(document: dict[str, Any]) -> str:
@@ -106,23 +107,21 @@ def _holding(document: dict[str, Any]) -> Table:
     )
 
 
-def _passes(document: dict[str, Any]) -> Table:
-    ks = headline_ks(document["ks"])
-    heads = ["control"]
-    for k in ks:
-        heads += [f"pass@{k}", "change", "difference"]
+def _passes(document: dict[str, Any], k: int) -> Table:
     rows = []
     for label, control in document["controls"].items():
-        row = [label]
-        for k in ks:
-            found = control["pass"][str(k)]
-            row += [
+        found = control["pass"][str(k)]
+        rows.append(
+            [
+                label,
+                format(found["start"]["mean"], ".3f"),
                 _interval(found["end"], ".3f"),
                 _interval(found["change"], "+.3f"),
                 _interval(found.get("difference"), "+.3f"),
             ]
-        rows.append(row)
-    return Table("Held-out problems at the end of training", heads, rows)
+        )
+    heads = ["control", "start", "end", "change", f"difference to {document['baseline']}"]
+    return Table(f"Held-out pass@{k}", heads, rows)
 
 
 def _cost(document: dict[str, Any]) -> Table:
@@ -154,14 +153,10 @@ def _at_cost(document: dict[str, Any], name: str, words: str) -> Table:
     rows = []
     for label, control in document["controls"].items():
         found = control["at_equal_cost"][name]["pass"]
-        if not all(k in found for k in ks):
-            continue
         row = [label]
         for k in ks:
-            row += [
-                _interval(found[k]["value"], ".3f"),
-                _interval(found[k].get("difference"), "+.3f"),
-            ]
+            at = found.get(k, {})
+            row += [_interval(at.get("value"), ".3f"), _interval(at.get("difference"), "+.3f")]
         rows.append(row)
     unit = "s" if name == "wall_seconds" else "tokens"
     return Table(f"The same at equal {words}: {document['budgets'][name]:,.0f} {unit}", heads, rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -73,7 +74,7 @@ def holding(steps: Sequence[StepPoint]) -> Holding:
     )
 
 
-def moving_average(values: NDArray[np.float64]) -> NDArray[np.floating]:
+def moving_average(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Means of `AVERAGE_STEPS` neighbours, float[n - 4]; of all where there are fewer."""
     length = min(AVERAGE_STEPS, len(values))
     return np.convolve(values, np.full(length, 1 / length), mode="valid")
@@ -81,15 +82,21 @@ def moving_average(values: NDArray[np.float64]) -> NDArray[np.floating]:
 
 def crossed_bootstrap(values: NDArray[np.float64], *, confidence: float = 0.95) -> Interval:
     """Mean of float64[seeds, problems] and its percentile interval, resampling both axes independently."""
-    seeds, problems = values.shape
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    # counts of each seed and problem in a resample: the same draw as picking with replacement
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
-    of_problems = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
+    of_seeds, of_problems = _resamples(*values.shape)
     means = ((of_seeds @ values) * of_problems).sum(axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+@lru_cache(maxsize=4)
+def _resamples(seeds: int, problems: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights of seeds, float64[RESAMPLES, seeds], and of problems in each resample; the same for every statistic."""
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    # counts of each seed and problem in a resample: the same draw as picking with replacement
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    of_problems = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
+    return of_seeds, of_problems
 
 
 def at_end(unit: UnitResult, k: int) -> NDArray[np.float64]:
