@@ -119,7 +119,7 @@ def test_the_error_follows_a_set_point_that_moves() -> None:
 def test_without_a_set_point_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
     steps = [step_point(i, set_point=None, entropy=None if i == 15 else 0.2) for i in range(16)]
     held = statistics.holding(steps)
-    assert (held.set_point, held.mean_error, held.rms_error) == (None, None, None)
+    assert (held.set_point, held.mean_error, held.rms_error, held.saturated_share) == (None, None, None, None)
     assert (held.mean, held.unmeasured_steps) == (pytest.approx(0.2), 1)
     with pytest.raises(ValueError, match="none of the last"):
         statistics.holding([step_point(0, entropy=None)])

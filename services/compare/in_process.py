@@ -117,7 +117,7 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
     return StepPoint(
         step=step.step,
         entropy=measured(step.entropy),
-        set_point=step.set_point if controlled else None,
+        set_point=measured(step.set_point) if controlled else None,
         reference=measured(step.reference),
         temperature=step.temperature,
         alpha=step.alpha,

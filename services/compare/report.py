@@ -53,7 +53,8 @@ def tables(document: dict[str, Any]) -> list[Table]:
 
 def notes(document: dict[str, Any]) -> str:
     """What the figures mean, in one paragraph."""
-    seeds = document["seeds"]
+    seeds, parallel = document["seeds"], document["parallel"]
+    beside = f", with up to {parallel} runs side by side" if parallel > 1 else ""
     many = (
         f"Intervals are 95 %, from a bootstrap over {len(seeds)} seeds and {document['problems']} problems."
         if len(seeds) > 1
@@ -62,7 +63,7 @@ def notes(document: dict[str, Any]) -> str:
     return (
         f"Seeds {', '.join(map(str, seeds))}; {document['source']}; {document['problems']} held-out problems, "
         f"{document['samples']} samples each. {many} Differences are to {document['baseline']}, of the same seeds and "
-        "problems. Wall clock is of training alone."
+        f"problems. Wall clock is of training alone{beside}."
     )
 
 

@@ -6,13 +6,13 @@ import math
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
 from services.compare.plan import Source
 
-FORMAT = 1
+FORMAT: Final = 1
 RESULT_FILE = "result.json"
 
 
@@ -55,7 +55,7 @@ class EvaluationPoint(msgspec.Struct, frozen=True, kw_only=True):
 class UnitResult(msgspec.Struct, frozen=True, kw_only=True):
     """A finished unit."""
 
-    format: int
+    format: Literal[1]
     control: str
     """its label"""
     preset: str

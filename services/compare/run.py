@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ import msgspec
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool, Process, start
-from services.compare.results import RESULT_FILE, machine, read_result, write_atomically, write_result
+from services.compare.results import RESULT_FILE, read_result, write_atomically, write_result
 from services.driver.progress import Progress
-from services.driver.run_directory import package_versions
 from trainer.errors import ScopeError
 
 INTERRUPTED = 130
@@ -77,9 +76,8 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
         "title": f"{plan.config_path.stem}: {', '.join(plan.labels)}",
         "command": f"scope {shlex.join(arguments)}",
         "source": plan.source,
-        "versions": package_versions(),
-        "machine": machine(),
-        "parallel": plan.parallel,
+        "versions": _distinct(result.versions for result in results.values()),
+        "machines": _distinct(result.machine for result in results.values()),
         "settings": {label: units[0].settings for label, units in groups.items()},
         "config_hashes": {name: result.config_hash for name, result in results.items()},
         **comparison(groups),
@@ -129,6 +127,15 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
     return True
 
 
+def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each once, in order of appearance."""
+    found: list[dict[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
@@ -142,8 +149,11 @@ def _directory(plan: Plan, unit: Unit) -> Path:
 
 def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
     """Before any unit runs, so that units side by side do not all make it."""
+    from transformers.utils.logging import disable_progress_bar
+
     from services.compare.in_process import starting_model
 
+    disable_progress_bar()
     for unit in pending:
         starting_model(unit.config, progress.warm_start)
 

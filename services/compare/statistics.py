@@ -30,7 +30,7 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Holding:
-    """How one run held its entropy over its window; errors are entropy minus set-point, None without a set-point."""
+    """How one run held its entropy over its window; errors are entropy minus set-point. None without one."""
 
     start: float
     mean: float
@@ -40,7 +40,7 @@ class Holding:
     mean_error: float | None
     rms_error: float | None
     """of moving averages over `AVERAGE_STEPS` steps that lie within the window"""
-    saturated_share: float
+    saturated_share: float | None
     unmeasured_steps: int
     """of the window, left out of everything above"""
 
@@ -69,7 +69,7 @@ def holding(steps: Sequence[StepPoint]) -> Holding:
         set_point=float(targets.mean()) if steered else None,
         mean_error=float(errors.mean()) if steered else None,
         rms_error=float(np.sqrt((moving_average(errors) ** 2).mean())) if steered else None,
-        saturated_share=float(np.mean([s.saturated for s in known])),
+        saturated_share=float(np.mean([s.saturated for s in known])) if steered else None,
         unmeasured_steps=len(window) - len(known),
     )
 

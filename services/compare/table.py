@@ -30,6 +30,7 @@ def comparison(groups: Groups) -> dict[str, Any]:
         "baseline": baseline,
         "seeds": [unit.seed for unit in groups[baseline]],
         "problems": len(everything[0].evaluations[0].correct),
+        "parallel": max(unit.parallel for unit in everything),
         "samples": min(unit.evaluations[-1].samples for unit in everything),
         "ks": ks,
         "window_steps": {
