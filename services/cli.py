@@ -22,7 +22,8 @@ EXIT_USER_ERROR = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 a fault that the message explains."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -51,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
     train.set_defaults(command=_train)
+
+    _add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
 
     serve = commands.add_parser("serve", help="serve the control plane over an existing Redis")
     serve.add_argument("--redis-url", required=True)
@@ -89,6 +92,37 @@ def _add_wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
 
 
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="YAML file")
+    parser.add_argument(
+        "--controls",
+        action="append",
+        required=True,
+        metavar="NAME,NAME:A.B=C,LABEL@NAME:A.B=C",
+        help="entropy controls, the baseline first; overrides of one control after a colon",
+    )
+    parser.add_argument("--seeds", type=int, required=True, metavar="N", help="runs of each control")
+    parser.add_argument("--first-seed", type=int, metavar="SEED", help="default: that of the configuration")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help="override for every control",
+    )
+    parser.add_argument("--out", type=Path, help="default: compare-<name of the file> in runs_dir")
+    parser.add_argument(
+        "--in-process", action="store_true", help="one process a run instead of the full system"
+    )
+    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="runs at once")
+    parser.add_argument("--samples", type=int, help="of each held-out problem at the start and the end")
+    parser.add_argument(
+        "--evaluate-every", type=int, metavar="STEPS", help="with --in-process: also on the way; 0: not"
+    )
+    parser.set_defaults(command=_compare)
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="default: the newest run under runs/")
     parser.add_argument("--url", help="control plane elsewhere; then --run-id and SCOPE_TOKEN are needed")
@@ -113,6 +147,27 @@ def _train(options: argparse.Namespace) -> int:
     progress = Progress()
     progress.say(f"run {directory.run_id} in {directory.path}")
     return train(directory, progress)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from services.compare.plan import make_plan
+
+    plan = make_plan(
+        options.config,
+        options.controls,
+        seeds=options.seeds,
+        first_seed=options.first_seed,
+        settings=options.overrides,
+        out=options.out,
+        in_process=options.in_process,
+        parallel=options.parallel,
+        samples=options.samples,
+        evaluate_every=options.evaluate_every,
+    )
+    from services.compare.run import compare
+    from services.driver.progress import Progress
+
+    return compare(plan, Progress(), arguments=options.arguments)
 
 
 def _serve(options: argparse.Namespace) -> int:

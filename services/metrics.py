@@ -85,6 +85,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: int
     """response tokens consumed"""
+    generated_tokens: int
+    """response tokens of every role that generators sampled since the last step, by their heartbeats; used or not"""
     padding_share: float
     step_seconds: float
     wait_seconds: float

@@ -262,6 +262,43 @@ def test_a_command_that_cannot_be_meant_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--controls", "gropo"], ["'gropo'", "nearest valid name is grpo"]),
+        (["--controls", ","], ["--controls", "no control"]),
+        (["--controls", "grpo,grpo"], ["'grpo' 2 times", "LABEL@NAME"]),
+        (["--controls", "../x@grpo"], ["label '../x'", "letters, digits"]),
+        (["--controls", "grpo", "--seeds", "0"], ["--seeds 0", "at least 1"]),
+        (["--controls", "grpo", "--parallel", "0"], ["--parallel 0", "at least 1"]),
+        (["--controls", "grpo", "--samples", "0"], ["--samples 0", "at least 1"]),
+        (["--controls", "grpo", "--first-seed", "-1"], ["seed = -1", "at least 0"]),
+        (["--controls", "grpo", "--evaluate-every", "5"], ["--evaluate-every 5", "--in-process"]),
+        (
+            ["--controls", "grpo", "--parallel", "2", "--set", "control_plane.enabled=false"],
+            ["ray.dashboard=false"],
+        ),
+        (["--controls", "grpo,scope:steps=many"], ["scope-steps-many", "steps = 'many'", "whole number"]),
+        (["--controls", "scope:task.seed=3"], ["task.seed", "same for every control", "--set"]),
+        (["--controls", "scope:seed=3"], ["seed", "--first-seed"]),
+        (["--controls", "grpo", "--set", "entropy_control.kind=paper"], ["undone by the control grpo"]),
+        (
+            ["--controls", "grpo", "--set", "evaluation.problems=513", "--in-process"],
+            ["evaluation.problems=513", "512"],
+        ),
+        (["--controls", "grpo", "--set", "evaluation.temperature=0.5", "--in-process"], ["only 1.0"]),
+        (["--controls", "grpo", "--out", "/proc/x", "--in-process"], ["--out /proc/x", "cannot be used"]),
+    ],
+)
+def test_a_comparison_that_cannot_be_meant_is_refused_before_anything_starts(
+    shell: Shell, arguments: list[str], says: list[str]
+) -> None:
+    seeds = [] if "--seeds" in arguments else ["--seeds", "2"]
+    message = shell.refused("compare", str(CONFIG), *seeds, *arguments)
+    for words in says:
+        assert words in message
+
+
+@pytest.mark.parametrize(
     "command", [["status"], ["stop"], ["entropy", "get"], ["entropy", "set", "0.4"], ["entropy", "reset"]]
 )
 def test_a_control_plane_that_does_not_answer_is_named(
@@ -343,7 +380,16 @@ def test_a_target_is_told_with_what_decides_it(resource: dict[str, Any], text: s
 
 def test_the_commands_explain_themselves(shell: Shell) -> None:
     assert shell.program("--help").out.startswith("usage: scope")
-    for command in ([], ["train"], ["serve"], ["status"], ["stop"], ["entropy", "set"], ["entropy", "reset"]):
+    for command in (
+        [],
+        ["train"],
+        ["compare"],
+        ["serve"],
+        ["status"],
+        ["stop"],
+        ["entropy", "set"],
+        ["entropy", "reset"],
+    ):
         outcome = shell.scope(*command, "--help")
         assert outcome.status == 0
         assert outcome.out.startswith("usage: scope")

@@ -34,11 +34,11 @@ _PRESETS: dict[str, Overrides] = {
     "dcpo": _rival("dcpo"),
     # The public code of v1 weighs the positives that it found, not all samples.
     "aepo_v1": _law("aepo_v1")
-    | {"entropy_control.normalization": "positives", "entropy_control.surprisal_exponent": 0.0},
+    | {"entropy_control.normalization": "positives", "entropy_control.aepo_v1.surprisal_exponent": 0.0},
     "scope_paper": _law("paper")
     | {
         "entropy_control.normalization": "sum",
-        "entropy_control.surprisal_exponent": 0.0,
+        "entropy_control.paper.surprisal_exponent": 0.0,
         "entropy_control.paper.alpha": 1 / 64,
         "entropy_control.paper.t_min": 0.8,
         "entropy_control.paper.t_max": 1.2,

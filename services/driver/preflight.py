@@ -12,14 +12,24 @@ from trainer.errors import ScopeError
 from trainer.tasks import make_task
 
 
-def preflight(config: RunConfig) -> None:
-    """Raises ScopeError, which names the field, for what the run would fail on later."""
-    make_task(config.task)
+def preflight_learning(config: RunConfig) -> None:
+    """The part that runs in one process need, too: task and model. Raises ScopeError."""
+    task = make_task(config.task)
+    if config.evaluation.problems > task.heldout_size:
+        raise ScopeError(
+            f"evaluation.problems={config.evaluation.problems} must be at most {task.heldout_size}, the number of "
+            "held-out problems of the task (task.heldout)."
+        )
     if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
         raise ScopeError(
             f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
             "a directory that transformers loads, or leave model.path unset for the built-in tiny model."
         )
+
+
+def preflight(config: RunConfig) -> None:
+    """Raises ScopeError, which names the field, for what the run would fail on later."""
+    preflight_learning(config)
     if config.redis.url is None:
         find_server(config.redis)
     else:

@@ -176,7 +176,7 @@ class Recorder:
         seconds = [load.seconds for load in self._loads if not load.error]
         record = StepRecord(
             **self._values,
-            **self._generator_shares(),
+            **self._generator_work(),
             at=time.time(),
             step_seconds=time.monotonic() - self._started,
             queue_unread=stats.unread,
@@ -206,10 +206,11 @@ class Recorder:
     def _expected(self, role: str) -> int:
         return self._spec.config.generators.base if role == "base" else self._spec.config.generators.adaptive
 
-    def _generator_shares(self) -> dict[str, Any]:
+    def _generator_work(self) -> dict[str, Any]:
         beats = generators(self._redis, self._spec.run_id)
         elapsed = time.monotonic() - self._observed_at
         shares: dict[str, dict[str, float]] = {"tokens": {}, "sampling_seconds": {}, "loading_seconds": {}}
+        generated = 0.0
         restarts = sum(b["restarts"] for b in beats.values())
         for role in self._spec.config.roles:
             names = [name for name, b in beats.items() if b["role"] == role]
@@ -217,9 +218,11 @@ class Recorder:
                 grown = sum(
                     max(0.0, beats[n][counter] - self._before.get(n, {}).get(counter, 0.0)) for n in names
                 )
+                generated += grown if counter == "tokens" else 0
                 by_role[role] = grown / elapsed / (1 if counter == "tokens" else max(len(names), 1))
         self._before, self._observed_at = beats, time.monotonic()
         return {
+            "generated_tokens": round(generated),
             "generator_tokens_per_second": shares["tokens"],
             "generator_busy_share": shares["sampling_seconds"],
             "generator_loading_share": shares["loading_seconds"],

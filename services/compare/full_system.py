@@ -1,0 +1,122 @@
+"""A unit as a run of the full system: its command line, and its result from what it left in the run directory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from services.compare.plan import Plan, Unit
+from services.compare.results import (
+    FORMAT,
+    EvaluationPoint,
+    StepPoint,
+    UnitResult,
+    machine,
+    measured,
+)
+from services.driver.run_directory import CONFIG_FILE, package_versions
+from services.metrics import StepRecord, read_records
+from services.report import Evaluations
+from trainer.config_load import config_hash, dump_yaml, load_config
+from trainer.errors import ScopeError
+
+
+def run_directory(plan: Plan, unit: Unit) -> Path:
+    """Where the run of a unit stands."""
+    return plan.out / "runs" / unit.name
+
+
+def command(plan: Plan, unit: Unit, directory: Path) -> list[str]:
+    """The command line that starts the unit's run, or continues it where it was begun.
+
+    directory: of the unit; the resolved configuration is left there. Raises ScopeError where the begun run has
+    another configuration.
+    """
+    scope = [sys.executable, "-m", "services.cli", "train"]
+    begun = run_directory(plan, unit)
+    if (begun / CONFIG_FILE).exists():
+        _refuse_other_configuration(begun, unit)
+        return [*scope, "--resume", str(begun)]
+    path = directory / CONFIG_FILE
+    path.write_text(dump_yaml(unit.config))
+    return [*scope, str(path), "--run-id", unit.name]
+
+
+def is_complete(plan: Plan, unit: Unit) -> bool:
+    """Whether the unit's run has been trained and evaluated to its end."""
+    return _missing(run_directory(plan, unit), unit.config.steps) == ""
+
+
+def collect(plan: Plan, unit: Unit) -> UnitResult:
+    """The result of a run that has ended. Raises ScopeError when it did not reach its end, or was another run."""
+    directory = run_directory(plan, unit)
+    _refuse_other_configuration(directory, unit)
+    missing = _missing(directory, unit.config.steps)
+    if missing:
+        raise ScopeError(f"The run {directory} is unfinished: it has {missing}.")
+    records = read_records(directory / "steps.jsonl")
+    steps = [step_point(record) for record in records]
+    return UnitResult(
+        format=FORMAT,
+        control=unit.label,
+        preset=unit.preset,
+        seed=unit.seed,
+        settings=list(unit.settings),
+        source="full system",
+        evaluate_every=plan.evaluate_every,
+        parallel=plan.parallel,
+        config=unit.config.model_dump(mode="json"),
+        config_hash=config_hash(unit.config),
+        versions=package_versions(),
+        machine=machine(),
+        finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(records[-1].at)),
+        train_seconds=sum(point.seconds for point in steps),
+        evaluation_seconds=None,
+        steps=steps,
+        evaluations=[
+            EvaluationPoint(step=e.step, samples=e.samples, correct=e.correct, seconds=None)
+            for e in Evaluations(directory / "evaluations.json").all
+        ],
+    )
+
+
+def step_point(record: StepRecord) -> StepPoint:
+    """The common fields of a step record."""
+    return StepPoint(
+        step=record.step,
+        entropy=measured(record.entropy),
+        set_point=record.set_point,
+        reference=measured(record.reference),
+        temperature=record.temperature,
+        alpha=record.alpha,
+        surprisal_exponent=record.surprisal_exponent,
+        saturated=record.saturated,
+        reward=record.reward,
+        adaptive_reward=measured(record.adaptive_reward),
+        positives=record.positives,
+        response_length=record.response_length,
+        clip_fraction=record.clip_fraction,
+        gradient_norm=record.gradient_norm,
+        generated_tokens=record.generated_tokens,
+        seconds=record.step_seconds,
+    )
+
+
+def _refuse_other_configuration(directory: Path, unit: Unit) -> None:
+    if config_hash(load_config(directory / CONFIG_FILE)) != config_hash(unit.config):
+        raise ScopeError(
+            f"The run {directory} has another configuration than is asked for now (see its {CONFIG_FILE}). Choose "
+            "another --out, or move that directory aside."
+        )
+
+
+def _missing(directory: Path, steps: int) -> str:
+    """What a run directory lacks for a result; empty when nothing."""
+    records = read_records(directory / "steps.jsonl")
+    if len(records) != steps:
+        return f"{len(records)} of {steps} step records"
+    evaluated = {e.step for e in Evaluations(directory / "evaluations.json").all}
+    if not {0, steps} <= evaluated:
+        return f"no evaluation of step {min({0, steps} - evaluated)}"
+    return ""

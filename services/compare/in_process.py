@@ -1,0 +1,156 @@
+"""A unit in one process: `python -m services.compare.in_process REQUEST.json` trains, evaluates and leaves the result.
+
+Each runs in a process of its own with one torch thread, so that units side by side do not disturb each other's
+numbers and none sees what another left in a library.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+
+from services.compare.plan import Plan, Unit
+from services.compare.results import (
+    FORMAT,
+    EvaluationPoint,
+    StepPoint,
+    UnitResult,
+    machine,
+    measured,
+    write_result,
+)
+from services.driver.run_directory import package_versions
+from trainer.config import RunConfig
+from trainer.config_load import config_hash, validate_config
+from trainer.errors import ScopeError
+from trainer.in_process import InProcessRun, InProcessStep
+from trainer.warm_start import WarmStartProgress, ensure_warm_start
+
+REQUEST_FILE = "request.json"
+STEPS_FILE = "steps.jsonl"
+SAMPLES_BETWEEN = 16
+"""of each problem in the evaluations on the way, if those at the ends have more"""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a unit's process needs to know."""
+
+    control: str
+    preset: str
+    seed: int
+    settings: list[str]
+    evaluate_every: int
+    parallel: int
+    config: dict
+
+
+def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
+    """Leave the request in the unit's directory; returns its path."""
+    request = Request(
+        control=unit.label,
+        preset=unit.preset,
+        seed=unit.seed,
+        settings=list(unit.settings),
+        evaluate_every=plan.evaluate_every,
+        parallel=plan.parallel,
+        config=unit.config.model_dump(mode="json"),
+    )
+    path = directory / REQUEST_FILE
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(request), indent=1))
+    return path
+
+
+def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:
+    """The directory of the model that every unit starts from; made now where it is the built-in one and new."""
+    if config.model.path is not None:
+        return Path(config.model.path).expanduser().resolve()
+    return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), on_progress).path
+
+
+def run_unit(request_path: Path) -> None:
+    """Train and evaluate what the request says; `result.json` is left beside it at the very end."""
+    directory = request_path.parent
+    request = msgspec.json.decode(request_path.read_bytes(), type=Request)
+    config = validate_config(request.config)
+    run = InProcessRun(config, starting_model(config, lambda _: None))
+    evaluations, steps = [_evaluate(run, 0, config.evaluation.samples)], []
+    with (directory / STEPS_FILE).open("wb") as lines:
+        for step in run.steps():
+            point = step_point(step, config)
+            lines.write(msgspec.json.encode(point) + b"\n")
+            lines.flush()
+            steps.append(point)
+            done = point.step + 1
+            if request.evaluate_every and done % request.evaluate_every == 0 and done < config.steps:
+                evaluations.append(_evaluate(run, done, min(config.evaluation.samples, SAMPLES_BETWEEN)))
+    evaluations.append(_evaluate(run, config.steps, config.evaluation.samples))
+    result = UnitResult(
+        format=FORMAT,
+        control=request.control,
+        preset=request.preset,
+        seed=request.seed,
+        settings=request.settings,
+        source="in-process",
+        evaluate_every=request.evaluate_every,
+        parallel=request.parallel,
+        config=request.config,
+        config_hash=config_hash(config),
+        versions=package_versions(),
+        machine=machine(),
+        finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        train_seconds=sum(point.seconds for point in steps),
+        evaluation_seconds=sum(e.seconds or 0.0 for e in evaluations),
+        steps=steps,
+        evaluations=evaluations,
+    )
+    write_result(directory, result)
+
+
+def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
+    """The common fields of an in-process step; no set-point where nothing steers towards it."""
+    return StepPoint(
+        step=step.step,
+        entropy=measured(step.entropy),
+        set_point=measured(step.set_point) if config.tracks_set_point else None,
+        reference=measured(step.reference),
+        temperature=step.temperature,
+        alpha=step.alpha,
+        surprisal_exponent=step.surprisal_exponent,
+        saturated=step.saturated,
+        reward=step.reward,
+        adaptive_reward=step.adaptive_reward if "adaptive" in config.roles else None,
+        positives=step.positives,
+        response_length=step.response_length,
+        clip_fraction=step.clip_fraction,
+        gradient_norm=step.gradient_norm,
+        generated_tokens=step.generated_tokens,
+        seconds=step.sample_seconds + step.learn_seconds,
+    )
+
+
+def _evaluate(run: InProcessRun, step: int, samples: int) -> EvaluationPoint:
+    started = time.perf_counter()
+    found = run.evaluate(step, samples=samples)
+    return EvaluationPoint(
+        step=step, samples=found.samples, correct=found.correct, seconds=time.perf_counter() - started
+    )
+
+
+def main() -> int:
+    """Run one unit; exit status 2 for a fault that the message explains."""
+    torch.set_num_threads(1)
+    try:
+        run_unit(Path(sys.argv[1]))
+    except ScopeError as error:
+        print(f"scope: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Runs the units of a comparison as processes, a few at a time, with progress lines and an orderly end.
+
+A unit that fails lets those that are running finish and starts no other. Ctrl-C or SIGTERM stops all: a run of the
+full system after its step, with a checkpoint; a run in one process at once. A second one gives up at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import msgspec
+
+from services.die_with_parent import die_with_parent
+from services.driver.progress import Progress
+from trainer.errors import ScopeError
+
+POLL_SECONDS = 0.2
+REPORT_SECONDS = 20.0
+STOP_SECONDS = 300.0
+"""for a run of the full system to end its step, write its checkpoint and end"""
+GIVE_UP_SECONDS = 20.0
+
+
+class Process(Protocol):
+    """What the pool needs of a process; `subprocess.Popen` has it."""
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit, ready to run."""
+
+    name: str
+    steps: int
+    begin: Callable[[], Process]
+    """starts its process"""
+    step_file: Path
+    """JSON lines with `step` and `entropy`, one for each learner step"""
+    log: Path
+    finish: Callable[[], None]
+    """called once the process has ended well; raises ScopeError when the unit is not finished all the same"""
+
+
+def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A process with its output in `log`, which ends when this one does and which Ctrl-C does not reach."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            die_with_parent(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+
+
+class Pool:
+    """Up to `parallel` jobs at once, in order. Used from the main thread."""
+
+    def __init__(self, jobs: Sequence[Job], parallel: int, progress: Progress, *, done: int) -> None:
+        self._waiting, self._parallel, self._progress = list(jobs), parallel, progress
+        self._running: dict[str, tuple[Job, Process, int]] = {}
+        """name → job, process, steps that it had when it was started"""
+        self._done, self._all = done, done + len(jobs)
+        self._left = sum(job.steps - _last_step(job.step_file)[0] for job in jobs)
+        self._made = 0
+        self._failures: list[str] = []
+        self._started = self._reported = time.monotonic()
+
+    def run(self) -> None:
+        """Run every job. Raises ScopeError when one failed, KeyboardInterrupt after a stop."""
+        with _terminate_as_interrupt():
+            try:
+                while self._running or (self._waiting and not self._failures):
+                    self._fill()
+                    self._reap()
+                    if self._running:
+                        time.sleep(POLL_SECONDS)
+                    if time.monotonic() - self._reported > REPORT_SECONDS:
+                        self._report()
+            except BaseException:
+                self._stop()
+                raise
+        if self._failures:
+            raise ScopeError(f"{'; '.join(self._failures)}. The same command goes on from here.")
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._parallel and not self._failures:
+            job = self._waiting.pop(0)
+            before, _ = _last_step(job.step_file)
+            self._running[job.name] = (job, job.begin(), before)
+            self._progress.say(f"{job.name}: started{f' from step {before}' if before else ''}")
+
+    def _reap(self) -> None:
+        for name, (job, process, before) in list(self._running.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._running[name]
+            try:
+                if status:
+                    raise ScopeError(f"exit status {status}: {_last_line(job.log)} (log: {job.log})")
+                job.finish()
+            except ScopeError as error:
+                self._failures.append(f"{name} failed: {error}".rstrip("."))
+                others = f"; waiting for {', '.join(self._running)}" if self._running else ""
+                self._progress.say(f"{name}: failed{others}")
+                continue
+            self._done += 1
+            self._made += job.steps - before
+            self._report(f"{name}: finished")
+
+    def _report(self, news: str = "") -> None:
+        self._reported = time.monotonic()
+        under_way, parts = 0, []
+        for name, (job, _, before) in self._running.items():
+            done, entropy = _last_step(job.step_file)
+            under_way += max(done - before, 0)
+            level = f", entropy {entropy:.3f}" if entropy is not None else ""
+            parts.append(f"{name} step {done}/{job.steps}{level}")
+        made = self._made + under_way
+        left = self._left - made
+        eta = f"about {_duration(left * (time.monotonic() - self._started) / made)} left" if made else ""
+        parts = [*filter(None, [news]), f"{self._done} of {self._all} units", *parts]
+        self._progress.say("; ".join([*parts, eta] if eta and left > 0 else parts))
+
+    def _stop(self) -> None:
+        """Ask every process to stop and wait for it; kill what takes too long, or all at a second interrupt."""
+        if not self._running:
+            return
+        self._progress.say(f"stopping {', '.join(self._running)} (again to give up at once)")
+        try:
+            self._signal_and_wait(STOP_SECONDS)
+        except KeyboardInterrupt:
+            self._signal_and_wait(GIVE_UP_SECONDS)
+        finally:
+            for _, process, _ in self._running.values():
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+    def _signal_and_wait(self, seconds: float) -> None:
+        processes = [process for _, process, _ in self._running.values() if process.poll() is None]
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _last_step(path: Path) -> tuple[int, float | None]:
+    """Steps done and the newest entropy, from the last whole line of a file that may still grow."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 65536))
+            lines = file.read().rpartition(b"\n")[0].splitlines()
+    except FileNotFoundError:
+        return 0, None
+    if not lines:
+        return 0, None
+    record = msgspec.json.decode(lines[-1])
+    return record["step"] + 1, record["entropy"]
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(minutes, 1)} min"

@@ -1,0 +1,207 @@
+"""A comparison from its plan to its pictures: skip what is finished, run the rest, write everything out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.compare import full_system
+from services.compare.plan import Plan, Unit
+from services.compare.pool import Job, Pool, Process, start
+from services.compare.results import RESULT_FILE, read_result, write_atomically, write_result
+from services.driver.progress import Progress
+from trainer.errors import ScopeError
+
+INTERRUPTED = 130
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+
+StartInProcess = Callable[[Path, Path], Process]
+"""from a request and a log file to the process that runs it"""
+
+
+def start_in_process(request: Path, log: Path) -> Process:
+    """A process of its own for one unit."""
+    return start([sys.executable, "-m", "services.compare.in_process", str(request)], log, ONE_THREAD)
+
+
+def compare(
+    plan: Plan,
+    progress: Progress,
+    *,
+    arguments: Sequence[str],
+    start_unit: StartInProcess = start_in_process,
+) -> int:
+    """Run what is not finished and write `comparison.json`, `comparison.md` and the pictures; returns the exit status.
+
+    arguments: of `scope`, for the record. Raises ScopeError when a unit fails, or when a finished one was made with
+    another configuration.
+    """
+    with _held(plan.out):
+        pending = [unit for unit in plan.units if not _is_finished(plan, unit)]
+        done = len(plan.units) - len(pending)
+        progress.say(f"{len(plan.units)} units ({plan.source}), {done} of them finished, in {plan.out}")
+        if pending and plan.source == "in-process":
+            _make_starting_models(pending, progress)
+        jobs = [_job(plan, unit, start_unit) for unit in pending]
+        try:
+            Pool(jobs, plan.parallel, progress, done=done).run()
+        except KeyboardInterrupt:
+            progress.say(
+                f"stopped; finished units are kept, the same command goes on: scope {shlex.join(arguments)}"
+            )
+            return INTERRUPTED
+        _write_out(plan, progress, arguments)
+    return 0
+
+
+def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None:
+    from services.compare.plots import plot_all
+    from services.compare.report import markdown, terminal
+    from services.compare.table import comparison
+
+    results = {unit.name: read_result(_directory(plan, unit)) for unit in plan.units}
+    groups = {
+        label: [results[unit.name] for unit in plan.units if unit.label == label] for label in plan.labels
+    }
+    document: dict[str, Any] = {
+        "title": f"{plan.config_path.stem}: {', '.join(plan.labels)}",
+        "command": f"scope {shlex.join(arguments)}",
+        "source": plan.source,
+        "versions": _distinct(result.versions for result in results.values()),
+        "machines": _distinct(result.machine for result in results.values()),
+        "settings": {label: units[0].settings for label, units in groups.items()},
+        "config_hashes": {name: result.config_hash for name, result in results.items()},
+        **comparison(groups),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    write_atomically(plan.out / "comparison.json", text.encode())
+    pictures = plot_all(plan.out, groups, document)
+    write_atomically(plan.out / "comparison.md", markdown(document, pictures).encode())
+    print(f"\n{terminal(document)}\n", flush=True)
+    progress.say(f"results: {plan.out}/comparison.md, comparison.json, {', '.join(pictures)}")
+
+
+def _is_finished(plan: Plan, unit: Unit) -> bool:
+    """Whether the unit has a result. Raises ScopeError when it is of something else than what is asked for."""
+    directory = _directory(plan, unit)
+    if not (directory / RESULT_FILE).exists():
+        if plan.source == "in-process" or not full_system.is_complete(plan, unit):
+            return False
+        directory.mkdir(parents=True, exist_ok=True)
+        write_result(directory, full_system.collect(plan, unit))
+    try:
+        result = read_result(directory)
+    except msgspec.DecodeError as error:
+        raise ScopeError(
+            f"{directory / RESULT_FILE} is not a result of this version: {error}. Move it aside."
+        ) from error
+    there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **result.config})
+    here = _flat(
+        {
+            "source": plan.source,
+            "--evaluate-every": plan.evaluate_every,
+            **unit.config.model_dump(mode="json"),
+        }
+    )
+    differing = [
+        name for name in {**here, **there} if here.get(name) != there.get(name) and name != "runs_dir"
+    ]
+    if differing:
+        shown = ", ".join(
+            f"{name} = {there.get(name)!r} there, {here.get(name)!r} now" for name in differing[:3]
+        )
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ScopeError(
+            f"The finished unit {directory} was made with another configuration: {shown}{more}. Choose another --out, "
+            "or move that directory aside."
+        )
+    return True
+
+
+def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each once, in order of appearance."""
+    found: list[dict[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _directory(plan: Plan, unit: Unit) -> Path:
+    return plan.out / "units" / unit.name
+
+
+def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
+    """Before any unit runs, so that units side by side do not all make it."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from services.compare.in_process import starting_model
+
+    disable_progress_bar()
+    for unit in pending:
+        starting_model(unit.config, progress.warm_start)
+
+
+def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
+    directory = _directory(plan, unit)
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "log.txt"
+    if plan.source == "in-process":
+        from services.compare.in_process import STEPS_FILE, write_request
+
+        (directory / STEPS_FILE).unlink(missing_ok=True)
+        request = write_request(directory, unit, plan)
+        return Job(
+            name=unit.name,
+            steps=unit.config.steps,
+            begin=lambda: start_unit(request, log),
+            step_file=directory / STEPS_FILE,
+            log=log,
+            finish=lambda: None,
+        )
+    command = full_system.command(plan, unit, directory)
+    return Job(
+        name=unit.name,
+        steps=unit.config.steps,
+        begin=lambda: start(command, log, {}),
+        step_file=full_system.run_directory(plan, unit) / "steps.jsonl",
+        log=log,
+        finish=lambda: write_result(directory, full_system.collect(plan, unit)),
+    )
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """The output directory, made where it is new, for this process alone."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ScopeError(
+            f"--out {out} cannot be used: {error.strerror}. It must be a directory that this user can write."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ScopeError(f"--out {out} is in use by another scope compare.") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
