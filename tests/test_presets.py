@@ -64,7 +64,7 @@ def test_the_papers_preset_has_the_papers_constants():
     law = config.entropy_control.paper
     assert (law.t_min, law.t_max, law.alpha) == (0.8, 1.2, 1 / 64)
     assert config.entropy_control.normalization == "sum"
-    assert config.entropy_control.surprisal_exponent == 0
+    assert config.entropy_control.paper.surprisal_exponent == 0
     assert (config.loss.clip_low, config.loss.clip_high, config.loss.aggregation) == (
         0.2,
         0.2,

@@ -378,6 +378,7 @@ def planned(
         role_sums(batch, at(1.0), entropy, 0.0),
         hooks,
         config,
+        surprisal_exponent=0.0,
         strength=strength,
         step=3,
     )

@@ -64,7 +64,7 @@ _GRIDS: dict[str, Mapping[str, Sequence[float]]] = {
     "dcpo": {"regularizer.dcpo.cap": (0.05, 0.1, 0.2, 0.4)},
     "aepo_v1": {"entropy_control.aepo_v1.alpha": (1 / 64, 1 / 16, 1 / 4, 1.0)},
     "scope_paper": {"entropy_control.paper.alpha": (1 / 64, 1 / 16, 1 / 4, 1.0)},
-    "scope": {"entropy_control.surprisal_exponent": (0.5, 1.0, 1.5, 2.0)},
+    "scope": {"entropy_control.split_range.surprisal_exponent_max": (1.0, 2.0, 3.0, 4.0)},
 }
 
 NAMES = tuple(_PRESETS)
