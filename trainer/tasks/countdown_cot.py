@@ -43,7 +43,10 @@ class CountdownCot(Split):
         """Raises ScopeError when `heldout` leaves nothing to train on."""
         self._limit = max(config.max_number, config.max_target)
         hard, easy = (
-            sorted(_universe(count, config), key=lambda problem: seeded_rank(config.seed, problem.id))
+            sorted(
+                _universe(count, config, self._limit),
+                key=lambda problem: seeded_rank(config.seed, problem.id),
+            )
             for count in (3, 2)
         )
         if config.heldout >= len(hard):
@@ -96,9 +99,8 @@ class CountdownCot(Split):
         return write(solutions[int(rng.integers(len(solutions)))], dead_ends, rng)
 
 
-def _universe(count: int, config: TaskConfig) -> Iterator[Problem]:
+def _universe(count: int, config: TaskConfig, limit: int) -> Iterator[Problem]:
     """Every problem of `count` numbers that a derivation within the limit solves."""
-    limit = max(config.max_number, config.max_target)
     for numbers in itertools.combinations_with_replacement(range(1, config.max_number + 1), count):
         reached = {term.value for term in derivations([Term(n) for n in numbers], limit)}
         for target in sorted(reached & set(range(1, config.max_target + 1))):
