@@ -20,6 +20,7 @@ from trainer.logprobs import entropy_of_logits
 from trainer.probe import sample
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
+from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tiny_model import build_model, build_tokenizer
 from trainer.warm_start import WarmStart, WarmStartProgress, cache_key, ensure_warm_start
 
@@ -182,6 +183,19 @@ def test_no_held_out_problem_is_learned_from(tmp_path: Path, monkeypatch: pytest
     task = Countdown(CONFIG.task)
     assert len(learned) > 0.5 * task.train_size
     assert learned.isdisjoint(task.heldout_problem(i).id for i in range(task.heldout_size))
+
+
+def test_a_task_brings_its_own_vocabulary(tmp_path: Path) -> None:
+    task = TaskConfig(name="countdown_cot", max_number=4, max_target=20, heldout=16, easy_share=0.25)
+    model = CONFIG.model.model_copy(update={"max_length": 128})
+    config = with_warm_start(steps=2).model_copy(update={"task": task, "model": model})
+    result = ensure_warm_start(config, tmp_path, ignore)
+    tokenizer = AutoTokenizer.from_pretrained(result.path)
+    assert len(tokenizer) == 3 + len(CountdownCot(task).vocabulary.tokens)
+    assert AutoModelForCausalLM.from_pretrained(result.path).config.vocab_size == len(tokenizer)
+    text = "so the answer is ( 2 + 4 ) * 3"
+    assert len(tokenizer(text)["input_ids"]) == 11
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
 def test_a_task_that_writes_no_solutions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

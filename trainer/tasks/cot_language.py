@@ -2,8 +2,8 @@
 
 A chain of thought is a list of sentences that ends with the answer:
 
-    okay , let us see . now , we take 7 plus 12 , which gives 19 . check : 19 minus 7 is 12 , good .
-    then , i use 19 - 8 , this makes 11 ! so the answer is ( 7 + 12 ) - 8
+    okay , let us start . now , if we take 7 plus 12 , then i see that it gives 19 . check : 19 minus 7 is 12 ,
+    good . next , if we use 19 - 8 , then you find that it makes 11 ! so the answer is ( 7 + 12 ) - 8
 
 Of a sentence's words, those written in capitals in its pattern are slots, each filled by one of several
 synonyms. The steps and the answer are necessary; every other sentence may be left out, and each may stand
@@ -29,7 +29,7 @@ SLOTS = {
     "LEAD": ("here", "now", "then", "next"),
     "WE": ("we", "i", "you"),
     "TAKE": ("take", "use", "compute", "make"),
-    "WHICH": ("which", "that", "this", "it"),
+    "SEE": ("see", "find", "get", "know"),
     "GIVES": ("gives", "makes", "is", "equals"),
     "LEFT": ("left", "remaining", "available", "there"),
     "CHECK": ("check", "indeed", "verify", "because"),
@@ -45,7 +45,7 @@ SLOTS = {
 
 _OPENING = "OPENING , let us LOOK STOP"
 _ATTEMPT = "TRY {a} {op} {b} , GIVES {r} , NO STOP"
-_STEP = "LEAD , WE TAKE {a} {op} {b} , WHICH GIVES {r} STOP"
+_STEP = "LEAD , if WE TAKE {a} {op} {b} , then WE SEE that it GIVES {r} STOP"
 _REMARK = "LEFT are {values} STOP"
 _CHECK = "CHECK : {a} {op} {b} GIVES {r} , FINE STOP"
 _ANSWER = f"SO MY {ANSWER} LINK {{expression}}"
@@ -55,7 +55,21 @@ _OPTIONAL = {word for slot in ("OPENING", "TRY", "LEFT", "CHECK") for word in SL
 _SIGNS = {"(", ")", *(word for operator in "+-*" for word in SLOTS[operator])}
 
 WORDS = tuple(
-    dict.fromkeys([*"()", ",", "let", "us", "are", "and", ANSWER, *(w for s in SLOTS.values() for w in s)])
+    dict.fromkeys(
+        [
+            *"()",
+            ",",
+            "let",
+            "us",
+            "if",
+            "that",
+            "it",
+            "are",
+            "and",
+            ANSWER,
+            *(w for s in SLOTS.values() for w in s),
+        ]
+    )
 )
 """Every word but the numbers."""
 
