@@ -130,7 +130,7 @@ def test_the_cache_key_ignores_where_the_cache_is_and_how_the_run_goes_on() -> N
     assert cache_key(moved) == cache_key(CONFIG)
 
 
-def test_a_field_added_since_leaves_the_key_of_older_warm_starts_as_it_was() -> None:
+def test_a_share_of_easy_problems_is_in_the_cache_key_only_where_there_are_some() -> None:
     older = CONFIG.task.model_dump(mode="json")
     assert older.pop("easy_share") == 0
     parts = {

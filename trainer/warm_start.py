@@ -72,7 +72,7 @@ class WarmStartProgress:
 
 def cache_key(config: RunConfig) -> str:
     """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
-    # without easy problems the key is what it was before the field existed, and older warm starts stay valid
+    # a share of 0 decides nothing; leaving it out keeps warm starts valid whose configuration has no such field
     unread = None if config.task.easy_share else {"easy_share"}
     parts = {
         "code": CODE_VERSION,
