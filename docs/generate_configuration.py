@@ -20,9 +20,10 @@ INTRODUCTION = """\
 
 <!-- Written by docs/generate_configuration.py from trainer/config.py; change that file and run the script again. -->
 
-A run is described by one YAML file; `deploy/configs/countdown-cpu.yaml` is the quickstart's. Blocks are mappings,
-and a field that the file leaves out has the default given here. `scope train` takes `--set a.b=c`, any number of
-times, to override a field; later ones win. The value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
+A run is described by one YAML file; `deploy/configs/countdown-cpu.yaml` is the quickstart's, and
+`deploy/configs/countdown-cot-cpu.yaml` that of the task with a chain of thought. Blocks are mappings, and a field
+that the file leaves out has the default given here. `scope train` takes `--set a.b=c`, any number of times, to
+override a field; later ones win. The value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
 
 Types are strict: `3` is not text and `"3"` is not a number. An unknown field, a wrong type or a value outside its
 range is refused before anything starts, with the field, the value and what is allowed. Some fields also depend on

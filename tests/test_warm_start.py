@@ -1,11 +1,13 @@
 """The warm start with a model small enough to train in a second or two, and the tiny model's checkpoint."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -18,8 +20,11 @@ from trainer.logprobs import entropy_of_logits
 from trainer.sampler import sample
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
-from trainer.tiny_model import ALPHABET, build_model, build_tokenizer
+from trainer.tasks.countdown_cot import CountdownCot
+from trainer.tiny_model import build_model, build_tokenizer
 from trainer.warm_start import WarmStart, WarmStartProgress, cache_key, ensure_warm_start
+
+ALPHABET = "".join(Countdown.vocabulary.tokens)
 
 CONFIG = RunConfig(
     task=TaskConfig(max_number=6, max_target=30, heldout=64),
@@ -125,6 +130,23 @@ def test_the_cache_key_ignores_where_the_cache_is_and_how_the_run_goes_on() -> N
     assert cache_key(moved) == cache_key(CONFIG)
 
 
+def test_a_share_of_easy_problems_is_in_the_cache_key_only_where_there_are_some() -> None:
+    older = CONFIG.task.model_dump(mode="json")
+    assert older.pop("easy_share") == 0
+    parts = {
+        "code": warm_start.CODE_VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "task": older,
+        "model": CONFIG.model.model_dump(mode="json"),
+        "warm_start": CONFIG.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
+        "max_new_tokens": CONFIG.rollout.max_new_tokens,
+    }
+    assert cache_key(CONFIG) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    mixed = CONFIG.model_copy(update={"task": CONFIG.task.model_copy(update={"easy_share": 0.5})})
+    assert cache_key(mixed) != cache_key(CONFIG)
+
+
 def test_an_interrupted_training_leaves_nothing_behind(tmp_path: Path) -> None:
     def interrupt(progress: WarmStartProgress) -> None:
         if progress.step == 2:
@@ -163,6 +185,19 @@ def test_no_held_out_problem_is_learned_from(tmp_path: Path, monkeypatch: pytest
     assert learned.isdisjoint(task.heldout_problem(i).id for i in range(task.heldout_size))
 
 
+def test_a_task_brings_its_own_vocabulary(tmp_path: Path) -> None:
+    task = TaskConfig(name="countdown_cot", max_number=4, max_target=20, heldout=16, easy_share=0.25)
+    model = CONFIG.model.model_copy(update={"max_length": 128})
+    config = with_warm_start(steps=2).model_copy(update={"task": task, "model": model})
+    result = ensure_warm_start(config, tmp_path, ignore)
+    tokenizer = AutoTokenizer.from_pretrained(result.path)
+    assert len(tokenizer) == 3 + len(CountdownCot(task).vocabulary.tokens)
+    assert AutoModelForCausalLM.from_pretrained(result.path).config.vocab_size == len(tokenizer)
+    text = "so the answer is ( 2 + 4 ) * 3"
+    assert len(tokenizer(text)["input_ids"]) == 11
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
 def test_a_task_that_writes_no_solutions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_start, "make_task", lambda _: object())
     with pytest.raises(ScopeError, match=r"task\.name='countdown'.*Set model\.path"):
@@ -192,17 +227,24 @@ def test_the_checkpoint_loads_in_transformers_with_its_own_untied_head(trained: 
     assert written["tie_word_embeddings"] is False
 
 
+def test_the_ids_of_countdown_s_characters_are_those_of_kept_warm_starts() -> None:
+    tokenizer = build_tokenizer(Countdown.vocabulary, 64)
+    assert tokenizer("0123456789+-*()=: ")["input_ids"] == list(range(3, 21))
+    assert tokenizer("<pad><eos><unk>x")["input_ids"] == [0, 1, 2, 2]
+    assert len(tokenizer) == 21
+
+
 @settings(deadline=None)
 @given(st.text(ALPHABET, min_size=1, max_size=30))
 def test_the_tokenizer_gives_one_token_a_character_and_the_text_back(text: str) -> None:
-    tokenizer = build_tokenizer(64)
+    tokenizer = build_tokenizer(Countdown.vocabulary, 64)
     ids = tokenizer(text)["input_ids"]
     assert len(ids) == len(text)
     assert tokenizer.decode(ids) == text
 
 
 def test_the_saved_tokenizer_reads_as_the_built_one(trained: tuple) -> None:
-    saved, built = AutoTokenizer.from_pretrained(trained[0].path), build_tokenizer(40)
+    saved, built = AutoTokenizer.from_pretrained(trained[0].path), build_tokenizer(Countdown.vocabulary, 40)
     for text in ("3 7 12=27:(3+7)*12<eos>", "x\n<pad>é", ALPHABET):
         assert saved(text)["input_ids"] == built(text)["input_ids"]
         assert saved.decode(saved(text)["input_ids"]) == built.decode(built(text)["input_ids"])
@@ -227,7 +269,7 @@ def test_the_probe_samples_from_the_model_it_is_given(trained: tuple) -> None:
 
 
 def test_the_probe_draws_tokens_with_the_model_s_probabilities() -> None:
-    tokenizer = build_tokenizer(40)
+    tokenizer = build_tokenizer(Countdown.vocabulary, 40)
     model = build_model(CONFIG.model, tokenizer, seed=1)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
@@ -246,5 +288,5 @@ def test_the_probe_draws_tokens_with_the_model_s_probabilities() -> None:
 
 
 def test_the_built_in_model_has_the_promised_size() -> None:
-    model = build_model(ModelConfig(), build_tokenizer(64), seed=0)
+    model = build_model(ModelConfig(), build_tokenizer(Countdown.vocabulary, 64), seed=0)
     assert 500_000 <= sum(p.numel() for p in model.parameters()) <= 1_000_000

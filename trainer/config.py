@@ -31,6 +31,9 @@ class TaskConfig(Block):
     )
     max_target: Annotated[int, Field(ge=4, le=999)] = 99
     heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
+    easy_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
+        default=0.0, description="share of easy problems in training; `countdown_cot` only"
+    )
 
 
 class ModelConfig(Block):

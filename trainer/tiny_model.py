@@ -1,4 +1,4 @@
-"""The built-in policy: a Qwen3-architecture transformer of under a million parameters that reads characters.
+"""The built-in policy: a Qwen3-architecture transformer of under a million parameters that reads what its task writes.
 
 It is an ordinary Hugging Face checkpoint, so the learner and vLLM load it as they load a large model. Its
 embeddings are untied: vLLM's CPU engines pack `lm_head` at start and, were it tied, would not see a reload.
@@ -11,17 +11,23 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from trainer.config import ModelConfig
+from trainer.tasks import Vocabulary
 
-ALPHABET = "0123456789+-*()=: "
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
-def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """One token a character of `ALPHABET`; anything else is `<unk>`. Adds no token of its own to a text."""
-    vocabulary = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *ALPHABET])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    core.decoder = decoders.Fuse()
+def build_tokenizer(vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of a task's vocabulary; anything outside it is `<unk>`. Adds no token of its own to a text."""
+    ids = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *vocabulary.tokens])}
+    core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+    if vocabulary.split == "characters":
+        core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+        core.decoder = decoders.Fuse()
+    else:
+        # without a decoder, decoding joins tokens by one space
+        core.pre_tokenizer = pre_tokenizers.Split(
+            Regex(r"[0-9]+|[A-Za-z]+|\S"), behavior="removed", invert=True
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,

@@ -72,11 +72,13 @@ class WarmStartProgress:
 
 def cache_key(config: RunConfig) -> str:
     """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
+    # a share of 0 decides nothing; leaving it out keeps warm starts valid whose configuration has no such field
+    unread = None if config.task.easy_share else {"easy_share"}
     parts = {
         "code": CODE_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "task": config.task.model_dump(mode="json"),
+        "task": config.task.model_dump(mode="json", exclude=unread),
         "model": config.model.model_dump(mode="json"),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
@@ -151,7 +153,7 @@ def _train(
     on_progress: Callable[[WarmStartProgress], None],
 ) -> None:
     started = time.perf_counter()
-    tokenizer = build_tokenizer(config.model.max_length)
+    tokenizer = build_tokenizer(task.vocabulary, config.model.max_length)
     model = build_model(config.model, tokenizer, config.warm_start.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.warm_start.learning_rate, betas=(0.9, 0.98), weight_decay=0.01

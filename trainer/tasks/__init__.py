@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from trainer.config import TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import NO_END, Problem, Task, TaskWithSolutions, Verdict
+from trainer.tasks.base import NO_END, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
 from trainer.tasks.countdown import Countdown
+from trainer.tasks.countdown_cot import CountdownCot
 
-__all__ = ["NO_END", "Problem", "Task", "TaskWithSolutions", "Verdict", "make_task"]
+__all__ = ["NO_END", "Problem", "Task", "TaskWithSolutions", "Verdict", "Vocabulary", "make_task"]
 
-_TASKS: dict[str, Callable[[TaskConfig], Task]] = {"countdown": Countdown}
+_TASKS: dict[str, Callable[[TaskConfig], Task]] = {"countdown": Countdown, "countdown_cot": CountdownCot}
 
 
 def make_task(config: TaskConfig) -> Task:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Task(Protocol):
 
     @property
     def train_size(self) -> int:
-        """Number of distinct training problems."""
+        """Positions after which the training stream repeats."""
         ...
 
     @property
@@ -72,9 +72,24 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the built-in model reads and writes: one token for each entry, in this order."""
+
+    tokens: tuple[str, ...]
+    split: Literal["characters", "words"]
+    """"characters": each is a token. "words": runs of letters and runs of digits are tokens, and every other
+    character but white space is one; decoding puts one space between tokens"""
+
+
 @runtime_checkable
 class TaskWithSolutions(Task, Protocol):
     """A task that can write correct responses itself, which is what a warm start learns from."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Enough to write every prompt and solution."""
+        ...
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
         """A response that `verify` rewards in full, drawn at random from many."""

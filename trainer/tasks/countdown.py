@@ -13,16 +13,16 @@ The verifier reads the response with its own tokenizer and recursive-descent par
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from trainer.config import TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.base import Problem, Verdict, Vocabulary
+from trainer.tasks.split import Split, seeded_rank
 
 MAX_RESPONSE_CHARACTERS = 64
 """Longer responses are malformed unread; this also bounds the parser's recursion."""
@@ -31,15 +31,22 @@ _TOKEN = re.compile(r"0|[1-9][0-9]*|[-+*()]", re.ASCII)
 _OPERATORS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 
 
-class Countdown:
+class Countdown(Split):
     """The task. Making one enumerates the universe, in a second or less, and orders it by the seed."""
 
     name = "countdown"
+    vocabulary = Vocabulary(tuple("0123456789+-*()=: "), split="characters")
 
     def __init__(self, config: TaskConfig) -> None:
-        """Raises ScopeError when `heldout` leaves nothing to train on."""
+        """Raises ScopeError when `heldout` leaves nothing to train on, or for a share of easy problems."""
+        if config.easy_share:
+            raise ScopeError(
+                f"task.easy_share={config.easy_share} does nothing with task.name='countdown', which has no easy "
+                "problems to mix in. Use task.easy_share=0, or task.name=countdown_cot."
+            )
         universe = sorted(
-            _universe(config.max_number, config.max_target), key=lambda p: _rank(config.seed, p)
+            map(_problem, _universe(config.max_number, config.max_target)),
+            key=lambda problem: seeded_rank(config.seed, problem.id),
         )
         if config.heldout >= len(universe):
             raise ScopeError(
@@ -47,30 +54,7 @@ class Countdown:
                 f"task.max_number={config.max_number} and task.max_target={config.max_target} give "
                 f"{len(universe)} problems in all. Use a heldout below that, or larger numbers."
             )
-        self._heldout = universe[: config.heldout]
-        self._train = universe[config.heldout :]
-
-    @property
-    def train_size(self) -> int:
-        """Number of distinct training problems."""
-        return len(self._train)
-
-    @property
-    def heldout_size(self) -> int:
-        """Number of held-out problems."""
-        return len(self._heldout)
-
-    def train_problem(self, i: int) -> Problem:
-        """Training problem at position `i` of the endless stream; raises IndexError for a negative one."""
-        if i < 0:
-            raise IndexError(f"training position {i} is negative")
-        return _problem(self._train[i % len(self._train)])
-
-    def heldout_problem(self, i: int) -> Problem:
-        """Held-out problem `i`; raises IndexError outside [0, heldout_size)."""
-        if not 0 <= i < len(self._heldout):
-            raise IndexError(f"held-out problem {i} is not in 0..{len(self._heldout) - 1}")
-        return _problem(self._heldout[i])
+        super().__init__(universe[config.heldout :], universe[: config.heldout])
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """Reward 1 for an expression that uses each number exactly once and equals the target, else 0.
@@ -80,12 +64,8 @@ class Countdown:
         try:
             value, operands = evaluate(response_text)
         except MalformedError:
-            return Verdict(0.0, {"format": 0.0, "numbers": 0.0, "value": 0.0}, "malformed")
-        numbers = sorted(operands) == sorted(problem.data["numbers"])
-        equal = value == problem.data["target"]
-        verdict = "wrong numbers" if not numbers else "correct" if equal else "wrong value"
-        components = {"format": 1.0, "numbers": float(numbers), "value": float(equal)}
-        return Verdict(float(numbers and equal), components, verdict)
+            return unreadable("malformed")
+        return score(problem, value, operands)
 
     def solutions(self, problem: Problem) -> list[str]:
         """Every distinct correct answer with at most one pair of parentheses."""
@@ -98,6 +78,20 @@ class Countdown:
         return solutions[rng.integers(len(solutions))]
 
 
+def unreadable(verdict: str) -> Verdict:
+    """No reward, for a response without an expression that can be read."""
+    return Verdict(0.0, {"format": 0.0, "numbers": 0.0, "value": 0.0}, verdict)
+
+
+def score(problem: Problem, value: int, operands: Sequence[int]) -> Verdict:
+    """Reward 1 for an expression that uses each number exactly once and equals the target, else 0."""
+    numbers = sorted(operands) == sorted(problem.data["numbers"])
+    equal = value == problem.data["target"]
+    verdict = "wrong numbers" if not numbers else "correct" if equal else "wrong value"
+    components = {"format": 1.0, "numbers": float(numbers), "value": float(equal)}
+    return Verdict(float(numbers and equal), components, verdict)
+
+
 class MalformedError(ValueError):
     """The text is not an expression of the grammar above."""
 
@@ -106,7 +100,15 @@ def evaluate(text: str) -> tuple[int, list[int]]:
     """Value of an expression and its operands in the order written; raises `MalformedError`."""
     if len(text) > MAX_RESPONSE_CHARACTERS:
         raise MalformedError(f"{len(text)} characters, at most {MAX_RESPONSE_CHARACTERS} are read")
-    parser = _Parser(_tokens(text))
+    return evaluate_tokens(_tokens(text))
+
+
+def evaluate_tokens(tokens: Sequence[str]) -> tuple[int, list[int]]:
+    """`evaluate` for a text that is already cut into tokens; the caller bounds their number and length."""
+    for token in tokens:
+        if _TOKEN.fullmatch(token) is None:
+            raise MalformedError(f"unexpected {token!r}")
+    parser = _Parser(tokens)
     value = parser.sum()
     parser.expect_end()
     return value, parser.operands
@@ -124,7 +126,7 @@ def _tokens(text: str) -> list[str]:
 
 
 class _Parser:
-    def __init__(self, tokens: list[str]) -> None:
+    def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens = tokens
         self._next = 0
         self.operands: list[int] = []
@@ -198,16 +200,8 @@ def _expressions(numbers: tuple[int, int, int]) -> Iterator[tuple[str, int]]:
                 yield f"{a}{p}{b}{q}{c}", right if q == "*" and p != "*" else left
 
 
-def _rank(seed: int, key: _Key) -> bytes:
-    """A position in the seed's order that no library's random stream can change."""
-    return hashlib.blake2b(f"{seed}:{_identity(key)}".encode(), digest_size=16).digest()
-
-
-def _identity(key: _Key) -> str:
-    (a, b, c), target = key
-    return f"{a},{b},{c}={target}"
-
-
 def _problem(key: _Key) -> Problem:
     (a, b, c), target = key
-    return Problem(_identity(key), f"{a} {b} {c}={target}:", {"numbers": (a, b, c), "target": target})
+    return Problem(
+        f"{a},{b},{c}={target}", f"{a} {b} {c}={target}:", {"numbers": (a, b, c), "target": target}
+    )
