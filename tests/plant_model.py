@@ -1,7 +1,8 @@
 """The entropy plant as `benchmarks/entropy/plant.py` measured it on Countdown, for closed-loop tests of the laws.
 
 Entropy integrates: its change a step depends on where it is and on the output u of the split range, full cold to
-full heat. Temperature, about 40 % of the authority, acts `staleness` steps late.
+full heat, and follows both behind the lag of the optimizer's momentum. Temperature, about 40 % of the authority, acts
+`staleness` steps late.
 """
 
 from __future__ import annotations
@@ -17,8 +18,15 @@ from trainer.control.split_range import SplitRangeController
 
 LEVELS = (0.10, 0.22, 0.41, 0.58)
 """nats per token"""
-SLOPES = ((-0.003, 0.004, 0.015), (-0.006, 0.0024, 0.018), (-0.013, -0.0029, 0.005), (-0.015, -0.006, 0.001))
-"""nats a step at u = -1, 0, 1; those at 0.10 and 0.58 are extrapolated"""
+OUTPUTS = (-1.0, -0.2, 0.0, 0.5, 1.0)
+SLOPES = (
+    (-0.003, -0.0015, 0.000, 0.008, 0.016),
+    (-0.006, -0.0035, 0.000, 0.011, 0.018),
+    (-0.013, -0.0070, -0.004, 0.001, 0.0055),
+    (-0.015, -0.0100, -0.007, -0.003, 0.001),
+)
+"""nats a step, a row for each level and a column for each output; those at 0.10 and 0.58 are extrapolated"""
+MOMENTUM_STEPS = 5.0
 NOISE = 0.012
 """standard deviation of one step's entropy, nats"""
 LATE_SHARE = 0.4
@@ -43,14 +51,15 @@ def closed_loop(
 ) -> tuple[NDArray[np.float64], list[Actuators]]:
     """Measured entropy and actuators of each step. gain: how much stronger the actuators are than measured."""
     controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
-    entropy, outputs, trace, acted = start, [0.0] * (staleness + 2), [], []
+    entropy, speed, outputs, trace, acted = start, 0.0, [0.0] * (staleness + 2), [], []
     for step in range(steps):
         measured = entropy + noise * rng.standard_normal()
         actuators = controller.update(measured, target_at(step), positives=100)
         outputs.append(output_of(law, actuators))
         acting = LATE_SHARE * outputs[-2 - staleness] + (1 - LATE_SHARE) * outputs[-2]
         rest = slope(entropy, 0.0)
-        entropy = max(0.01, entropy + rest + gain * (slope(entropy, acting) - rest))
+        speed += (rest + gain * (slope(entropy, acting) - rest) - speed) / MOMENTUM_STEPS
+        entropy = max(0.01, entropy + speed)
         trace.append(measured)
         acted.append(actuators)
     return np.array(trace), acted
@@ -59,7 +68,7 @@ def closed_loop(
 def slope(entropy: float, output: float) -> float:
     """Change of entropy in one step, nats."""
     at: Sequence[float] = [np.interp(entropy, LEVELS, column) for column in zip(*SLOPES, strict=True)]
-    return float(np.interp(output, (-1, 0, 1), at))
+    return float(np.interp(output, OUTPUTS, at))
 
 
 def moving_average(trace: NDArray[np.float64]) -> NDArray[np.float64]:

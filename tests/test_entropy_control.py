@@ -18,6 +18,7 @@ from trainer.control.split_range import SplitRangeController
 
 LAW = SplitRangeLaw(
     plant_gain=0.02,
+    lag_steps=0.0,
     response_steps=10.0,
     filter_steps=0.0,
     ramp=10.0,
@@ -30,9 +31,9 @@ LAW = SplitRangeLaw(
     surprisal_exponent=1.0,
     surprisal_exponent_max=3.0,
 )
-# theta = 3 and lambda = 10: kp = 23 / (0.02 * 13^2), ki = kp / 23.
-KP = 23 / (0.02 * 169)
-KI = KP / 23
+# theta = 2 and lambda = 10: kp = 22 / (0.02 * 12^2), ki = kp / 22.
+KP = 22 / (0.02 * 144)
+KI = KP / 22
 
 
 def fresh(kind: str) -> Controller:
@@ -84,7 +85,7 @@ def test_aepo_v1_switches_at_the_set_point(entropy, temperature):
 def test_split_range_gains_follow_from_the_plant_and_the_dead_time():
     assert split_range().gains == pytest.approx((KP, KI))
     stale = SplitRangeController(LAW.model_copy(update={"filter_steps": 1.0}), max_staleness=4)
-    assert stale.gains == pytest.approx((26 / (0.02 * 16**2), 1 / (0.02 * 16**2)))
+    assert stale.gains == pytest.approx((25 / (0.02 * 15**2), 1 / (0.02 * 15**2)))
 
 
 def test_split_range_heats_with_all_three_actuators():
@@ -108,7 +109,8 @@ def test_split_range_cools_with_all_three_actuators():
     u = KP * 0.06
     assert actuators.temperature == pytest.approx(1 - 0.5 * u)
     assert actuators.alpha == pytest.approx(0.2 + 2 * u)
-    assert actuators.surprisal_exponent == pytest.approx(1 - u)
+    assert actuators.surprisal_exponent == pytest.approx(1 - 2 * u)
+    assert controller.update(0.6, 0.5, positives=1).surprisal_exponent == 0
 
 
 def test_split_range_says_which_limit_it_is_at_and_calculates_the_integral_back():
@@ -149,6 +151,17 @@ def test_the_reference_waits_for_a_measurement_that_does_not_follow():
     assert controller.state()["reference"] == pytest.approx(0.77)
     controller.update(0.5, 0.3, positives=1)
     assert controller.state()["reference"] == pytest.approx(0.76)
+
+
+def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
+    """From rest, 0.03 nats up in one step: a third of that is the rate, and kp lag times it is taken off."""
+    plain, damped = split_range(back_calculation=0.0), split_range(back_calculation=0.0, lag_steps=2.0)
+    for controller in (plain, damped):
+        controller.update(0.5, 0.5, positives=0)
+        controller.update(0.53, 0.5, positives=0)
+    taken = plain.state()["output"] - damped.state()["output"]
+    assert taken == pytest.approx(KP * 2 * 0.01)
+    assert damped.state()["rate"] == pytest.approx(0.01)
 
 
 def test_a_new_set_point_moves_the_output_by_no_more_than_the_ramp_asks():
@@ -288,10 +301,11 @@ def test_without_control_the_plant_collapses():
 
 
 def test_an_unreachable_set_point_saturates_says_so_and_winds_nothing_up():
-    """0.9 nats is beyond the plant: at the limit throughout, and back within a settling time once it is withdrawn."""
+    """1.2 nats is beyond the plant: noise apart it is at the limit, and follows at once when that is withdrawn."""
     trace, acted = closed_loop(
-        SplitRangeLaw(), lambda step: 0.9 if step < 120 else 0.35, steps=200, staleness=1
+        SplitRangeLaw(), lambda step: 1.2 if step < 120 else 0.35, steps=200, staleness=1
     )
-    assert all(a.limit == "heating" for a in acted[60:120])
-    smooth = moving_average(trace)[156:]
+    assert np.mean([a.limit == "heating" for a in acted[60:120]]) > 0.5
+    assert min(a.temperature for a in acted[60:120]) > 1.4
+    smooth = moving_average(trace)[160:]
     assert np.abs(smooth - 0.35).max() <= 0.04

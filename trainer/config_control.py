@@ -30,13 +30,16 @@ class BangBangLaw(Block):
 
 
 class SplitRangeLaw(Block):
-    """PI control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
+    """PID control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
 
     plant_gain: Positive = Field(
-        default=0.011, description="change of entropy a step at full output, nats/step; larger: gentler gains"
+        default=0.016, description="change of entropy a step at full output, nats/step; larger: gentler gains"
+    )
+    lag_steps: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=5.0, description="lag of the optimizer's momentum, learner steps; 0: no derivative action"
     )
     response_steps: Annotated[float, Field(ge=1, le=1000)] = Field(
-        default=10.0, description="time constant of the closed loop, learner steps"
+        default=9.0, description="time constant of the closed loop, learner steps"
     )
     back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.25, description="anti-windup, 1/step"
@@ -54,7 +57,7 @@ class SplitRangeLaw(Block):
     t_max: Temperature = 1.5
     alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="at rest")
     alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
-    surprisal_exponent: SurprisalExponent = 1.0
+    surprisal_exponent: SurprisalExponent = 0.5
     surprisal_exponent_max: SurprisalExponent = 3.0
 
     @model_validator(mode="after")

@@ -1,21 +1,23 @@
-"""The project's own law: PI control of one output u in [-1, 1] that drives three actuators in split range.
+"""The project's own law: PID control of one output u in [-1, 1] that drives three actuators in split range.
 
-Measured plant (docs/entropy-control.md): entropy integrates u, H' - H = drift + g u, with g about 0.01 nats a step in
-the middle of the range. All three actuators push the same way, are at rest at u = 0, and differ in speed:
+Measured plant (docs/entropy-control.md): entropy integrates u, H' - H = drift + g u, behind the lag of the optimizer's
+momentum. All three actuators push the same way, are at rest at u = 0, and differ in speed:
 
-    temperature   1 + (t_max - 1) u   hot            |  1 + (1 - t_min) u      cold;  late by the staleness
-    rho           rest + (max - rest) u              |  rest (1 + u)           at once; monotone by theorem
-    alpha         rest + (max - rest) |u|            |  the same               at once; how hard the others push
+    temperature   1 + (t_max - 1) u, or 1 + (1 - t_min) u for u < 0     late by the staleness
+    rho           max(0, rest + (max - rest) u)                         at once; monotone by theorem
+    alpha         rest + (max - rest) |u|                               at once; how hard the others push
+
+rho is a straight line down to 0, so that alpha never amplifies weights that still heat while the law cools.
 
 The law follows a reference r that begins at the first measured entropy, moves towards the set-point H0 by at most
 `ramp` a step, and never runs further than `lead` ahead of the measurement, so that what the plant cannot do does not
-wind the integral up; the ramp's own rate is fed forward:
+wind the integral up; the ramp's own rate is fed forward, and the derivative acts on how fast h moves beside r:
 
-    h += (H - h) / (1 + filter_steps)
-    v = kp (r - h) + I + (r - r_before) / g;   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
+    h += (H - h) / (1 + filter_steps);   dh: the change of h, smoothed over RATE_STEPS
+    v = kp (r - h) + I + dr / g + kp lag (dr - dh);   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
 
-Gains follow from the plant by internal-model tuning of an integrator with dead time (Skogestad, J. Process Control
-13, 2003), with lambda = response_steps, g = plant_gain and theta = dead_steps:
+Gains follow from the plant by internal-model tuning of an integrator with lag and dead time (Skogestad, J. Process
+Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps and theta the dead time:
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 """
@@ -28,8 +30,9 @@ from collections.abc import Mapping
 from trainer.config import SplitRangeLaw
 from trainer.control.base import Actuators, Limit
 
-UPDATE_LAG_STEPS = 3.0
-"""Dead time without staleness: one step from decision to measurement, and the optimizer's momentum."""
+UPDATE_DEAD_STEPS = 2.0
+"""Dead time without staleness and filter: a step decides, the next one acts, the one after it is measured."""
+RATE_STEPS = 3.0
 
 
 class SplitRangeController:
@@ -38,13 +41,14 @@ class SplitRangeController:
     def __init__(self, law: SplitRangeLaw, *, max_staleness: int) -> None:
         self._law = law
         # Temperature is the only actuator that waits for samples; it is about half of the authority.
-        dead = UPDATE_LAG_STEPS + law.filter_steps + max_staleness / 2
+        dead = UPDATE_DEAD_STEPS + law.filter_steps + max_staleness / 2
         reach = 2 * law.response_steps + dead
         self._kp = reach / (law.plant_gain * (law.response_steps + dead) ** 2)
         self._ki = self._kp / reach
         self._integral = 0.0
         self._filtered = math.nan
         self._reference = math.nan
+        self._rate = 0.0
         self._output = 0.0
         self._limit: Limit = "none"
 
@@ -60,7 +64,7 @@ class SplitRangeController:
         return Actuators(
             temperature=1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u,
             alpha=law.alpha + (law.alpha_max - law.alpha) * abs(u),
-            surprisal_exponent=rest + (largest - rest) * u if u > 0 else rest * (1 + u),
+            surprisal_exponent=max(0.0, rest + (largest - rest) * u),
             limit=self._limit,
         )
 
@@ -70,11 +74,18 @@ class SplitRangeController:
         law = self._law
         if math.isnan(self._filtered):
             self._filtered = self._reference = entropy
-        self._filtered += (entropy - self._filtered) / (1 + law.filter_steps)
+        change = (entropy - self._filtered) / (1 + law.filter_steps)
+        self._filtered += change
+        self._rate += (change - self._rate) / RATE_STEPS
         before = self._reference
         self._reference = self._advance(set_point)
-        error = self._reference - self._filtered
-        wanted = self._kp * error + self._integral + (self._reference - before) / law.plant_gain
+        moved, error = self._reference - before, self._reference - self._filtered
+        wanted = (
+            self._kp * error
+            + self._integral
+            + moved / law.plant_gain
+            + self._kp * law.lag_steps * (moved - self._rate)
+        )
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if positives > 0:
@@ -87,7 +98,7 @@ class SplitRangeController:
         # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
         if math.isnan(self._filtered):
             return state
-        return {**state, "filtered": self._filtered, "reference": self._reference}
+        return {**state, "filtered": self._filtered, "reference": self._reference, "rate": self._rate}
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Continue; from another law's state, begin with the temperature that it left in force."""
@@ -99,6 +110,7 @@ class SplitRangeController:
         self._integral = state["integral"]
         self._filtered = state.get("filtered", math.nan)
         self._reference = state.get("reference", math.nan)
+        self._rate = state.get("rate", 0.0)
         self._output = state["output"]
         self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
 
