@@ -8,6 +8,7 @@ full heat, and follows both behind the lag of the optimizer's momentum. Temperat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,6 @@ def slope(entropy: float, output: float) -> float:
     return float(np.interp(output, OUTPUTS, at))
 
 
-def moving_average(trace: NDArray[np.float64]) -> NDArray[np.float64]:
+def moving_average(trace: NDArray[np.float64]) -> NDArray[Any]:
     """Over 5 steps; the first value is of steps 0..4."""
     return np.convolve(trace, np.ones(5) / 5, "valid")

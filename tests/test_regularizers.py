@@ -348,7 +348,6 @@ def run_config(kind: str, aggregation: str = "sequence_mean", **fields: float) -
             "regularizer": regularizer,
             "rollout": {"max_new_tokens": 7},
             "loss": {"minibatches": 1, "aggregation": aggregation},
-            "entropy_control": {"surprisal_exponent": 0.0},
         }
     )
 
