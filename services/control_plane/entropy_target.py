@@ -57,7 +57,7 @@ def get_entropy_target(
     run_id: str, redis: State, response: Response, _: Annotated[Principal, Depends(allowed("viewer"))]
 ) -> EntropyTarget:
     """The desired set-point, and from which learner step the one in force holds."""
-    (control, _), set_point = _steering(redis, run_id), read_set_point(redis, run_id)
+    control, set_point = _steering(redis, run_id)[0], read_set_point(redis, run_id)
     if set_point is None:
         raise _not_started(run_id)
     response.headers["ETag"] = _etag(set_point)
