@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ranks import Ranks
-from test_regularizers import kinds
+from test_regularizers import kinds, present
 from test_scope_loss import steps
 
 from trainer.aggregation import base_row_weights
