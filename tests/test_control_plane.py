@@ -239,7 +239,9 @@ def test_a_run_without_entropy_control_has_no_target_to_change(client, redis, ru
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.4})
     assert "entropy_control.kind=none" in is_problem(answer, 409)["detail"]
     reset = is_problem(client.delete(target_path(run), headers=bearer("operator")), 409)
-    assert reset["detail"] == "the run has entropy_control.kind=none, which has no set-point."
+    assert reset["detail"] == (
+        "the run has entropy_control.kind=none and no regularizer that steers towards a set-point."
+    )
     assert reset["errors"] == []
 
 

@@ -171,7 +171,7 @@ def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage)
     assert sorted(g.ordinal for g in groups) == list(range(STEPS * PROMPTS))
     rewards = []
     for group in groups:
-        problem = task.train_problem(group.ordinal)
+        problem = task.train_problem(stage.config().data_position(group.ordinal))
         assert (group.run_id, group.problem_id) == (stage.run_id, problem.id)
         assert tokenizer.decode(group.prompt) == problem.prompt
         assert [t.group_index for t in group.trajectories] == [0, 1, 2, 3]
