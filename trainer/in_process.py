@@ -40,7 +40,8 @@ class InProcessStep:
 
     step: int
     entropy: float
-    set_point: float
+    set_point: float | None
+    """None where nothing steers towards it"""
     reference: float | None
     temperature: float
     alpha: float
@@ -125,9 +126,10 @@ class InProcessRun:
             acting = self._controller.actuators
             (batch,) = shard_batches(groups, self._config)
             metrics = self._learner.step(batch, acting, strength=self._strength_law.strength, step=step)
-            target = self._target(step, metrics.entropy)
-            self._strength_law.update(metrics.entropy, target)
-            decided = self._controller.update(metrics.entropy, target, positives=metrics.positives)
+            target = self._target(step, metrics.entropy) if self._config.tracks_set_point else None
+            if target is not None:
+                self._strength_law.update(metrics.entropy, target)
+                self._controller.update(metrics.entropy, target, positives=metrics.positives)
             self._step += 1
             yield InProcessStep(
                 step=step,
@@ -138,7 +140,7 @@ class InProcessRun:
                 alpha=acting.alpha,
                 surprisal_exponent=acting.surprisal_exponent,
                 sampling_temperature=temperature,
-                saturated=decided.saturated,
+                saturated=self._controller.actuators.saturated,
                 reward=metrics.reward_base,
                 adaptive_reward=metrics.reward_adaptive,
                 positives=metrics.positives,

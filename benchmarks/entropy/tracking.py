@@ -112,6 +112,9 @@ def report(units: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
     print(f"{'case':28} {'target':>6} {'entropy':>8} {'mean error':>18} {'RMS of MA5':>18} {'saturated':>10}")
     for case, result in results.items():
         rows = result["held"]
+        if "target" not in rows[0]:
+            print(f"{case:28} {'-':>6} {_mean(rows, 'entropy'):8.3f}")
+            continue
         error, rms = ([row[key] for row in rows] for key in ("error", "rms5"))
         worst = max(error, key=abs)
         print(
@@ -137,18 +140,19 @@ def report(units: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
 
 
 def held(unit: dict[str, Any]) -> dict[str, float]:
-    """Tracking over the last steps."""
+    """Tracking over the last steps; without a set-point, only where entropy was."""
     steps = unit["steps"]
     entropy = np.array([s["entropy"] for s in steps])
-    target = np.array([s["set_point"] for s in steps])
     smooth = np.convolve(entropy, np.ones(5) / 5, "valid")
-    return {
+    reached = {"entropy": float(entropy[-LAST:].mean()), "lowest5": float(smooth.min())}
+    if steps[0]["set_point"] is None:
+        return reached
+    target = np.array([s["set_point"] for s in steps])
+    return reached | {
         "target": float(target[-1]),
-        "entropy": float(entropy[-LAST:].mean()),
         "error": float((entropy - target)[-LAST:].mean()),
         "rms5": float(np.sqrt(((smooth - target[4:])[-LAST:] ** 2).mean())),
         "saturated": float(np.mean([s["saturated"] for s in steps[-LAST:]])),
-        "lowest5": float(smooth.min()),
     }
 
 

@@ -116,7 +116,7 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
     return StepPoint(
         step=step.step,
         entropy=measured(step.entropy),
-        set_point=measured(step.set_point) if config.tracks_set_point else None,
+        set_point=step.set_point,
         reference=measured(step.reference),
         temperature=step.temperature,
         alpha=step.alpha,
