@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from services.compare.in_process import starting_model
 from trainer.config_load import load_config
 from trainer.control import Actuators
 from trainer.in_process import InProcessRun
-from trainer.warm_start import ensure_warm_start
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "configs" / "countdown-cpu.yaml"
 CELLS = [
@@ -89,7 +89,7 @@ def main() -> None:
     config = load_config(
         CONFIG, [f"entropy_control.target={options.level}", f"steps={options.approach}", *options.set]
     )
-    model = ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), lambda _: None).path
+    model = starting_model(config, lambda _: None)
     run = InProcessRun(config, model)
     approach = [step.entropy for step in run.steps()]
     print(f"level {options.level}: entropy {np.mean(approach[-5:]):.3f} after {options.approach} steps")

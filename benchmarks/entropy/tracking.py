@@ -75,13 +75,13 @@ def run_unit(case: str, seed: int, units: Path) -> None:
     """One run; its file appears when it is finished."""
     import torch
 
+    from services.compare.in_process import starting_model
     from trainer.config_load import load_config
     from trainer.in_process import InProcessRun
-    from trainer.warm_start import ensure_warm_start
 
     torch.set_num_threads(1)
     config = load_config(CONFIG, [*CASES[case], f"seed={seed}"])
-    model = ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), lambda _: None).path
+    model = starting_model(config, lambda _: None)
     run, started = InProcessRun(config, model), time.perf_counter()
     evaluations = [run.evaluate(0, samples=64)]
     evaluated = time.perf_counter() - started
