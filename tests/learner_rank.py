@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import safetensors.torch
 import torch.distributed as dist
 
@@ -20,6 +19,7 @@ from trainer.batching import shard_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
 from trainer.learner import Learner
+from trainer.process_group import join_process_group
 from trainer.trajectory import Group, decode_group
 
 
@@ -67,7 +67,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
 def main() -> None:
     """Run the cases of the job file."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    join_process_group("gloo")
     for case in job["cases"]:
         run_case(case, Path(job["model"]), Path(job["work"]))
     dist.destroy_process_group()

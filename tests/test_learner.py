@@ -285,3 +285,7 @@ def test_learning_rate_zero_moves_nothing_and_every_ratio_is_one(runs: Path, mod
         for role in ("base", "adaptive"):
             assert metrics[f"ratio_deviation_{role}"] < 1e-4
             assert metrics[f"mismatch_kl_{role}"] < 1e-8
+
+
+def test_joining_the_process_group_compiles_nothing(runs: Path) -> None:
+    assert not any("built successfully" in log.read_text() for log in runs.glob("rank-*.log"))

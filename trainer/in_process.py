@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -28,6 +27,7 @@ from trainer.control.schedule import Schedule
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
 from trainer.probe import measure, score
+from trainer.process_group import join_process_group
 from trainer.regularizers import make_strength_law
 from trainer.sampler import Samples, sample
 from trainer.tasks import make_task
@@ -83,7 +83,7 @@ def initialise_process_group() -> None:
         port = free.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1"}
     os.environ.update(place, LOCAL_RANK="0")
-    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    join_process_group("gloo")
 
 
 class InProcessRun:

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import ray.train
 import torch.distributed as dist
 
@@ -23,6 +22,7 @@ from services.learner.spec import LearnerSpec
 from services.probe import Probe
 from trainer.checkpoint import LearnerState, read_state
 from trainer.learner import Learner
+from trainer.process_group import join_process_group
 
 ENGINE_TAG = "engine"
 
@@ -32,7 +32,7 @@ def learner_loop(settings: dict[str, Any]) -> None:
     spec: LearnerSpec = settings["spec"]
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
+    join_process_group(backend)
     LearnerLoop(spec).run()
 
 
