@@ -307,5 +307,6 @@ def test_an_unreachable_set_point_saturates_says_so_and_winds_nothing_up():
     )
     assert np.mean([a.limit == "heating" for a in acted[60:120]]) > 0.5
     assert min(a.temperature for a in acted[60:120]) > 1.3
-    smooth = moving_average(trace)[160:]
+    assert np.mean([a.temperature for a in acted[120:140]]) < 1.15
+    smooth = moving_average(trace)[170:]
     assert np.abs(smooth - 0.35).max() <= 0.04

@@ -45,10 +45,10 @@ class SplitRangeLaw(Block):
         default=0.25, description="anti-windup, 1/step"
     )
     filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=1.0, description="time constant of the filter of H, learner steps"
+        default=0.5, description="time constant of the filter of H, learner steps"
     )
     ramp: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.008, description="fastest change of the set-point that the law follows, nats/step"
+        default=0.007, description="fastest change of the set-point that the law follows, nats/step"
     )
     lead: Annotated[float, Field(gt=0, le=10)] = Field(
         default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"

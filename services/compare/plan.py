@@ -78,7 +78,7 @@ def parse_controls(texts: Sequence[str]) -> list[Control]:
         head, _, rest = piece.partition(":")
         label, at, name = head.rpartition("@")
         preset(name)
-        settings = tuple(part.strip() for part in rest.split(",") if part.strip())
+        settings = tuple(_split(rest))
         controls.append(Control(label if at else _label(name, settings), name, settings))
     labels = [control.label for control in controls]
     for label in labels:
@@ -138,13 +138,25 @@ def make_plan(
 def _pieces(text: str) -> list[str]:
     """`a,b:x=1,y=2,c` → `a`, `b:x=1,y=2`, `c`: an assignment belongs to the control before it."""
     pieces: list[str] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in _split(text):
         begins = "=" not in part or ":" in part.partition("=")[0]
         if begins or not pieces:
             pieces.append(part)
         else:
             pieces[-1] += f",{part}" if ":" in pieces[-1] else f":{part}"
     return pieces
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas, without empty ones; a comma inside brackets belongs to a value, such as a list."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _label(name: str, settings: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ momentum. All three actuators push the same way, are at rest at u = 0, and diffe
 
 rho is a straight line down to 0, so that alpha never amplifies weights that still heat while the law cools.
 
-The law follows a reference r that begins at the first measured entropy, moves towards the set-point H0 by at most
-`ramp` a step, and never runs further than `lead` ahead of the measurement, so that what the plant cannot do does not
-wind the integral up; the ramp's own rate is fed forward, and the derivative acts on how fast h moves beside r:
+The law follows a reference r that begins at the first measured entropy and moves towards the set-point H0: by `ramp` a
+step, slower over the last steps (the optimizer's momentum carries entropy past where a ramp stops dead), and never
+further than `lead` ahead of the measurement, so that what the plant cannot do does not wind the integral up. The
+reference's own rate is fed forward, and the derivative acts on how fast h moves beside r:
 
     h += (H - h) / (1 + filter_steps);   dh: the change of h, smoothed over RATE_STEPS
     v = kp (r - h) + I + dr / g + kp lag (dr - dh);   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
@@ -116,7 +117,8 @@ class SplitRangeController:
 
     def _advance(self, set_point: float) -> float:
         """The reference one step on: towards the set-point, held back where the measurement does not follow."""
-        step = min(max(set_point - self._reference, -self._law.ramp), self._law.ramp)
+        slowing = (set_point - self._reference) / (1 + self._law.lag_steps)
+        step = min(max(slowing, -self._law.ramp), self._law.ramp)
         moved = self._reference + step
         if step > 0:
             return max(self._reference, min(moved, self._filtered + self._law.lead))
