@@ -52,14 +52,11 @@ _PRESETS: dict[str, Overrides] = {
 
 _GRIDS: dict[str, Mapping[str, Sequence[float]]] = {
     "grpo": {},
-    "entropy_bonus": {"regularizer.entropy_bonus.coefficient": (0.001, 0.003, 0.01, 0.03, 0.1)},
-    "adaptive_coefficient": {"regularizer.adaptive_coefficient.delta": (0.0005, 0.001, 0.002, 0.005, 0.01)},
+    "entropy_bonus": {"regularizer.entropy_bonus.coefficient": (0.003, 0.01, 0.03, 0.1)},
+    "adaptive_coefficient": {"regularizer.adaptive_coefficient.delta": (0.0005, 0.001, 0.002, 0.005)},
     "clip_higher": {"regularizer.clip_higher.high": (0.24, 0.28, 0.32, 0.4)},
     "clip_cov": {"regularizer.clip_cov.ratio": (2e-4, 2e-3, 2e-2, 2e-1)},
-    "kl_cov": {
-        "regularizer.kl_cov.ratio": (2e-4, 2e-3, 2e-2, 2e-1),
-        "regularizer.kl_cov.coefficient": (0.1, 1.0),
-    },
+    "kl_cov": {"regularizer.kl_cov.ratio": (2e-4, 2e-3, 2e-2, 2e-1)},
     "entropy_advantage": {"regularizer.entropy_advantage.alpha": (0.1, 0.2, 0.4, 0.8)},
     "dcpo": {"regularizer.dcpo.cap": (0.05, 0.1, 0.2, 0.4)},
     "aepo_v1": {"entropy_control.aepo_v1.alpha": (1 / 64, 1 / 16, 1 / 4, 1.0)},
