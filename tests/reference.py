@@ -74,6 +74,8 @@ class Objective:
     clip_high: float = 0.2
     cap: float = 2.0
     normalization: str = "positives"
+    samples: str = "positives"
+    """what auxiliary rollouts are learned from; "negatives" lowers the failures"""
     rho: float = 0.0
     aggregation: str = "sequence_mean"
     budget: int = 1
@@ -165,14 +167,15 @@ def row_weights(rollouts: Rollouts, proximal: Array, objective: Objective) -> tu
             "token_mean": lengths[i] / lengths[base].sum(),
             "dr_grpo": lengths[i] / objective.budget / base.sum(),
         }[objective.aggregation]
-    positive = auxiliary & (rollouts.rewards == 1)
+    success = rollouts.rewards == 1
+    chosen = auxiliary & (success if objective.samples == "positives" else ~success)
     auxiliary_share = np.zeros(len(present))
-    if positive.any():
+    if chosen.any():
         surprisal = np.array(
             [max(-p[m > 0].sum(), 1e-6) for p, m in zip(proximal, rollouts.mask, strict=True)]
         )
-        powers = np.where(positive, surprisal**objective.rho, 0.0)
-        total = positive.sum() / auxiliary.sum() if objective.normalization == "sum" else 1.0
+        powers = np.where(chosen, surprisal**objective.rho, 0.0)
+        total = chosen.sum() / auxiliary.sum() if objective.normalization == "sum" else 1.0
         auxiliary_share = total * powers / powers.sum()
     return base_share, auxiliary_share
 
@@ -202,7 +205,8 @@ def loss_and_gradient(
         share = shares[0][i] + objective.alpha * shares[1][i]
         low, high = (base and shape.clip) or (objective.clip_low, objective.clip_high)
         for t in np.flatnonzero(rollouts.mask[i]):
-            advantage = shape.advantages[i, t] if base else 1.0
+            direct = 1.0 if objective.samples == "positives" else -1.0
+            advantage = shape.advantages[i, t] if base else direct
             keep, penalty = (shape.keep[i, t], shape.penalty[i, t]) if base else (1.0, 0.0)
             logp = log_softmax(logits[i, t], rollouts.temperature[i])
             log_ratio = logp[rollouts.targets[i, t]] - proximal[i, t]

@@ -169,14 +169,19 @@ def test_slot_decides_minibatch_and_rank(case):
             assert rank == (slot // config.loss.minibatches) % config.learner.workers
 
 
-@given(batches())
+@given(batches(), st.sampled_from(["positives", "negatives"]))
 @settings(deadline=None, max_examples=80)
-def test_advantages_are_relative_to_the_group_and_one_for_auxiliary_rows(case):
+def test_advantages_are_relative_to_the_group_and_of_one_size_for_auxiliary_rows(case, samples):
     config, groups = case
+    control = config.entropy_control.model_copy(update={"samples": samples})
+    config = config.model_copy(update={"entropy_control": control})
+    direct = 1.0 if samples == "positives" else -1.0
     expected = {}
     for group in groups:
         rewards = np.array([t.reward for t in group.trajectories])
-        values = np.ones(len(rewards)) if group.role == "adaptive" else group_advantages(rewards, 1e-6)
+        values = (
+            np.full(len(rewards), direct) if group.role == "adaptive" else group_advantages(rewards, 1e-6)
+        )
         for key, value in zip(group_keys(group), values, strict=True):
             expected[key] = value
     for shard in shard_batches(groups, config):

@@ -182,6 +182,16 @@ def test_another_law_s_state_is_taken_over_without_a_bump():
     assert controller.update(0.35, 0.35, positives=1).temperature == pytest.approx(left.temperature)
 
 
+def test_with_negatives_the_law_asks_for_the_inverse_temperature_and_no_surprisal_weights():
+    config = EntropyControlConfig(kind="paper", samples="negatives", paper=PaperLaw(surprisal_exponent=2.0))
+    controller = make_controller(config, max_staleness=0)
+    controller.update(0.35, 0.5, positives=1)
+    assert controller.actuators == Actuators(1 / 1.15, 1 / 64, surprisal_exponent=0.0)
+    again = make_controller(config, max_staleness=0)
+    again.restore(controller.state())
+    assert again.actuators == controller.actuators
+
+
 @pytest.mark.parametrize(
     ("kind", "rest"),
     [

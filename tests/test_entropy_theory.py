@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reference import entropy, log_softmax
 
 from trainer.logprobs import token_logprobs
-from trainer.scope_loss import LossInputs, scope_loss, surprisal_scores
+from trainer.scope_loss import LossInputs, positives, scope_loss, surprisal_scores
 
 Array = NDArray[np.float64]
 
@@ -245,6 +245,8 @@ def test_a_gradient_step_of_the_loss_changes_entropy_by_the_formula(temperature)
 def test_a_gradient_step_with_surprisal_weights_changes_entropy_by_the_formula(rho):
     for case in trials(12, 20, graded=False):
         surprisal = -case.logp
-        scores = surprisal_scores(torch.from_numpy(case.w), torch.from_numpy(surprisal), rho).numpy()
+        scores = surprisal_scores(
+            positives(torch.from_numpy(case.w)), torch.from_numpy(surprisal), rho
+        ).numpy()
         slope = entropy_slope(case.z, case.q(1.3) * scores, np.ones(len(case.z)), auxiliary=True)
         assert slope == pytest.approx(case.change(1.3, case.w * surprisal**rho), rel=1e-4, abs=1e-8)

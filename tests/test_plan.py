@@ -22,9 +22,10 @@ from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
 
 
-def as_batch(rollouts: reference.Rollouts) -> RolloutBatch:
+def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> RolloutBatch:
     """What the planner reads of a batch; there is no text behind it."""
-    rows = len(rollouts.mask)
+    rows, direct = len(rollouts.mask), 1.0 if samples == "positives" else -1.0
+    present = rollouts.mask.sum(1) > 0
     return RolloutBatch(
         input_ids=torch.zeros(rows, 1, dtype=torch.int64),
         prompt_lengths=torch.ones(rows, dtype=torch.int64),
@@ -32,8 +33,8 @@ def as_batch(rollouts: reference.Rollouts) -> RolloutBatch:
         mask=torch.from_numpy(rollouts.mask),
         behaviour_logprobs=torch.from_numpy(rollouts.behaviour),
         temperature=torch.from_numpy(rollouts.temperature),
-        advantages=torch.from_numpy(np.where(rollouts.auxiliary, 1.0, rollouts.advantages)),
-        rewards=torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0)),
+        advantages=torch.from_numpy(np.where(rollouts.auxiliary, direct * present, rollouts.advantages)),
+        rewards=torch.from_numpy(rollouts.rewards * present),
         auxiliary=torch.from_numpy(rollouts.auxiliary),
         minibatch=torch.zeros(rows, dtype=torch.int64),
     )
@@ -58,7 +59,11 @@ def run_config(kind: str, aggregation: str = "sequence_mean", **fields: float) -
 
 
 def planned(
-    rollouts: reference.Rollouts, proximal_logits: np.ndarray, config: RunConfig, strength: float
+    rollouts: reference.Rollouts,
+    proximal_logits: np.ndarray,
+    config: RunConfig,
+    strength: float,
+    samples: str = "positives",
 ) -> StepPlan:
     """The plan of one rank that holds `rollouts`."""
     hooks = make_regularizer(config.regularizer)
@@ -73,7 +78,7 @@ def planned(
         )
 
     entropy = torch.from_numpy(reference.entropy(logits.numpy()) * rollouts.mask)
-    batch = as_batch(rollouts)
+    batch = as_batch(rollouts, samples)
     return plan_step(
         batch,
         at(1.0),
@@ -162,22 +167,22 @@ aggregations = st.sampled_from(["sequence_mean", "token_mean", "dr_grpo"])
 strengths = st.sampled_from([0.0, 0.05, 0.4, -0.07])
 
 
-@given(kinds, aggregations, strengths, steps())
+@given(kinds, aggregations, strengths, st.sampled_from(["positives", "negatives"]), steps())
 @settings(deadline=None, max_examples=100)
-def test_plan_loss_and_gradient_are_those_of_the_reference(kind, aggregation, strength, step):
+def test_plan_loss_and_gradient_are_those_of_the_reference(kind, aggregation, strength, samples, step):
     """Rows that the plan leaves out have no gradient in the reference either."""
     logits, proximal_logits, rollouts, _ = step
     strength = strength_of(kind, strength)
     assume_no_ties(kind, rollouts, proximal_logits)
-    objective = reference.Objective(alpha=0.5, aggregation=aggregation, budget=7)
+    objective = reference.Objective(alpha=0.5, samples=samples, aggregation=aggregation, budget=7)
     proximal = reference.chosen_logprobs(
         proximal_logits, rollouts.targets, rollouts.mask, rollouts.temperature
     )
     current = reference.chosen_logprobs(logits, rollouts.targets, rollouts.mask, rollouts.temperature)
     # |log r| has no derivative at r = 1, where rounding decides the sign.
     assume(kind != "kl_cov" or np.abs(current - proximal)[rollouts.mask > 0].min(initial=1.0) > 1e-9)
-    plan = planned(rollouts, proximal_logits, run_config(kind, aggregation), strength)
-    loss, gradient = plan_loss(plan, as_batch(rollouts), logits, rollouts, 0.5)
+    plan = planned(rollouts, proximal_logits, run_config(kind, aggregation), strength, samples)
+    loss, gradient = plan_loss(plan, as_batch(rollouts, samples), logits, rollouts, 0.5)
     expected_loss, expected = reference.loss_and_gradient(
         logits,
         proximal,
@@ -224,7 +229,8 @@ def test_no_control_touches_auxiliary_rollouts(kind, strength, step):
     plan = planned(rollouts, proximal_logits, run_config(kind), strength)
     plain = planned(rollouts, proximal_logits, run_config("none"), 0.0)
     auxiliary = torch.from_numpy(rollouts.auxiliary)
-    assert (plan.advantages[auxiliary] == 1).all()
+    present = torch.from_numpy(rollouts.mask.sum(1) > 0)
+    assert (plan.advantages[auxiliary & present] == 1).all()
     assert plan.keep is None or plan.keep[auxiliary].all()
     assert plan.penalty is None or not plan.penalty[auxiliary].any()
     assert not plan.entropy_weight[auxiliary].any()

@@ -70,7 +70,7 @@ def torch_weights(
     auxiliary = torch.from_numpy(rollouts.auxiliary)
     present = torch.from_numpy(rollouts.mask.sum(1) > 0)
     rewards = torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0))
-    scores = surprisal_scores(rewards, -proximal.sum(-1), objective.rho) * auxiliary
+    scores = surprisal_scores(positives(rewards), -proximal.sum(-1), objective.rho) * auxiliary
     scale = auxiliary_scale(
         objective.normalization,
         float((positives(rewards) * auxiliary).sum()),
@@ -279,13 +279,13 @@ def test_masked_tokens_neither_count_nor_contribute():
 @pytest.mark.parametrize("rho", [0.0, 1.0, 8.0])
 def test_answers_of_probability_one_keep_finite_weights(rho):
     rewards = torch.ones(3)
-    scores = surprisal_scores(rewards, torch.zeros(3), rho)
+    scores = surprisal_scores(positives(rewards), torch.zeros(3), rho)
     weights = scores * auxiliary_scale("positives", 3.0, float(scores.sum()), 3.0)
     torch.testing.assert_close(weights, torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
 def test_a_step_without_positives_has_no_auxiliary_weight():
-    scores = surprisal_scores(torch.tensor([0.0, 0.99]), torch.tensor([3.0, 4.0]), 1.0)
+    scores = surprisal_scores(positives(torch.tensor([0.0, 0.99])), torch.tensor([3.0, 4.0]), 1.0)
     assert not scores.any()
     assert auxiliary_scale("positives", 0.0, float(scores.sum()), 2.0) == 0.0
     assert auxiliary_scale("sum", 0.0, 0.0, 0.0) == 0.0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.advantages import group_advantages
-from trainer.config import LossConfig, RunConfig
+from trainer.config import RunConfig
 from trainer.trajectory import Group, Trajectory
 
 
@@ -37,7 +37,7 @@ class RolloutBatch:
     temperature: Tensor
     """float32[N], of the behaviour log-probabilities: base rows the sampling temperature, auxiliary rows 1"""
     advantages: Tensor
-    """float32[N]; auxiliary rows 1"""
+    """float32[N]; auxiliary rows 1, or -1 where the loss lowers failures; empty rows 0"""
     rewards: Tensor
     """float32[N]"""
     auxiliary: Tensor
@@ -80,7 +80,7 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
                     samples,
                     auxiliary=role == "adaptive",
                     minibatch=slot % minibatches,
-                    loss=config.loss,
+                    config=config,
                 )
         shards.append(builder.batch())
     return shards
@@ -101,7 +101,7 @@ class _Rows:
         }
 
     def add_group(
-        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, loss: LossConfig
+        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, config: RunConfig
     ) -> None:
         shared = {"auxiliary": auxiliary, "minibatch": minibatch}
         if group is None:
@@ -113,12 +113,11 @@ class _Rows:
                 f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}"
             )
         rewards = np.array([t.reward for t in group.trajectories])
-        standardized = loss.aggregation != "dr_grpo"
-        advantages = (
-            np.ones(samples)
-            if auxiliary
-            else group_advantages(rewards, loss.advantage_epsilon, standardized=standardized)
-        )
+        if auxiliary:
+            advantages = np.full(samples, 1.0 if config.entropy_control.samples == "positives" else -1.0)
+        else:
+            standardized = config.loss.aggregation != "dr_grpo"
+            advantages = group_advantages(rewards, config.loss.advantage_epsilon, standardized=standardized)
         for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
             self._append(self._row(group, trajectory, float(advantage)) | shared)
 

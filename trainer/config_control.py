@@ -149,8 +149,13 @@ class EntropyControlConfig(Block):
     target_max_change: Positive = Field(
         default=1.0, description="largest accepted change in one request, nats"
     )
+    samples: Literal["positives", "negatives"] = Field(
+        default="positives",
+        description="what the auxiliary term learns from: successes, raised; or, experimental, failures, lowered, "
+        "sampled at 1/T of what the law says and without surprisal weights",
+    )
     normalization: Literal["sum", "positives"] = Field(
-        default="positives", description="weight of a positive: 1/G' or 1/count"
+        default="positives", description="weight of a sample learned from: 1/G' or 1/count"
     )
     schedule: ScheduleConfig = ScheduleConfig()
     paper: PaperLaw = PaperLaw()

@@ -44,7 +44,7 @@ class StepMetrics:
     clip_fraction: float
     gradient_norm: float
     positives: int
-    """rewarded auxiliary rollouts"""
+    """auxiliary rollouts that were learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
     reward_base: float
     reward_adaptive: float
     tokens: int
@@ -142,7 +142,7 @@ class Learner:
             auxiliary=auxiliary / self._config.loss.minibatches,
             clip_fraction=clipped / max(counted, 1.0),
             gradient_norm=sum(norms) / len(norms),
-            positives=int(adaptive.positives),
+            positives=int(adaptive.learned),
             reward_base=base.reward / max(base.rollouts, 1.0),
             reward_adaptive=adaptive.reward / adaptive.rollouts if adaptive.rollouts else math.nan,
             tokens=int(base.tokens + adaptive.tokens),

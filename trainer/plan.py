@@ -2,7 +2,7 @@
 
 Everything here follows from the proximal policy and the global batch, so minibatches, micro-batches and the number
 of ranks divide the work and change nothing. Base rollouts are shaped by the regularizer and averaged as
-`loss.aggregation` says; auxiliary rollouts keep advantage 1 and the mean over their own tokens.
+`loss.aggregation` says; auxiliary rollouts keep their one advantage and the mean over their own tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.collectives import rank
 from trainer.config import RunConfig
 from trainer.regularizers import ClipRange, Measured, Regularizer
 from trainer.role_sums import RoleSums
-from trainer.scope_loss import LossInputs, auxiliary_scale, surprisal_scores
+from trainer.scope_loss import LossInputs, auxiliary_scale, learned_from, surprisal_scores
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def plan_step(
         _generator(config.seed, step),
     )
     neutral = torch.ones_like(of_base)
-    advantages = torch.where(of_base > 0, terms.advantages, neutral)
+    advantages = torch.where(of_base > 0, terms.advantages, batch.advantages.unsqueeze(-1))
     keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
     penalty = None if terms.penalty is None else terms.penalty * of_base
     paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)
@@ -125,8 +125,9 @@ def _auxiliary_weights(
     minibatches: int,
 ) -> Tensor:
     surprisal = -(proximal * batch.mask).sum(-1)
-    scores = surprisal_scores(batch.rewards, surprisal, exponent) * batch.auxiliary
-    scale = auxiliary_scale(normalization, adaptive.positives, adaptive.scores, adaptive.rollouts)
+    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
+    scores = surprisal_scores(learned, surprisal, exponent)
+    scale = auxiliary_scale(normalization, adaptive.learned, adaptive.scores, adaptive.rollouts)
     return (scores * scale * minibatches).float()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainer.batching import RolloutBatch
 from trainer.collectives import max_over_ranks, sum_over_ranks
-from trainer.scope_loss import positives, surprisal_scores
+from trainer.scope_loss import learned_from, surprisal_scores
 
 
 @dataclass
@@ -22,7 +22,8 @@ class RoleSums:
     kl: float = 0.0
     behaviour: float = 0.0
     entropy: float = 0.0
-    positives: float = 0.0
+    learned: float = 0.0
+    """auxiliary rollouts that are learned from; not counted for base rollouts"""
     scores: float = 0.0
     ratio_deviation: float = 0.0
     """largest |proximal / behaviour - 1| over tokens; not a sum"""
@@ -34,7 +35,8 @@ def role_sums(
     """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
     difference = proximal - batch.behaviour_logprobs
     kl = difference.exp() - 1 - difference
-    scores = surprisal_scores(batch.rewards, -(proximal * batch.mask).sum(-1), surprisal_exponent)
+    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
+    scores = surprisal_scores(learned, -(proximal * batch.mask).sum(-1), surprisal_exponent)
     sums, deviations = [], []
     for rows in (~batch.auxiliary, batch.auxiliary):
         mask = batch.mask[rows]
@@ -46,7 +48,7 @@ def role_sums(
                 (kl[rows] * mask).sum(),
                 (batch.behaviour_logprobs[rows] * mask).sum(),
                 (entropy[rows] * mask).sum(),
-                positives(batch.rewards[rows]).sum(),
+                learned[rows].sum(),
                 scores[rows].sum(),
             ]
         )

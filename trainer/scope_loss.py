@@ -37,11 +37,11 @@ class LossInputs:
     mask: Tensor
     """float[N, T], 1 where a token counts"""
     advantages: Tensor
-    """float[N, T]; for auxiliary rows 1"""
+    """float[N, T]; for auxiliary rows 1, or -1 where failures are lowered"""
     base_weight: Tensor
     """float[N]; 0 for auxiliary rows, else the weight of the row's token mean (or 0 where nothing would be learned)"""
     auxiliary_weight: Tensor
-    """float[N]; 0 for base rows and for auxiliary rollouts without reward; alpha not included"""
+    """float[N]; 0 for base rows and for auxiliary rollouts not learned from; alpha not included"""
     keep: Tensor | None = None
     """float[N, T], 0 where the surrogate is left out; None: nowhere"""
     penalty: Tensor | None = None
@@ -114,18 +114,27 @@ def scope_loss(
     )
 
 
-def surprisal_scores(rewards: Tensor, surprisal: Tensor, rho: float) -> Tensor:
-    """Unnormalised weight of each auxiliary rollout: 1[R = 1] * max(s, floor)^rho.
+def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:
+    """Unnormalised weight of each auxiliary rollout: 1[learned from] * max(s, floor)^rho.
 
-    rewards: float[N]; surprisal: float[N], s = -log pi(o | q) at temperature 1 summed over the answer, nats,
-    detached, from the proximal policy. Returns float64[N]: powers of the floor vanish in float32.
+    learned: float[N], see `learned_from`; surprisal: float[N], s = -log pi(o | q) at temperature 1 summed over the
+    answer, nats, detached, from the proximal policy. Returns float64[N]: powers of the floor vanish in float32.
     """
-    return positives(rewards) * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
+    return learned * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
 
 
 def positives(rewards: Tensor) -> Tensor:
     """1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
     return (rewards >= 1 - 1e-6).to(rewards.dtype)
+
+
+def learned_from(rewards: Tensor, advantages: Tensor) -> Tensor:
+    """1.0 where an auxiliary rollout is learned from, float[N]: a success to be raised, a failure to be lowered.
+
+    advantages: float[N], 1 or -1 as `entropy_control.samples` says, 0 for rows without a rollout.
+    """
+    rewarded = positives(rewards)
+    return rewarded * (advantages > 0) + (1 - rewarded) * (advantages < 0)
 
 
 def auxiliary_scale(

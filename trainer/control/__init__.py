@@ -4,6 +4,7 @@ from trainer.config import EntropyControlConfig
 from trainer.control.aepo_v1 import BangBangController
 from trainer.control.base import NEUTRAL, Actuators, Controller
 from trainer.control.fixed import FixedController
+from trainer.control.mirrored import MirroredController
 from trainer.control.paper import PaperController
 from trainer.control.split_range import SplitRangeController
 
@@ -11,7 +12,12 @@ __all__ = ["NEUTRAL", "Actuators", "Controller", "make_controller"]
 
 
 def make_controller(config: EntropyControlConfig, *, max_staleness: int) -> Controller:
-    """The controller that `entropy_control.kind` names. max_staleness: learner steps by which sampling lags."""
+    """The controller that `entropy_control` describes. max_staleness: learner steps by which sampling lags."""
+    law = _law(config, max_staleness)
+    return law if config.samples == "positives" else MirroredController(law)
+
+
+def _law(config: EntropyControlConfig, max_staleness: int) -> Controller:
     match config.kind:
         case "none":
             return FixedController()
