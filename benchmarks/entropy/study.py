@@ -1,6 +1,6 @@
-"""What the studies of this folder share: runs of `scope compare`, one process each, kept and reused between studies.
+"""What the studies of this folder share: runs of `scope compare`, kept, and reused between studies.
 
-A finished unit under runs/entropy is not run again; one of another configuration is refused.
+A finished unit under runs/ is not run again; one of another configuration is refused.
 """
 
 from __future__ import annotations
@@ -49,21 +49,24 @@ def run(
     first_seed: int = SEEDS[0],
     config: Path = CONFIG,
     units: Path = UNITS,
+    in_process: bool = True,
 ) -> tuple[dict[str, list[UnitResult]], dict[str, Any]]:
     """Units of each label, by seed, and the document of `scope compare`. Exits when a run was interrupted."""
-    arguments = ["compare", str(config.relative_to(REPOSITORY)), "--in-process", "--seeds", str(seeds)]
-    arguments += ["--first-seed", str(first_seed), "--evaluate-every", str(EVALUATE_EVERY)]
+    arguments = ["compare", str(config.relative_to(REPOSITORY)), "--controls", ",".join(controls)]
+    arguments += ["--seeds", str(seeds), "--first-seed", str(first_seed)]
+    if in_process:
+        arguments += ["--in-process", "--evaluate-every", str(EVALUATE_EVERY)]
     plan = make_plan(
         config,
         controls,
         seeds=seeds,
         first_seed=first_seed,
         out=units,
-        in_process=True,
+        in_process=in_process,
         parallel=parallel,
-        evaluate_every=EVALUATE_EVERY,
+        evaluate_every=EVALUATE_EVERY if in_process else None,
     )
-    status = compare(plan, Progress(), arguments=[*arguments, "--controls", ",".join(controls)])
+    status = compare(plan, Progress(), arguments=arguments)
     if status:
         raise SystemExit(status)
     found = {

@@ -1,0 +1,98 @@
+"""What each part of the law is worth: the live run of `tracking.py` with one part changed at a time.
+
+    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2              # parts of the law
+    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 --grid      # alpha and rho held constant, T alone acting
+
+Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json (or
+entropy-alpha-rho.json).
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+
+import numpy as np
+import study
+from tracking import DOWN, LIVE, UP, live
+
+from services.compare.results import UnitResult
+from services.compare.statistics import at_end, moving_average
+
+SETTLE = 30
+"""learner steps"""
+LAW = "entropy_control.split_range"
+PARTS = {
+    "live": [],
+    "no-derivative": [f"{LAW}.lag_steps=0"],
+    "no-governor": [f"{LAW}.ramp=10", f"{LAW}.lead=10"],
+    "no-back-calculation": [f"{LAW}.back_calculation=0"],
+    "no-filter": [f"{LAW}.filter_steps=0"],
+    "no-temperature": [f"{LAW}.t_min=1", f"{LAW}.t_max=1"],
+    "no-cold-samples": [f"{LAW}.t_min=1"],
+    "no-surprisal-weights": [f"{LAW}.surprisal_exponent=0", f"{LAW}.surprisal_exponent_max=0"],
+    "constant-alpha": [f"{LAW}.alpha=1", f"{LAW}.alpha_max=1"],
+    "weights-by-sum": ["entropy_control.normalization=sum"],
+    "half-the-samples": ["rollout.adaptive_samples=4"],
+    "twice-the-samples": ["rollout.adaptive_samples=16"],
+    "negatives": ["entropy_control.samples=negatives"],
+    "learning-rate-1e-4": ["optimizer.learning_rate=1e-4"],
+    "learning-rate-4e-4": ["optimizer.learning_rate=4e-4"],
+}
+GRID = {
+    f"alpha-{alpha}-rho-{rho}": [
+        f"{LAW}.alpha={alpha}",
+        f"{LAW}.alpha_max={alpha}",
+        f"{LAW}.surprisal_exponent={rho}",
+        f"{LAW}.surprisal_exponent_max={rho}",
+    ]
+    for alpha, rho in product((0.3, 1.0, 2.0), (0.0, 1.0, 2.0))
+}
+
+
+RESTING = (slice(UP + SETTLE, DOWN), slice(DOWN + SETTLE, None))
+"""steps over which the RMS error is taken: those well after a live step"""
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    parser = study.options(__doc__)
+    parser.add_argument("--grid", action="store_true", help="alpha and rho instead of the law's parts")
+    options = parser.parse_args()
+    variants = GRID if options.grid else PARTS
+    controls = [f"{label}@scope:{','.join([LIVE, *own])}" for label, own in variants.items()]
+    groups, document = study.run(controls, seeds=options.seeds, parallel=options.parallel)
+    report(groups)
+    document |= {"live": {label: [live(unit) for unit in units] for label, units in groups.items()}}
+    study.keep("alpha-rho" if options.grid else "ablation", document | {"made_by": sys.argv})
+
+
+def report(groups: dict[str, list[UnitResult]]) -> None:
+    """Print a row for each variant: means over seeds, and the worst seed of settling in brackets."""
+    print(
+        f"\n{'':22} {'RMS':>6} {'saturated':>9} {'settled up / down':>22} {'overshoot':>11} {'pass@1':>7} {'@16':>6}"
+    )
+    for label, units in groups.items():
+        found = [live(unit) for unit in units]
+        errors = [moving_average(_errors(unit)[rows]) for unit in units for rows in RESTING]
+        passes = [np.mean([at_end(unit, k).mean() for unit in units]) for k in (1, 16)]
+        up, down = ([row[way]["settled"] for row in found] for way in ("up", "down"))
+        over = [[row[way]["overshoot"] for row in found] for way in ("up", "down")]
+        saturated = np.mean([s.saturated for unit in units for s in unit.steps[20:]])
+        print(
+            f"{label:22} {np.sqrt(np.mean(np.square(errors))):6.3f} {saturated:9.0%} "
+            f"{np.mean(up):6.0f} [{max(up)}] {np.mean(down):5.0f} [{max(down)}] "
+            f"{np.mean(over[0]):5.0%} {np.mean(over[1]):5.0%} "
+            f"{passes[0]:7.3f} {passes[1]:6.3f}"
+        )
+
+
+def _errors(unit: UnitResult) -> np.ndarray:
+    pairs = [(step.entropy, step.set_point) for step in unit.steps]
+    return np.array(
+        [entropy - target for entropy, target in pairs if entropy is not None and target is not None]
+    )
+
+
+if __name__ == "__main__":
+    main()

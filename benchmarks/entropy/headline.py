@@ -1,0 +1,45 @@
+"""The headline: SCOPE against GRPO on the full system, and the same runs in one process to show that the two agree.
+
+    .venv/bin/python benchmarks/entropy/headline.py            # about eight minutes a run of the full system
+
+Prints the comparison, writes benchmarks/results/entropy-headline.json, and the pictures of README. The set-point was
+chosen by `rivals.py` on its tuning seed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import study
+
+from services.compare.plots import plot_all
+from services.compare.report import terminal
+from services.compare.table import comparison
+
+TARGET = 0.29
+FULL_UNITS = study.REPOSITORY / "runs" / "entropy-full-system"
+CONTROLS = ["grpo", f"scope-{TARGET}@scope:entropy_control.target={TARGET}"]
+
+
+def main() -> None:
+    """Run what is missing of both kinds, then report them side by side."""
+    options = study.options(__doc__).parse_args()
+    full, document = study.run(CONTROLS, seeds=options.seeds, parallel=1, units=FULL_UNITS, in_process=False)
+    alone, _ = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)
+    groups = {**full, **{f"{label}, in process": units for label, units in alone.items()}}
+    document |= {
+        "title": "SCOPE and GRPO",
+        "source": "full system, and in process where said",
+        "made_by": sys.argv,
+    }
+    document |= comparison(groups)
+    print(f"\n{terminal(document)}")
+    with TemporaryDirectory() as pictures:
+        plot_all(Path(pictures), groups, document)
+        study.keep("headline", document, ["entropy.png", "pass_at_k.png"], units=Path(pictures))
+
+
+if __name__ == "__main__":
+    main()
