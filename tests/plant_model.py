@@ -48,9 +48,14 @@ def closed_loop(
     staleness: int = 1,
     seed: int = 0,
     gain: float = 1.0,
+    pace: float = 1.0,
     noise: float = NOISE,
 ) -> tuple[NDArray[np.float64], list[Actuators]]:
-    """Measured entropy and actuators of each step. gain: how much stronger the actuators are than measured."""
+    """Measured entropy and actuators of each step.
+
+    gain: how much stronger the actuators are than measured; pace: how much faster everything is, as under another
+    learning rate.
+    """
     controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
     entropy, speed, outputs, trace, acted = start, 0.0, [0.0] * (staleness + 2), [], []
     for step in range(steps):
@@ -59,7 +64,8 @@ def closed_loop(
         outputs.append(output_of(law, actuators))
         acting = LATE_SHARE * outputs[-2 - staleness] + (1 - LATE_SHARE) * outputs[-2]
         rest = slope(entropy, 0.0)
-        speed += (rest + gain * (slope(entropy, acting) - rest) - speed) / MOMENTUM_STEPS
+        wanted = pace * (rest + gain * (slope(entropy, acting) - rest))
+        speed += (wanted - speed) / MOMENTUM_STEPS
         entropy = max(0.01, entropy + speed)
         trace.append(measured)
         acted.append(actuators)

@@ -303,6 +303,17 @@ def test_a_plant_half_or_twice_as_strong_is_held_without_a_growing_oscillation(g
     assert last <= middle + 0.02
 
 
+@pytest.mark.parametrize(("pace", "steps"), [(0.05, 1200), (0.1, 800), (0.3, 400), (3.0, 160)])
+def test_the_defaults_hold_a_plant_of_another_pace(pace, steps):
+    """A twentieth to three times as fast as the plant that the gains were chosen on: slower to settle, held as well."""
+    for seed in range(3):
+        trace, acted = closed_loop(SplitRangeLaw(), lambda _: 0.41, pace=pace, steps=steps, seed=seed)
+        rest = slice(-steps // 4, None)
+        assert abs(trace[rest].mean() - 0.41) <= 0.02
+        assert np.sqrt(((moving_average(trace)[rest] - 0.41) ** 2).mean()) <= 0.03
+        assert np.mean([a.saturated for a in acted[rest]]) < 0.2
+
+
 def test_without_control_the_plant_collapses():
     """What the closed-loop tests hold up is not held up by the model itself."""
     idle = SplitRangeLaw(plant_gain=1e6)
