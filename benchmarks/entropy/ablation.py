@@ -1,16 +1,13 @@
 """What each part of the law is worth: the live run of `tracking.py` with one part changed at a time.
 
-    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2              # parts of the law
-    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 --grid      # alpha and rho held constant, T alone acting
+    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2
 
-Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json (or
-entropy-alpha-rho.json).
+Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json.
 """
 
 from __future__ import annotations
 
 import sys
-from itertools import product
 
 import numpy as np
 import study
@@ -39,32 +36,18 @@ PARTS = {
     "learning-rate-1e-4": ["optimizer.learning_rate=1e-4"],
     "learning-rate-4e-4": ["optimizer.learning_rate=4e-4"],
 }
-GRID = {
-    f"alpha-{alpha}-rho-{rho}": [
-        f"{LAW}.alpha={alpha}",
-        f"{LAW}.alpha_max={alpha}",
-        f"{LAW}.surprisal_exponent={rho}",
-        f"{LAW}.surprisal_exponent_max={rho}",
-    ]
-    for alpha, rho in product((0.3, 1.0, 2.0), (0.0, 1.0, 2.0))
-}
-
-
 RESTING = (slice(UP + SETTLE, DOWN), slice(DOWN + SETTLE, None))
 """steps over which the RMS error is taken: those well after a live step"""
 
 
 def main() -> None:
     """Run what is missing, then report."""
-    parser = study.options(__doc__)
-    parser.add_argument("--grid", action="store_true", help="alpha and rho instead of the law's parts")
-    options = parser.parse_args()
-    variants = GRID if options.grid else PARTS
-    controls = [f"{label}@scope:{','.join([LIVE, *own])}" for label, own in variants.items()]
+    options = study.options(__doc__).parse_args()
+    controls = [f"{label}@scope:{','.join([LIVE, *own])}" for label, own in PARTS.items()]
     groups, document = study.run(controls, seeds=options.seeds, parallel=options.parallel)
     report(groups)
     document |= {"live": {label: [live(unit) for unit in units] for label, units in groups.items()}}
-    study.keep("alpha-rho" if options.grid else "ablation", document | {"made_by": sys.argv})
+    study.keep("ablation", document | {"made_by": sys.argv})
 
 
 def report(groups: dict[str, list[UnitResult]]) -> None:
