@@ -76,6 +76,11 @@ class RunKeys:
         return self._key("set-point-history")
 
     @property
+    def audit(self) -> str:
+        """Stream: every change that a person asked for, with who, from where, before and after."""
+        return self._key("audit")
+
+    @property
     def spec(self) -> str:
         """JSON document: what the run is (configuration, hash, start time); written by the driver."""
         return self._key("spec")
@@ -99,6 +104,10 @@ class RunKeys:
     def tokens(self) -> str:
         """Hash: SHA-256 of a bearer token → JSON (name, scope)."""
         return self._key("tokens")
+
+    def once(self, name: str) -> str:
+        """Hash: one idempotency key's request and answer; expires. See `services.once`."""
+        return self._key(f"once:{name}")
 
     def cursor(self, role: str) -> str:
         """Integer: the next ordinal of a role's data cursor; never rewound."""

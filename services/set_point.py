@@ -9,7 +9,7 @@ are nats per token, times are seconds since the epoch. Asynchronous callers use 
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
@@ -17,6 +17,7 @@ from redis import Redis
 from services import set_point_scripts as scripts
 from services.fencing import FencedError
 from services.keys import RunKeys
+from services.once import KeyReused, Once
 from services.replies import as_fields, as_text
 from trainer.config import EntropyControlConfig
 from trainer.control.schedule import Schedule
@@ -35,6 +36,8 @@ class SetPoint(BaseModel):
     """what decides: the configured schedule, or the target that was set over REST"""
     target: float | None = None
     """of `api`, nats per token"""
+    over_steps: int = 0
+    """of `api`: learner steps over which the target moves there in a straight line; 0: at once"""
     updated_by: str
     updated_at: float
     """seconds since the epoch"""
@@ -55,6 +58,8 @@ class Applied(BaseModel):
     """in force at `target_step`, nats per token; None without entropy control and before `auto` is measured"""
     target_step: int | None = None
     """the newest learner step that began"""
+    start: float | None = None
+    """the target that was in force before `step`, nats per token: where a move over steps begins"""
 
 
 class HistoryEvent(BaseModel):
@@ -69,6 +74,8 @@ class HistoryEvent(BaseModel):
     at: float
     target: float | None = None
     """of `changed`, nats per token; None where it went to the configured schedule"""
+    over_steps: int = 0
+    """of `changed`"""
     by: str | None = None
     """of `changed`: who; of `superseded`: the generation that was applied instead"""
     step: int | None = None
@@ -83,6 +90,36 @@ class SetPointRefused(Exception):
     ) -> None:
         self.reason, self.value, self.allowed = reason, value, allowed
         super().__init__(allowed if value is None else f"target = {value!r} is not allowed: {allowed}")
+
+
+class StaleGeneration(Exception):
+    """The caller did not know the newest generation, `current`; the document stays as it was."""
+
+    def __init__(self, current: SetPoint) -> None:
+        self.current = current
+        super().__init__(f"the newest generation is {current.generation}")
+
+
+class Repeated(Exception):
+    """The same request was accepted before, and left `set_point`."""
+
+    def __init__(self, set_point: SetPoint) -> None:
+        self.set_point = set_point
+        super().__init__(f"accepted before as generation {set_point.generation}")
+
+
+class Terms(NamedTuple):
+    """On what terms a change is accepted."""
+
+    generations: frozenset[int] | None = None
+    """the newest generation must be one of these; None: whatever it is"""
+    once: Once | None = None
+    """accept this request once"""
+    origin: str = "local"
+    """where it comes from, for the audit"""
+
+
+ANY_TERMS = Terms()
 
 
 def initialise_set_point(redis: Redis, run_id: str) -> bool:
@@ -112,41 +149,39 @@ def change_set_point(
     control: EntropyControlConfig,
     *,
     regularizer_tracks: bool = False,
+    over_steps: int = 0,
+    terms: Terms = ANY_TERMS,
 ) -> SetPoint:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
-    It holds until the next change or `reset_set_point`. The limit on the change holds against the target at that
-    instant, also between two callers at once: the one set last or, while the configured schedule decides, the one
-    in force. While `target=auto` is not measured yet there is none, and any target in range is accepted.
+    over_steps: learner steps over which it moves there in a straight line. It holds until the next change or
+    `reset_set_point`. The limit on the change holds against the target at that instant, also between two callers at
+    once: the one set last or, while the configured schedule decides, the one in force. While `target=auto` is not
+    measured yet there is none, and any target in range is accepted.
 
     Raises:
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
             now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
+        StaleGeneration, Repeated, KeyReused: as `terms` have it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, target, regularizer_tracks)
     if not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"
         raise SetPointRefused("range", target, allowed)
-    keys = RunKeys(run_id)
     largest = control.target_max_change
     first = "" if control.target == "auto" else repr(Schedule(control, None).target_at(0))
-    names = (keys.set_point, keys.set_point_applied, keys.set_point_history)
-    reply = redis.eval(scripts.CHANGE, len(names), *names, repr(target), updated_by, repr(largest), first)
-    outcome, *values = cast("list[Any]", reply)
-    match as_text(outcome):
-        case "missing":
-            raise LookupError(f"run {run_id!r} has no set-point")
-        case "too far":
-            now = float(values[0])
-            low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
-            allowed = (
-                f"one request may change it by at most {largest:g} from {now:g} nats per token, "
-                f"so it must lie in [{low:g}, {high:g}]"
-            )
-            raise SetPointRefused("change", target, allowed)
-        case _:
-            return _reply_document(values[0])
+    wanted = (repr(target), str(over_steps), repr(largest), first)
+    outcome, reply = _change(redis, run_id, scripts.CHANGE, updated_by, terms, *wanted)
+    if outcome == "too far":
+        now = float(reply)
+        low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
+        allowed = (
+            f"one request may change it by at most {largest:g} from {now:g} nats per token, "
+            f"so it must lie in [{low:g}, {high:g}]"
+        )
+        raise SetPointRefused("change", target, allowed)
+    return _reply_document(reply)
 
 
 def reset_set_point(
@@ -156,6 +191,7 @@ def reset_set_point(
     control: EntropyControlConfig,
     *,
     regularizer_tracks: bool = False,
+    terms: Terms = ANY_TERMS,
 ) -> SetPoint:
     """Let the configured schedule decide again, under the next generation; nothing happens where it does already.
 
@@ -163,25 +199,28 @@ def reset_set_point(
 
     Raises:
         SetPointRefused: nothing steers towards a set-point.
+        StaleGeneration, Repeated, KeyReused: as `terms` have it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, None, regularizer_tracks)
-    keys = RunKeys(run_id)
-    reply = redis.eval(scripts.RESET, 2, keys.set_point, keys.set_point_history, updated_by)
-    outcome, *values = cast("list[Any]", reply)
-    if as_text(outcome) == "missing":
-        raise LookupError(f"run {run_id!r} has no set-point")
-    return _reply_document(values[0])
+    return _reply_document(_change(redis, run_id, scripts.RESET, updated_by, terms)[1])
 
 
 def mark_applied(
-    redis: Redis, run_id: str, generation: int, step: int, epoch: int, target: float | None = None
+    redis: Redis,
+    run_id: str,
+    generation: int,
+    step: int,
+    epoch: int,
+    target: float | None = None,
+    start: float | None = None,
 ) -> bool:
     """Record that `generation` holds from learner step `step` on, and that `target` is in force at `step`.
 
-    Idempotent; returns whether the generation was news. target: nats per token, None where there is none (yet).
-    A generation between the one in force and this one is recorded as superseded. After a rollback the same
-    generation may hold from an earlier step: the earlier step is then recorded.
+    target: nats per token, None where there is none (yet); start: the one in force before, where a move begins.
+    Idempotent; returns whether the generation was news. A generation between the one in force and this one is
+    recorded as superseded. After a rollback the same generation may hold from an earlier step: the earlier step is
+    then recorded.
 
     Raises:
         FencedError: `epoch` is not the learner incarnation that may write.
@@ -189,8 +228,8 @@ def mark_applied(
     """
     keys = RunKeys(run_id)
     names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence)
-    shown = "" if target is None else repr(target)
-    reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, shown)
+    shown = ("" if value is None else repr(value) for value in (target, start))
+    reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, *shown)
     outcome, *values = cast("list[Any]", reply)
     match as_text(outcome):
         case "fenced":
@@ -213,13 +252,38 @@ def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: in
         raise FencedError(epoch=epoch, current=int(values[0]))
 
 
-def history(redis: Redis, run_id: str, limit: int = 100) -> list[HistoryEvent]:
-    """The newest `limit` events, newest first."""
-    entries = redis.xrevrange(RunKeys(run_id).set_point_history, count=limit)
+def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None = None) -> list[HistoryEvent]:
+    """The newest `limit` events, newest first; only those older than the event `before`, where it is given."""
+    newest = "+" if before is None else f"({before}"
+    entries = redis.xrevrange(RunKeys(run_id).set_point_history, max=newest, count=limit)
     return [
         HistoryEvent.model_validate({"id": as_text(entry_id), **as_fields(fields)})
         for entry_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
     ]
+
+
+def _change(
+    redis: Redis, run_id: str, script: str, updated_by: str, terms: Terms, *arguments: str
+) -> tuple[str, Any]:
+    """Run one of the changes; returns what came of it and its value."""
+    keys = RunKeys(run_id)
+    expected = "*" if terms.generations is None else ",".join(map(str, sorted(terms.generations)))
+    use = terms.once or Once(keys.once("none"), "", 0.0)
+    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, use.record, keys.audit)
+    given = (updated_by, expected, use.digest, repr(use.seconds), terms.origin)
+    reply = redis.eval(script, len(names), *names, *given, *arguments)
+    outcome, *values = cast("list[Any]", reply)
+    match as_text(outcome):
+        case "missing":
+            raise LookupError(f"run {run_id!r} has no set-point")
+        case "reused":
+            raise KeyReused
+        case "again":
+            raise Repeated(_reply_document(values[0]))
+        case "stale":
+            raise StaleGeneration(_reply_document(values[0]))
+        case outcome:
+            return outcome, values[0]
 
 
 def _refuse_without_control(control: EntropyControlConfig, target: float | None, regularizer: bool) -> None:

@@ -1,5 +1,7 @@
 """The changes of the set-point's state, one Lua script each; `services.set_point` says what they do."""
 
+from services import once
+
 _NOW = """
 local clock = redis.call('TIME')
 local now = string.format('%d.%06d', clock[1], clock[2])
@@ -17,41 +19,65 @@ return 1
 """
 )
 
-# KEYS set-point, applied, history; ARGV target, updated_by, largest change, the configured first target or ''.
+# What both changes begin with: has this request come before, and does the caller know the newest generation?
+# KEYS set-point, applied, history, record of the idempotency key, audit; ARGV updated_by, expected generations or
+# '*', digest or '', seconds of the first answer, origin.
+_TERMS = (
+    _NOW
+    + once.BEGIN
+    + once.FINISH
+    + """
+local newest = redis.call('HGET', KEYS[1], 'generation')
+if not newest then return {'missing'} end
+local repeated = earlier(KEYS[4], ARGV[3])
+if repeated then return repeated end
+if ARGV[2] ~= '*' and not string.find(',' .. ARGV[2] .. ',', ',' .. newest .. ',', 1, true) then
+    return {'stale', redis.call('HGETALL', KEYS[1])}
+end
+local function done(action, before, after)
+    redis.call('XADD', KEYS[5], '*', 'action', action, 'by', ARGV[1], 'origin', ARGV[5], 'before', before or '',
+               'after', after or '', 'generation', redis.call('HGET', KEYS[1], 'generation'), 'at', now)
+    local document = redis.call('HGETALL', KEYS[1])
+    remember(KEYS[4], ARGV[3], tonumber(ARGV[4]), document)
+    return {'changed', document}
+end
+"""
+)
+
+# ARGV further: target, steps to move over, largest change, the configured first target or ''.
 # Numbers pass through as text: Lua's own number formatting keeps only 14 digits.
 CHANGE = (
-    _NOW
+    _TERMS
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
-local current = redis.call('HGET', KEYS[1], 'target') or redis.call('HGET', KEYS[2], 'target') or ARGV[4]
-if current ~= '' and math.abs(tonumber(ARGV[1]) - tonumber(current)) > tonumber(ARGV[3]) + 1e-9 then
+local before = redis.call('HGET', KEYS[1], 'target')
+local current = before or redis.call('HGET', KEYS[2], 'target') or ARGV[9]
+if current ~= '' and math.abs(tonumber(ARGV[6]) - tonumber(current)) > tonumber(ARGV[8]) + 1e-9 then
     return {'too far', current}
 end
 local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
-redis.call('HSET', KEYS[1], 'target', ARGV[1], 'updated_by', ARGV[2], 'updated_at', now, 'source', 'api')
-redis.call('XADD', KEYS[3], '*', 'event', 'changed', 'generation', generation, 'target', ARGV[1],
-           'by', ARGV[2], 'at', now)
-return {'changed', redis.call('HGETALL', KEYS[1])}
+redis.call('HSET', KEYS[1], 'target', ARGV[6], 'over_steps', ARGV[7], 'updated_by', ARGV[1], 'updated_at', now,
+           'source', 'api')
+redis.call('XADD', KEYS[3], '*', 'event', 'changed', 'generation', generation, 'target', ARGV[6],
+           'over_steps', ARGV[7], 'by', ARGV[1], 'at', now)
+return done('set-target', before, ARGV[6])
 """
 )
 
-# KEYS set-point, history; ARGV updated_by
 RESET = (
-    _NOW
+    _TERMS
     + """
-local source = redis.call('HGET', KEYS[1], 'source')
-if not source then return {'missing'} end
-if source == 'api' then
+local before = redis.call('HGET', KEYS[1], 'target')
+if redis.call('HGET', KEYS[1], 'source') == 'api' then
     local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
-    redis.call('HDEL', KEYS[1], 'target')
+    redis.call('HDEL', KEYS[1], 'target', 'over_steps')
     redis.call('HSET', KEYS[1], 'updated_by', ARGV[1], 'updated_at', now, 'source', 'configuration')
-    redis.call('XADD', KEYS[2], '*', 'event', 'changed', 'generation', generation, 'by', ARGV[1], 'at', now)
+    redis.call('XADD', KEYS[3], '*', 'event', 'changed', 'generation', generation, 'by', ARGV[1], 'at', now)
 end
-return {'configured', redis.call('HGETALL', KEYS[1])}
+return done('reset-target', before)
 """
 )
 
-# KEYS set-point, applied, history, fence; ARGV generation, step, epoch, target in force or ''
+# KEYS set-point, applied, history, fence; ARGV generation, step, epoch, target in force or '', where it started or ''
 MARK_APPLIED = (
     _NOW
     + """
@@ -73,6 +99,11 @@ for skipped = applied + 1, generation - 1 do
                'step', step, 'at', now)
 end
 redis.call('HSET', KEYS[2], 'generation', generation, 'step', step, 'at', now)
+if ARGV[5] == '' then
+    redis.call('HDEL', KEYS[2], 'start')
+else
+    redis.call('HSET', KEYS[2], 'start', ARGV[5])
+end
 redis.call('XADD', KEYS[3], '*', 'event', 'applied', 'generation', generation, 'step', step, 'at', now)
 return {'applied'}
 """

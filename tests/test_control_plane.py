@@ -53,10 +53,10 @@ def run(redis, run_id):
 
 @pytest.fixture
 def bearer(redis, run):
-    """Headers with a token of the given scope on the run."""
+    """Headers with a token of the given scope on the run; a change is made from whatever state there is."""
 
     def bearer(scope: Scope) -> dict[str, str]:
-        return {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}"}
+        return {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}", "If-Match": "*"}
 
     return bearer
 
@@ -105,7 +105,7 @@ def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client,
     changed = client.put(target_path(run), headers=headers, json={"target": 0.35})
     assert changed.status_code == 202
     assert changed.headers["location"] == target_path(run)
-    assert changed.headers["etag"] == 'W/"2"'
+    assert changed.headers["etag"] == '"2"'
     body = changed.json()
     assert body["spec"]["target"] == 0.35
     assert (body["status"]["state"], body["status"]["generation"]) == ("pending", 1)
@@ -115,7 +115,7 @@ def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client,
 
     mark_applied(redis, run, generation=2, step=17, epoch=0)
     shown = client.get(target_path(run), headers=headers)
-    assert shown.headers["etag"] == 'W/"2"'
+    assert shown.headers["etag"] == '"2"'
     assert shown.json()["spec"]["target"] == 0.35
     assert shown.json()["status"]["state"] == "applied"
     assert shown.json()["status"]["applied_from_step"] == 17
@@ -256,6 +256,7 @@ def test_what_the_configuration_decides_is_shown_beside_the_value_in_force(clien
     body = client.get(target_path(run), headers=bearer("viewer")).json()
     assert body["spec"] == {
         "target": None,
+        "over_steps": 0,
         "configured": {
             "target": "auto",
             "auto_fraction": 0.7,
@@ -275,7 +276,7 @@ def test_delete_returns_to_the_configured_schedule_from_a_step_boundary_on(clien
     mark_applied(redis, run, generation=2, step=70, epoch=0, target=0.5)
 
     deleted = client.delete(target_path(run), headers=headers)
-    assert (deleted.status_code, deleted.headers["etag"]) == (202, 'W/"3"')
+    assert (deleted.status_code, deleted.headers["etag"]) == (202, '"3"')
     assert deleted.headers["location"] == target_path(run)
     body = deleted.json()
     assert (body["spec"]["target"], body["metadata"]["source"]) == (None, "configuration")
@@ -285,7 +286,7 @@ def test_delete_returns_to_the_configured_schedule_from_a_step_boundary_on(clien
 
     mark_applied(redis, run, generation=3, step=71, epoch=0, target=0.3)
     again = client.delete(f"{target_path(run)}?wait=applied", headers=headers)
-    assert (again.status_code, again.headers["etag"]) == (200, 'W/"3"'), "nothing was left to return from"
+    assert (again.status_code, again.headers["etag"]) == (200, '"3"'), "nothing was left to return from"
     assert (again.json()["status"]["applied_from_step"], again.json()["status"]["target"]) == (71, 0.3)
 
 
@@ -374,7 +375,10 @@ def test_a_token_of_one_run_sees_no_other(client, redis, run, bearer):
 
 
 def test_a_token_of_the_service_sees_every_run_and_only_runs(client, redis, run):
-    headers = {"Authorization": f"Bearer {create_token(redis, None, f'service-{run}', 'admin')}"}
+    headers = {
+        "Authorization": f"Bearer {create_token(redis, None, f'service-{run}', 'admin')}",
+        "If-Match": "*",
+    }
     assert run in [entry["id"] for entry in client.get("/v1/runs", headers=headers).json()["runs"]]
     assert client.put(target_path(run), headers=headers, json={"target": 0.5}).status_code == 202
     absent = f"{run}-absent"

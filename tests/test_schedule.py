@@ -202,6 +202,20 @@ def test_a_target_set_live_holds_until_the_schedule_is_asked_back_and_that_is_wh
     assert learner.in_force == (3, 5, pytest.approx(0.3), 6)
 
 
+def test_a_target_set_live_may_move_there_over_steps_from_what_was_in_force(redis, run):
+    config = control()
+    learner = Boundary(redis, run, config)
+    assert learner.steps(0, 1) == [0.6, 0.6]
+    set_point.change_set_point(redis, run, 0.2, "ada", config, over_steps=4)
+    assert learner.steps(2, 3) == pytest.approx([0.5, 0.4])
+    again = Boundary(redis, run, config)
+    assert again.steps(4, 5, 6) == pytest.approx([0.3, 0.2, 0.2]), "a resumed learner goes on where it was"
+    rolled_back = Boundary(redis, run, config)
+    assert rolled_back.steps(1, 2) == pytest.approx([0.5, 0.4]), "it holds from the earlier step then"
+    set_point.change_set_point(redis, run, 0.5, "ada", config, over_steps=1)
+    assert rolled_back.steps(3, 4) == pytest.approx([0.5, 0.5])
+
+
 def test_resuming_in_mid_ramp_gives_the_same_sequence(redis, run):
     config = control("auto", kind="cosine", to=0.2, from_step=1, until_step=9)
     whole = Boundary(redis, run, config).steps(*range(12), entropy=0.7)

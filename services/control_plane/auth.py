@@ -31,6 +31,11 @@ def bearer_token(credentials: Annotated[HTTPAuthorizationCredentials | None, Dep
     return credentials.credentials
 
 
+def origin_of(request: Request) -> str:
+    """The address that the request came from."""
+    return request.client.host if request.client else "unknown"
+
+
 State = Annotated[Redis, Depends(redis_of)]
 Token = Annotated[str, Depends(bearer_token)]
 

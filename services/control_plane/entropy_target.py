@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed
+from services.control_plane.auth import State, allowed, origin_of
+from services.control_plane.conditions import (
+    Known,
+    Repeat,
+    Repeatable,
+    answer_again,
+    answered,
+    etag,
+    key_reused,
+)
+from services.control_plane.entropy_target_view import resource, settled
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import (
-    ConfiguredTarget,
     EntropyTarget,
     EntropyTargetChange,
-    EntropyTargetMetadata,
-    EntropyTargetSpec,
-    EntropyTargetStatus,
+    EntropyTargetEvent,
+    EntropyTargetHistory,
+    EntropyTargetPatch,
     FieldProblem,
 )
+from services.once import Answer, KeyReused
 from services.run_state import read_spec
 from services.set_point import (
-    Applied,
+    Repeated,
     SetPoint,
     SetPointRefused,
+    StaleGeneration,
+    Terms,
     change_set_point,
+    history,
     read_applied,
     read_set_point,
     reset_set_point,
@@ -41,74 +52,220 @@ from trainer.config import EntropyControlConfig
 from trainer.config_regularizer import RegularizerConfig
 
 MAX_WAIT_SECONDS = 60.0
+_PATCH_ATTEMPTS = 16
+
 Wait = Annotated[Literal["applied"] | None, Query(description="answer only once it is applied")]
 Timeout = Annotated[
     float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="longest wait, seconds")
 ]
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+Viewer = Annotated[Principal, Depends(allowed("viewer"))]
+Operator = Annotated[Principal, Depends(allowed("operator"))]
 
 router = APIRouter(
     prefix="/v1/runs/{run_id}/entropy-target", tags=["entropy target"], responses=problems.RESPONSES
 )
 
 
+class Steering(NamedTuple):
+    """What a change needs to know of its run and its caller."""
+
+    control: EntropyControlConfig
+    regularizer_tracks: bool
+    """whether the run's regularizer steers towards the set-point as well"""
+    caller: str
+    origin: str
+    wait_seconds: float
+
+
 @router.get("")
-def get_entropy_target(
-    run_id: str, redis: State, response: Response, _: Annotated[Principal, Depends(allowed("viewer"))]
-) -> EntropyTarget:
+def get_entropy_target(run_id: str, redis: State, response: Response, _: Viewer) -> EntropyTarget:
     """The desired set-point, and from which learner step the one in force holds."""
-    control, set_point = _steering(redis, run_id)[0], read_set_point(redis, run_id)
+    control, set_point = _control(redis, run_id)[0], read_set_point(redis, run_id)
     if set_point is None:
         raise _not_started(run_id)
-    response.headers["ETag"] = _etag(set_point)
-    return _resource(run_id, set_point, read_applied(redis, run_id), control)
+    response.headers["ETag"] = etag(set_point.generation)
+    return resource(run_id, set_point, read_applied(redis, run_id), control)
 
 
-@router.put("", status_code=HTTPStatus.ACCEPTED, responses={200: {"model": EntropyTarget}})
-async def put_entropy_target(
+@router.get("/history")
+def get_history(
     run_id: str,
-    change: EntropyTargetChange,
+    redis: State,
+    _: Viewer,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^\d{1,18}-\d{1,18}$", description="of an answer before")
+    ] = None,
+) -> EntropyTargetHistory:
+    """Every change and every application of one, newest first; their order is the order of effect."""
+    events = history(redis, run_id, limit + 1, before=cursor)
+    shown = [
+        EntropyTargetEvent.model_validate(event.model_dump() | {"at": datetime.fromtimestamp(event.at, UTC)})
+        for event in events[:limit]
+    ]
+    return EntropyTargetHistory(events=shown, next=shown[-1].id if len(events) > limit else None)
+
+
+def steering(
+    run_id: str,
     redis: State,
     request: Request,
-    response: Response,
-    caller: Annotated[Principal, Depends(allowed("operator"))],
+    caller: Operator,
     wait: Wait = None,
     timeout: Timeout = 30.0,
-) -> EntropyTarget:
+) -> Steering:
+    """A dependency of every change."""
+    control, tracks = _control(redis, run_id)
+    return Steering(control, tracks, caller.name, origin_of(request), timeout if wait else 0.0)
+
+
+Steered = Annotated[Steering, Depends(steering)]
+_CHANGE = {
+    "status_code": HTTPStatus.ACCEPTED,
+    "response_model": EntropyTarget,
+    "responses": {200: {"model": EntropyTarget}},
+}
+
+
+@router.put("", **_CHANGE)
+async def put_entropy_target(
+    run_id: str, change: EntropyTargetChange, redis: State, by: Steered, known: Known, repeat: Repeat
+) -> Response:
     """Change the set-point; it then holds, whatever the configured schedule says.
 
     202 while it waits for a step boundary, 200 if it was applied within the wait.
     """
-    control, tracks = await run_in_threadpool(_steering, redis, run_id)
-    set_point = await run_in_threadpool(
-        _accepted,
-        lambda: change_set_point(
-            redis, run_id, change.target, caller.name, control, regularizer_tracks=tracks
-        ),
+    return await _made(
+        redis,
+        run_id,
+        by,
+        known,
+        repeat,
+        change.model_dump_json(),
+        lambda terms: _set(redis, run_id, by, change, terms),
     )
-    return await _answer(redis, run_id, set_point, control, request, response, timeout if wait else 0.0)
 
 
-@router.delete("", status_code=HTTPStatus.ACCEPTED, responses={200: {"model": EntropyTarget}})
+@router.patch("", **_CHANGE)
+async def patch_entropy_target(
+    run_id: str, patch: EntropyTargetPatch, redis: State, by: Steered, known: Known, repeat: Repeat
+) -> Response:
+    """Change a part of the desired state. `{"target": null}` does what DELETE does. Answers like PUT."""
+    return await _made(
+        redis,
+        run_id,
+        by,
+        known,
+        repeat,
+        patch.model_dump_json(exclude_unset=True),
+        lambda terms: _patched(redis, run_id, by, patch, terms),
+    )
+
+
+@router.delete("", **_CHANGE)
 async def delete_entropy_target(
+    run_id: str, redis: State, by: Steered, known: Known, repeat: Repeat
+) -> Response:
+    """Return to the configured schedule, at the learner step where the run is. Answers like PUT."""
+    return await _made(redis, run_id, by, known, repeat, "", lambda terms: _reset(redis, run_id, by, terms))
+
+
+async def _made(
+    redis: Redis,
     run_id: str,
-    redis: State,
-    request: Request,
-    response: Response,
-    caller: Annotated[Principal, Depends(allowed("operator"))],
-    wait: Wait = None,
-    timeout: Timeout = 30.0,
-) -> EntropyTarget:
-    """Return to the configured schedule, at the learner step where the run is. Idempotent; answers like PUT."""
-    control, tracks = await run_in_threadpool(_steering, redis, run_id)
-    set_point = await run_in_threadpool(
-        _accepted,
-        lambda: reset_set_point(redis, run_id, caller.name, control, regularizer_tracks=tracks),
+    by: Steering,
+    known: frozenset[int] | None,
+    repeat: Repeatable,
+    body: str,
+    change: Callable[[Terms], SetPoint],
+) -> Response:
+    """Make the change on its terms, wait as long as was asked, and answer."""
+    response = await _answer(redis, run_id, by, known, repeat, body, change)
+    response.headers["Location"] = f"/v1/runs/{run_id}/entropy-target"
+    return response
+
+
+async def _answer(
+    redis: Redis,
+    run_id: str,
+    by: Steering,
+    known: frozenset[int] | None,
+    repeat: Repeatable,
+    body: str,
+    change: Callable[[Terms], SetPoint],
+) -> Response:
+    use = repeat.use(body, by.wait_seconds)
+    try:
+        set_point = await run_in_threadpool(_accepted, change, Terms(known, use, by.origin))
+    except Repeated as again:
+        assert use is not None
+        kept = await answer_again(redis, use)
+        if kept is not None:
+            return kept
+        set_point = again.set_point
+    target = await settled(redis, run_id, set_point, by.control, by.wait_seconds)
+    status = HTTPStatus.OK if target.status.state == "applied" else HTTPStatus.ACCEPTED
+    headers = {"etag": etag(set_point.generation)}
+    return await answered(redis, use, Answer(status, target.model_dump_json(), headers))
+
+
+def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, terms: Terms) -> SetPoint:
+    return change_set_point(
+        redis,
+        run_id,
+        change.target,
+        by.caller,
+        by.control,
+        regularizer_tracks=by.regularizer_tracks,
+        over_steps=change.over_steps,
+        terms=terms,
     )
-    return await _answer(redis, run_id, set_point, control, request, response, timeout if wait else 0.0)
 
 
-def _steering(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
+def _reset(redis: Redis, run_id: str, by: Steering, terms: Terms) -> SetPoint:
+    return reset_set_point(
+        redis, run_id, by.caller, by.control, regularizer_tracks=by.regularizer_tracks, terms=terms
+    )
+
+
+def _patched(redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, terms: Terms) -> SetPoint:
+    """Merge with the newest state; where any state will do, with whatever is there at that instant."""
+    if "target" in patch.model_fields_set and patch.target is None:
+        return _reset(redis, run_id, by, terms)
+    for _ in range(_PATCH_ATTEMPTS):
+        current = read_set_point(redis, run_id)
+        if current is None:
+            raise _not_started(run_id)
+        target = patch.target if patch.target is not None else current.target
+        if target is None:
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "body.target is needed: the configured schedule decides, there is no target to keep.",
+                kind="invalid-request",
+                errors=[
+                    FieldProblem(field="body.target", value="absent", allowed="a number, nats per token")
+                ],
+            )
+        given = "over_steps" in patch.model_fields_set
+        merged = EntropyTargetChange(
+            target=target, over_steps=(patch.over_steps or 0) if given else current.over_steps
+        )
+        here = (
+            terms
+            if terms.generations is not None
+            else terms._replace(generations=frozenset({current.generation}))
+        )
+        try:
+            return _set(redis, run_id, by, merged, here)
+        except StaleGeneration:
+            if terms.generations is not None:
+                raise
+    raise Problem(
+        HTTPStatus.CONFLICT, "The set-point changes too often to be patched. Try again.", kind="busy"
+    )
+
+
+def _control(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
     """The run's control block, and whether its regularizer steers towards the set-point as well."""
     spec = read_spec(redis, run_id)
     if spec is None:
@@ -123,9 +280,9 @@ def _not_started(run_id: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
 
 
-def _accepted(change: Callable[[], SetPoint]) -> SetPoint:
+def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
     try:
-        return change()
+        return change(terms)
     except SetPointRefused as refused:
         field = FieldProblem(field="body.target", value=repr(refused.value), allowed=refused.allowed)
         conflict = refused.reason == "no_control"
@@ -135,76 +292,13 @@ def _accepted(change: Callable[[], SetPoint]) -> SetPoint:
             kind="no-entropy-control" if conflict else "target-out-of-range",
             errors=[] if refused.value is None else [field],
         ) from None
-
-
-async def _answer(
-    redis: Redis,
-    run_id: str,
-    set_point: SetPoint,
-    control: EntropyControlConfig,
-    request: Request,
-    response: Response,
-    timeout: float,
-) -> EntropyTarget:
-    target = await _settled(redis, run_id, set_point, control, timeout)
-    response.headers["Location"] = request.url.path
-    response.headers["ETag"] = _etag(set_point)
-    if target.status.state == "applied":
-        response.status_code = HTTPStatus.OK
-    return target
-
-
-async def _settled(
-    redis: Redis, run_id: str, set_point: SetPoint, control: EntropyControlConfig, timeout: float
-) -> EntropyTarget:
-    """Poll, ever more slowly, until `set_point` is applied or superseded, at most `timeout` seconds."""
-    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
-    while True:
-        applied = await run_in_threadpool(read_applied, redis, run_id)
-        target = _resource(run_id, set_point, applied, control)
-        remaining = deadline - time.monotonic()
-        if target.status.state != "pending" or remaining <= 0:
-            return target
-        await asyncio.sleep(min(pause, remaining))
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _resource(
-    run_id: str, set_point: SetPoint, applied: Applied | None, control: EntropyControlConfig
-) -> EntropyTarget:
-    in_force = applied.generation if applied else 0
-    if in_force == set_point.generation:
-        state = "applied"
-    else:
-        state = "superseded" if in_force > set_point.generation else "pending"
-    return EntropyTarget(
-        spec=EntropyTargetSpec(
-            target=set_point.target,
-            configured=ConfiguredTarget(
-                target=control.target,
-                auto_fraction=control.auto_fraction,
-                schedule=control.schedule.model_dump(mode="json"),
-            ),
-        ),
-        status=EntropyTargetStatus(
-            state=state,
-            generation=applied.generation if applied else None,
-            applied_from_step=applied.step if applied else None,
-            applied_at=datetime.fromtimestamp(applied.at, UTC) if applied else None,
-            target=applied.target if applied else None,
-            step=applied.target_step if applied else None,
-            starting_entropy=set_point.starting_entropy,
-        ),
-        metadata=EntropyTargetMetadata(
-            run_id=run_id,
-            generation=set_point.generation,
-            updated_by=set_point.updated_by,
-            updated_at=datetime.fromtimestamp(set_point.updated_at, UTC),
-            source=set_point.source,
-        ),
-    )
-
-
-def _etag(set_point: SetPoint) -> str:
-    """The version of the desired state; the status may change under it, so the tag is weak."""
-    return f'W/"{set_point.generation}"'
+    except StaleGeneration as stale:
+        current = stale.current
+        raise Problem(
+            HTTPStatus.PRECONDITION_FAILED,
+            f"The set-point was changed meanwhile: generation {current.generation}, by {current.updated_by}.",
+            kind="generation-changed",
+            headers={"ETag": etag(current.generation)},
+        ) from None
+    except KeyReused:
+        raise key_reused() from None

@@ -17,12 +17,34 @@ class Resource(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+Target = Annotated[float, Field(allow_inf_nan=False, description="set-point H0, nats per token")]
+OverSteps = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1_000_000,
+        description="learner steps over which the target moves there in a line; 0: at once",
+    ),
+]
+
+
 class EntropyTargetChange(BaseModel):
     """Body of `PUT /v1/runs/{id}/entropy-target`. Only a finite JSON number passes: no text, no boolean."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    target: Annotated[float, Field(allow_inf_nan=False, description="set-point H0, nats per token")]
+    target: Target
+    over_steps: OverSteps = 0
+
+
+class EntropyTargetPatch(BaseModel):
+    """Body of `PATCH`, a JSON merge patch (RFC 7396) of `spec`: null takes a field away."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    target: Target | None = None
+    """null: the configured schedule decides again"""
+    over_steps: OverSteps | None = None
 
 
 class ConfiguredTarget(Resource):
@@ -38,6 +60,8 @@ class EntropyTargetSpec(Resource):
 
     target: float | None
     """as a person set it; null: `configured` decides"""
+    over_steps: int
+    """learner steps over which it moves there from the one in force before"""
     configured: ConfiguredTarget
     """what DELETE returns to"""
 
@@ -77,6 +101,30 @@ class EntropyTarget(Resource):
     spec: EntropyTargetSpec
     status: EntropyTargetStatus
     metadata: EntropyTargetMetadata
+
+
+class EntropyTargetEvent(Resource):
+    """One entry of the history."""
+
+    id: str
+    event: Literal["changed", "applied", "superseded"]
+    generation: int
+    at: datetime
+    target: float | None
+    """of `changed`; null where it went back to the configured schedule"""
+    over_steps: int
+    by: str | None
+    """of `changed`: who; of `superseded`: the generation that was applied instead"""
+    step: int | None
+    """of `applied` and `superseded`: the learner step"""
+
+
+class EntropyTargetHistory(Resource):
+    """The resource `/v1/runs/{id}/entropy-target/history`, newest first."""
+
+    events: list[EntropyTargetEvent]
+    next: str | None
+    """`cursor` of the older ones; null at the end"""
 
 
 class RunSpecView(Resource):

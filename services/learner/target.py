@@ -6,7 +6,13 @@ import math
 
 from redis import Redis
 
-from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
+from services.set_point import (
+    SetPoint,
+    mark_applied,
+    read_applied,
+    read_set_point,
+    record_starting_entropy,
+)
 from trainer.config import RunConfig
 from trainer.control.schedule import Schedule
 
@@ -74,16 +80,35 @@ class TargetInForce:
             record_starting_entropy(self._redis, self._run_id, starting_entropy, self._epoch)
 
     def _mark(self) -> None:
-        if self._tracks and self._document.source == "api":
-            self._value = self._document.target
+        start, since = self._began()
+        if not self._tracks:
+            self._value = None
+        elif self._document.source == "api" and self._document.target is not None:
+            self._value = _moving(start, self._document.target, self._step - since, self._document.over_steps)
         else:
             self._value = self._schedule.target_at(self._step) if self._schedule else None
-        mark_applied(
-            self._redis, self._run_id, self._document.generation, self._step, self._epoch, self._value
-        )
+        generation = self._document.generation
+        mark_applied(self._redis, self._run_id, generation, self._step, self._epoch, self._value, start)
+
+    def _began(self) -> tuple[float | None, int]:
+        """The target before the newest generation, nats per token, and the step from which that holds."""
+        applied = read_applied(self._redis, self._run_id)
+        if applied is None:
+            return None, self._step
+        if applied.generation != self._document.generation:
+            return applied.target, self._step
+        # After a rollback it holds from an earlier step than is recorded.
+        return applied.start, min(applied.step, self._step)
 
     def _read(self) -> SetPoint:
         set_point = read_set_point(self._redis, self._run_id)
         if set_point is None:
             raise RuntimeError(f"run {self._run_id} has no set-point in Redis: its data is gone")
         return set_point
+
+
+def _moving(start: float | None, target: float, steps: int, over_steps: int) -> float:
+    """The target `steps` after a move of `over_steps` began; its first step is a step of the way already."""
+    if start is None or steps + 1 >= over_steps:
+        return target
+    return start + (target - start) * (steps + 1) / over_steps
