@@ -70,21 +70,36 @@ def _parser() -> argparse.ArgumentParser:
     stop.set_defaults(command=_stop)
 
     entropy = commands.add_parser("entropy", help="read or move the entropy set-point").add_subparsers(
-        required=True, metavar="get|set|reset"
+        required=True, metavar="get|set|reset|history"
     )
     get = entropy.add_parser("get", help="the set-point and the step it holds from")
     _add_run(get)
     get.set_defaults(command=_entropy_get)
     change = entropy.add_parser("set", help="change the set-point of a running run")
     change.add_argument("target", type=float, help="nats per token")
+    change.add_argument(
+        "--over-steps", type=int, default=0, metavar="N", help="learner steps over which it moves there"
+    )
+    _add_known(change)
     _add_wait(change)
     _add_run(change)
     change.set_defaults(command=_entropy_set)
     reset = entropy.add_parser("reset", help="return to the configured set-point and its schedule")
+    _add_known(reset)
     _add_wait(reset)
     _add_run(reset)
     reset.set_defaults(command=_entropy_reset)
+    log = entropy.add_parser("history", help="every change, and from which step it held")
+    log.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N events")
+    _add_run(log)
+    log.set_defaults(command=_entropy_history)
     return parser
+
+
+def _add_known(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--known", type=int, metavar="GENERATION", help="refuse if the set-point has a newer generation"
+    )
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:
@@ -208,16 +223,51 @@ def _entropy_get(options: argparse.Namespace) -> int:
 
 def _entropy_set(options: argparse.Namespace) -> int:
     with _client(options) as (client, run_id):
-        answer = client.set_entropy_target(run_id, options.target, wait=options.wait, timeout=options.timeout)
+        answer = client.set_entropy_target(
+            run_id,
+            options.target,
+            options.over_steps,
+            known=options.known,
+            wait=options.wait,
+            timeout=options.timeout,
+        )
     _print_target(answer.model_dump(mode="json"), options.json)
     return 0
 
 
 def _entropy_reset(options: argparse.Namespace) -> int:
     with _client(options) as (client, run_id):
-        answer = client.reset_entropy_target(run_id, wait=options.wait, timeout=options.timeout)
+        answer = client.reset_entropy_target(
+            run_id, known=options.known, wait=options.wait, timeout=options.timeout
+        )
     _print_target(answer.model_dump(mode="json"), options.json)
     return 0
+
+
+def _entropy_history(options: argparse.Namespace) -> int:
+    with _client(options) as (client, run_id):
+        found = client.entropy_history(run_id, options.limit).model_dump(mode="json")
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for event in found["events"]:
+        print(_event_text(event))
+    return 0
+
+
+def _event_text(event: dict[str, Any]) -> str:
+    head = f"{event['at'][:19]}Z  generation {event['generation']:>3}  "
+    match event["event"]:
+        case "changed":
+            to = "as configured" if event["target"] is None else f"{event['target']:g} nats/token"
+            over = f" over {event['over_steps']} steps" if event["over_steps"] else ""
+            return f"{head}changed to {to}{over} by {event['by']}"
+        case "superseded":
+            return (
+                f"{head}superseded by generation {event['by']} before it took effect (step {event['step']})"
+            )
+        case _:
+            return f"{head}in force from learner step {event['step']}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ with ControlPlaneClient("http://127.0.0.1:8080", token) as client:
 from __future__ import annotations
 
 import json
+import secrets
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -14,7 +15,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
-from services.control_plane.schemas import EntropyTarget, ProblemBody, Run, RunList, RunSummary
+from services.control_plane.schemas import (
+    EntropyTarget,
+    EntropyTargetHistory,
+    ProblemBody,
+    Run,
+    RunList,
+    RunSummary,
+)
 
 _ANSWER_SECONDS = 15.0
 
@@ -68,39 +76,69 @@ class ControlPlaneClient:
         return EntropyTarget.model_validate(self._call("GET", f"{_path(run_id)}/entropy-target"))
 
     def set_entropy_target(
-        self, run_id: str, target: float, wait: bool = False, timeout: float = 30.0
+        self,
+        run_id: str,
+        target: float,
+        over_steps: int = 0,
+        *,
+        known: int | None = None,
+        wait: bool = False,
+        timeout: float = 30.0,
     ) -> EntropyTarget:
         """Change the set-point; with `wait`, answer once a learner step has applied it, or after `timeout`.
 
-        After the timeout the state in the answer is still `pending`: the change stands.
+        over_steps: learner steps over which it moves there; known: the generation that the caller has seen, without
+        which the change is refused if there is a newer one (None: whatever there is). After the timeout the state in
+        the answer is still `pending`: the change stands.
         """
         # Not `json=`: httpx would refuse NaN in its own words, before the control plane can in ours.
-        body = {"content": json.dumps({"target": target}), "headers": {"Content-Type": "application/json"}}
-        return self._change_target("PUT", run_id, wait, timeout, **body)
+        body = json.dumps({"target": target, "over_steps": over_steps})
+        return self._change_target("PUT", run_id, known, wait, timeout, content=body)
 
-    def reset_entropy_target(self, run_id: str, wait: bool = False, timeout: float = 30.0) -> EntropyTarget:
-        """Return to the configured schedule; `wait` and `timeout` as in `set_entropy_target`."""
-        return self._change_target("DELETE", run_id, wait, timeout)
+    def reset_entropy_target(
+        self, run_id: str, *, known: int | None = None, wait: bool = False, timeout: float = 30.0
+    ) -> EntropyTarget:
+        """Return to the configured schedule; the rest as in `set_entropy_target`."""
+        return self._change_target("DELETE", run_id, known, wait, timeout)
+
+    def entropy_history(
+        self, run_id: str, limit: int = 100, cursor: str | None = None
+    ) -> EntropyTargetHistory:
+        """Changes of the set-point and their application, newest first; `cursor` is `next` of a page before."""
+        params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
+        answer = self._call("GET", f"{_path(run_id)}/entropy-target/history", params=params)
+        return EntropyTargetHistory.model_validate(answer)
 
     def stop(self, run_id: str) -> Run:
         """Ask the run to stop in order."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:stop"))
 
     def _change_target(
-        self, method: str, run_id: str, wait: bool, timeout: float, **body: Any
+        self, method: str, run_id: str, known: int | None, wait: bool, timeout: float, **body: Any
     ) -> EntropyTarget:
+        headers = {
+            "Content-Type": "application/json",
+            "If-Match": "*" if known is None else f'"{known}"',
+            "Idempotency-Key": secrets.token_urlsafe(16),
+        }
         answer = self._call(
             method,
             f"{_path(run_id)}/entropy-target",
             params={"wait": "applied", "timeout": timeout} if wait else {},
             timeout=_ANSWER_SECONDS + (timeout if wait else 0),
+            headers=headers,
             **body,
         )
         return EntropyTarget.model_validate(answer)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = self._http.request(method, path, **options)
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.RemoteProtocolError:
+                # The connection was closed under the request, which may have been served: the idempotency key, or
+                # the nature of the request, lets it come again.
+                response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise ControlPlaneError(
                 f"The control plane at {self._http.base_url} does not answer: {error}."
