@@ -91,6 +91,16 @@ class RunKeys:
         return self._key("status")
 
     @property
+    def records(self) -> str:
+        """Hash: step → JSON step record, of the surviving lineage."""
+        return self._key("records")
+
+    @property
+    def events(self) -> str:
+        """Stream, its newest entries: a step was recorded, the run's phase changed."""
+        return self._key("events")
+
+    @property
     def control(self) -> str:
         """String: the desired state, `run` or `stop`."""
         return self._key("control")

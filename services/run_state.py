@@ -26,6 +26,14 @@ Phase = Literal["starting", "warm_start", "running", "stopping", "finished", "fa
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+_ANNOUNCE = """
+if redis.call('HGET', KEYS[1], 'announced') == ARGV[1] then return end
+redis.call('HSET', KEYS[1], 'announced', ARGV[1])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'event', 'phase', 'phase', ARGV[1])
+"""
+"""An event for each change of phase, and not for each time that it is written."""
+
+
 class RunSpec(BaseModel):
     """What a run is."""
 
@@ -120,7 +128,10 @@ def update_status(
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if record is not None:
         fields["record"] = _json(record)
-    redis.hset(RunKeys(run_id).status, mapping={**fields, "heartbeat": repr(server_time(redis))})
+    keys = RunKeys(run_id)
+    redis.hset(keys.status, mapping={**fields, "heartbeat": repr(server_time(redis))})
+    if phase is not None:
+        redis.eval(_ANNOUNCE, 2, keys.status, keys.events, phase)
 
 
 def read_status(redis: Redis, run_id: str) -> RunStatus | None:

@@ -127,6 +127,18 @@ class EntropyTargetHistory(Resource):
     """`cursor` of the older ones; null at the end"""
 
 
+class MetricSeries(Resource):
+    """The resource `/v1/runs/{id}/metrics`: columns of equal length."""
+
+    first: int
+    last: int
+    """learner steps that were looked at; `last` is below `first` where there is none"""
+    steps: list[int]
+    """the last step of each row"""
+    values: dict[str, list[float | None]]
+    """field → mean over the steps of each row; null where none has a number"""
+
+
 class RunSpecView(Resource):
     """What the run was asked to be."""
 

@@ -18,7 +18,7 @@ APPLICATION = "control-plane"
 @serve.deployment(
     name=APPLICATION,
     num_replicas=1,
-    max_ongoing_requests=64,
+    max_ongoing_requests=512,
     # The replica sleeps between requests: it must not take a core from the learner and the generators.
     ray_actor_options={"num_cpus": 0},
     logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),

@@ -70,7 +70,7 @@ class RankZero:
             timeout_seconds=spec.config.weights.timeout_seconds,
             start_seconds=spec.config.generators.start_timeout_seconds,
         )
-        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage)
+        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, first_step)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. A stop order when asked to stop."""

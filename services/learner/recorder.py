@@ -18,6 +18,7 @@ from services.learner.target import TargetInForce
 from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard
 from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
+from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.control import Actuators
 from trainer.learner import StepMetrics
@@ -38,6 +39,7 @@ class Recorder:
         redis: Redis,
         consumer: ReplayConsumer,
         lineage: int,
+        first_step: int,
     ) -> None:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
@@ -45,6 +47,7 @@ class Recorder:
             JsonLines(run_dir / "steps.jsonl"),
             TensorBoard(run_dir / "tensorboard"),
             RayMetrics(spec.run_id),
+            RedisRecords(redis, spec.run_id, lineage, first_step),
         ]
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()

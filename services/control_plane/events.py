@@ -1,0 +1,135 @@
+"""Route of a run's live events (server-sent): steps, phases, and what happens to the set-point. Resumable.
+
+Two streams in Redis are followed, so an event's id names a place in both: the client sends the last one it saw as
+Last-Event-ID and misses nothing that the streams still hold.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from starlette.responses import StreamingResponse
+
+from services.control_plane import problems
+from services.control_plane.auth import State, Token, allowed
+from services.control_plane.problems import Problem
+from services.control_plane.schemas import EntropyTargetEvent, FieldProblem
+from services.keys import RunKeys
+from services.replies import as_fields, as_text
+from services.run_state import read_spec
+from services.set_point import HistoryEvent
+from services.step_records import read_record
+from services.tokens import Principal, authenticate
+
+WAIT_MILLISECONDS = 5_000
+"""between two signs of life on a quiet stream; the token is looked at again as often"""
+BATCH = 200
+_PLACE = re.compile(r"(\d{1,18}-\d{1,18})_(\d{1,18}-\d{1,18})")
+
+LastEventId = Annotated[
+    str | None, Header(description="id of the last event seen; without it, only new ones")
+]
+
+router = APIRouter(prefix="/v1/runs/{run_id}/events", tags=["events"], responses=problems.RESPONSES)
+
+
+@router.get(
+    "",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Events step, phase, entropy-target."}
+    },
+)
+async def get_events(
+    run_id: str,
+    request: Request,
+    redis: State,
+    token: Token,
+    _: Annotated[Principal, Depends(allowed("viewer"))],
+    last_event_id: LastEventId = None,
+) -> StreamingResponse:
+    """`step` with the step record, `phase`, and `entropy-target` with an entry of its history."""
+    if await run_in_threadpool(read_spec, redis, run_id) is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
+    places = await run_in_threadpool(_ends, redis, run_id) if last_event_id is None else _parse(last_event_id)
+    follower = request.app.state.access.asyncio()
+    return StreamingResponse(
+        _follow(follower, redis, run_id, token, places),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _follow(
+    follower: AsyncRedis, redis: Redis, run_id: str, token: str, places: list[str]
+) -> AsyncIterator[bytes]:
+    keys = RunKeys(run_id)
+    streams = [keys.events, keys.set_point_history]
+    checked = time.monotonic()
+    try:
+        yield b": follow\n\n"
+        while True:
+            reply = await follower.xread(dict(zip(streams, places, strict=True)), BATCH, WAIT_MILLISECONDS)
+            if time.monotonic() - checked > WAIT_MILLISECONDS / 1000:
+                if await run_in_threadpool(authenticate, redis, run_id, token) is None:
+                    return
+                checked = time.monotonic()
+            if not reply:
+                yield b": still here\n\n"
+            for name, entries in cast("list[tuple[bytes, list[tuple[bytes, dict]]]]", reply):
+                index = streams.index(as_text(name))
+                for entry_id, stored in entries:
+                    places[index] = as_text(entry_id)
+                    kind, data = await run_in_threadpool(
+                        _event, redis, run_id, index, places[index], as_fields(stored)
+                    )
+                    yield f"id: {'_'.join(places)}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+    finally:
+        await follower.aclose()
+
+
+def _event(redis: Redis, run_id: str, index: int, entry_id: str, fields: dict[str, str]) -> tuple[str, Any]:
+    if index == 1:
+        event = HistoryEvent.model_validate({"id": entry_id, **fields})
+        shown = event.model_dump() | {"at": datetime.fromtimestamp(event.at, UTC)}
+        return "entropy-target", EntropyTargetEvent.model_validate(shown).model_dump(mode="json")
+    if fields["event"] == "step":
+        step = int(fields["step"])
+        return "step", read_record(redis, run_id, step) or {"step": step}
+    return fields["event"], {name: value for name, value in fields.items() if name != "event"}
+
+
+def _ends(redis: Redis, run_id: str) -> list[str]:
+    """The newest entry of each stream."""
+    keys = RunKeys(run_id)
+    ends = []
+    for name in (keys.events, keys.set_point_history):
+        newest = cast("list[tuple[bytes, dict]]", redis.xrevrange(name, count=1))
+        ends.append(as_text(newest[0][0]) if newest else "0-0")
+    return ends
+
+
+def _parse(place: str) -> list[str]:
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"header.last-event-id = {place[:80]!r}: the id of an event, such as 1700000000000-0_1700000000000-0",
+            kind="invalid-request",
+            errors=[
+                FieldProblem(
+                    field="header.last-event-id", value=repr(place[:80]), allowed="the id of an event"
+                )
+            ],
+        )
+    return list(found.groups())

@@ -1,0 +1,122 @@
+"""Step records in Redis, for readers that do not share the run directory: the control plane's curves and its events.
+
+The records of the surviving lineage are a hash, step by step; a learner that begins again from a checkpoint first
+forgets the steps that it will make once more. Each record, and each change of the run's phase, also leaves an entry in
+the stream of events, which keeps the newest `EVENTS_KEPT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+from redis import Redis
+
+from services.fencing import FencedError
+from services.keys import RunKeys
+from services.metrics import StepRecord, flatten
+from services.replies import as_text
+
+EVENTS_KEPT = 10_000
+MOST_READ = 4096
+"""records that one reading looks at; of a longer range, that many at equal distances"""
+
+_BEGIN = """
+local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tonumber(ARGV[1]) ~= epoch then return {'fenced', epoch} end
+local step = tonumber(ARGV[2])
+while redis.call('HDEL', KEYS[2], step) == 1 do step = step + 1 end
+return {'done'}
+"""
+_WRITE = f"""
+local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tonumber(ARGV[1]) ~= epoch then return {{'fenced', epoch}} end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'step', 'step', ARGV[2])
+return {{'done'}}
+"""
+
+
+class RedisRecords:
+    """The sink of one learner incarnation, which begins at `first_step`. Raises FencedError when it is an old one."""
+
+    def __init__(self, redis: Redis, run_id: str, epoch: int, first_step: int) -> None:
+        self._redis, self._keys, self._epoch = redis, RunKeys(run_id), epoch
+        self._call(_BEGIN, [], first_step)
+
+    def write(self, record: StepRecord) -> None:
+        """Keep one record."""
+        # Numbers that are not finite become null, which keeps the text JSON for every reader.
+        document = msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
+        self._call(_WRITE, [self._keys.events], record.step, document)
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def _call(self, script: str, further: Sequence[str], *arguments: Any) -> None:
+        names = [self._keys.fence, self._keys.records, *further]
+        reply = self._redis.eval(script, len(names), *names, self._epoch, *arguments)
+        outcome, *values = cast("list[Any]", reply)
+        if as_text(outcome) == "fenced":
+            raise FencedError(epoch=self._epoch, current=int(values[0]))
+
+
+class Series(NamedTuple):
+    """Columns of equal length, one row for each bucket of steps."""
+
+    first: int
+    last: int
+    """steps that the rows cover"""
+    steps: list[int]
+    """last step of each row's bucket"""
+    values: dict[str, list[float | None]]
+    """means over the bucket by field; None where no step of it has a number"""
+
+
+def read_series(
+    redis: Redis, run_id: str, fields: Iterable[str], first: int, last: int | None, rows: int
+) -> Series:
+    """Fields of the steps first..last (None: the newest), as at most `rows` means over buckets of equal size.
+
+    fields: names as `services.metrics.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
+    """
+    key = RunKeys(run_id).records
+    newest = newest_step(redis, run_id)
+    last = newest if last is None else min(last, newest)
+    if last < first:
+        return Series(first, last, [], {name: [] for name in fields})
+    wanted = np.unique(np.linspace(first, last, min(last - first + 1, MOST_READ)).round().astype(int))
+    stored = cast("list[bytes | None]", redis.hmget(key, [str(step) for step in wanted]))
+    found = [
+        (int(step), flatten(msgspec.json.decode(text)))
+        for step, text in zip(wanted, stored, strict=True)
+        if text is not None
+    ]
+    parts = [
+        part for part in np.array_split(np.arange(len(found)), min(rows, max(len(found), 1))) if len(part)
+    ]
+    return Series(
+        first,
+        last,
+        [found[part[-1]][0] for part in parts],
+        {name: [_mean([found[i][1].get(name) for i in part]) for part in parts] for name in fields},
+    )
+
+
+def newest_step(redis: Redis, run_id: str) -> int:
+    """The newest recorded step; -1 without one."""
+    status = cast("bytes | None", redis.hget(RunKeys(run_id).status, "step"))
+    return int(status or 0) - 1
+
+
+def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | None:
+    """The record of one step; None where there is none."""
+    text = cast("bytes | None", redis.hget(RunKeys(run_id).records, str(step)))
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
