@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
@@ -23,8 +25,19 @@ from services.control_plane.schemas import (
     RunList,
     RunSummary,
 )
+from services.run_control import Action
 
 _ANSWER_SECONDS = 15.0
+_RECONNECT_SECONDS = 1.0
+
+
+class Event(NamedTuple):
+    """One live event."""
+
+    id: str
+    kind: str
+    """step, phase or entropy-target"""
+    data: dict[str, Any]
 
 
 class ControlPlaneError(Exception):
@@ -109,9 +122,28 @@ class ControlPlaneClient:
         answer = self._call("GET", f"{_path(run_id)}/entropy-target/history", params=params)
         return EntropyTargetHistory.model_validate(answer)
 
-    def stop(self, run_id: str) -> Run:
-        """Ask the run to stop in order."""
-        return Run.model_validate(self._call("POST", f"{_path(run_id)}:stop"))
+    def events(self, run_id: str, last_event_id: str | None = None) -> Iterator[Event]:
+        """Live events; a lost connection is taken up where it was. Ends when the run does not exist any more."""
+        while True:
+            headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+            try:
+                with self._http.stream(
+                    "GET", f"{_path(run_id)}/events", headers=headers, timeout=_ANSWER_SECONDS
+                ) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise self._refusal(response)
+                    for event in _parse_events(response.iter_lines()):
+                        last_event_id = event.id
+                        yield event
+            except httpx.ConnectError as error:
+                raise self._silence(error) from error
+            except httpx.HTTPError:
+                time.sleep(_RECONNECT_SECONDS)
+
+    def ask(self, run_id: str, action: Action) -> Run:
+        """Ask the run to pause, to resume, to stop in order, or for a checkpoint."""
+        return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
 
     def _change_target(
         self, method: str, run_id: str, known: int | None, wait: bool, timeout: float, **body: Any
@@ -140,19 +172,34 @@ class ControlPlaneClient:
                 # the nature of the request, lets it come again.
                 response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise ControlPlaneError(
-                f"The control plane at {self._http.base_url} does not answer: {error}."
-            ) from error
+            raise self._silence(error) from error
         if response.is_success:
             return response.json()
+        raise self._refusal(response)
+
+    def _silence(self, error: httpx.HTTPError) -> ControlPlaneError:
+        return ControlPlaneError(f"The control plane at {self._http.base_url} does not answer: {error}.")
+
+    def _refusal(self, response: httpx.Response) -> ControlPlaneError:
         try:
             problem = ProblemBody.model_validate_json(response.content)
         except ValidationError:
-            raise ControlPlaneError(
+            return ControlPlaneError(
                 f"{self._http.base_url} answered {response.status_code} and is not a control plane.",
                 response.status_code,
-            ) from None
-        raise ControlPlaneError(f"{problem.title}: {problem.detail}", response.status_code, problem)
+            )
+        return ControlPlaneError(f"{problem.title}: {problem.detail}", response.status_code, problem)
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[Event]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif not line and fields:
+            yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
+            fields = {}
 
 
 def _path(run_id: str) -> str:

@@ -102,8 +102,13 @@ class RunKeys:
 
     @property
     def control(self) -> str:
-        """String: the desired state, `run` or `stop`."""
+        """String: the desired state, `run`, `pause` or `stop`."""
         return self._key("control")
+
+    @property
+    def checkpoints(self) -> str:
+        """Hash: requested, done — checkpoints that people asked for."""
+        return self._key("checkpoints")
 
     @property
     def generators(self) -> str:

@@ -1,7 +1,7 @@
-"""The state of a run that crosses processes, in Redis: what it is, how it goes, whether it shall stop.
+"""The state of a run that crosses processes, in Redis: what it is and how it goes.
 
-Written by the driver and the learner (spec, status), the control plane (control) and the generators
-(heartbeats); read by all. The set-point is in `services.set_point`. Times are seconds since the epoch by the
+Written by the driver and the learner (spec, status) and the generators (heartbeats); read by all. What is asked of
+it is in `services.run_control` and `services.set_point`. Times are seconds since the epoch by the
 server's clock. Asynchronous callers use `asyncio.to_thread`.
 """
 
@@ -21,7 +21,7 @@ from services.replies import as_fields, as_text
 from services.set_point import initialise_set_point
 from trainer.errors import ScopeError
 
-Phase = Literal["starting", "warm_start", "running", "stopping", "finished", "failed"]
+Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "finished", "failed"]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -88,7 +88,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
     with redis.pipeline(transaction=True) as pipeline:
         pipeline.set(keys.spec, spec.model_dump_json())
         pipeline.set(keys.control, "run")
-        pipeline.delete(keys.generators)
+        pipeline.delete(keys.generators, keys.checkpoints)
         pipeline.hdel(keys.status, "error")
         pipeline.execute()
     initialise_set_point(redis, run_id)
@@ -143,17 +143,6 @@ def read_status(redis: Redis, run_id: str) -> RunStatus | None:
     if "record" in fields:
         fields["record"] = json.loads(fields["record"])
     return RunStatus.model_validate(fields)
-
-
-def request_stop(redis: Redis, run_id: str) -> None:
-    """Ask the run to stop in order: checkpoint, acknowledge, drain. Idempotent."""
-    redis.set(RunKeys(run_id).control, "stop")
-
-
-def stop_requested(redis: Redis, run_id: str) -> bool:
-    """Whether somebody asked this incarnation of the run to stop."""
-    stored = cast("bytes | None", redis.get(RunKeys(run_id).control))
-    return stored is not None and as_text(stored) == "stop"
 
 
 def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, Any]) -> None:

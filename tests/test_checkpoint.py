@@ -225,7 +225,7 @@ class Incarnations:
         """Consume the groups of `steps` steps."""
         for _ in range(steps):
             order, _ = rank_zero.next_order(self.step)
-            assert not order.stop
+            assert order.kind == "step"
             self.step += 1
 
     def checkpoint(self, rank_zero: RankZero) -> Path:

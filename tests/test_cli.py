@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from services.cli import _target_text, main
+from services.cli import main
+from services.cli.entropy import target_text
 from services.redis_client import RedisAccess
 
 REPOSITORY = Path(__file__).parent.parent
@@ -375,7 +376,7 @@ def target(
     ],
 )
 def test_a_target_is_told_with_what_decides_it(resource: dict[str, Any], text: str) -> None:
-    assert _target_text(resource) == text
+    assert target_text(resource) == text
 
 
 def test_the_commands_explain_themselves(shell: Shell) -> None:

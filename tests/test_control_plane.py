@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.keys import RUN_INDEX, RunKeys
 from services.redis_client import RedisAccess
-from services.run_state import RunSpec, beat, initialise_run, stop_requested, update_status
+from services.run_control import stop_requested
+from services.run_state import RunSpec, beat, initialise_run, update_status
 from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
 from services.tokens import Scope, create_token
 from trainer.config_load import config_hash, validate_config

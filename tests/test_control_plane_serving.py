@@ -14,7 +14,8 @@ from services.client import ControlPlaneClient, ControlPlaneError
 from services.control_plane.standalone import run_standalone
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
-from services.run_state import RunSpec, initialise_run, stop_requested
+from services.run_control import stop_requested
+from services.run_state import RunSpec, initialise_run
 from services.set_point import mark_applied
 from services.tokens import create_token
 from trainer.config import RedisConfig, RunConfig
@@ -70,7 +71,7 @@ def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
             client.run("absent")
         with pytest.raises(ControlPlaneError, match="There is no GET /v1/runs/a/b c"):
             client.run("a/b c")
-        assert client.stop(run_id).spec.control == "stop"
+        assert client.ask(run_id, "stop").spec.control == "stop"
     assert stop_requested(redis, run_id)
     with (
         ControlPlaneClient(url, "scope_wrong") as stranger,

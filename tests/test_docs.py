@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from services.cli import _parser
+from services.cli.main import make_parser
 from services.control_plane.app import create_app
 from services.redis_client import RedisAccess
 from trainer.config_load import describe_fields, load_config
@@ -96,7 +96,7 @@ def test_readme_shows_its_picture_with_real_figures() -> None:
 def test_every_scope_command_on_a_page_parses(page: Path) -> None:
     for arguments in scope_commands(page):
         try:
-            options = _parser().parse_args(arguments)
+            options = make_parser().parse_args(arguments)
         except SystemExit:
             pytest.fail(f"scope {shlex.join(arguments)} is no command line")
         if getattr(options, "config", None) is not None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from services import run_state, set_point
+from services import run_control, run_state, set_point
 from services.fencing import FencedError
 from services.keys import RunKeys
 from services.set_point import SetPointRefused
@@ -76,15 +76,15 @@ def test_an_unknown_run_has_no_documents(redis, run_id):
     assert set_point.read_set_point(redis, run_id) is None
     assert set_point.history(redis, run_id) == []
     assert run_state.generators(redis, run_id) == {}
-    assert not run_state.stop_requested(redis, run_id)
+    assert not run_control.stop_requested(redis, run_id)
 
 
 def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
     set_point.change_set_point(redis, run, 0.7, "ada", CONTROL)
     run_state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     run_state.beat(redis, run, "base-0", {"role": "base"})
-    run_state.request_stop(redis, run)
-    assert run_state.stop_requested(redis, run)
+    run_control.ask(redis, run, "stop", "ada")
+    assert run_control.stop_requested(redis, run)
 
     run_state.initialise_run(redis, run, a_spec(run, steps=500))
 
@@ -92,7 +92,7 @@ def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(red
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
     assert set_point_of(redis, run).target == 0.7
     assert run_state.generators(redis, run) == {}
-    assert not run_state.stop_requested(redis, run)
+    assert not run_control.stop_requested(redis, run)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "{x}", "a:b", "-a", "x" * 129, "a\n", "é"])

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/entropy/rivals.py
 
-1. On the tuning seed: SCOPE over set-points, then every rival over the grid of `trainer/presets.py`.
+1. On the tuning seeds: SCOPE over set-points, then every rival over the grid of `trainer/presets.py`.
 2. On the reported seeds: GRPO, SCOPE at its chosen set-point, and each rival with its chosen value.
 
 Chosen is, of the values whose pass@1 is not more than MARGIN below GRPO's, the one of highest pass@16; where there is
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import study
 
 from services.compare.results import UnitResult
@@ -63,7 +64,7 @@ def main() -> None:
         return
 
     _, document = study.run(["grpo", *chosen.values()], seeds=options.seeds, parallel=options.parallel)
-    tuned = {"tuning": tuning, "tuning_seed": study.TUNING_SEED, "grpo_tuning": reference, "chosen": chosen}
+    tuned = {"tuning": tuning, "tuning_seeds": study.TUNING_SEEDS, "grpo_tuning": reference, "chosen": chosen}
     study.keep(
         "rivals",
         document | tuned | {"made_by": sys.argv},
@@ -71,9 +72,10 @@ def main() -> None:
     )
 
 
-def _tune(controls: Sequence[str], parallel: int) -> dict[str, UnitResult]:
-    groups, _ = study.run(["grpo", *controls], seeds=1, first_seed=study.TUNING_SEED, parallel=parallel)
-    return {label: units[0] for label, units in groups.items()}
+def _tune(controls: Sequence[str], parallel: int) -> dict[str, list[UnitResult]]:
+    seeds = study.TUNING_SEEDS
+    groups, _ = study.run(["grpo", *controls], seeds=len(seeds), first_seed=seeds[0], parallel=parallel)
+    return groups
 
 
 def _control(label: str, name: str, settings: Sequence[str]) -> str:
@@ -86,16 +88,16 @@ def _own(name: str, point: Overrides) -> list[str]:
     return as_settings({field: value for field, value in point.items() if base.get(field) != value})
 
 
-def _row(unit: UnitResult) -> dict[str, Any]:
-    held = holding(unit.steps)
-    return {
-        "pass@1": float(at_end(unit, 1).mean()),
-        "pass@16": float(at_end(unit, 16).mean()),
-        "entropy": held.mean,
-        "mean_error": held.mean_error,
-        "rms_error": held.rms_error,
-        "saturated": held.saturated_share,
+def _row(units: Sequence[UnitResult]) -> dict[str, Any]:
+    """Means over the tuning seeds."""
+    held = [holding(unit.steps) for unit in units]
+    row: dict[str, float | None] = {
+        f"pass@{k}": float(np.mean([at_end(unit, k).mean() for unit in units])) for k in (1, 16)
     }
+    for name in ("mean", "mean_error", "rms_error", "saturated_share"):
+        values = [getattr(h, name) for h in held]
+        row[name] = None if None in values else float(np.mean(values))
+    return row
 
 
 def _choose(rows: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any]) -> str:
@@ -108,14 +110,14 @@ def _choose(rows: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any]) -> s
 def _print_tuning(
     tuning: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any], chosen: Mapping[str, str]
 ) -> None:
-    print(f"\ntuning, seed {study.TUNING_SEED}: pass@1, pass@16, entropy of the last steps, RMS error")
-    print(f"{'grpo':24} {grpo['pass@1']:.3f} {grpo['pass@16']:.3f} {grpo['entropy']:.3f}")
+    print(f"\ntuning, seeds {study.TUNING_SEEDS}: pass@1, pass@16, entropy of the last steps, RMS error")
+    print(f"{'grpo':24} {grpo['pass@1']:.3f} {grpo['pass@16']:.3f} {grpo['mean']:.3f}")
     for rows in tuning.values():
         for label, row in rows.items():
             error = "" if row["rms_error"] is None else f"{row['rms_error']:.3f}"
             settings = ", ".join(row.get("settings", []))
             print(
-                f"{label:24} {row['pass@1']:.3f} {row['pass@16']:.3f} {row['entropy']:.3f} {error:5} {settings}"
+                f"{label:24} {row['pass@1']:.3f} {row['pass@16']:.3f} {row['mean']:.3f} {error:5} {settings}"
             )
     print("chosen:", *chosen.values(), sep="\n  ")
 

@@ -1,4 +1,4 @@
-"""Routes of runs: the listing, one run, and the request to stop."""
+"""Routes of runs: the listing, one run, and what can be asked of it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from redis import Redis
 
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed, visible_runs
+from services.control_plane.auth import State, allowed, origin_of, visible_runs
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import Run, RunList, RunMetadata, RunSpecView, RunStatusView, RunSummary
+from services.run_control import Action, Refused, ask, desired
 from services.run_state import (
     RunSpec,
     RunStatus,
     generators,
     read_spec,
     read_status,
-    request_stop,
     server_time,
-    stop_requested,
 )
 from services.tokens import Principal
+
+Operator = Annotated[Principal, Depends(allowed("operator"))]
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=problems.RESPONSES)
 
@@ -34,17 +35,46 @@ def list_runs(redis: State, visible: Annotated[list[str], Depends(visible_runs)]
     return RunList(runs=[_summary(*_documents(redis, run_id)) for run_id in visible])
 
 
+@router.post("/{run_id}:pause", status_code=HTTPStatus.ACCEPTED)
+def pause_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
+    """Hold at the next step boundary: generators idle with warm engines, the learner waits. Idempotent."""
+    return _asked(redis, run_id, "pause", request, caller)
+
+
+@router.post("/{run_id}:resume", status_code=HTTPStatus.ACCEPTED)
+def resume_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
+    """Go on after a pause. Idempotent."""
+    return _asked(redis, run_id, "resume", request, caller)
+
+
 @router.post("/{run_id}:stop", status_code=HTTPStatus.ACCEPTED)
-def stop_run(run_id: str, redis: State, _: Annotated[Principal, Depends(allowed("operator"))]) -> Run:
-    """Ask the run to stop in order: checkpoint, acknowledge, drain. Idempotent."""
-    _documents(redis, run_id)
-    request_stop(redis, run_id)
-    return _run(redis, run_id)
+def stop_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
+    """Stop in order: checkpoint, acknowledge, drain. Idempotent."""
+    return _asked(redis, run_id, "stop", request, caller)
+
+
+@router.post("/{run_id}:checkpoint", status_code=HTTPStatus.ACCEPTED)
+def checkpoint_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
+    """Write a checkpoint at the next step boundary, besides those of the configuration."""
+    return _asked(redis, run_id, "checkpoint", request, caller)
 
 
 @router.get("/{run_id}")
 def get_run(run_id: str, redis: State, _: Annotated[Principal, Depends(allowed("viewer"))]) -> Run:
     """One run: its configuration, progress, newest step record and generators."""
+    return _run(redis, run_id)
+
+
+def _asked(redis: Redis, run_id: str, action: Action, request: Request, caller: Principal) -> Run:
+    _documents(redis, run_id)
+    try:
+        ask(redis, run_id, action, caller.name, origin_of(request))
+    except Refused as refused:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            f"The run {run_id!r} cannot {action}: {refused}.",
+            kind="run-ended",
+        ) from None
     return _run(redis, run_id)
 
 
@@ -57,6 +87,7 @@ def _documents(redis: Redis, run_id: str) -> tuple[RunSpec, RunStatus]:
 
 def _run(redis: Redis, run_id: str) -> Run:
     spec, status = _documents(redis, run_id)
+    asked = desired(redis, run_id)
     return Run(
         metadata=RunMetadata(
             id=run_id,
@@ -64,7 +95,7 @@ def _run(redis: Redis, run_id: str) -> Run:
             started_at=datetime.fromtimestamp(spec.started_at, UTC),
             versions=spec.versions,
         ),
-        spec=RunSpecView(config=spec.config, control="stop" if stop_requested(redis, run_id) else "run"),
+        spec=RunSpecView(config=spec.config, control=asked.state),
         status=RunStatusView(
             phase=status.phase,
             step=status.step,
@@ -74,6 +105,7 @@ def _run(redis: Redis, run_id: str) -> Run:
             error=status.error,
             record=status.record,
             generators=generators(redis, run_id),
+            checkpoints_pending=asked.checkpoints,
         ),
     )
 

@@ -143,7 +143,7 @@ class RunSpecView(Resource):
     """What the run was asked to be."""
 
     config: dict[str, Any]
-    control: Literal["run", "stop"]
+    control: Literal["run", "pause", "stop"]
     """the desired state"""
 
 
@@ -160,6 +160,8 @@ class RunStatusView(Resource):
     """the newest step record"""
     generators: dict[str, dict[str, Any]]
     """the newest heartbeat of each generator, by id"""
+    checkpoints_pending: int
+    """asked for and not written yet"""
 
 
 class RunMetadata(Resource):

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from redis import Redis
 
 from services.driver.progress import Progress
-from services.run_state import request_stop
+from services.run_control import ask
 
 
 class StoppedEarly(Exception):
@@ -44,4 +44,4 @@ class StopSignals:
         name = signal.Signals(number).name
         self._progress.say(f"{name}: stopping after this step (again to give up at once)")
         # Not here: the interrupted code may be in the middle of a call on the same connection pool.
-        threading.Thread(target=request_stop, args=(self._redis, self._run_id), daemon=True).start()
+        threading.Thread(target=ask, args=(self._redis, self._run_id, "stop", "signal"), daemon=True).start()

@@ -17,9 +17,10 @@ import ray.train
 import torch.distributed as dist
 
 from services.learner.rank_zero import RankZero
-from services.learner.scatter import broadcast_order, scatter_batch
+from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.probe import Probe
+from trainer.batching import RolloutBatch
 from trainer.checkpoint import LearnerState, read_state
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
@@ -53,11 +54,16 @@ class LearnerLoop:
     def run(self) -> None:
         """Learn until the last step or until asked to stop; the last checkpoint and the model are then written."""
         self._publish()
-        while self._step < self._spec.config.steps and self._one_step():
-            if self._step % self._spec.config.checkpoint.every_steps == 0:
-                self._checkpoint()
-            if self._desk is not None:
-                self._desk.finish_step()
+        while self._step < self._spec.config.steps:
+            order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
+            order = broadcast_order(order, self._device)
+            match order.kind:
+                case "stop":
+                    break
+                case "checkpoint":
+                    self._extra_checkpoint()
+                case "step":
+                    self._one_step(order, shards)
         if self._saved_step != self._step:
             self._checkpoint()
         self._export()
@@ -79,11 +85,7 @@ class LearnerLoop:
         if self._desk is not None:
             self._desk.optimizer_bytes(held)
 
-    def _one_step(self) -> bool:
-        order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
-        order = broadcast_order(order, self._device)
-        if order.stop:
-            return False
+    def _one_step(self, order: StepOrder, shards: list[RolloutBatch] | None) -> None:
         batch = scatter_batch(order, shards, self._device)
         started = time.perf_counter()
         metrics = self._learner.step(batch, order.actuators, strength=order.strength, step=order.step)
@@ -93,7 +95,17 @@ class LearnerLoop:
         self._publish()
         if not self._optimizer_measured:
             self._measure_optimizer()
-        return True
+        if self._step % self._spec.config.checkpoint.every_steps == 0:
+            self._checkpoint()
+        if self._desk is not None:
+            self._desk.finish_step()
+
+    def _extra_checkpoint(self) -> None:
+        """One that somebody asked for; nothing to do where this step has its checkpoint."""
+        if self._saved_step != self._step:
+            self._checkpoint()
+        if self._desk is not None:
+            self._desk.checkpoint_done()
 
     def _publish(self) -> None:
         started = time.perf_counter()

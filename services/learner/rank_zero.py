@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -17,7 +18,8 @@ from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
-from services.run_state import stop_requested
+from services.run_control import checkpoints_done, desired
+from services.run_state import update_status
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState
@@ -25,6 +27,10 @@ from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
 from trainer.trajectory import PolicyVersion
+
+HOLD_SECONDS = 5.0
+"""between two orders while the run is paused"""
+HOLD_POLL_SECONDS = 0.2
 
 
 class RankZero:
@@ -46,6 +52,8 @@ class RankZero:
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
         """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
+        self._asked_checkpoints = 0
+        self._phase: Literal["running", "paused"] = "running"
         first_step = 0
         if restored is not None:
             self._controller.restore(restored.controller)
@@ -73,14 +81,14 @@ class RankZero:
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, first_step)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
-        """Wait for the groups of `step`; read the set-point at this boundary. A stop order when asked to stop."""
+        """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
         self._recorder.begin(step)
-        if stop_requested(self._redis, self._spec.run_id):
-            return StepOrder(stop=True), None
+        if (asked := self._asked()) is not None:
+            return asked, None
         taken = self._collector.take(step, self._keep_waiting)
         self._recorder.batch_complete()
         if taken is None:
-            return StepOrder(stop=True), None
+            return StepOrder("idle"), None
         self._target.begin(step)
         self._consumed += taken.consumed()
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
@@ -152,10 +160,39 @@ class RankZero:
         self._recorder.close()
         self._redis.close()
 
+    def checkpoint_done(self) -> None:
+        """Every checkpoint that was asked for up to here is written."""
+        checkpoints_done(self._redis, self._spec.run_id, self._asked_checkpoints)
+
     def _keep_waiting(self) -> bool:
         self._recorder.loads(self._weights.poll())
         self._recorder.observe_generators()
-        return not stop_requested(self._redis, self._spec.run_id)
+        now = desired(self._redis, self._spec.run_id)
+        return now.state == "run" and not now.checkpoints
+
+    def _asked(self) -> StepOrder | None:
+        """What somebody asked for in place of the next step; while the run is paused, after a while of holding."""
+        deadline = time.monotonic() + HOLD_SECONDS
+        while True:
+            now = desired(self._redis, self._spec.run_id)
+            if now.state == "stop":
+                return StepOrder("stop")
+            if now.checkpoints:
+                self._asked_checkpoints = now.checkpoints
+                return StepOrder("checkpoint")
+            if now.state == "run":
+                self._announce("running")
+                return None
+            self._announce("paused")
+            if time.monotonic() > deadline:
+                return StepOrder("idle")
+            time.sleep(HOLD_POLL_SECONDS)
+
+    def _announce(self, phase: Literal["running", "paused"]) -> None:
+        """Write the phase where it is news, and the heartbeat of a run that holds."""
+        if phase == "paused" or self._phase != phase:
+            update_status(self._redis, self._spec.run_id, phase=phase)
+        self._phase = phase
 
     def _publish_actuators(self, step: int) -> None:
         self._consumer.set_actuators(

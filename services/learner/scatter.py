@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,8 @@ from trainer.control import NEUTRAL, Actuators
 class StepOrder:
     """What every rank is told before the forward pass, so that no step mixes two set-points."""
 
-    stop: bool
+    kind: Literal["step", "stop", "checkpoint", "idle"]
+    """idle: nothing for now, the next order comes soon; collective calls must not wait for as long as a pause lasts"""
     step: int = 0
     actuators: Actuators = NEUTRAL
     strength: float = 0.0
@@ -28,7 +30,7 @@ def order_of(batch: RolloutBatch, actuators: Actuators, *, strength: float, step
     """The order that announces `batch`; all shards have its shape."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
     shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in columns)
-    return StepOrder(False, step, actuators, strength, shapes)
+    return StepOrder("step", step, actuators, strength, shapes)
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:

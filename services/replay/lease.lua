@@ -1,11 +1,15 @@
 #!lua flags=allow-oom
 -- Leases groups to a producer: first those whose lease expired, lowest ordinal first, then new ones from the cursor.
--- KEYS cursor, leases, lease owners, actuators, counters
+-- A run that is not to work gives out nothing.
+-- KEYS cursor, leases, lease owners, actuators, counters, desired state
 -- ARGV producer id, limit (ordinals below it are admissible), count, seconds
 -- Returns {ordinals, actuators} or nil before the learner has set the actuators
 local actuators = redis.call('HMGET', KEYS[4], 'temperature', 'alpha', 'step', 'set_point_generation')
 if not actuators[1] then
     return false
+end
+if (redis.call('GET', KEYS[6]) or 'run') ~= 'run' then
+    return {{}, actuators}
 end
 local limit, count = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')

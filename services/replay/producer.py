@@ -60,6 +60,7 @@ class ReplayProducer:
                 keys.lease_owners(role),
                 keys.actuators,
                 keys.counters,
+                keys.control,
             ],
             args=[producer_id, limit, count, ttl],
         )

@@ -1,0 +1,69 @@
+"""Which run a command is about, and the client that reaches it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from services.client import ControlPlaneClient
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Options that name a run."""
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="default: the newest run under runs/")
+    parser.add_argument("--url", help="control plane elsewhere; then --run-id and SCOPE_TOKEN are needed")
+    parser.add_argument("--run-id", help="with --url: which run")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+
+
+@contextmanager
+def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient, str]]:
+    """A client for the run that the options name, and its run id."""
+    from services.client import ControlPlaneClient, ControlPlaneError
+
+    url, run_id, token = _endpoint(options)
+    try:
+        with ControlPlaneClient(url, token) as client:
+            yield client, run_id
+    except ControlPlaneError as error:
+        raise ScopeError(str(error)) from error
+
+
+def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
+    from services.tokens import TOKEN_VARIABLE, RunSecrets
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise ScopeError(
+            f"{TOKEN_VARIABLE} holds a character that no token has; allowed are printable ASCII ones."
+        )
+    if options.url:
+        if not options.run_id or not token:
+            raise ScopeError(
+                f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}."
+            )
+        return options.url, options.run_id, token
+    run = options.run or _newest_run()
+    try:
+        endpoint = json.loads((run / "endpoint.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ScopeError(
+            f"--run {run} has no endpoint.json: it is not a run directory, or its control plane never started."
+        ) from error
+    return endpoint["url"], endpoint["run_id"], token or RunSecrets(run).token()
+
+
+def _newest_run() -> Path:
+    found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ScopeError("There is no run under ./runs; name one with --run RUN_DIR.")
+    return found[-1].parent

@@ -1,0 +1,43 @@
+"""The command line, `scope`: its parser and its exit status. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from services.cli.entropy import add_entropy
+from services.cli.runs import add_runs
+from services.cli.start import add_compare, add_serve, add_train
+from trainer.errors import ScopeError
+
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 failed, 2 a fault that the message explains."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ScopeError as error:
+        print(f"scope: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("scope: given up", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    parser = argparse.ArgumentParser(
+        prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_train(commands.add_parser("train", help="run a configuration, or resume a run"))
+    add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
+    add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
+    add_runs(commands)
+    add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
+    return parser
