@@ -144,7 +144,9 @@ def test_every_route_of_the_control_plane_is_on_the_architecture_page_and_no_oth
     described = create_app(RedisAccess("redis://127.0.0.1:1/0")).openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in described.items() for method in methods}
     named = {
-        line for line in code(ROOT / "docs" / "architecture.md") if re.match(r"(GET|PUT|PATCH|POST|DELETE) /", line)
+        line
+        for line in code(ROOT / "docs" / "architecture.md")
+        if re.match(r"(GET|PUT|PATCH|POST|DELETE) /", line)
     }
     assert named == routes
 

@@ -12,11 +12,21 @@ from services import run_control
 from services.control_plane.app import create_app
 from services.keys import RunKeys
 from services.learner import rank_zero as rank_zero_module
-from services.run_control import Refused, ask, desired
+from services.run_control import Action, Refused, ask, desired
 from services.run_state import initialise_run, read_spec, read_status, update_status
 from services.tokens import create_token
 from tests.test_checkpoint import Incarnations
 from tests.test_control_plane import is_problem, start_run
+
+AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
+"""refused by a run that has ended or stops"""
+HISTORY: tuple[tuple[Action, str], ...] = (
+    ("pause", "pause"),
+    ("pause", "pause"),
+    ("resume", "run"),
+    ("pause", "pause"),
+    ("stop", "stop"),
+)
 
 
 @pytest.fixture
@@ -34,17 +44,11 @@ def incarnations(redis_access, run_id, tmp_path: Path) -> Iterator[Incarnations]
 
 def test_a_run_works_holds_and_stops_as_it_is_asked_and_stop_is_final(redis, run):
     assert desired(redis, run) == ("run", 0)
-    for action, state in (
-        ("pause", "pause"),
-        ("pause", "pause"),
-        ("resume", "run"),
-        ("pause", "pause"),
-        ("stop", "stop"),
-    ):
+    for action, state in HISTORY:
         ask(redis, run, action, "ada")
         assert desired(redis, run).state == state
     ask(redis, run, "stop", "ada")
-    for action in ("pause", "resume", "checkpoint"):
+    for action in AFTER_THE_END:
         with pytest.raises(Refused, match="stopping"):
             ask(redis, run, action, "ada")
     assert desired(redis, run) == ("stop", 0)
@@ -57,7 +61,7 @@ def test_a_run_works_holds_and_stops_as_it_is_asked_and_stop_is_final(redis, run
 @pytest.mark.parametrize("phase", ["finished", "failed"])
 def test_nothing_is_asked_of_a_run_that_has_ended(redis, run, phase):
     update_status(redis, run, phase=phase)
-    for action in ("pause", "resume", "checkpoint"):
+    for action in AFTER_THE_END:
         with pytest.raises(Refused, match=phase):
             ask(redis, run, action, "ada")
     ask(redis, run, "stop", "ada")
