@@ -5,8 +5,8 @@
 1. On the tuning seeds: SCOPE over set-points, then every rival over the grid of `trainer/presets.py`.
 2. On the reported seeds: GRPO, SCOPE at its chosen set-point, and each rival with its chosen value.
 
-Chosen is, of the values whose pass@1 is not more than MARGIN below GRPO's, the one of highest pass@16; where there is
-none, the one of highest pass@1. A control with a set-point gets SCOPE's; where another value of its grid tracks it
+Chosen is, of the values whose pass@1 is not below GRPO's, the one of highest pass@16; where there is none, the one of
+highest pass@1. A control with a set-point gets SCOPE's; where another value of its grid tracks it
 better, that one is run as well, as NAME-tracking. Prints the choices and the comparison, and writes
 benchmarks/results/entropy-rivals.json.
 """
@@ -26,7 +26,6 @@ from trainer.presets import NAMES, Overrides, as_settings, grid, preset
 
 TARGETS = (0.10, 0.175, 0.24, 0.29, 0.35, 0.41)
 """nats per token; the warm start has 0.58"""
-MARGIN = 0.02
 RIVALS = [name for name in NAMES if name not in ("grpo", "scope")]
 
 
@@ -101,7 +100,7 @@ def _row(units: Sequence[UnitResult]) -> dict[str, Any]:
 
 
 def _choose(rows: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any]) -> str:
-    able = [label for label, row in rows.items() if row["pass@1"] >= grpo["pass@1"] - MARGIN]
+    able = [label for label, row in rows.items() if row["pass@1"] >= grpo["pass@1"]]
     if able:
         return max(able, key=lambda label: rows[label]["pass@16"])
     return max(rows, key=lambda label: rows[label]["pass@1"])
