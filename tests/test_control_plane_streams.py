@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -127,6 +128,10 @@ def server(redis_access) -> Iterator[str]:
     )
     thread = threading.Thread(target=app.run, kwargs={"sockets": [listener]})
     thread.start()
+    deadline = time.monotonic() + 30
+    while not app.started:
+        assert time.monotonic() < deadline, "the control plane did not start within 30 s"
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     app.should_exit = True
     thread.join()
