@@ -21,7 +21,7 @@ from services.compare.plan import Plan, make_plan, parse_controls
 from services.compare.plots import plot_all
 from services.compare.pool import Job, Pool, Process
 from services.compare.report import Table, markdown, terminal
-from services.compare.results import read_result
+from services.compare.results import read_result, write_result
 from services.compare.run import compare, start_in_process
 from services.compare.table import comparison
 from services.driver.progress import Progress
@@ -414,9 +414,16 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
         ScopeError, match=r"grpo-s1 was made with another configuration: steps = 3 there, 4 now"
     ):
         run("steps=4")
+    result = read_result(tmp_path / "out" / "units" / "hot-s2")
+    older, newer = result.config.copy(), result.config | {"field_of_tomorrow": 1}
+    del older["loss"]["aggregation"]
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    assert run()[0] == 0
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=newer))
+    with pytest.raises(ScopeError, match=r"not one of this version.*field_of_tomorrow"):
+        run()
     assert len(begun) == 5
 
-    result = read_result(tmp_path / "out" / "units" / "hot-s2")
     assert [(e.step, e.samples) for e in result.evaluations] == [(0, 4), (2, 4), (3, 4)]
     assert [s.set_point for s in result.steps] == [0.9] * 3
     assert all(s.generated_tokens > 0 and s.seconds > 0 for s in result.steps)

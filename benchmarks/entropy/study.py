@@ -1,19 +1,22 @@
 """What the studies of this folder share: runs of `scope compare`, kept, and reused between studies.
 
-A finished unit under runs/ is not run again; one of another configuration is refused.
+A finished unit under runs/ is not run again; one of another configuration is refused. Finished units are checked in,
+compressed, under benchmarks/results/units: a study that was interrupted goes on from them on any machine, and every
+figure can be computed again from them. Delete one to have it run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.compare.plan import make_plan
-from services.compare.results import UnitResult, read_result
+from services.compare.plan import Plan, Unit, make_plan
+from services.compare.results import RESULT_FILE, UnitResult, read_result, write_atomically
 from services.compare.run import compare
 from services.driver.progress import Progress
 
@@ -66,7 +69,11 @@ def run(
         parallel=parallel,
         evaluate_every=EVALUATE_EVERY if in_process else None,
     )
-    status = compare(plan, Progress(), arguments=arguments)
+    _restore(plan)
+    try:
+        status = compare(plan, Progress(), arguments=arguments)
+    finally:
+        _archive(plan)
     if status:
         raise SystemExit(status)
     found = {
@@ -74,6 +81,30 @@ def run(
         for label in plan.labels
     }
     return found, json.loads((units / "comparison.json").read_text())
+
+
+def _restore(plan: Plan) -> None:
+    for unit in plan.units:
+        archived, result = _archived(plan, unit), _result(plan, unit)
+        if archived.exists() and not result.exists():
+            result.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(result, gzip.decompress(archived.read_bytes()))
+
+
+def _archive(plan: Plan) -> None:
+    for unit in plan.units:
+        archived, result = _archived(plan, unit), _result(plan, unit)
+        if result.exists() and not archived.exists():
+            archived.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(archived, gzip.compress(result.read_bytes(), mtime=0))
+
+
+def _result(plan: Plan, unit: Unit) -> Path:
+    return plan.out / "units" / unit.name / RESULT_FILE
+
+
+def _archived(plan: Plan, unit: Unit) -> Path:
+    return RESULTS / "units" / plan.out.name / f"{unit.name}.json.gz"
 
 
 def keep(name: str, document: dict[str, Any], pictures: Sequence[str] = (), units: Path = UNITS) -> None:

@@ -1,4 +1,4 @@
-"""How well entropy follows its set-point: held at several levels, stepped live, and under staleness, over seeds.
+"""How well entropy follows its set-point: held at several levels and stepped live, over seeds.
 
     .venv/bin/python benchmarks/entropy/tracking.py
 
@@ -28,40 +28,26 @@ LIVE = ",".join(
         f"entropy_control.schedule.points=[[{UP},0.41],[{DOWN},0.29]]",
     ]
 )
-STALENESS = (0, 2, 4)
-"""besides 1, the configuration's"""
-
 CONTROLS = [
     "grpo",
     *(f"held-{target}@scope:entropy_control.target={target}" for target in (0.175, 0.29, 0.41)),
     f"live@scope:{LIVE}",
-    *(f"live-staleness-{d}@scope:{LIVE},pipeline.max_staleness={d}" for d in STALENESS),
-    *(
-        f"held-0.29-staleness-{d}@scope:entropy_control.target=0.29,pipeline.max_staleness={d}"
-        for d in STALENESS
-    ),
 ]
-QUICK = CONTROLS[:5]
 
 
 def main() -> None:
     """Run what is missing, then report."""
-    parser = study.options(__doc__)
-    parser.add_argument("--quick", action="store_true", help="without the runs at other stalenesses")
-    options = parser.parse_args()
-    controls = QUICK if options.quick else CONTROLS
-    groups, document = study.run(controls, seeds=options.seeds, parallel=options.parallel)
+    options = study.options(__doc__).parse_args()
+    groups, document = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)
+    study.keep("tracking", document | {"live": report(groups), "made_by": sys.argv}, ["entropy.png"])
+
+
+def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]]]:
+    """Print tracking over the last steps and the live steps, mean over seeds and the worst seed in brackets.
+
+    Returns the live steps of each run.
+    """
     lives = {label: [live(u) for u in units] for label, units in groups.items() if label.startswith("live")}
-    report(groups, lives)
-    study.keep(
-        "tracking",
-        document | {"live": lives, "made_by": sys.argv},
-        ["entropy.png"],
-    )
-
-
-def report(groups: dict[str, list[UnitResult]], lives: dict[str, list[dict[str, Any]]]) -> None:
-    """Print tracking over the last steps and the live steps, mean over seeds and the worst seed in brackets."""
     print(
         f"\n{'held':24} {'set-point':>9} {'entropy':>8} {'mean error':>16} {'RMS of average':>17} {'saturated':>10}"
     )
@@ -86,6 +72,7 @@ def report(groups: dict[str, list[UnitResult]], lives: dict[str, list[dict[str, 
                 f"{label:24} {direction:5} settled {np.mean(settled):5.1f} [{max(settled)}]   overshoot "
                 f"{np.mean(over):4.0%} [{max(over):.0%}], of the mean over seeds {max(0.0, mean.max()):.0%}"
             )
+    return lives
 
 
 def live(unit: UnitResult) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool, Process, start
 from services.compare.results import RESULT_FILE, read_result, write_atomically, write_result
 from services.driver.progress import Progress
+from trainer.config_load import validate_config
 from trainer.errors import ScopeError
 
 INTERRUPTED = 130
@@ -91,7 +92,10 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
 
 
 def _is_finished(plan: Plan, unit: Unit) -> bool:
-    """Whether the unit has a result. Raises ScopeError when it is of something else than what is asked for."""
+    """Whether the unit has a result. Raises ScopeError when it is of something else than what is asked for.
+
+    A field that is newer than the result has its default there.
+    """
     directory = _directory(plan, unit)
     if not (directory / RESULT_FILE).exists():
         if plan.source == "in-process" or not full_system.is_complete(plan, unit):
@@ -104,7 +108,14 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
         raise ScopeError(
             f"{directory / RESULT_FILE} is not a result of this version: {error}. Move it aside."
         ) from error
-    there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **result.config})
+    try:
+        made_with = validate_config(result.config).model_dump(mode="json")
+    except ScopeError as error:
+        raise ScopeError(
+            f"The finished unit {directory} was made with a configuration that is not one of this version. Choose "
+            f"another --out, or move that directory aside. {error}"
+        ) from error
+    there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
     here = _flat(
         {
             "source": plan.source,
