@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from services.keys import SERVICE_AUDIT, RunKeys
-from services.replies import as_fields, as_text
+from services.streams import newest_entries
 
 
 class Act(NamedTuple):
@@ -62,12 +62,8 @@ def read_audit(
     redis: Redis, run_id: str | None, limit: int = 100, *, before: str | None = None
 ) -> list[AuditEntry]:
     """The newest `limit` entries, newest first; only those older than the entry `before`, where it is given."""
-    newest = "+" if before is None else f"({before}"
-    found = cast(
-        "list[tuple[bytes, dict[bytes, bytes]]]",
-        redis.xrevrange(audit_key(run_id), max=newest, count=limit),
-    )
-    entries: list[dict[str, Any]] = [{"id": as_text(name)} | as_fields(fields) for name, fields in found]
+    found = newest_entries(redis, audit_key(run_id), limit, before)
+    entries: list[dict[str, Any]] = [{"id": name} | fields for name, fields in found]
     generations = [entry["generation"] for entry in entries if entry.get("generation")]
     steps: dict[str, int] = {}
     if run_id is not None and generations:

@@ -19,6 +19,7 @@ from services.fencing import FencedError
 from services.keys import RunKeys
 from services.once import KeyReused, Once
 from services.replies import as_fields, as_text
+from services.streams import newest_entries
 from trainer.config import EntropyControlConfig
 from trainer.control.schedule import Schedule
 
@@ -254,12 +255,8 @@ def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: in
 
 def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None = None) -> list[HistoryEvent]:
     """The newest `limit` events, newest first; only those older than the event `before`, where it is given."""
-    newest = "+" if before is None else f"({before}"
-    entries = redis.xrevrange(RunKeys(run_id).set_point_history, max=newest, count=limit)
-    return [
-        HistoryEvent.model_validate({"id": as_text(entry_id), **as_fields(fields)})
-        for entry_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
-    ]
+    found = newest_entries(redis, RunKeys(run_id).set_point_history, limit, before)
+    return [HistoryEvent.model_validate({"id": entry_id, **fields}) for entry_id, fields in found]
 
 
 def _change(

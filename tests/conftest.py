@@ -24,6 +24,13 @@ settings.register_profile("scope", deadline=None, derandomize=True)
 settings.load_profile("scope")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests that can be made longer."""
+    parser.addoption(
+        "--api-cases", type=int, default=150, help="requests to each group of the control plane's routes"
+    )
+
+
 @pytest.fixture(scope="session")
 def redis_access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAccess]:
     """Access to a real server that lives as long as the test session."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -68,7 +69,7 @@ def needed(method: str, path: str) -> str:
     return "viewer" if method == "GET" else "operator"
 
 
-def token_of(redis, run: str, caller: str) -> str | None:
+def token_of(redis, run: str, caller: Any) -> str | None:
     match caller:
         case "none":
             return None

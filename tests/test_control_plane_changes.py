@@ -172,7 +172,8 @@ def test_a_patch_without_a_target_needs_one_to_keep(put):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_only_a_whole_number_of_steps_in_range_is_accepted(put, over):
     answer = put(0, body={"target": 0.5, "over_steps": over}, If_Match="*")
-    good = isinstance(over, int) and not isinstance(over, bool) and 0 <= over <= 1_000_000
+    whole = isinstance(over, int | float) and not isinstance(over, bool) and over == over // 1
+    good = whole and 0 <= over <= 1_000_000
     assert answer.status_code == (202 if good else 422), answer.text
 
 

@@ -18,14 +18,17 @@ from services.control_plane import (
     audit,
     entropy_target,
     events,
+    headers,
     health,
     metrics,
+    page,
     problems,
     prometheus,
     runs,
     tokens,
 )
 from services.control_plane.body_limit import BodyLimit
+from services.control_plane.openapi import describe
 from services.redis_client import RedisAccess
 from trainer.config import ControlPlaneConfig
 
@@ -60,6 +63,8 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     app.state.streams = events.OpenStreams()
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
-    for room in (health, entropy_target, metrics, events, tokens, audit, prometheus, runs):
+    headers.install(app)
+    for room in (health, entropy_target, metrics, events, tokens, audit, prometheus, runs, page):
         app.include_router(room.router)
+    app.openapi = lambda: describe(app)
     return app

@@ -12,14 +12,14 @@ from services.audit import read_audit
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, allowed_everywhere
 from services.control_plane.schemas import Audit, AuditEntry
+from services.control_plane.strict_route import StrictRoute
+from services.streams import STREAM_ID
 from services.tokens import Principal
-
-STREAM_ID = r"^\d{1,18}-\d{1,18}$"
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")]
 
-router = APIRouter(tags=["audit"], responses=problems.RESPONSES)
+router = APIRouter(route_class=StrictRoute, tags=["audit"], responses=problems.RESPONSES)
 
 
 @router.get("/v1/runs/{run_id}/audit")

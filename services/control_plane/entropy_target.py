@@ -33,7 +33,7 @@ from services.control_plane.schemas import (
     EntropyTargetPatch,
     FieldProblem,
 )
-from services.control_plane.strict_json import StrictJsonRoute
+from services.control_plane.strict_route import StrictRoute
 from services.once import Answer, KeyReused
 from services.run_state import read_spec
 from services.set_point import (
@@ -48,6 +48,7 @@ from services.set_point import (
     read_set_point,
     reset_set_point,
 )
+from services.streams import STREAM_ID
 from services.tokens import Principal
 from trainer.config import EntropyControlConfig
 from trainer.config_regularizer import RegularizerConfig
@@ -63,7 +64,7 @@ Viewer = Annotated[Principal, Depends(allowed("viewer"))]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
 router = APIRouter(
-    route_class=StrictJsonRoute,
+    route_class=StrictRoute,
     prefix="/v1/runs/{run_id}/entropy-target",
     tags=["entropy target"],
     responses=problems.RESPONSES,
@@ -97,9 +98,7 @@ def get_history(
     redis: State,
     _: Viewer,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[
-        str | None, Query(pattern=r"^\d{1,18}-\d{1,18}$", description="of an answer before")
-    ] = None,
+    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="of an answer before")] = None,
 ) -> EntropyTargetHistory:
     """Every change and every application of one, newest first; their order is the order of effect."""
     events = history(redis, run_id, limit + 1, before=cursor)

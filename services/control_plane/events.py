@@ -26,6 +26,7 @@ from services.control_plane import problems
 from services.control_plane.auth import State, Token, allowed
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import EntropyTargetEvent, FieldProblem
+from services.control_plane.strict_route import StrictRoute
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text
@@ -45,7 +46,9 @@ LastEventId = Annotated[
     str | None, Header(description="id of the last event seen; without it, only new ones")
 ]
 
-router = APIRouter(prefix="/v1/runs/{run_id}/events", tags=["events"], responses=problems.RESPONSES)
+router = APIRouter(
+    route_class=StrictRoute, prefix="/v1/runs/{run_id}/events", tags=["events"], responses=problems.RESPONSES
+)
 
 
 @router.get(

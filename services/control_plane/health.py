@@ -11,13 +11,14 @@ from services.control_plane import problems
 from services.control_plane.auth import State
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import Health
+from services.control_plane.strict_route import StrictRoute
 from services.run_state import is_run_id, read_status, server_time
 
 SILENT_SECONDS = 120.0
 """without a heartbeat, after which a run that should work does not"""
 _WORKING = ("running", "paused")
 
-router = APIRouter(tags=["health"], responses=problems.RESPONSES)
+router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
 
 
 @router.get("/healthz")

@@ -12,6 +12,7 @@ from services.control_plane import problems
 from services.control_plane.auth import State, allowed
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import FieldProblem, MetricSeries
+from services.control_plane.strict_route import StrictRoute
 from services.metrics import StepRecord
 from services.run_state import read_spec
 from services.step_records import read_series
@@ -21,7 +22,12 @@ HEADLINE = "entropy,set_point,temperature,alpha,surprisal_exponent,reward,step_s
 MOST_ROWS = 2000
 _NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms"}
 
-router = APIRouter(prefix="/v1/runs/{run_id}/metrics", tags=["metrics"], responses=problems.RESPONSES)
+router = APIRouter(
+    route_class=StrictRoute,
+    prefix="/v1/runs/{run_id}/metrics",
+    tags=["metrics"],
+    responses=problems.RESPONSES,
+)
 
 
 @router.get("")

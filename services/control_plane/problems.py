@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse
 from services.control_plane.schemas import FieldProblem, ProblemBody
 
 MEDIA_TYPE = "application/problem+json"
-RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
-"""For the OpenAPI document of every route."""
+RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
+"""Of every router: makes the body part of the OpenAPI document; `openapi.describe` says where it is sent."""
 
 
 class Problem(HTTPException):

@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from services.control_plane import problems
 from services.control_plane.auth import State, visible_runs
+from services.control_plane.strict_route import StrictRoute
 from services.metrics import flatten
 from services.replay.stats import queue_stats
 from services.run_state import read_spec, read_status, server_time
 
-router = APIRouter(tags=["health"], responses=problems.RESPONSES)
+router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
 
 
 @router.get(

@@ -21,7 +21,7 @@ from services.control_plane.schemas import (
     RunStatusView,
     RunSummary,
 )
-from services.control_plane.strict_json import StrictJsonRoute
+from services.control_plane.strict_route import StrictRoute
 from services.run_control import Action, Refused, ask, desired
 from services.run_state import (
     RunSpec,
@@ -36,9 +36,7 @@ from services.tokens import Principal
 
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
-router = APIRouter(
-    route_class=StrictJsonRoute, prefix="/v1/runs", tags=["runs"], responses=problems.RESPONSES
-)
+router = APIRouter(route_class=StrictRoute, prefix="/v1/runs", tags=["runs"], responses=problems.RESPONSES)
 
 
 @router.get("")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Resource(BaseModel):
@@ -18,6 +18,14 @@ class Resource(BaseModel):
 
 
 Target = Annotated[float, Field(allow_inf_nan=False, description="set-point H0, nats per token")]
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For an int: JSON knows one kind of number, so 5.0 is 5. Still no text and no boolean."""
 OverSteps = Annotated[
     int,
     Field(
@@ -25,6 +33,7 @@ OverSteps = Annotated[
         le=1_000_000,
         description="learner steps over which the target moves there in a line; 0: at once",
     ),
+    WHOLE,
 ]
 
 

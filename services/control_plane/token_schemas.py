@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.control_plane.schemas import Resource
+from services.control_plane.schemas import WHOLE, Resource
 from services.tokens import NAME_PATTERN, Scope
 
 LONGEST_SECONDS = 10 * 366 * 24 * 3600
@@ -20,7 +20,7 @@ class NewToken(BaseModel):
 
     name: Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$", description="who or what will use it")]
     scope: Scope
-    expires_in_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS)] | None = None
+    expires_in_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS), WHOLE] | None = None
     """null: it does not expire"""
     replace: bool = False
     """end a valid token of that name"""

@@ -13,7 +13,7 @@ from services import tokens
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of
 from services.control_plane.problems import Problem
-from services.control_plane.strict_json import StrictJsonRoute
+from services.control_plane.strict_route import StrictRoute
 from services.control_plane.token_schemas import NewToken, TokenCreated, TokenList, TokenView
 from services.run_state import server_time
 from services.tokens import NAME_PATTERN, Principal, TokenRecord
@@ -22,7 +22,7 @@ Admin = Annotated[Principal, Depends(allowed("admin"))]
 AdminOfAll = Annotated[Principal, Depends(allowed_everywhere("admin"))]
 Name = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$")]
 
-router = APIRouter(route_class=StrictJsonRoute, tags=["tokens"], responses=problems.RESPONSES)
+router = APIRouter(route_class=StrictRoute, tags=["tokens"], responses=problems.RESPONSES)
 
 
 @router.get("/v1/runs/{run_id}/tokens")

@@ -1,0 +1,29 @@
+"""The OpenAPI document as it is served: refusals and failures are problem bodies, under their own media type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.control_plane.problems import MEDIA_TYPE
+
+_PROBLEM = {
+    "description": "Problem details (RFC 9457).",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Made once for an application; FastAPI's own 422 body, which is never sent, is left out."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for operation in (o for operations in document["paths"].values() for o in operations.values()):
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers |= {"4XX": _PROBLEM, "5XX": _PROBLEM}
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

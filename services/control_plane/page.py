@@ -1,0 +1,67 @@
+"""The web page: the files of `page/`, the same for everyone. What they show they ask of the API, with a token."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.control_plane.problems import Problem
+
+FOLDER = Path(__file__).parent / "page"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_INDEX = "index.html"
+
+router = APIRouter(include_in_schema=False)
+
+
+class _File(NamedTuple):
+    """One file as it is sent."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    return _File(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:24]}"')
+
+
+# What can be asked for is what was there at the start: no name leads out of the folder.
+_FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES}
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+def index(request: Request) -> Response:
+    """The page."""
+    return _answer(request, _FILES[_INDEX])
+
+
+@router.api_route("/page/{name}", methods=["GET", "HEAD"])
+def file(name: str, request: Request) -> Response:
+    """A file that the page is made of."""
+    if name not in _FILES or name == _INDEX:
+        raise Problem(HTTPStatus.NOT_FOUND, f"The page has no file {name[:80]!r}.")
+    return _answer(request, _FILES[name])
+
+
+def _answer(request: Request, found: _File) -> Response:
+    headers = {"ETag": found.etag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if found.etag in known or "*" in known:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, headers=headers, media_type=found.media_type)

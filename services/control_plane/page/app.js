@@ -1,0 +1,54 @@
+// @ts-check
+// The page: signing in, and which view the address asks for.
+
+import { onRefusedToken, session } from "./api.js";
+import { notify } from "./dialog.js";
+import { el } from "./dom.js";
+import { silence } from "./link.js";
+import { runView } from "./run.js";
+import { runsView } from "./runs.js";
+import { signIn } from "./signin.js";
+
+/** @typedef {{element: HTMLElement, title: string, focus: () => void, stop: () => void}} View */
+
+const main = /** @type {HTMLElement} */ (document.getElementById("main"));
+const trail = /** @type {HTMLElement} */ (document.getElementById("trail"));
+const signOut = /** @type {HTMLElement} */ (document.getElementById("sign-out"));
+const skip = /** @type {HTMLElement} */ (document.getElementById("skip"));
+
+/** @type {View | null} */
+let view = null;
+
+/**
+ * Show what the address asks for, or the form where there is no token.
+ * @param {string} [reason] why the token is gone
+ */
+function route(reason = "") {
+  view?.stop();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  notify("");
+  silence();
+  const run = /^#\/runs\/([^/]+)$/.exec(location.hash)?.[1];
+  const signedIn = session.token !== null;
+  view = signedIn ? (run ? runView(decodeURIComponent(run)) : runsView()) : signIn(reason, () => route());
+  document.title = view.title === "Runs" ? "Runs · SCOPE-RL" : `${view.title} · SCOPE-RL`;
+  signOut.hidden = !signedIn;
+  trail.replaceChildren(...(signedIn && run ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
+  main.replaceChildren(view.element);
+  view.focus();
+}
+
+skip.addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+signOut.addEventListener("click", () => {
+  session.end();
+  route();
+});
+window.addEventListener("hashchange", () => route());
+onRefusedToken((reason) => {
+  session.end();
+  route(reason);
+});
+route();

@@ -1,0 +1,128 @@
+// @ts-check
+// What the set-point of a run allows and means, in numbers and in words; nothing here touches the page.
+
+import { brief, count, nats } from "./format.js";
+
+/**
+ * @typedef {object} Limits
+ * @property {number} low least target that one change may set, nats per token
+ * @property {number} high
+ * @property {number | null} from the target that a change is measured from
+ * @property {number} change the largest change
+ */
+
+/**
+ * What one change may set: within the run's range, and no further from the target now than is allowed.
+ * @param {any} control the run's `entropy_control`
+ * @param {any} target the entropy-target resource
+ * @returns {Limits}
+ */
+export function limitsOf(control, target) {
+  const configured = control.target === "auto" ? null : control.target;
+  const from = target.spec.target ?? target.status.target ?? configured;
+  const change = control.target_max_change;
+  return {
+    low: from === null ? control.target_min : Math.max(control.target_min, tidy(from - change)),
+    high: from === null ? control.target_max : Math.min(control.target_max, tidy(from + change)),
+    from,
+    change,
+  };
+}
+
+/**
+ * The limits as a sentence for the form.
+ * @param {Limits} limits
+ */
+export function limitsText({ low, high, from, change }) {
+  const range = `${tidy(low)} to ${tidy(high)} nats per token`;
+  return from === null ? range : `${range}; one change moves it by at most ${tidy(change)}`;
+}
+
+/**
+ * What is wrong with an input; empty when nothing is.
+ * @param {string} target
+ * @param {string} over
+ * @param {Limits} limits
+ */
+export function fault(target, over, limits) {
+  const value = Number(target);
+  if (target.trim() === "" || !Number.isFinite(value)) return "Give a target in nats per token.";
+  if (value < limits.low - 1e-9 || value > limits.high + 1e-9) return `The target must lie in ${limitsText(limits)}.`;
+  if (!/^\d{1,7}$/.test(over.trim()) || Number(over) > 1e6) return "The ramp is a whole number of steps, 0 to 1,000,000.";
+  return "";
+}
+
+/**
+ * The line of a change that is not made yet: from the target in force, over the ramp, and on to the right.
+ * @param {number} now the next learner step
+ * @param {number | null} from
+ * @param {number} target
+ * @param {number} over
+ * @param {number} beyond steps to draw after the ramp
+ * @returns {[number, number][]}
+ */
+export function previewOf(now, from, target, over, beyond) {
+  const start = from ?? target;
+  return [
+    [now, start],
+    [now + over, target],
+    [now + over + beyond, target],
+  ];
+}
+
+/**
+ * The state of the newest generation in one sentence.
+ * @param {any} target
+ */
+export function stateText({ metadata, status }) {
+  const { generation } = metadata;
+  switch (status.state) {
+    case "applied":
+      return `in force from learner step ${count(status.applied_from_step)} (generation ${generation})`;
+    case "superseded":
+      return `generation ${generation} was overtaken by ${status.generation}`;
+    default:
+      return `generation ${generation} waits for the next step boundary`;
+  }
+}
+
+/**
+ * Who decided last.
+ * @param {any} target
+ */
+export function authorText({ metadata }) {
+  const who = metadata.source === "api" ? `set by ${metadata.updated_by}` : `configuration, ${metadata.updated_by}`;
+  return `${metadata.updated_by === "configuration" ? "the run's configuration" : who}, ${brief(metadata.updated_at)}`;
+}
+
+/**
+ * The configured set-point as a sentence.
+ * @param {any} configured
+ */
+export function configuredText({ target, auto_fraction: share, schedule }) {
+  const first = target === "auto" ? `auto (${Math.round(100 * share)} % of the starting entropy)` : nats(target);
+  switch (schedule.kind) {
+    case "step":
+      return [first, ...schedule.points.map((/** @type {number[]} */ [step, value]) => `${nats(value)} from step ${count(step)}`)].join(", ");
+    case "linear":
+    case "cosine": {
+      const start = target === "auto" ? "the starting entropy" : first;
+      return `${start} to ${nats(schedule.to)}, ${schedule.kind}, steps ${count(schedule.from_step)} to ${count(schedule.until_step)}`;
+    }
+    default:
+      return `${first}, held`;
+  }
+}
+
+/**
+ * How a target gets there.
+ * @param {number} over
+ */
+export function rampText(over) {
+  return over ? `in a line over ${count(over)} steps` : "at once";
+}
+
+/** @param {number} value */
+function tidy(value) {
+  return Number(value.toFixed(6));
+}

@@ -1,0 +1,90 @@
+// @ts-check
+// Numbers, spans of time and instants as text.
+
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const INSTANT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+/** What stands where there is no value. */
+export const NONE = "–";
+
+/**
+ * A whole number with separators.
+ * @param {number | null | undefined} value
+ */
+export function count(value) {
+  return value === null || value === undefined ? NONE : WHOLE.format(value);
+}
+
+/**
+ * Three or four significant digits.
+ * @param {number | null | undefined} value
+ */
+export function short(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  const size = Math.abs(value);
+  if (size >= 100) return WHOLE.format(value);
+  if (size >= 10) return value.toFixed(1);
+  if (size >= 1 || size === 0) return value.toFixed(2);
+  return size >= 0.001 ? value.toFixed(3) : value.toExponential(1);
+}
+
+/**
+ * A measured entropy in nats.
+ * @param {number | null | undefined} value
+ */
+export function level(value) {
+  return value === null || value === undefined || !Number.isFinite(value) ? NONE : value.toFixed(3);
+}
+
+/**
+ * A target in nats: three decimals, and more where somebody gave more.
+ * @param {number | null | undefined} value
+ */
+export function nats(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  const given = String(Number(value.toFixed(6)));
+  return given.length > value.toFixed(3).length ? given : value.toFixed(3);
+}
+
+/**
+ * A span of time in its two largest units.
+ * @param {number | null | undefined} seconds
+ */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+/**
+ * How long ago, in whole seconds at the least.
+ * @param {number | null | undefined} seconds
+ */
+export function age(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
+  return seconds < 10 ? `${Math.max(0, Math.floor(seconds))} s ago` : `${duration(seconds)} ago`;
+}
+
+/**
+ * A date and a time of this place.
+ * @param {string} instant
+ */
+export function when(instant) {
+  return INSTANT.format(new Date(instant));
+}
+
+/**
+ * The same without the year and the seconds; today's without the date.
+ * @param {string | number} instant
+ */
+export function brief(instant) {
+  const date = new Date(instant);
+  return (date.toDateString() === new Date().toDateString() ? CLOCK : DAY).format(date);
+}

@@ -1,0 +1,155 @@
+// @ts-check
+// Axes and paths: numbers in, SVG path data out.
+
+/** @typedef {(number | null)[]} Column */
+/** @typedef {(value: number) => number} Scale */
+
+/**
+ * Round values that divide a range, about `wanted` of them; the range grows to the outer ones when `widen`.
+ * @param {number} low
+ * @param {number} high
+ * @param {number} wanted
+ * @param {boolean} widen
+ */
+export function axis(low, high, wanted, widen) {
+  const span = high - low || Math.abs(high) * 0.1 || 1;
+  const rough = span / wanted;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const unit = /** @type {number} */ ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999)) * power;
+  const from = widen ? Math.floor(low / unit + 1e-6) : Math.ceil(low / unit - 1e-6);
+  const to = widen ? Math.ceil(high / unit - 1e-6) : Math.floor(high / unit + 1e-6);
+  const ticks = [];
+  for (let i = from; i <= to; i += 1) ticks.push(i * unit + 0); // + 0: no minus zero
+  const digits = Math.max(0, -Math.floor(Math.log10(unit) + 1e-9) + (/[.]5/.test(String(unit / power)) ? 1 : 0));
+  return { ticks, low: widen ? from * unit : low, high: widen ? Math.max(to, from + 1) * unit : high, digits };
+}
+
+/**
+ * A linear map.
+ * @param {number} low
+ * @param {number} high
+ * @param {number} from
+ * @param {number} to
+ * @returns {Scale}
+ */
+export function scale(low, high, from, to) {
+  const factor = (to - from) / (high - low || 1);
+  return (value) => from + (value - low) * factor;
+}
+
+/**
+ * The least and the largest number of some columns; null without one.
+ * @param {Column[]} columns
+ * @returns {[number, number] | null}
+ */
+export function extent(columns) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const column of columns) {
+    for (const value of column) {
+      if (value === null) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return low > high ? null : [low, high];
+}
+
+/**
+ * A line through the points, broken where there is no value; a point between two gaps is a dot.
+ * @param {number[]} steps
+ * @param {Column} values
+ * @param {Scale} x
+ * @param {Scale} y
+ * @param {boolean} [stepped] hold each value up to the next point
+ */
+export function linePath(steps, values, x, y, stepped = false) {
+  let path = "";
+  let open = false;
+  for (let i = 0; i < steps.length; i += 1) {
+    const value = values[i];
+    if (value === null || value === undefined) {
+      open = false;
+      continue;
+    }
+    const [left, top] = [round(x(steps[i])), round(y(value))];
+    if (!open) path += `M${left} ${top}h0`;
+    else path += stepped ? `H${left}V${top}` : `L${left} ${top}`;
+    open = true;
+  }
+  return path;
+}
+
+/**
+ * The area between two lines; a missing value counts as none of the height.
+ * @param {number[]} steps
+ * @param {Column} lower
+ * @param {Column} upper
+ * @param {Scale} x
+ * @param {Scale} y
+ */
+export function areaPath(steps, lower, upper, x, y) {
+  if (steps.length === 0) return "";
+  const point = (/** @type {number} */ i, /** @type {Column} */ values) => `${round(x(steps[i]))} ${round(y(values[i] ?? 0))}`;
+  const there = steps.map((_, i) => point(i, upper));
+  const back = steps.map((_, i) => point(steps.length - 1 - i, lower));
+  return `M${there.join("L")}L${back.join("L")}Z`;
+}
+
+/**
+ * Each column on top of those before it: lower and upper edges.
+ * @param {Column[]} columns
+ */
+export function stack(columns) {
+  /** @type {{lower: number[], upper: number[]}[]} */
+  const edges = [];
+  let lower = columns.length ? columns[0].map(() => 0) : [];
+  for (const column of columns) {
+    const below = lower;
+    const upper = column.map((value, i) => below[i] + (value ?? 0));
+    edges.push({ lower: below, upper });
+    lower = upper;
+  }
+  return edges;
+}
+
+/**
+ * The ranges of steps whose value is above zero, each from the point before it.
+ * @param {number[]} steps
+ * @param {Column} values
+ * @returns {[number, number][]}
+ */
+export function ranges(steps, values) {
+  /** @type {[number, number][]} */
+  const found = [];
+  for (let i = 0; i < steps.length; i += 1) {
+    if (!values[i]) continue;
+    const from = i > 0 ? steps[i - 1] : steps[i];
+    const last = found.at(-1);
+    if (last && last[1] >= from) last[1] = steps[i];
+    else found.push([from, steps[i]]);
+  }
+  return found;
+}
+
+/**
+ * Index of the point nearest to a step; -1 without points. `steps` rises.
+ * @param {number[]} steps
+ * @param {number} step
+ */
+export function nearest(steps, step) {
+  let low = 0;
+  let high = steps.length - 1;
+  if (high < 0) return -1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (steps[middle] < step) low = middle;
+    else high = middle;
+  }
+  return Math.abs(steps[low] - step) <= Math.abs(steps[high] - step) ? low : high;
+}
+
+/** @param {number} value */
+function round(value) {
+  return Math.round(value * 10) / 10;
+}

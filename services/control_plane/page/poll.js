@@ -1,0 +1,72 @@
+// @ts-check
+// Asking again and again, more rarely while nobody looks, and ever more slowly while nothing answers.
+
+import { Problem, Unreachable } from "./api.js";
+import { report } from "./link.js";
+
+const LONGEST_SECONDS = 15;
+const HIDDEN_SECONDS = 60;
+
+/**
+ * Wait; ends early when the network or the reader comes back, and at once when aborted.
+ * @param {number} seconds
+ * @param {AbortSignal} signal
+ */
+export function sleep(seconds, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      window.removeEventListener("online", end);
+      document.removeEventListener("visibilitychange", seen);
+      signal.removeEventListener("abort", end);
+      resolve(undefined);
+    };
+    const seen = () => document.hidden || end();
+    const timer = setTimeout(end, 1000 * seconds);
+    window.addEventListener("online", end);
+    document.addEventListener("visibilitychange", seen);
+    signal.addEventListener("abort", end);
+  });
+}
+
+/**
+ * Seconds before the next attempt after some failures: doubling, with a random part so that tabs do not come together.
+ * @param {number} failures
+ */
+export function backoff(failures) {
+  return Math.min(LONGEST_SECONDS, 0.5 * 2 ** failures) * (0.75 + 0.5 * Math.random());
+}
+
+/**
+ * Whether an error is one of the connection, which time may heal.
+ * @param {unknown} error
+ */
+export function isPassing(error) {
+  return error instanceof Unreachable || (error instanceof Problem && error.passing);
+}
+
+/**
+ * Run `task` every `seconds` until aborted. Returns at the first error that is not one of the connection.
+ * @param {string} source name for the connection line
+ * @param {() => Promise<void>} task
+ * @param {number} seconds
+ * @param {AbortSignal} signal
+ * @returns {Promise<Error | null>} the error; null when aborted
+ */
+export async function poll(source, task, seconds, signal) {
+  let failures = 0;
+  while (!signal.aborted) {
+    try {
+      await task();
+      failures = 0;
+      report(source, null);
+    } catch (error) {
+      if (signal.aborted) return null;
+      if (!isPassing(error)) return /** @type {Error} */ (error);
+      failures += 1;
+      report(source, /** @type {Error} */ (error).message);
+    }
+    await sleep(failures > 0 ? backoff(failures) : document.hidden ? HIDDEN_SECONDS : seconds, signal);
+  }
+  return null;
+}

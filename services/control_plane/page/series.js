@@ -1,0 +1,145 @@
+// @ts-check
+// The curves of a run: means as the server gives them, with new steps appended until it is time to ask again.
+
+import { call, runPath } from "./api.js";
+
+/** Points that are asked for. */
+export const ROWS = 400;
+/** Points that are appended before the curves are read anew. */
+const APPENDED = 40;
+
+/**
+ * Numeric fields of a step record by name, maps as `name/key`: what `services.metrics.flatten` does.
+ * @param {Record<string, any>} record
+ */
+function flatten(record) {
+  /** @type {Record<string, number | null>} */
+  const flat = {};
+  for (const [name, value] of Object.entries(record)) {
+    if (typeof value === "number" || typeof value === "boolean") flat[name] = Number(value);
+    else if (value && typeof value === "object" && !Array.isArray(value)) {
+      for (const [key, entry] of Object.entries(value)) flat[`${name}/${key}`] = Number(entry);
+    }
+  }
+  return flat;
+}
+
+/** Columns over the learner step. */
+export class Series {
+  /** The last step of each point. @type {number[]} */
+  steps = [];
+  /** Means over the steps of each point. @type {Record<string, (number | null)[]>} */
+  values = {};
+  /** The newest record's fields. @type {Record<string, number | null>} */
+  newest = {};
+  /** Steps to look back; 0: all. */
+  range = 0;
+  #lineage = -1;
+  #appended = 0;
+  /** Steps of a point as the server made them. */
+  #stride = 1;
+  /** Records that the last point stands for; empty while it is one of the server's. @type {Record<string, number | null>[]} */
+  #tail = [];
+  /** Records that came while an answer was awaited. @type {Record<string, any>[] | null} */
+  #held = null;
+
+  /**
+   * @param {string} run
+   * @param {string[]} fields
+   */
+  constructor(run, fields) {
+    this.run = run;
+    this.fields = fields;
+  }
+
+  /** The newest step; -1 without one. */
+  get last() {
+    return this.steps.at(-1) ?? -1;
+  }
+
+  /** Whether the curves are to be read anew. */
+  get overdue() {
+    return this.#appended > APPENDED;
+  }
+
+  /**
+   * First and last step to show.
+   * @returns {[number, number]}
+   */
+  get domain() {
+    const last = Math.max(1, this.last);
+    return [this.range ? Math.max(0, last - this.range + 1) : 0, last];
+  }
+
+  /**
+   * Read the curves of the range.
+   * @param {AbortSignal} signal
+   * @param {number} newest step that is known to exist
+   */
+  async load(signal, newest) {
+    this.#held ??= [];
+    const range = this.range;
+    const first = range ? Math.max(0, newest - range + 1) : 0;
+    const query = new URLSearchParams({ fields: this.fields.join(","), first: String(first), rows: String(ROWS) });
+    try {
+      const { body } = await call(runPath(this.run, `/metrics?${query}`), { signal });
+      if (this.range !== range) return;
+      this.steps = body.steps;
+      this.values = body.values;
+      this.#appended = 0;
+      this.#tail = [];
+      this.#stride = Math.max(1, Math.round((body.last - body.first + 1) / Math.max(1, body.steps.length)));
+    } finally {
+      const held = this.#held ?? [];
+      this.#held = null;
+      for (const record of held) this.append(record);
+    }
+  }
+
+  /**
+   * Take the record of a new step. Returns false where it leads back: a learner that began again from a checkpoint.
+   * @param {Record<string, any>} record
+   */
+  append(record) {
+    const known = record.lineage <= this.#lineage || this.#lineage < 0;
+    this.#lineage = Math.max(this.#lineage, record.lineage ?? -1);
+    const flat = flatten(record);
+    if (record.step >= this.last || !known) this.newest = flat;
+    if (this.#held) {
+      this.#held.push(record);
+      return true;
+    }
+    if (record.step <= this.last) return known;
+    this.#extend(record.step, flat);
+    this.#forget();
+    return true;
+  }
+
+  /**
+   * Put a step into the last point, or begin the next one: points to the right are means like those to the left.
+   * @param {number} step
+   * @param {Record<string, number | null>} flat
+   */
+  #extend(step, flat) {
+    const fresh = this.#tail.length === 0 || this.#tail.length >= this.#stride;
+    if (fresh) this.#tail = [];
+    this.#tail.push(flat);
+    const at = fresh ? this.steps.length : this.steps.length - 1;
+    this.#appended += fresh ? 1 : 0;
+    this.steps[at] = step;
+    for (const field of this.fields) (this.values[field] ??= [])[at] = mean(this.#tail.map((one) => one[field] ?? null));
+  }
+
+  #forget() {
+    const before = this.range ? this.steps.findIndex((step) => step >= this.domain[0]) : 0;
+    if (before <= 0) return;
+    this.steps.splice(0, before);
+    for (const field of this.fields) this.values[field].splice(0, before);
+  }
+}
+
+/** @param {(number | null)[]} values */
+function mean(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+}

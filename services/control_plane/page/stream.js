@@ -1,0 +1,120 @@
+// @ts-check
+// Server-sent events over fetch: `EventSource` cannot send the Authorization header.
+
+import { open } from "./api.js";
+import { report } from "./link.js";
+import { backoff, isPassing, sleep } from "./poll.js";
+
+/** A sign of life comes every five seconds. */
+const SILENT_SECONDS = 20;
+/** After a longer absence reading the curves anew costs less than every event that was missed. */
+const RESUME_SECONDS = 120;
+
+/**
+ * @typedef {object} Follower
+ * @property {AbortSignal} signal
+ * @property {(kind: string, data: any) => void} onEvent
+ * @property {() => void} onFresh the stream is open and begins now: what came before has to be read otherwise
+ */
+
+/**
+ * Follow a stream until aborted; resumes after the last event that was seen. Returns at the first error that is not one
+ * of the connection.
+ * @param {string} path
+ * @param {Follower} follower
+ * @returns {Promise<Error | null>}
+ */
+export async function follow(path, follower) {
+  let place = "";
+  let heard = 0;
+  let failures = 0;
+  while (!follower.signal.aborted) {
+    if (performance.now() - heard > 1000 * RESUME_SECONDS) place = "";
+    try {
+      await once(path, place, follower, (id) => {
+        if (id !== null) place = id;
+        heard = performance.now();
+        failures = 0;
+        report("events", null);
+      });
+      report("events", "The stream of events ended.");
+    } catch (error) {
+      if (follower.signal.aborted) return null;
+      if (!isPassing(error)) return /** @type {Error} */ (error);
+      report("events", /** @type {Error} */ (error).message);
+    }
+    failures += 1;
+    await sleep(backoff(failures), follower.signal);
+  }
+  return null;
+}
+
+/**
+ * One connection, to its end.
+ * @param {string} path
+ * @param {string} place
+ * @param {Follower} follower
+ * @param {(id: string | null) => void} alive
+ */
+async function once(path, place, follower, alive) {
+  const connection = new AbortController();
+  const end = () => connection.abort();
+  follower.signal.addEventListener("abort", end);
+  /** @type {number | undefined} */
+  let watchdog;
+  const watch = () => {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(end, 1000 * SILENT_SECONDS);
+  };
+  try {
+    watch();
+    const answer = await open(path, { headers: place ? { "Last-Event-ID": place } : {}, signal: connection.signal });
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
+    const decoder = new TextDecoder();
+    const parse = parser();
+    alive(null);
+    if (!place) follower.onFresh();
+    for (;;) {
+      watch();
+      const { done, value } = await reader.read();
+      if (done) return;
+      alive(null);
+      for (const { id, kind, data } of parse(decoder.decode(value, { stream: true }))) {
+        follower.onEvent(kind, JSON.parse(data));
+        alive(id);
+      }
+    }
+  } catch (error) {
+    // Cut off by the watchdog, or by a network that went away half-way: both come again.
+    if (follower.signal.aborted || !(error instanceof DOMException || error instanceof TypeError)) throw error;
+  } finally {
+    clearTimeout(watchdog);
+    follower.signal.removeEventListener("abort", end);
+  }
+}
+
+/** A parser of the event stream format: takes text as it comes, gives the events that are complete. */
+export function parser() {
+  let rest = "";
+  /** @type {Record<string, string>} */
+  let fields = {};
+  /**
+   * @param {string} text
+   * @returns {{id: string, kind: string, data: string}[]}
+   */
+  return (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    const events = [];
+    for (const line of lines) {
+      const colon = line.indexOf(":");
+      if (line === "") {
+        if (fields.data !== undefined) events.push({ id: fields.id ?? "", kind: fields.event ?? "message", data: fields.data });
+        fields = {};
+      } else if (colon !== 0) {
+        fields[colon < 0 ? line : line.slice(0, colon)] = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      }
+    }
+    return events;
+  };
+}
