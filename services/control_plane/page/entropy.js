@@ -4,7 +4,7 @@
 import { call, newKey, runPath } from "./api.js";
 import { confirmed } from "./dialog.js";
 import { el, say, set } from "./dom.js";
-import { authorText, configuredText, fault, limitsOf, limitsText, previewOf, rampText, stateText } from "./entropy_state.js";
+import { authorText, configuredText, fault, limitsOf, limitsText, previewOf, rampText, restOfRamp, stateText } from "./entropy_state.js";
 import { count, duration, nats } from "./format.js";
 import { backoff, isPassing, sleep } from "./poll.js";
 
@@ -51,12 +51,13 @@ export class TargetControl {
     this.#note();
   }
 
-  /** The line of the change that the form holds or that waits; empty without one. */
+  /** The line of the change that the form holds, that waits, or that is under way; empty without one. */
   get preview() {
     if (!this.#target || !this.#config) return [];
     const { spec, status } = this.#target;
     if (this.value.value !== "" && this.#fault() === "") return this.#line(Number(this.value.value), Number(this.over.value));
-    return status.state === "pending" && spec.target !== null ? this.#line(spec.target, spec.over_steps) : [];
+    if (status.state === "pending" && spec.target !== null) return this.#line(spec.target, spec.over_steps);
+    return restOfRamp(this.#target, this.#beyond());
   }
 
   /** @param {any} config the run's configuration */
@@ -132,8 +133,11 @@ export class TargetControl {
    * @param {number} over
    */
   #line(target, over) {
-    const beyond = Math.max(5, Math.round(0.12 * this.room.span()));
-    return previewOf(this.room.nextStep(), this.#target.status.target, target, over, beyond);
+    return previewOf(this.room.nextStep(), this.#target.status.target, target, over, this.#beyond());
+  }
+
+  #beyond() {
+    return Math.max(5, Math.round(0.12 * this.room.span()));
   }
 
   #edited() {
@@ -194,7 +198,8 @@ export class TargetControl {
       const { body, etag: after } = await this.#sent({ ...change, headers: { "If-Match": etag ?? "*", "Idempotency-Key": newKey() } });
       this.#awaited = body.metadata.generation;
       this.#tell(`accepted: ${stateText(body)}`, "");
-      if (change.method === "PUT") this.value.value = "";
+      if (change.method === "PUT") [this.value.value, this.over.value] = ["", "0"];
+      this.#note();
       this.#take(body, after);
     } catch (error) {
       if (!this.room.signal.aborted) await this.#refused(/** @type {any} */ (error));

@@ -53,21 +53,31 @@ export function fault(target, over, limits) {
 }
 
 /**
- * The line of a change that is not made yet: from the target in force, over the ramp, and on to the right.
- * @param {number} now the next learner step
+ * The line of a change that is not made yet: from the target in force, over the ramp, and on to the right. The first
+ * step of a ramp is a step of the way already.
+ * @param {number} next the learner step at which it begins
  * @param {number | null} from
  * @param {number} target
  * @param {number} over
  * @param {number} beyond steps to draw after the ramp
  * @returns {[number, number][]}
  */
-export function previewOf(now, from, target, over, beyond) {
+export function previewOf(next, from, target, over, beyond) {
   const start = from ?? target;
-  return [
-    [now, start],
-    [now + over, target],
-    [now + over + beyond, target],
-  ];
+  const there = next + Math.max(over, 1) - 1;
+  return [[over > 1 ? next - 1 : next, start], [there, target], [there + beyond, target]];
+}
+
+/**
+ * The rest of a ramp that is in force; empty where the target is there.
+ * @param {any} target the entropy-target resource
+ * @param {number} beyond
+ * @returns {[number, number][]}
+ */
+export function restOfRamp({ spec, status }, beyond) {
+  const there = status.applied_from_step + spec.over_steps - 1;
+  if (status.state !== "applied" || spec.target === null || status.target === null || there <= status.step) return [];
+  return [[status.step, status.target], [there, spec.target], [there + beyond, spec.target]];
 }
 
 /**

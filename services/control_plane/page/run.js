@@ -245,13 +245,14 @@ class RunView {
     const { record } = this.#run.status;
     this.header.update(this.#run, this.#stepSeconds());
     this.details.update(record);
-    say(this.limit, record?.saturated ? "at the limit: raise alpha_max or lower the target" : "");
     const { steps, values, newest } = series;
     const domain = series.domain;
     const { preview } = this.control;
     /** @type {[number, number]} */
     const ahead = [domain[0], Math.max(domain[1], preview.at(-1)?.[0] ?? 0)];
     const bands = ranges(steps, values.saturated ?? []);
+    this.limit.dataset.state = record?.saturated ? "warn" : "";
+    say(this.limit, limitText(record, bands.length > 0));
     this.entropy.give({ steps, values, newest, domain: ahead, marks: this.history.marks, bands, preview });
     this.#charts.forEach((chart, i) => {
       const { derive, limit } = this.#panels[i];
@@ -275,4 +276,15 @@ class RunView {
     this.#passKeys = keys;
     this.pass.give({ steps, values, domain: [0, Math.max(domain[1], steps.at(-1) ?? 0)] });
   }
+}
+
+/**
+ * What the shading means, and what helps where entropy control is at its limit now.
+ * @param {any} record the newest
+ * @param {boolean} shaded
+ */
+function limitText(record, shaded) {
+  if (!record?.saturated) return shaded ? "shaded: entropy control was at the limit of its actuators" : "";
+  const cooling = record.alarms.some((/** @type {string} */ alarm) => alarm.includes("cools at the limit"));
+  return `at the limit: ${cooling ? "raise alpha_max, lower t_min or raise the target" : "raise alpha_max or lower the target"}`;
 }

@@ -1,0 +1,578 @@
+"""The page of the control plane in a real browser, over a served control plane, a real Redis and a learner's writes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from redis import Redis
+
+from services.control_plane.app import create_app
+from services.keys import RunKeys
+from services.listen import bind
+from services.redis_client import RedisAccess
+from services.run_control import desired
+from services.run_state import add_evaluation, beat, update_status
+from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
+from services.step_records import RedisRecords
+from services.tokens import Scope, create_token, revoke_token
+from tests.test_control_plane import AMPLE, start_run
+from tests.test_metrics_report import record
+from trainer.config import EntropyControlConfig
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+WAIT_SECONDS = 20
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no `chromium` on this machine (Debian: apt-get install chromium)"
+)
+expect.set_options(timeout=1000 * WAIT_SECONDS)
+
+
+@contextmanager
+def served(access: RedisAccess, port: int = 0) -> Iterator[str]:
+    """A control plane on uvicorn."""
+    listener = bind("127.0.0.1", port)
+    config = uvicorn.Config(create_app(access, AMPLE), log_level="error", timeout_graceful_shutdown=0)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    until(lambda: server.started)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+class Learner:
+    """What a run's processes leave in Redis: a step every `pace` seconds, the set-point taken up at each boundary."""
+
+    def __init__(self, access: RedisAccess, run: str, *, pace: float = 0.1, first: int = 0) -> None:
+        self._access, self._run, self._pace, self._first = access, run, pace, first
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> Learner:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        with self._access.sync() as redis:
+            sink, step = RedisRecords(redis, self._run, 0, self._first), self._first
+            while not self._end.wait(self._pace):
+                if desired(redis, self._run).state == "pause":
+                    update_status(redis, self._run, phase="paused")
+                    continue
+                set_point = read_set_point(redis, self._run)
+                assert set_point is not None
+                target = 0.4 if set_point.target is None else set_point.target
+                mark_applied(redis, self._run, set_point.generation, step, 0, target)
+                one = record(step, at=time.time(), set_point=target, reference=target)
+                sink.write(one)
+                beat(redis, self._run, "base-generator-0", generator(step))
+                document = msgspec.to_builtins(one, str_keys=True)
+                update_status(redis, self._run, phase="running", step=step + 1, record=document)
+                step += 1
+
+
+def generator(step: int) -> dict[str, Any]:
+    """A heartbeat."""
+    counters = {"tokens": 1000 * step, "groups": step, "in_flight": 3, "restarts": 0, "loads": step}
+    return {"role": "base", "state": "sampling", "process_id": 7, "lineage": 1, "step": step, **counters}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something outside the page."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come within {WAIT_SECONDS} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def server(redis_access: RedisAccess) -> Iterator[str]:
+    with served(redis_access) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def expected() -> list[str]:
+    """Patterns of console errors that a test provokes; any other one fails it."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, expected: list[str]) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("requestfailed", lambda request: faults.append(f"{request.failure} {request.url}"))
+    yield page
+    context.close()
+    # What a view that is left was still waiting for is cut off.
+    left = [fault for fault in faults if "ERR_ABORTED" not in fault]
+    assert [fault for fault in left if not any(re.search(pattern, fault) for pattern in expected)] == []
+
+
+@pytest.fixture
+def run(redis: Redis) -> str:
+    run = f"page-{uuid.uuid4().hex[:8]}"
+    start_run(redis, run)
+    return run
+
+
+def sign_in(
+    page: Page, server: str, redis: Redis, run: str, scope: Scope = "operator", view: str = ""
+) -> str:
+    """Sign in as `ada`, on the page of the run unless another view is named; returns the token."""
+    token = create_token(redis, run, "ada", scope)
+    page.goto(f"{server}/#/{view or f'runs/{run}'}")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_have_count(0)
+    return token
+
+
+def last_step(page: Page) -> int:
+    """The newest step on the charts."""
+    return int(page.locator(".view").get_attribute("data-last-step") or -1)
+
+
+def shows_step(page: Page, least: int) -> None:
+    """Wait until the charts have come to a step."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while last_step(page) < least:
+        assert time.monotonic() < deadline, f"the charts are at step {last_step(page)}, not at {least}"
+        page.wait_for_timeout(50)
+
+
+def curve(page: Page, tone: str = "measured") -> str:
+    """The path of a line of the entropy chart."""
+    return page.locator(f".chart.large .plot g.{tone} path").first.get_attribute("d") or ""
+
+
+def many_steps(redis: Redis, run: str, steps: int) -> None:
+    """The records of a long run, in one go."""
+    document = msgspec.to_builtins(record(0), str_keys=True)
+    for first in range(0, steps, 1000):
+        chunk = {
+            str(step): msgspec.json.encode(document | {"step": step, "entropy": 0.4 + 0.1 * (step % 7)})
+            for step in range(first, min(first + 1000, steps))
+        }
+        redis.hset(RunKeys(run).records, mapping=chunk)
+    update_status(
+        redis, run, phase="running", step=steps, of=2 * steps, record=document | {"step": steps - 1}
+    )
+
+
+def test_a_wrong_token_is_refused_and_a_right_one_stays_in_the_tab(page, server, redis, run, expected):
+    expected.append("401")
+    start_run(redis, f"{run}-ended")
+    update_status(redis, f"{run}-ended", phase="finished", step=160)
+    page.goto(server)
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.get_by_label("Token").get_attribute("type") == "password"
+    page.keyboard.type("no-token-of-this-service")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("This token is not valid.")
+
+    token = create_token(redis, None, f"all-{run}", "viewer")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name=run, exact=True))
+    expect(row).to_contain_text("starting")
+    ended = page.get_by_role("row").filter(has_text=f"{run}-ended")
+    expect(ended).to_contain_text("160 / 160")
+    assert ended.get_by_role("progressbar").evaluate("bar => bar.value / bar.max") == 1
+    page.get_by_label("Filter").fill("-ended")
+    expect(row).to_be_hidden()
+    assert token not in page.url
+    kept = page.evaluate("[JSON.stringify(localStorage), document.cookie, Object.values(sessionStorage)]")
+    assert kept == ["{}", "", [token]]
+
+    page.reload()
+    expect(ended).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_list_shows_progress_and_leads_to_the_run(page, server, redis, run):
+    sign_in(page, server, redis, run, view="runs")
+    row = page.get_by_role("row").filter(has_text=run)
+    expect(row).to_contain_text("0 / 160")
+    update_status(redis, run, phase="running", step=40)
+    expect(row).to_contain_text("40 / 160")
+    row.get_by_role("link", name=run).click()
+    expect(page.get_by_role("heading", name=run)).to_be_focused()
+    page.get_by_role("link", name="Runs").click()
+    expect(row).to_be_visible()
+
+
+def test_the_curve_moves_and_a_target_is_previewed_confirmed_and_acknowledged(
+    page, server, redis, redis_access, run
+):
+    add_evaluation(redis, run, 0, {1: 0.25, 4: 0.6})
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 3)
+        points, before = int(page.locator(".view").get_attribute("data-points")), curve(page)
+        shows_step(page, 8)
+        assert int(page.locator(".view").get_attribute("data-points")) > points
+        assert curve(page) != before
+        expect(page.locator("#link")).to_have_text("live")
+        expect(page.get_by_role("img", name="Held-out pass@k")).to_have_attribute(
+            "aria-label", re.compile("pass@1 0.250.*pass@4 0.600")
+        )
+        expect(page.get_by_role("row").filter(has_text="base-generator-0")).to_contain_text("sampling")
+
+        preview = page.locator(".preview")
+        assert not preview.get_attribute("d")
+        page.get_by_label("New target").fill("1.5")
+        expect(page.locator("#target-message")).to_contain_text("must lie in 0.01 to 0.9")
+        page.get_by_label("New target").fill("0.35")
+        page.get_by_role("spinbutton", name="Over").fill("20")
+        expect(preview).to_have_attribute("d", re.compile("^M.*L.*L"))
+        page.get_by_role("button", name="Set the target…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("0.400→0.350")
+        expect(dialog).to_contain_text("over 20 steps")
+        dialog.get_by_role("button", name="Set the target").click()
+        message = page.locator("#target-message")
+        expect(message).to_have_text(re.compile(r"^in force from learner step \d+ \(generation 2\)$"))
+        applied = read_applied(redis, run)
+        assert applied is not None
+        expect(message).to_contain_text(f"step {applied.step} ")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="g2"))
+        for part in ("0.350", "20 steps", "ada", f"in force from step {applied.step}"):
+            expect(row).to_contain_text(part)
+        expect(page.locator(".marks text").filter(has_text="g2")).to_be_visible()
+        set_point = read_set_point(redis, run)
+        assert set_point is not None
+        assert (set_point.target, set_point.over_steps, set_point.updated_by) == (0.35, 20, "ada")
+
+        page.reload()
+        shows_step(page, 8)
+        assert curve(page).startswith("M")
+        expect(page.locator(".target-control .state")).to_contain_text("generation 2")
+
+        page.get_by_role("button", name="Return to schedule…").click()
+        page.get_by_role("button", name="Return to the schedule").click()
+        expect(message).to_contain_text("(generation 3)")
+        expect(page.get_by_role("button", name="Return to schedule…")).to_be_disabled()
+
+
+def test_a_run_is_paused_and_resumed_and_asked_for_a_checkpoint(page, server, redis, redis_access, run):
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 1)
+        resume = page.get_by_role("button", name="Resume…")
+        expect(resume).to_be_disabled()
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        assert desired(redis, run).state == "run"
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_role("button", name="Pause the run").click()
+        expect(page.locator(".run-head .phase")).to_have_text("paused")
+        expect(page.locator("#notice")).to_contain_text("Pause asked for")
+        stopped = last_step(page)
+        page.get_by_role("button", name="Checkpoint…").click()
+        page.get_by_role("button", name="Write a checkpoint").click()
+        until(lambda: desired(redis, run).checkpoints == 1)
+        resume.click()
+        page.get_by_role("button", name="Resume the run").click()
+        expect(page.locator(".run-head .phase")).to_have_text("running")
+        shows_step(page, stopped + 3)
+        page.get_by_role("button", name="Stop…").click()
+        page.get_by_role("button", name="Stop the run").click()
+        until(lambda: desired(redis, run).state == "stop")
+
+
+def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access, run):
+    def tab_to(name: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "(document.activeElement.labels?.[0] ?? document.activeElement).textContent"
+            )
+            if focused.startswith(name):
+                width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+                assert width == "2px", f"{name} has the focus and does not show it"
+                return
+        pytest.fail(f"{name} cannot be reached by the Tab key")
+
+    with Learner(redis_access, run):
+        token = create_token(redis, run, "ada", "operator")
+        page.goto(f"{server}/#/runs/{run}")
+        page.keyboard.type(token)
+        page.keyboard.press("Enter")
+        shows_step(page, 1)
+        page.evaluate("document.activeElement.blur()")
+        tab_to("Skip to the content")
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+        tab_to("New target")
+        page.keyboard.type("0.5")
+        tab_to("Over")
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("spinbutton", name="Over")).to_be_focused()
+        page.keyboard.press("Enter")
+        tab_to("Set the target")
+        page.keyboard.press("Enter")
+        expect(page.locator("#target-message")).to_contain_text("(generation 2)")
+
+
+def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, redis, run):
+    sink = RedisRecords(redis, run, 0, 0)
+    for step in range(20):
+        sink.write(record(step, saturated=step > 15))
+    update_status(
+        redis,
+        run,
+        phase="running",
+        step=20,
+        record=msgspec.to_builtins(record(19, saturated=True), str_keys=True),
+    )
+    sign_in(page, server, redis, run)
+    shows_step(page, 19)
+    chart = page.locator(".chart.large")
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.400")
+    expect(chart.locator(".limit-note")).to_have_text("at the limit: raise alpha_max or lower the target")
+    assert chart.locator(".band").get_attribute("d")
+    expect(page.get_by_role("img", name="Policy entropy")).to_have_attribute(
+        "aria-label",
+        re.compile(r"steps 0 to 19: measured 0\.400, between 0\.400 and 0\.700; set-point 0\.400"),
+    )
+    cursor = page.get_by_role("slider", name="Read out Policy entropy by step")
+    cursor.hover(position={"x": 45, "y": 50})
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.700")
+    expect(page.locator(".charts .at").first).to_have_text("step 0")
+    page.mouse.move(5, 5)
+    expect(chart.locator(".at")).to_have_text("")
+    cursor.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    expect(cursor).to_have_attribute(
+        "aria-valuetext", re.compile(r"^step 1: measured 0\.680, set-point 0\.400")
+    )
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.680")
+    page.keyboard.press("Escape")
+    expect(cursor).to_have_attribute("aria-valuetext", "newest step")
+
+
+def test_a_viewer_is_told_what_he_may_not_do_and_a_token_that_ends_leads_to_the_sign_in(
+    page, server, redis, redis_access, run, expected
+):
+    expected += ["403", "401"]
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run, "viewer")
+        shows_step(page, 1)
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_role("button", name="Pause the run").click()
+        refusal = "The token 'ada' has the scope viewer; this needs operator."
+        expect(page.locator("#notice")).to_contain_text(refusal)
+        page.get_by_role("button", name="Dismiss").click()
+        page.get_by_label("New target").fill("0.5")
+        page.keyboard.press("Enter")
+        page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
+        expect(page.locator("#target-message")).to_have_text(refusal)
+        assert revoke_token(redis, run, "ada")
+        expect(page.get_by_role("alert")).to_have_text("This token is not valid.")
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten(
+    page, server, redis, run, expected
+):
+    expected.append("412")
+    mark_applied(redis, run, 1, 0, 0, 0.4)
+    sign_in(page, server, redis, run)
+    page.get_by_label("New target").fill("0.5")
+    page.keyboard.press("Enter")
+    change_set_point(redis, run, 0.3, "grace", EntropyControlConfig())
+    page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
+    message = page.locator("#target-message")
+    expect(message).to_contain_text("The set-point was changed meanwhile: generation 2, by grace.")
+    expect(page.locator(".target-control .state")).to_have_text(
+        "generation 2 waits for the next step boundary"
+    )
+    expect(page.get_by_label("New target")).to_have_value("0.5")
+    set_point = read_set_point(redis, run)
+    assert set_point is not None
+    assert set_point.updated_by == "grace"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_in_either_mode_has_no_sideways_scroll_and_readable_text(
+    page, server, redis, run, scheme
+):
+    beat(redis, run, "adaptive-generator-with-a-long-name-0", generator(3))
+    RedisRecords(redis, run, 0, 0).write(record(0, alarms=["mismatch KL 0.31 nats per token above 0.12"]))
+    update_status(
+        redis,
+        run,
+        phase="running",
+        step=1,
+        record=msgspec.to_builtins(record(0, alarms=["an alarm"]), str_keys=True),
+    )
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme=scheme)
+    sign_in(page, server, redis, run, view="runs")
+    expect(page.get_by_role("link", name=run)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("link", name=run).click()
+    shows_step(page, 0)
+    page.get_by_text("Newest step record").click()
+    page.get_by_text("Configuration and versions").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    expect(page.locator(".alarms")).to_have_text("an alarm")
+    dim = page.evaluate(CONTRAST)
+    assert dim == [], "text of too little contrast"
+    paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper))) < 200) == (scheme == "dark")
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (text) => rgb(text).slice(0, 3).map((part) => part / 255)
+    .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if ((rgb(color)[3] ?? 1) > 0) return color;
+    }
+  };
+  const dim = [];
+  for (const node of document.querySelectorAll("main *, .bar *")) {
+    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!text || node.closest(":disabled, svg, .unseen, [hidden]") || !node.checkVisibility()) continue;
+    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) dim.push(`${node.className || node.tagName}: ${node.textContent.slice(0, 40)}`);
+  }
+  return dim;
+}"""
+
+
+def test_twenty_thousand_steps_stay_few_points_and_quick_to_draw(page, server, redis, redis_access, run):
+    steps = 20_000
+    many_steps(redis, run, steps)
+    with Learner(redis_access, run, pace=0.02, first=steps):
+        sign_in(page, server, redis, run)
+        shows_step(page, steps)
+        drawn = []
+        for further in range(20, 220, 20):
+            shows_step(page, steps + further)
+            drawn.append(float(page.locator(".view").get_attribute("data-redraw-milliseconds")))
+        points = int(page.locator(".view").get_attribute("data-points"))
+        nodes, text = page.evaluate(
+            "[document.querySelectorAll('*').length, "
+            "[...document.querySelectorAll('path')].reduce((sum, path) => sum + path.getAttribute('d')?.length ?? 0, 0)]"
+        )
+        for label, most in (("Last 200", 200), ("Last 1,000", 450), ("All steps", 450)):
+            page.get_by_text(label).click()
+            axis = page.locator(".chart.large .grid .step").first
+            expect(axis).to_have_text("0" if label == "All steps" else re.compile("^20,|^19,"))
+            assert int(page.locator(".view").get_attribute("data-points")) <= most
+    drawn.sort()
+    print(f"{points} points, {nodes} elements, {text:,} characters of paths, redraws {drawn} ms")
+    assert 300 <= points <= 450
+    assert nodes < 1500
+    assert text < 400_000
+    assert drawn[len(drawn) // 2] < 50
+
+
+def test_a_control_plane_that_goes_away_is_waited_for(page, redis, redis_access, run, unused_port, expected):
+    expected += [
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+    ]
+    with Learner(redis_access, run):
+        with served(redis_access, unused_port) as url:
+            sign_in(page, url, redis, run)
+            shows_step(page, 3)
+            expect(page.locator("#link")).to_have_text("live")
+        expect(page.locator("#link")).to_have_text("connection lost, trying again")
+        kept = last_step(page)
+        assert curve(page).startswith("M")
+        page.wait_for_timeout(1000)
+        with served(redis_access, unused_port):
+            shows_step(page, kept + 10)
+            expect(page.locator("#link")).to_have_text("live")
+            points = int(page.locator(".view").get_attribute("data-points"))
+            assert points == last_step(page) + 1, "steps of the outage are missing"
+
+
+def test_a_learner_that_begins_again_takes_the_curve_back(page, server, redis, run):
+    sink = RedisRecords(redis, run, 0, 0)
+    for step in range(10):
+        sink.write(record(step))
+    update_status(redis, run, phase="running", step=10, record=msgspec.to_builtins(record(9), str_keys=True))
+    sign_in(page, server, redis, run)
+    shows_step(page, 9)
+    redis.incr(RunKeys(run).fence)
+    again = RedisRecords(redis, run, 1, 5)
+    update_status(redis, run, step=6, record=msgspec.to_builtins(record(5, lineage=2), str_keys=True))
+    again.write(record(5, lineage=2, reward=0.9))
+    expect(page.locator(".view")).to_have_attribute("data-last-step", "5")
+    expect(page.locator(".view")).to_have_attribute("data-points", "6")
+
+
+def test_the_history_goes_on_by_pages(page, server, redis, run):
+    control = EntropyControlConfig()
+    mark_applied(redis, run, 1, 0, 0, 0.4)
+    for number in range(50):
+        change_set_point(redis, run, 0.4 + 0.001 * (number % 5), "ada", control)
+        mark_applied(redis, run, number + 2, number + 1, 0, 0.4)
+    sign_in(page, server, redis, run)
+    rows = page.locator(".history tbody tr")
+    expect(rows).to_have_count(30)
+    expect(rows.first).to_contain_text("g51")
+    page.get_by_role("button", name="Older changes").click()
+    expect(rows).to_have_count(51)
+    expect(rows.last).to_contain_text("as configured")
+    expect(page.get_by_role("button", name="Older changes")).to_be_hidden()
+
+
+def test_a_name_is_text_and_never_markup(page, server, redis, run):
+    error = "<img src=x onerror=alert(1)> & <b>bold</b>"
+    update_status(redis, run, phase="failed", error=error)
+    change_set_point(redis, run, 0.5, "<script>alert(2)</script>", EntropyControlConfig())
+    sign_in(page, server, redis, run)
+    expect(page.locator(".failure")).to_have_text(error)
+    expect(page.locator(".history")).to_contain_text("<script>alert(2)</script>")
+    assert page.locator("main img, main script").count() == 0
