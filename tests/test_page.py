@@ -49,7 +49,9 @@ def test_a_file_is_sent_to_anyone_under_a_strict_policy_and_asked_for_again_by_i
 
 
 def test_the_policy_lets_the_page_load_its_own_files_and_talk_to_its_own_server_only():
-    directives = dict(part.strip().split(" ", 1) for part in page.POLICY.split(";"))
+    directives = {
+        name: value for name, _, value in (p.strip().partition(" ") for p in page.POLICY.split(";"))
+    }
     assert directives.pop("default-src") == "'none'"
     own = {name for name, source in directives.items() if source == "'self'"}
     assert own == {"script-src", "style-src", "img-src", "connect-src"}

@@ -4,107 +4,56 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from redis import Redis
 
-from services.control_plane.app import create_app
 from services.keys import RunKeys
-from services.listen import bind
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import add_evaluation, beat, update_status
 from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
 from services.step_records import RedisRecords
-from services.tokens import Scope, create_token, revoke_token
-from tests.test_control_plane import AMPLE, start_run
+from services.tokens import create_token, revoke_token
+from tests.page_harness import (
+    CONTRAST,
+    WAIT_SECONDS,
+    Learner,
+    curve,
+    generator,
+    last_step,
+    learned,
+    many_steps,
+    points,
+    served,
+    shows_step,
+    sign_in,
+    until,
+)
+from tests.test_control_plane import start_run
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-WAIT_SECONDS = 20
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no `chromium` on this machine (Debian: apt-get install chromium)"
 )
 expect.set_options(timeout=1000 * WAIT_SECONDS)
-
-
-@contextmanager
-def served(access: RedisAccess, port: int = 0) -> Iterator[str]:
-    """A control plane on uvicorn."""
-    listener = bind("127.0.0.1", port)
-    config = uvicorn.Config(create_app(access, AMPLE), log_level="error", timeout_graceful_shutdown=0)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    until(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
-
-
-class Learner:
-    """What a run's processes leave in Redis: a step every `pace` seconds, the set-point taken up at each boundary."""
-
-    def __init__(self, access: RedisAccess, run: str, *, pace: float = 0.1, first: int = 0) -> None:
-        self._access, self._run, self._pace, self._first = access, run, pace, first
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-
-    def __enter__(self) -> Learner:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        with self._access.sync() as redis:
-            sink, step = RedisRecords(redis, self._run, 0, self._first), self._first
-            while not self._end.wait(self._pace):
-                if desired(redis, self._run).state == "pause":
-                    update_status(redis, self._run, phase="paused")
-                    continue
-                set_point = read_set_point(redis, self._run)
-                assert set_point is not None
-                target = 0.4 if set_point.target is None else set_point.target
-                mark_applied(redis, self._run, set_point.generation, step, 0, target)
-                one = record(step, at=time.time(), set_point=target, reference=target)
-                sink.write(one)
-                beat(redis, self._run, "base-generator-0", generator(step))
-                document = msgspec.to_builtins(one, str_keys=True)
-                update_status(redis, self._run, phase="running", step=step + 1, record=document)
-                step += 1
-
-
-def generator(step: int) -> dict[str, Any]:
-    """A heartbeat."""
-    counters = {"tokens": 1000 * step, "groups": step, "in_flight": 3, "restarts": 0, "loads": step}
-    return {"role": "base", "state": "sampling", "process_id": 7, "lineage": 1, "step": step, **counters}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something outside the page."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come within {WAIT_SECONDS} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +65,7 @@ def server(redis_access: RedisAccess) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser
         browser.close()
 
@@ -147,50 +96,6 @@ def run(redis: Redis) -> str:
     run = f"page-{uuid.uuid4().hex[:8]}"
     start_run(redis, run)
     return run
-
-
-def sign_in(
-    page: Page, server: str, redis: Redis, run: str, scope: Scope = "operator", view: str = ""
-) -> str:
-    """Sign in as `ada`, on the page of the run unless another view is named; returns the token."""
-    token = create_token(redis, run, "ada", scope)
-    page.goto(f"{server}/#/{view or f'runs/{run}'}")
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Sign in")).to_have_count(0)
-    return token
-
-
-def last_step(page: Page) -> int:
-    """The newest step on the charts."""
-    return int(page.locator(".view").get_attribute("data-last-step") or -1)
-
-
-def shows_step(page: Page, least: int) -> None:
-    """Wait until the charts have come to a step."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while last_step(page) < least:
-        assert time.monotonic() < deadline, f"the charts are at step {last_step(page)}, not at {least}"
-        page.wait_for_timeout(50)
-
-
-def curve(page: Page, tone: str = "measured") -> str:
-    """The path of a line of the entropy chart."""
-    return page.locator(f".chart.large .plot g.{tone} path").first.get_attribute("d") or ""
-
-
-def many_steps(redis: Redis, run: str, steps: int) -> None:
-    """The records of a long run, in one go."""
-    document = msgspec.to_builtins(record(0), str_keys=True)
-    for first in range(0, steps, 1000):
-        chunk = {
-            str(step): msgspec.json.encode(document | {"step": step, "entropy": 0.4 + 0.1 * (step % 7)})
-            for step in range(first, min(first + 1000, steps))
-        }
-        redis.hset(RunKeys(run).records, mapping=chunk)
-    update_status(
-        redis, run, phase="running", step=steps, of=2 * steps, record=document | {"step": steps - 1}
-    )
 
 
 def test_a_wrong_token_is_refused_and_a_right_one_stays_in_the_tab(page, server, redis, run, expected):
@@ -244,9 +149,9 @@ def test_the_curve_moves_and_a_target_is_previewed_confirmed_and_acknowledged(
     with Learner(redis_access, run):
         sign_in(page, server, redis, run)
         shows_step(page, 3)
-        points, before = int(page.locator(".view").get_attribute("data-points")), curve(page)
-        shows_step(page, 8)
-        assert int(page.locator(".view").get_attribute("data-points")) > points
+        known, before = points(page), curve(page)
+        shows_step(page, last_step(page) + 5)
+        assert points(page) > known
         assert curve(page) != before
         expect(page.locator("#link")).to_have_text("live")
         expect(page.get_by_role("img", name="Held-out pass@k")).to_have_attribute(
@@ -254,7 +159,7 @@ def test_the_curve_moves_and_a_target_is_previewed_confirmed_and_acknowledged(
         )
         expect(page.get_by_role("row").filter(has_text="base-generator-0")).to_contain_text("sampling")
 
-        preview = page.locator(".preview")
+        preview = page.locator(".chart.large .preview")
         assert not preview.get_attribute("d")
         page.get_by_label("New target").fill("1.5")
         expect(page.locator("#target-message")).to_contain_text("must lie in 0.01 to 0.9")
@@ -355,16 +260,7 @@ def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access
 
 
 def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, redis, run):
-    sink = RedisRecords(redis, run, 0, 0)
-    for step in range(20):
-        sink.write(record(step, saturated=step > 15))
-    update_status(
-        redis,
-        run,
-        phase="running",
-        step=20,
-        record=msgspec.to_builtins(record(19, saturated=True), str_keys=True),
-    )
+    learned(redis, run, 20, saturated=True)
     sign_in(page, server, redis, run)
     shows_step(page, 19)
     chart = page.locator(".chart.large")
@@ -419,6 +315,7 @@ def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten
     expected.append("412")
     mark_applied(redis, run, 1, 0, 0, 0.4)
     sign_in(page, server, redis, run)
+    expect(page.get_by_role("button", name="Set the target…")).to_be_enabled()
     page.get_by_label("New target").fill("0.5")
     page.keyboard.press("Enter")
     change_set_point(redis, run, 0.3, "grace", EntropyControlConfig())
@@ -439,14 +336,7 @@ def test_a_narrow_screen_in_either_mode_has_no_sideways_scroll_and_readable_text
     page, server, redis, run, scheme
 ):
     beat(redis, run, "adaptive-generator-with-a-long-name-0", generator(3))
-    RedisRecords(redis, run, 0, 0).write(record(0, alarms=["mismatch KL 0.31 nats per token above 0.12"]))
-    update_status(
-        redis,
-        run,
-        phase="running",
-        step=1,
-        record=msgspec.to_builtins(record(0, alarms=["an alarm"]), str_keys=True),
-    )
+    learned(redis, run, 1, alarms=["an alarm"])
     page.set_viewport_size({"width": 360, "height": 740})
     page.emulate_media(color_scheme=scheme)
     sign_in(page, server, redis, run, view="runs")
@@ -464,28 +354,6 @@ def test_a_narrow_screen_in_either_mode_has_no_sideways_scroll_and_readable_text
     assert (sum(map(int, re.findall(r"\d+", paper))) < 200) == (scheme == "dark")
 
 
-CONTRAST = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (text) => rgb(text).slice(0, 3).map((part) => part / 255)
-    .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const color = getComputedStyle(at).backgroundColor;
-      if ((rgb(color)[3] ?? 1) > 0) return color;
-    }
-  };
-  const dim = [];
-  for (const node of document.querySelectorAll("main *, .bar *")) {
-    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
-    if (!text || node.closest(":disabled, svg, .unseen, [hidden]") || !node.checkVisibility()) continue;
-    const [a, b] = [light(getComputedStyle(node).color), light(behind(node))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) dim.push(`${node.className || node.tagName}: ${node.textContent.slice(0, 40)}`);
-  }
-  return dim;
-}"""
-
-
 def test_twenty_thousand_steps_stay_few_points_and_quick_to_draw(page, server, redis, redis_access, run):
     steps = 20_000
     many_steps(redis, run, steps)
@@ -496,19 +364,19 @@ def test_twenty_thousand_steps_stay_few_points_and_quick_to_draw(page, server, r
         for further in range(20, 220, 20):
             shows_step(page, steps + further)
             drawn.append(float(page.locator(".view").get_attribute("data-redraw-milliseconds")))
-        points = int(page.locator(".view").get_attribute("data-points"))
+        shown = points(page)
         nodes, text = page.evaluate(
             "[document.querySelectorAll('*').length, "
-            "[...document.querySelectorAll('path')].reduce((sum, path) => sum + path.getAttribute('d')?.length ?? 0, 0)]"
+            "[...document.querySelectorAll('path[d]')].reduce((sum, path) => sum + path.getAttribute('d').length, 0)]"
         )
         for label, most in (("Last 200", 200), ("Last 1,000", 450), ("All steps", 450)):
             page.get_by_text(label).click()
             axis = page.locator(".chart.large .grid .step").first
-            expect(axis).to_have_text("0" if label == "All steps" else re.compile("^20,|^19,"))
-            assert int(page.locator(".view").get_attribute("data-points")) <= most
+            expect(axis).to_have_text("0" if label == "All steps" else re.compile(r"^(19|20),\d{3}$"))
+            assert points(page) <= most
     drawn.sort()
-    print(f"{points} points, {nodes} elements, {text:,} characters of paths, redraws {drawn} ms")
-    assert 300 <= points <= 450
+    print(f"{shown} points, {nodes} elements, {text:,} characters of paths, redraws {drawn} ms")
+    assert 300 <= shown <= 450
     assert nodes < 1500
     assert text < 400_000
     assert drawn[len(drawn) // 2] < 50
@@ -533,15 +401,11 @@ def test_a_control_plane_that_goes_away_is_waited_for(page, redis, redis_access,
         with served(redis_access, unused_port):
             shows_step(page, kept + 10)
             expect(page.locator("#link")).to_have_text("live")
-            points = int(page.locator(".view").get_attribute("data-points"))
-            assert points == last_step(page) + 1, "steps of the outage are missing"
+            assert points(page) == last_step(page) + 1, "steps of the outage are missing"
 
 
 def test_a_learner_that_begins_again_takes_the_curve_back(page, server, redis, run):
-    sink = RedisRecords(redis, run, 0, 0)
-    for step in range(10):
-        sink.write(record(step))
-    update_status(redis, run, phase="running", step=10, record=msgspec.to_builtins(record(9), str_keys=True))
+    learned(redis, run, 10)
     sign_in(page, server, redis, run)
     shows_step(page, 9)
     redis.incr(RunKeys(run).fence)

@@ -141,6 +141,7 @@ export class TargetControl {
   }
 
   #edited() {
+    if (!this.#target || !this.#config) return;
     const wrong = this.value.value === "" ? "" : this.#fault();
     set(this.value, { "aria-invalid": wrong ? "true" : null });
     this.#tell(wrong, wrong ? "error" : "");

@@ -111,8 +111,10 @@ class RunView {
     this.#show(body);
     this.processes.update(body);
     await this.control.load();
+    const series = /** @type {Series} */ (this.#series);
+    const onwards = body.status.record === null || series.know(body.status.record);
     if (first) this.#follow();
-    else if (body.status.step - 1 > /** @type {Series} */ (this.#series).last) await this.#load();
+    else if (!onwards || body.status.step - 1 > series.last) await this.#load();
   }
 
   /**

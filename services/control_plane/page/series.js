@@ -32,8 +32,10 @@ export class Series {
   values = {};
   /** The newest record's fields. @type {Record<string, number | null>} */
   newest = {};
-  /** Steps to look back; 0: all. */
+  /** Steps to look back, from the next reading on; 0: all. */
   range = 0;
+  /** The range of what is there. */
+  #shown = 0;
   #lineage = -1;
   #appended = 0;
   /** Steps of a point as the server made them. */
@@ -68,7 +70,7 @@ export class Series {
    */
   get domain() {
     const last = Math.max(1, this.last);
-    return [this.range ? Math.max(0, last - this.range + 1) : 0, last];
+    return [this.#shown ? Math.max(0, last - this.#shown + 1) : 0, last];
   }
 
   /**
@@ -84,6 +86,7 @@ export class Series {
     try {
       const { body } = await call(runPath(this.run, `/metrics?${query}`), { signal });
       if (this.range !== range) return;
+      this.#shown = range;
       this.steps = body.steps;
       this.values = body.values;
       this.#appended = 0;
@@ -97,22 +100,29 @@ export class Series {
   }
 
   /**
-   * Take the record of a new step. Returns false where it leads back: a learner that began again from a checkpoint.
+   * Know the newest record without putting it into the curves. Returns false where it leads back: a learner that began
+   * again from a checkpoint.
+   * @param {Record<string, any>} record
+   */
+  know(record) {
+    const back = this.#lineage >= 0 && record.lineage > this.#lineage && record.step <= this.last;
+    if (record.step >= (this.newest.step ?? -1) || back) this.newest = flatten(record);
+    this.#lineage = Math.max(this.#lineage, record.lineage);
+    return !back;
+  }
+
+  /**
+   * Take the record of a new step. Returns false where it leads back.
    * @param {Record<string, any>} record
    */
   append(record) {
-    const known = record.lineage <= this.#lineage || this.#lineage < 0;
-    this.#lineage = Math.max(this.#lineage, record.lineage ?? -1);
-    const flat = flatten(record);
-    if (record.step >= this.last || !known) this.newest = flat;
-    if (this.#held) {
-      this.#held.push(record);
-      return true;
+    const onwards = this.know(record);
+    if (this.#held) this.#held.push(record);
+    else if (record.step > this.last) {
+      this.#extend(record.step, flatten(record));
+      this.#forget();
     }
-    if (record.step <= this.last) return known;
-    this.#extend(record.step, flat);
-    this.#forget();
-    return true;
+    return onwards;
   }
 
   /**
@@ -131,7 +141,7 @@ export class Series {
   }
 
   #forget() {
-    const before = this.range ? this.steps.findIndex((step) => step >= this.domain[0]) : 0;
+    const before = this.#shown ? this.steps.findIndex((step) => step >= this.domain[0]) : 0;
     if (before <= 0) return;
     this.steps.splice(0, before);
     for (const field of this.fields) this.values[field].splice(0, before);
