@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from services.cli.entropy import add_entropy
+from services.cli.queue import add_queue
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
 from trainer.errors import ScopeError
@@ -40,4 +41,5 @@ def make_parser() -> argparse.ArgumentParser:
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_runs(commands)
     add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
+    add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
     return parser

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from services.control_plane import entropy_target, events, health, metrics, problems, runs
+from services.control_plane import entropy_target, events, health, metrics, problems, queue, runs
 from services.control_plane.body_limit import BodyLimit
 from services.redis_client import RedisAccess
 
@@ -44,6 +44,6 @@ def create_app(access: RedisAccess) -> FastAPI:
     app.state.redis, app.state.access = redis, access
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
-    for room in (health, entropy_target, metrics, events, runs):
+    for room in (health, entropy_target, metrics, events, queue, runs):
         app.include_router(room.router)
     return app

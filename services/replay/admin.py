@@ -154,7 +154,9 @@ def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
 
 
 def _outcome(fields: Sequence[bytes]) -> Outcome:
-    letter_id, group_id, outcome, became, reason, by, at = (part.decode("utf-8", "replace") for part in fields)
+    letter_id, group_id, outcome, became, reason, by, at = (
+        part.decode("utf-8", "replace") for part in fields
+    )
     return Outcome(
         letter_id, group_id, cast("Literal['requeued', 'purged']", outcome), became, reason, by, float(at)
     )

@@ -116,4 +116,3 @@ class ReplayProducer:
             await asyncio.sleep(wait * random.uniform(0.5, 1))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         return outcome
-
