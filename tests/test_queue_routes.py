@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from services.control_plane.app import create_app
 from services.control_plane.queue_schemas import MOST_PURGED
 from services.keys import RunKeys
-from services.tokens import create_token
+from services.tokens import Scope, create_token
 from tests.test_control_plane import is_problem, start_run
 
 
@@ -34,7 +34,7 @@ def queue(redis_access, run):
 def call(client, redis, run):
     """A request below the run's queue, by a token of the given scope."""
 
-    def call(method: str, path: str = "", scope="operator", body=None):
+    def call(method: str, path: str = "", scope: Scope = "operator", body=None):
         headers = {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}"}
         return client.request(method, f"/v1/runs/{run}/queue{path}", headers=headers, json=body)
 

@@ -80,10 +80,7 @@ class ReplayAdmin:
     def dead_letters(self, limit: int = 100, before: str = "") -> list[DeadLetter]:
         """The newest `limit` dead letters, newest first; of those before the letter `before`, where one is given."""
         page = cast("list[Any]", self._letters(keys=[self._keys.dead_letters], args=[before, limit]))
-        return [
-            DeadLetter(*(part.decode("utf-8", "replace") for part in texts), int(deliveries), size)
-            for *texts, deliveries, size in page
-        ]
+        return [_letter(item) for item in page]
 
     def requeue(self, letter_id: str, by: str = "local", origin: str = "local") -> Outcome:
         """Put a dead letter back into the queue under the next attempt, in one act.
@@ -151,6 +148,12 @@ def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
     return UnknownLetter(
         f"dead letter {letter_id!r} does not exist: {outcome.by} {outcome.outcome} it{became}."
     )
+
+
+def _letter(item: Sequence[Any]) -> DeadLetter:
+    *texts, deliveries, size = item
+    letter_id, group_id, producer_id, reason = (text.decode("utf-8", "replace") for text in texts)
+    return DeadLetter(letter_id, group_id, producer_id, reason, int(deliveries), size)
 
 
 def _outcome(fields: Sequence[bytes]) -> Outcome:
