@@ -12,6 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from services.learner.collector import Collector, StepGroups
+from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
@@ -70,7 +71,9 @@ class RankZero:
             restored.starting_entropy if restored else None,
         )
         self._publish_actuators(first_step)
-        self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
+        self._collector = Collector(
+            self._consumer, spec.config, spec.run_id, first_step, vocabulary_size(spec.model_dir)
+        )
         self._collector.start(self._consumed)
         self._weights = WeightPublisher(
             spec.run_id,

@@ -156,7 +156,13 @@ class ReplayConsumer:
     def _entries(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Entry]:
         reply = self._call(name, keys, arguments)
         return [
-            Entry(entry_id.decode(), group_id.decode(), producer_id.decode(), data, deliveries)
+            Entry(
+                entry_id.decode(),
+                group_id.decode("utf-8", "replace"),
+                producer_id.decode("utf-8", "replace"),
+                data,
+                deliveries,
+            )
             for entry_id, group_id, producer_id, data, deliveries in reply
         ]
 

@@ -7,7 +7,7 @@
 local entries = {}
 for i, missed in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '(' .. ARGV[5], '+', ARGV[4])) do
     local fields = redis.call('XRANGE', KEYS[2], missed[1], missed[1])[1][2]
-    entries[i] = {missed[1], fields[2], fields[4], fields[6], missed[4]}
+    entries[i] = {missed[1], fields[2], fields[4] or '', fields[6] or '', missed[4]}
 end
 if #entries > 0 then
     return entries
@@ -16,12 +16,21 @@ local reply = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[
 if not reply then
     return entries
 end
-local bytes = 0
+local bytes, foreign, foreign_bytes = 0, 0, 0
 for i, item in ipairs(reply[1][2]) do
     local id, fields = item[1], item[2]
-    redis.call('HSET', KEYS[3], id, #fields[6])
-    bytes = bytes + #fields[6]
-    entries[i] = {id, fields[2], fields[4], fields[6], 1}
+    local data = fields[6] or ''
+    -- What something else than `add` has put into the stream may have fewer fields, and nobody counted it.
+    if not string.match(fields[2], '^%l+:%d+:%d+$') then
+        foreign, foreign_bytes = foreign + 1, foreign_bytes + #data
+    end
+    redis.call('HSET', KEYS[3], id, #data)
+    bytes = bytes + #data
+    entries[i] = {id, fields[2], fields[4] or '', data, 1}
+end
+if foreign > 0 then
+    redis.call('HINCRBY', KEYS[4], 'produced', foreign)
+    redis.call('HINCRBY', KEYS[4], 'produced_bytes', foreign_bytes)
 end
 redis.call('HINCRBY', KEYS[4], 'read', #entries)
 redis.call('HINCRBY', KEYS[4], 'read_bytes', bytes)
