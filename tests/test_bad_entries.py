@@ -19,6 +19,7 @@ from trainer.trajectory import Group, Role, TrajectoryError, VersionSpan, decode
 
 PROMPTS, STEPS, VOCABULARY = 60, 2, 500
 CAP = 64 * 1024
+ROLES: tuple[Role, ...] = ("base", "adaptive")
 
 
 def configuration(**rollout: Any) -> RunConfig:
@@ -34,7 +35,7 @@ def configuration(**rollout: Any) -> RunConfig:
 @pytest.fixture
 def queue(redis_access: RedisAccess, run_id: str) -> Iterator[Queue]:
     queue = Queue(redis_access, run_id, capacity=10_000)
-    for role in ("base", "adaptive"):
+    for role in ROLES:
         queue.lease(PROMPTS * STEPS, role=role, limit=PROMPTS * STEPS)
     yield queue
     queue.close()
@@ -90,7 +91,7 @@ def test_hostile_entries_cost_their_own_places_and_no_other(
     other = data_of(group_of(queue, "base", 0))
     kinds = list(KINDS.values())
     hostile: dict[str, bytes] = {}
-    places = [(role, ordinal) for ordinal in range(PROMPTS * STEPS) for role in ("base", "adaptive")]
+    places = [(role, ordinal) for ordinal in range(PROMPTS * STEPS) for role in ROLES]
     for number, (role, ordinal) in enumerate(places):
         data = data_of(group_of(queue, role, ordinal))
         if number % 3 == 0:
@@ -175,7 +176,7 @@ def test_an_entry_that_names_no_group_is_dead_lettered_and_counted(
     """Something else than a generator writes to the stream."""
     queue.redis.xadd(queue.keys.trajectories, fields)
     collector = begin(queue, collectors, configuration(prompts_per_step=1))
-    for role in ("base", "adaptive"):
+    for role in ROLES:
         queue.add(0, role=role, data=data_of(group_of(queue, role, 0)))
     taken = collector.take(0, always)
     assert taken is not None

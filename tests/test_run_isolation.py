@@ -86,7 +86,7 @@ def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> No
             assert answer.is_success, (method, path, answer.text)
 
 
-def dumps(redis: Redis, run: str) -> dict[bytes, bytes]:
+def dumps(redis: Redis, run: str) -> dict[bytes, bytes | None]:
     """Every key of a run, serialised."""
     return {key: redis.dump(key) for key in redis.scan_iter(match=f"scope:{{{run}}}:*")}
 

@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
-from replay_harness import Queue, group_bytes
+from replay_harness import Queue, group_bytes, make_group
 
 from services.fencing import FencedError
+from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
 from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer
 from tests.test_checkpoint import Incarnations
 from trainer.errors import ScopeError
+from trainer.trajectory import encode_group
 
 GROUPS = 20
 """of each role in the queue of `Incarnations`, all base groups before all adaptive ones"""
@@ -135,48 +138,62 @@ def limit(incarnations: Incarnations, groups: float) -> int:
     return cap
 
 
-def test_a_learner_takes_checkpoints_early_and_stays_within_the_cap(incarnations: Incarnations) -> None:
-    cap = limit(incarnations, GROUPS + 6)
-    learner = incarnations.begin()
-    early = 0
-    while incarnations.step < GROUPS:
+def advance(incarnations: Incarnations, learner: RankZero, until: int) -> list[str]:
+    """Learn up to that step, with every checkpoint that is ordered; returns the kinds of orders."""
+    kinds = []
+    while incarnations.step < until:
         order, _ = learner.next_order(incarnations.step)
-        assert incarnations.queue.stats.unacknowledged_bytes <= cap
+        kinds.append(order.kind)
         if order.kind == "step":
             incarnations.step += 1
         elif order.kind == "checkpoint":
             incarnations.checkpoint(learner)
             learner.checkpoint_done()
-            early += 1
-    assert GROUPS / 2 < early <= GROUPS + 1
+        cap = incarnations.config.pipeline.unacked_bytes
+        assert incarnations.queue.stats.unacknowledged_bytes <= cap
+    return kinds
+
+
+def test_a_learner_takes_checkpoints_early_and_stays_within_the_cap(incarnations: Incarnations) -> None:
+    limit(incarnations, GROUPS + 6)
+    kinds = advance(incarnations, incarnations.begin(), GROUPS)
+    assert GROUPS / 2 < kinds.count("checkpoint") <= GROUPS + 1
     assert incarnations.queue.stats.read == 2 * GROUPS
     assert incarnations.queue.stats.dead_lettered == 0
+
+
+def test_checkpoints_begin_before_the_cap_is_reached_since_the_first_one_frees_nothing(
+    incarnations: Incarnations, run_id: str
+) -> None:
+    """What was consumed since the last checkpoint fills the cap when the groups of the next step arrive."""
+    limit(incarnations, 2 * GROUPS + 3)
+    learner = incarnations.begin()
+    advance(incarnations, learner, GROUPS)
+    for step in range(GROUPS, GROUPS + 10):
+        for role in ("base", "adaptive"):
+            assert incarnations.queue.lease(1, role=role).ordinals == [step]
+            group = msgspec.structs.replace(make_group(role, step), run_id=run_id)
+            incarnations.queue.add(step, role=role, data=encode_group(group, size_cap=1 << 20))
+        advance(incarnations, learner, step + 1)
 
 
 def test_with_room_enough_no_checkpoint_comes_early(incarnations: Incarnations) -> None:
     limit(incarnations, 5 * GROUPS)
     learner = incarnations.begin()
-    incarnations.learn(learner, GROUPS)
+    assert set(advance(incarnations, learner, GROUPS)) == {"step"}
     assert incarnations.queue.stats.acknowledged == 0
 
 
 def test_a_learner_that_goes_on_from_a_checkpoint_keeps_within_the_cap(incarnations: Incarnations) -> None:
     limit(incarnations, 5 * GROUPS)
     first = incarnations.begin()
-    incarnations.learn(first, 4)
+    advance(incarnations, first, 4)
     incarnations.checkpoint(first)
-    incarnations.learn(first, 2)
+    advance(incarnations, first, 6)
     limit(incarnations, 2 * GROUPS + 1)
     second = incarnations.begin()
     assert incarnations.step == 4
-    kinds = []
-    while incarnations.step < GROUPS:
-        order, _ = second.next_order(incarnations.step)
-        kinds.append(order.kind)
-        if order.kind == "step":
-            incarnations.step += 1
-        else:
-            incarnations.checkpoint(second)
+    kinds = advance(incarnations, second, GROUPS)
     assert kinds[:2] == ["step", "checkpoint"], "the boundary that it begins at has its checkpoint"
 
 
