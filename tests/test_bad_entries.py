@@ -245,3 +245,25 @@ def test_the_vocabulary_is_that_of_the_model_directory(
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     assert vocabulary_size(str(tmp_path)) == size
+
+
+def test_a_group_requeued_after_its_step_is_dead_lettered_again_as_late(
+    queue: Queue, collectors: list[Collector]
+) -> None:
+    queue.add(0, role="base", data=data_of(group_of(queue, "base", 0)))
+    (entry,) = queue.consumer.read(1, 0)
+    queue.consumer.dead_letter(entry.entry_id, "a mistake")
+    collector = begin(queue, collectors, configuration(prompts_per_step=1))
+    queue.add(0, role="adaptive", data=data_of(group_of(queue, "adaptive", 0)))
+    assert collector.take(0, always) is not None
+    (letter,) = queue.admin.dead_letters()
+    queue.admin.requeue(letter.letter_id)
+    # The next step's groups come after it in the queue.
+    for role in ROLES:
+        queue.add(1, role=role, data=data_of(group_of(queue, role, 1)))
+    assert collector.take(1, always) is not None
+    assert reasons(queue) == {"base:0:1": "late: learner step 0 is done"}
+    stats = queue.stats
+    assert (stats.produced, stats.unread, stats.pending) == (5, 0, 3)
+    assert (stats.dead_lettered, stats.requeued, stats.dead_letters) == (2, 1, 1)
+    assert queue.consumer.lost("base", [0]) == {0}
