@@ -91,7 +91,7 @@ def test_hostile_entries_cost_their_own_places_and_no_other(
     other = data_of(group_of(queue, "base", 0))
     kinds = list(KINDS.values())
     hostile: dict[str, bytes] = {}
-    places = [(role, ordinal) for ordinal in range(PROMPTS * STEPS) for role in ROLES]
+    places: list[tuple[Role, int]] = [(role, ordinal) for ordinal in range(PROMPTS * STEPS) for role in ROLES]
     for number, (role, ordinal) in enumerate(places):
         data = data_of(group_of(queue, role, ordinal))
         if number % 3 == 0:
