@@ -25,6 +25,7 @@ from services.control_plane.queue_schemas import (
     QueueState,
 )
 from services.control_plane.schemas import (
+    Audit,
     EntropyTarget,
     EntropyTargetHistory,
     ProblemBody,
@@ -32,7 +33,9 @@ from services.control_plane.schemas import (
     RunList,
     RunSummary,
 )
+from services.control_plane.token_schemas import TokenCreated, TokenList, TokenView
 from services.run_control import Action
+from services.tokens import Scope
 
 _ANSWER_SECONDS = 15.0
 _RECONNECT_SECONDS = 1.0
@@ -85,7 +88,14 @@ class ControlPlaneClient:
 
     def runs(self) -> list[RunSummary]:
         """The runs that the token may see."""
-        return RunList.model_validate(self._call("GET", "/v1/runs")).runs
+        found: list[RunSummary] = []
+        params: dict[str, str] = {}
+        while True:
+            page = RunList.model_validate(self._call("GET", "/v1/runs", params=params))
+            found += page.runs
+            if page.next is None:
+                return found
+            params = {"cursor": page.next}
 
     def run(self, run_id: str) -> Run:
         """One run."""
@@ -148,6 +158,33 @@ class ControlPlaneClient:
             except httpx.HTTPError:
                 time.sleep(_RECONNECT_SECONDS)
 
+    def tokens(self, run_id: str | None) -> list[TokenView]:
+        """The tokens of a run; None: those that hold for every run."""
+        return TokenList.model_validate(self._call("GET", _tokens_path(run_id))).tokens
+
+    def create_token(
+        self,
+        run_id: str | None,
+        name: str,
+        scope: Scope,
+        *,
+        expires_in_seconds: int | None = None,
+        replace: bool = False,
+    ) -> TokenCreated:
+        """A new token for a run, or for every run; it is in the answer and nowhere else."""
+        body = {"name": name, "scope": scope, "expires_in_seconds": expires_in_seconds, "replace": replace}
+        return TokenCreated.model_validate(self._call("POST", _tokens_path(run_id), json=body))
+
+    def revoke_token(self, run_id: str | None, name: str) -> None:
+        """End a token at once."""
+        self._call("DELETE", f"{_tokens_path(run_id)}/{quote(name, safe='')}")
+
+    def audit(self, run_id: str | None, limit: int = 100, cursor: str | None = None) -> Audit:
+        """Who changed what, newest first; None: what concerns every run. `cursor` is `next` of a page before."""
+        params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
+        path = "/v1/audit" if run_id is None else f"{_path(run_id)}/audit"
+        return Audit.model_validate(self._call("GET", path, params=params))
+
     def ask(self, run_id: str, action: Action) -> Run:
         """Ask the run to pause, to resume, to stop in order, or for a checkpoint."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
@@ -208,7 +245,7 @@ class ControlPlaneClient:
         except httpx.HTTPError as error:
             raise self._silence(error) from error
         if response.is_success:
-            return response.json()
+            return response.json() if response.content else None
         raise self._refusal(response)
 
     def _silence(self, error: httpx.HTTPError) -> ControlPlaneError:
@@ -234,6 +271,10 @@ def _parse_events(lines: Iterator[str]) -> Iterator[Event]:
         elif not line and fields:
             yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
             fields = {}
+
+
+def _tokens_path(run_id: str | None) -> str:
+    return "/v1/tokens" if run_id is None else f"{_path(run_id)}/tokens"
 
 
 def _path(run_id: str) -> str:

@@ -10,6 +10,14 @@ RUN_INDEX = "scope:runs"
 SERVICE_TOKENS = "scope:tokens"
 """Hash like a run's `tokens`: bearer tokens that hold for every run of this Redis."""
 
+SERVICE_AUDIT = "scope:audit"
+"""Stream like a run's `audit`: what concerns every run of this Redis."""
+
+
+def rate_key(digest: str, kind: str) -> str:
+    """Integer that expires: when the next request of a kind by the token of that SHA-256 is due, microseconds."""
+    return f"scope:rate:{digest}:{kind}"
+
 
 def actor_namespace(run_id: str) -> str:
     """Ray namespace that holds a run's named actors."""
@@ -76,6 +84,11 @@ class RunKeys:
         return self._key("set-point-history")
 
     @property
+    def set_point_steps(self) -> str:
+        """Hash: set-point generation → the learner step from which it holds."""
+        return self._key("set-point-steps")
+
+    @property
     def audit(self) -> str:
         """Stream: every change that a person asked for, with who, from where, before and after."""
         return self._key("audit")
@@ -94,6 +107,11 @@ class RunKeys:
     def records(self) -> str:
         """Hash: step → JSON step record, of the surviving lineage."""
         return self._key("records")
+
+    @property
+    def evaluations(self) -> str:
+        """Hash: learner steps done → JSON of held-out pass@k."""
+        return self._key("evaluations")
 
     @property
     def events(self) -> str:
@@ -117,7 +135,7 @@ class RunKeys:
 
     @property
     def tokens(self) -> str:
-        """Hash: SHA-256 of a bearer token → JSON (name, scope)."""
+        """Hash: SHA-256 of a bearer token → JSON `services.tokens.TokenRecord`."""
         return self._key("tokens")
 
     def once(self, name: str) -> str:

@@ -46,15 +46,14 @@ class Evaluations:
         self._path = path
         self._all = msgspec.json.decode(path.read_bytes(), type=list[Evaluation]) if path.exists() else []
 
-    def add(self, step: int, correct: Sequence[int], config: EvaluationConfig) -> None:
-        """Add one; an earlier one of the same step is replaced."""
-        kept = [e for e in self._all if e.step != step]
-        self._all = sorted(
-            [*kept, Evaluation(step, config.samples, list(config.ks), list(correct))], key=lambda e: e.step
-        )
+    def add(self, step: int, correct: Sequence[int], config: EvaluationConfig) -> Evaluation:
+        """Add one and return it; an earlier one of the same step is replaced."""
+        added = Evaluation(step, config.samples, list(config.ks), list(correct))
+        self._all = sorted([*(e for e in self._all if e.step != step), added], key=lambda e: e.step)
         temporary = self._path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(self._all))
         os.replace(temporary, self._path)
+        return added
 
     def line(self, step: int) -> str:
         """One sentence about the evaluation of `step`."""

@@ -26,10 +26,13 @@ Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "fini
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-_ANNOUNCE = """
+EVENTS_KEPT = 10_000
+"""newest entries of a run's stream of events"""
+
+_ANNOUNCE = f"""
 if redis.call('HGET', KEYS[1], 'announced') == ARGV[1] then return end
 redis.call('HSET', KEYS[1], 'announced', ARGV[1])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'event', 'phase', 'phase', ARGV[1])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'phase', 'phase', ARGV[1])
 """
 """An event for each change of phase, and not for each time that it is written."""
 
@@ -154,6 +157,24 @@ def generators(redis: Redis, run_id: str) -> dict[str, dict[str, Any]]:
     """The newest heartbeat of every generator of this incarnation, by generator id."""
     stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).generators))
     return {name: json.loads(document) for name, document in sorted(as_fields(stored).items())}
+
+
+def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:
+    """Show the held-out results of the policy after `step` learner steps; earlier ones of that step are replaced."""
+    keys = RunKeys(run_id)
+    document = {"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}}
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hset(keys.evaluations, str(step), _json(document))
+        pipeline.xadd(
+            keys.events, {"event": "evaluation", "step": step}, maxlen=EVENTS_KEPT, approximate=True
+        )
+        pipeline.execute()
+
+
+def evaluations(redis: Redis, run_id: str) -> list[dict[str, Any]]:
+    """Every evaluation by step: `step` and `pass_at_k`."""
+    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).evaluations))
+    return sorted((json.loads(document) for document in stored.values()), key=lambda found: found["step"])
 
 
 def server_time(redis: Redis) -> float:

@@ -227,7 +227,7 @@ def mark_applied(
         LookupError: no such generation.
     """
     keys = RunKeys(run_id)
-    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence)
+    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence, keys.set_point_steps)
     shown = ("" if value is None else repr(value) for value in (target, start))
     reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, *shown)
     outcome, *values = cast("list[Any]", reply)

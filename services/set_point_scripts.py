@@ -77,7 +77,8 @@ return done('reset-target', before)
 """
 )
 
-# KEYS set-point, applied, history, fence; ARGV generation, step, epoch, target in force or '', where it started or ''
+# KEYS set-point, applied, history, fence, steps
+# ARGV generation, step, epoch, target in force or '', where it started or ''
 MARK_APPLIED = (
     _NOW
     + """
@@ -104,6 +105,7 @@ if ARGV[5] == '' then
 else
     redis.call('HSET', KEYS[2], 'start', ARGV[5])
 end
+redis.call('HSET', KEYS[5], generation, step)
 redis.call('XADD', KEYS[3], '*', 'event', 'applied', 'generation', generation, 'step', step, 'at', now)
 return {'applied'}
 """

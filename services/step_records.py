@@ -18,8 +18,8 @@ from services.fencing import FencedError
 from services.keys import RunKeys
 from services.metrics import StepRecord, flatten
 from services.replies import as_text
+from services.run_state import EVENTS_KEPT
 
-EVENTS_KEPT = 10_000
 MOST_READ = 4096
 """records that one reading looks at; of a longer range, that many at equal distances"""
 

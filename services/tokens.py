@@ -1,9 +1,7 @@
-"""Bearer tokens of the control plane, and the files that hold a run's own secrets.
+"""Bearer tokens of the control plane: made, listed, revoked, recognised.
 
-A token holds for one run, or for every run of a Redis (a control plane that outlives runs). Redis stores the
-SHA-256 of a token with its name and scope, never the token. A run's own secrets live outside
-the run directory, which people copy and publish: in `$XDG_STATE_HOME/scope-rl/<key>/` (by default in
-`~/.local/state`), readable by their owner only, where the key is a hash of the run directory's path.
+A token holds for one run, or for every run of a Redis (a control plane that outlives runs). Redis stores the SHA-256 of
+a token with its name, scope and expiry, never the token. Who made or revoked one stands in the audit.
 """
 
 from __future__ import annotations
@@ -11,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
+import re
 import secrets
-import tempfile
-from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
+from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from services.audit import Act, audit_key, note
 from services.keys import SERVICE_TOKENS, RunKeys
 from services.replies import as_fields
-from services.run_state import run_ids
+from services.run_state import run_ids, server_time
 from trainer.errors import ScopeError
 
 Scope = Literal["viewer", "operator", "admin"]
@@ -30,6 +28,7 @@ _RANKS: dict[Scope, int] = {"viewer": 0, "operator": 1, "admin": 2}
 _PREFIX = "scope_"
 
 MIN_TOKEN_LENGTH = 16
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 TOKEN_VARIABLE = "SCOPE_TOKEN"
 """Environment variable that may hold a token: for `scope serve` that of every run, for a client its own."""
 
@@ -45,46 +44,151 @@ class Principal(NamedTuple):
         return _RANKS[self.scope] >= _RANKS[needed]
 
 
+class TokenRecord(BaseModel):
+    """What is known of a token. Times are seconds since the epoch by the server's clock."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    scope: Scope
+    created_at: float
+    created_by: str
+    expires_at: float | None = None
+    """None: it does not expire"""
+
+
+class NameTaken(Exception):
+    """A valid token of that name exists."""
+
+
 def new_token() -> str:
     """A fresh token, 256 random bits; the prefix lets secret scanners find it."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
-def register_token(redis: Redis, run_id: str | None, token: str, name: str, scope: Scope) -> None:
+def digest_of(token: str) -> str:
+    """What a token is stored as."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def register_token(
+    redis: Redis,
+    run_id: str | None,
+    token: str,
+    name: str,
+    scope: Scope,
+    *,
+    seconds: float | None = None,
+    by: str = "local",
+    origin: str = "local",
+) -> TokenRecord:
     """Let `token` act on a run (None: on every run) as `name`. A name has one token: its older one ends.
 
-    Raises `ScopeError` for a token that could be guessed.
+    seconds: until it expires; None: never. Raises `ScopeError` for a token that could be guessed and for a name that
+    is none.
     """
     if len(token) < MIN_TOKEN_LENGTH:
         raise ScopeError(
             f"The token for {name!r} has {len(token)} characters; it must have at least {MIN_TOKEN_LENGTH}, "
             "chosen at random, for instance by `openssl rand -hex 24`."
         )
-    key = _key(run_id)
-    older = [digest for digest, principal in _stored(redis, key).items() if principal.name == name]
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ScopeError(
+            f"The token name {name!r} is not allowed: it must be 1 to 64 letters, digits, '.', '_', '@' or '-', "
+            "beginning with a letter or a digit."
+        )
+    key, now = _key(run_id), server_time(redis)
+    record = TokenRecord(
+        name=name,
+        scope=scope,
+        created_at=now,
+        created_by=by,
+        expires_at=None if seconds is None else now + seconds,
+    )
+    stored = _stored(redis, key)
+    older = [digest for digest, other in stored.items() if other.name == name]
+    if older == [digest_of(token)] and _same(stored[older[0]], record):
+        return stored[older[0]]
     with redis.pipeline(transaction=True) as pipeline:
         if older:
             pipeline.hdel(key, *older)
-        pipeline.hset(key, _digest(token), json.dumps({"name": name, "scope": scope}))
+        pipeline.hset(key, digest_of(token), record.model_dump_json())
+        note(pipeline, audit_key(run_id), Act("create-token", by, origin, after=f"{name} {scope}", at=now))
         pipeline.execute()
+    return record
 
 
-def create_token(redis: Redis, run_id: str | None, name: str, scope: Scope) -> str:
+def create_token(
+    redis: Redis,
+    run_id: str | None,
+    name: str,
+    scope: Scope,
+    *,
+    seconds: float | None = None,
+    by: str = "local",
+    origin: str = "local",
+) -> str:
     """Make and register a token; the caller shows it once, it cannot be read back."""
     token = new_token()
-    register_token(redis, run_id, token, name, scope)
+    register_token(redis, run_id, token, name, scope, seconds=seconds, by=by, origin=origin)
     return token
 
 
+def tokens_of(redis: Redis, run_id: str | None) -> list[TokenRecord]:
+    """The tokens of a run (None: of every run) by name, expired ones among them."""
+    return sorted(_stored(redis, _key(run_id)).values(), key=lambda record: record.name)
+
+
+def revoke_token(
+    redis: Redis, run_id: str | None, name: str, *, by: str = "local", origin: str = "local"
+) -> bool:
+    """End the token of that name at once; whether there was one."""
+    key = _key(run_id)
+    stored = _stored(redis, key)
+    found = [digest for digest, record in stored.items() if record.name == name]
+    if not found:
+        return False
+    before = f"{name} {stored[found[0]].scope}"
+    with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hdel(key, *found)
+        note(
+            pipeline,
+            audit_key(run_id),
+            Act("revoke-token", by, origin, before=before, at=server_time(redis)),
+        )
+        pipeline.execute()
+    return True
+
+
 def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | None:
-    """Whose token this is on that run (None: on every run), or None. Compares in constant time."""
-    presented = _digest(token)
+    """Whose valid token this is on that run (None: on every run), or None. Compares in constant time."""
+    presented = digest_of(token)
+    keys = list(dict.fromkeys((_key(run_id), SERVICE_TOKENS)))
+    with redis.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hgetall(key)
+        pipeline.time()
+        *stored, (seconds, _) = pipeline.execute()
     found = None
-    for key in dict.fromkeys((_key(run_id), SERVICE_TOKENS)):
-        for digest, principal in _stored(redis, key).items():
-            if hmac.compare_digest(digest, presented):
-                found = found or principal
-    return found
+    for digest, record in (item for documents in stored for item in _records(documents).items()):
+        if hmac.compare_digest(digest, presented):
+            found = found or record
+    if found is None or is_expired(found, seconds):
+        return None
+    return Principal(found.name, found.scope)
+
+
+def is_expired(record: TokenRecord, now: float) -> bool:
+    """Whether the token has ended by itself. now: seconds since the epoch."""
+    return record.expires_at is not None and now >= record.expires_at
+
+
+def visible_runs(redis: Redis, token: str) -> list[str] | None:
+    """The runs, sorted, on which a token is valid; None where it is valid nowhere."""
+    every = run_ids(redis)
+    if authenticate(redis, None, token) is not None:
+        return every
+    return [run_id for run_id in every if authenticate(redis, run_id, token)] or None
 
 
 def any_token(redis: Redis) -> bool:
@@ -92,72 +196,17 @@ def any_token(redis: Redis) -> bool:
     return bool(redis.exists(SERVICE_TOKENS, *(_key(run_id) for run_id in run_ids(redis))))
 
 
-class RunSecrets:
-    """The private directory of one run on this machine; holds its admin token and the embedded Redis's files."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        location = str(Path(run_dir).resolve())
-        state = Path(os.environ.get("XDG_STATE_HOME", ""))
-        home = state if state.is_absolute() else Path.home() / ".local" / "state"
-        self.run_dir = Path(location)
-        self.directory = home / "scope-rl" / hashlib.sha256(location.encode()).hexdigest()[:16]
-
-    @property
-    def token_file(self) -> Path:
-        """Holds the run's own admin token."""
-        return self.directory / "token"
-
-    def ensure(self) -> None:
-        """Make the files that are missing, mode 0600 in a directory of mode 0700; existing ones stay.
-
-        Raises `ScopeError` when the state directory cannot be written.
-        """
-        try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.chmod(0o700)
-            _write_once(self.directory / "run-directory", str(self.run_dir))
-            _write_once(self.token_file, new_token())
-        except OSError as error:
-            raise ScopeError(
-                f"The run's secrets cannot be kept in {str(self.directory)!r}: {error.strerror}. Make it "
-                "writable, or name another place in XDG_STATE_HOME (an absolute path)."
-            ) from None
-
-    def token(self) -> str:
-        """The run's own admin token. Raises `ScopeError` when this user on this machine has none."""
-        try:
-            return self.token_file.read_text().strip()
-        except OSError as error:
-            raise ScopeError(
-                f"There is no token for the run {str(self.run_dir)!r}: {str(self.token_file)!r} cannot be "
-                f"read ({error.strerror}). It is kept by the user and on the machine that started the run."
-            ) from None
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all, readable by its owner only; an existing one stays."""
-    if path.exists():
-        path.chmod(0o600)
-        return
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as draft:
-        draft.write(f"{text}\n")
-        draft.flush()
-        os.fsync(draft.fileno())
-        try:
-            os.link(draft.name, path)
-        except FileExistsError:
-            # Another process of the same run was faster; its secret is as good.
-            return
+def _same(one: TokenRecord, other: TokenRecord) -> bool:
+    return (one.scope, one.expires_at, other.expires_at) == (other.scope, None, None)
 
 
 def _key(run_id: str | None) -> str:
     return SERVICE_TOKENS if run_id is None else RunKeys(run_id).tokens
 
 
-def _stored(redis: Redis, key: str) -> dict[str, Principal]:
-    stored = cast("dict[bytes, bytes]", redis.hgetall(key))
-    return {digest: Principal(**json.loads(document)) for digest, document in as_fields(stored).items()}
+def _stored(redis: Redis, key: str) -> dict[str, TokenRecord]:
+    return _records(cast("dict[bytes, bytes]", redis.hgetall(key)))
 
 
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+def _records(stored: dict[bytes, bytes]) -> dict[str, TokenRecord]:
+    return {digest: TokenRecord(**json.loads(document)) for digest, document in as_fields(stored).items()}

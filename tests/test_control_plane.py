@@ -18,9 +18,11 @@ from services.run_control import stop_requested
 from services.run_state import RunSpec, beat, initialise_run, update_status
 from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
 from services.tokens import Scope, create_token
+from trainer.config import ControlPlaneConfig
 from trainer.config_load import config_hash, validate_config
 
 JSON = {"Content-Type": "application/json"}
+AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
 
 
 def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
@@ -42,7 +44,7 @@ def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> No
 
 @pytest.fixture(scope="module")
 def client(redis_access):
-    with TestClient(create_app(redis_access), raise_server_exceptions=False) as client:
+    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
         yield client
 
 
@@ -184,9 +186,22 @@ def test_a_body_that_is_not_one_finite_number_is_refused(client, redis, run, bea
     assert set_point_of(redis, run).generation == 1
 
 
-@pytest.mark.parametrize("body", [8000 * b"[", b"\xff\xfe{", b'{"target": "\xff"}'])
-def test_a_body_that_cannot_even_be_parsed_is_refused(client, run, bearer, body):
-    is_problem(client.put(target_path(run), headers={**bearer("operator"), **JSON}, content=body), 400)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (8000 * b"[", "nested too deeply"),
+        (b'{"target": ' + 5000 * b"1" + b"}", "4300"),
+        (b'{"target": 0.3, "target": 0.4}', "'target' comes twice"),
+        (b"\xff\xfe{", "codec can't decode"),
+        (b'{"target": "\xff"}', "codec can't decode"),
+    ],
+)
+def test_a_body_that_cannot_even_be_parsed_is_refused(client, redis, run, bearer, body, said):
+    answer = client.put(target_path(run), headers={**bearer("operator"), **JSON}, content=body)
+    (error,) = is_problem(answer, 422)["errors"]
+    assert error["field"] == "body"
+    assert said in error["allowed"]
+    assert set_point_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", None])

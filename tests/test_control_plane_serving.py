@@ -18,7 +18,7 @@ from services.run_control import stop_requested
 from services.run_state import RunSpec, initialise_run
 from services.set_point import mark_applied
 from services.tokens import create_token
-from trainer.config import RedisConfig, RunConfig
+from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config_load import config_hash
 from trainer.errors import ScopeError
 
@@ -26,7 +26,9 @@ _SERVER = """
 import sys
 from services.control_plane.standalone import run_standalone
 from services.redis_client import RedisAccess
-run_standalone(RedisAccess(sys.argv[1], sys.argv[2]), "127.0.0.1", int(sys.argv[3]), sys.argv[4])
+from trainer.config import ControlPlaneConfig
+config = ControlPlaneConfig(port=int(sys.argv[3]))
+run_standalone(RedisAccess(sys.argv[1], sys.argv[2]), config, sys.argv[4])
 """
 
 
@@ -105,13 +107,13 @@ def test_a_port_in_use_is_named(redis_access):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ScopeError, match=f"control_plane.port = {port} is taken"):
-            run_standalone(redis_access, "127.0.0.1", port)
+            run_standalone(redis_access, ControlPlaneConfig(port=port))
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid"])
 def test_an_address_that_is_not_here_is_named(redis_access, operator, host, unused_port):
     with pytest.raises(ScopeError, match=r"control_plane\.host"):
-        run_standalone(redis_access, host, unused_port)
+        run_standalone(redis_access, ControlPlaneConfig(host=host, port=unused_port))
 
 
 def test_other_machines_are_let_in_only_where_tokens_exist(tmp_path, unused_port):
@@ -120,7 +122,7 @@ def test_other_machines_are_let_in_only_where_tokens_exist(tmp_path, unused_port
         EmbeddedRedis(RedisConfig(), **folders) as server,
         pytest.raises(ScopeError, match="nobody has a token"),
     ):
-        run_standalone(server.access, "0.0.0.0", unused_port)
+        run_standalone(server.access, ControlPlaneConfig(host="0.0.0.0", port=unused_port))
 
 
 def test_something_else_that_answers_is_not_taken_for_a_control_plane(unused_port):
@@ -154,12 +156,12 @@ def test_under_ray_serve_it_takes_no_core(
 
     from services.control_plane import serve_app
 
-    url = serve_app.start_on_serve(redis_access, "127.0.0.1", unused_port)
+    url = serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
         with pytest.raises(ScopeError, match="Ray Serve runs there already"):
-            serve_app.start_on_serve(redis_access, "127.0.0.1", unused_port)
+            serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     finally:
         serve_app.stop()
     with pytest.raises(ControlPlaneError, match="does not answer"):

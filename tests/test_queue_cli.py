@@ -12,7 +12,7 @@ from services.cli import main
 from services.control_plane.app import create_app
 from services.listen import bind
 from services.tokens import create_token
-from tests.test_control_plane import start_run
+from tests.test_control_plane import AMPLE, start_run
 from tests.test_queue_routes import die
 
 
@@ -20,7 +20,7 @@ from tests.test_queue_routes import die
 def url(redis_access):
     """A control plane on a port of its own."""
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(redis_access), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(redis_access, AMPLE), log_level="warning"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
     thread.start()
     deadline = time.monotonic() + 30

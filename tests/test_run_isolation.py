@@ -9,14 +9,14 @@ from replay_harness import Queue
 from starlette.testclient import TestClient
 
 from services.control_plane.app import create_app
-from services.keys import RUN_INDEX, SERVICE_TOKENS, RunKeys
+from services.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
 from services.redis_client import RedisAccess
 from services.run_control import checkpoints_done
-from services.run_state import beat, update_status
+from services.run_state import add_evaluation, beat, update_status
 from services.set_point import mark_applied, record_starting_entropy
 from services.step_records import RedisRecords
 from services.tokens import create_token
-from tests.test_control_plane import start_run
+from tests.test_control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
 
 EMPTY_DATABASE = 5
@@ -37,7 +37,7 @@ def live(access: RedisAccess, run: str) -> None:
     queue = Queue(access, run)
     redis = queue.redis
     start_run(redis, run)
-    token = create_token(redis, run, "ada", "operator")
+    token = create_token(redis, run, "ada", "admin")
     queue.fill(6)
     for ordinal in queue.lease(1, role="adaptive").ordinals:
         queue.add(ordinal, role="adaptive")
@@ -59,6 +59,7 @@ def live(access: RedisAccess, run: str) -> None:
     mark_applied(redis, run, generation=1, step=0, epoch=epoch)
     record_starting_entropy(redis, run, 0.5, epoch)
     update_status(redis, run, phase="running", step=1)
+    add_evaluation(redis, run, 0, {1: 0.5})
     operate(access, run, token, [letter.letter_id for letter in queue.admin.dead_letters()])
     checkpoints_done(redis, run, 1)
     queue.close()
@@ -66,7 +67,7 @@ def live(access: RedisAccess, run: str) -> None:
 
 def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> None:
     """Every route, by GET where there is one, and every change."""
-    headers = {"Authorization": f"Bearer {token}", "If-Match": "*", "Idempotency-Key": "k"}
+    headers = {"Authorization": f"Bearer {token}", "If-Match": "*"}
     target, queue = f"/v1/runs/{run}/entropy-target", f"/v1/runs/{run}/queue"
     reason = {"reason": "cleared"}
     calls = [
@@ -79,10 +80,15 @@ def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> No
         ("POST", f"{queue}/dead-letters:purge", {"ids": letters[2:3], **reason}),
         *(("GET", path, None) for path in ("/v1/runs", f"/v1/runs/{run}", f"/v1/runs/{run}/metrics")),
         *(("GET", path, None) for path in (target, f"{target}/history", queue, f"{queue}/dead-letters")),
+        ("POST", f"/v1/runs/{run}/tokens", {"name": "bob", "scope": "viewer"}),
+        ("GET", f"/v1/runs/{run}/tokens", None),
+        ("DELETE", f"/v1/runs/{run}/tokens/bob", None),
+        ("GET", f"/v1/runs/{run}/audit", None),
     ]
-    with TestClient(create_app(access), raise_server_exceptions=False) as client:
+    with TestClient(create_app(access, AMPLE), raise_server_exceptions=False) as client:
         for method, path, body in calls:
-            answer = client.request(method, path, headers=headers, json=body)
+            once = {"Idempotency-Key": "k"} if path == target and method != "GET" else {}
+            answer = client.request(method, path, headers=headers | once, json=body)
             assert answer.is_success, (method, path, answer.text)
 
 
@@ -97,7 +103,8 @@ def test_a_run_writes_only_keys_with_its_hash_tag(access: RedisAccess) -> None:
         create_token(redis, None, "service", "viewer")
         written = {key.decode() for key in redis.scan_iter()}
     shared = {key for key in written if not key.startswith("scope:{one}:")}
-    assert shared == {RUN_INDEX, SERVICE_TOKENS}
+    rates = {key for key in shared if key.startswith("scope:rate:")}
+    assert shared - rates == {RUN_INDEX, SERVICE_TOKENS, SERVICE_AUDIT}
     keys = RunKeys("one")
     expected = {getattr(keys, name) for name, kind in vars(RunKeys).items() if isinstance(kind, property)}
     for role in ("base", "adaptive"):

@@ -8,6 +8,7 @@ from redis import Redis
 
 from services import tokens
 from services.keys import RunKeys
+from services.run_secrets import RunSecrets
 from trainer.errors import ScopeError
 
 
@@ -53,7 +54,7 @@ def test_a_token_that_can_be_guessed_is_refused(redis, run_id):
 
 def test_secrets_are_private_lasting_and_different_for_each_run_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    first, second = tokens.RunSecrets(tmp_path / "runs" / "a"), tokens.RunSecrets(tmp_path / "runs" / "b")
+    first, second = RunSecrets(tmp_path / "runs" / "a"), RunSecrets(tmp_path / "runs" / "b")
     first.ensure()
     second.ensure()
     token = first.token()
@@ -62,7 +63,7 @@ def test_secrets_are_private_lasting_and_different_for_each_run_directory(tmp_pa
     assert not (tmp_path / "runs").exists()
 
     first.token_file.chmod(0o644)
-    tokens.RunSecrets(tmp_path / "runs" / ".." / "runs" / "a").ensure()
+    RunSecrets(tmp_path / "runs" / ".." / "runs" / "a").ensure()
     assert first.token() == token
     assert stat.S_IMODE(first.token_file.stat().st_mode) == 0o600
     assert second.token() != token
@@ -76,6 +77,6 @@ def test_secrets_that_cannot_be_kept_or_found_are_explained(tmp_path, monkeypatc
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(ScopeError, match="XDG_STATE_HOME"):
-        tokens.RunSecrets(tmp_path / "run").ensure()
+        RunSecrets(tmp_path / "run").ensure()
     with pytest.raises(ScopeError, match="no token for the run"):
-        tokens.RunSecrets(tmp_path / "run").token()
+        RunSecrets(tmp_path / "run").token()

@@ -278,6 +278,13 @@ class ControlPlaneConfig(Block):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1024, le=65535)] = 8080
+    reads_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        default=3000, description="requests of one token that read; a sixth of them may come at once"
+    )
+    writes_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        default=120,
+        description="requests of one token that change something; a sixth of them may come at once",
+    )
 
 
 class RayConfig(Block):

@@ -99,10 +99,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             a mapping, or sets a field inside something that is no block; a field is unknown or out of range.
             One paragraph for each problem.
     """
-    tree = _read_tree(Path(path))
-    for override in overrides:
-        _apply_override(tree, override)
-    return validate_config(tree)
+    return _overridden(_read_tree(Path(path)), overrides)
+
+
+def default_config(overrides: Sequence[str] = ()) -> RunConfig:
+    """The defaults with `overrides`. Raises like `load_config`."""
+    return _overridden({}, overrides)
 
 
 def validate_config(tree: dict[str, Any]) -> RunConfig:
@@ -135,6 +137,12 @@ def describe_fields() -> tuple[FieldDescription, ...]:
     """Every leaf of the tree in declaration order."""
     schema = RunConfig.model_json_schema()
     return tuple(_walk(schema, schema["$defs"], RunConfig().model_dump(), ""))
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> RunConfig:
+    for override in overrides:
+        _apply_override(tree, override)
+    return validate_config(tree)
 
 
 def _read_tree(path: Path) -> dict[str, Any]:

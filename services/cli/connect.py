@@ -39,7 +39,8 @@ def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient,
 
 
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
-    from services.tokens import TOKEN_VARIABLE, RunSecrets
+    from services.run_secrets import RunSecrets
+    from services.tokens import TOKEN_VARIABLE
 
     token = os.environ.get(TOKEN_VARIABLE)
     if token and not re.fullmatch(r"[!-~]+", token):
@@ -47,11 +48,10 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
             f"{TOKEN_VARIABLE} holds a character that no token has; allowed are printable ASCII ones."
         )
     if options.url:
-        if not options.run_id or not token:
-            raise ScopeError(
-                f"--url needs --run-id and a bearer token in the environment variable {TOKEN_VARIABLE}."
-            )
-        return options.url, options.run_id, token
+        needed = "a bearer token" if getattr(options, "every_run", False) else "--run-id and a bearer token"
+        if not token or not (options.run_id or getattr(options, "every_run", False)):
+            raise ScopeError(f"--url needs {needed} in the environment variable {TOKEN_VARIABLE}.")
+        return options.url, options.run_id or "", token
     run = options.run or _newest_run()
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())

@@ -92,6 +92,9 @@ def _watch(options: argparse.Namespace) -> int:
                 print(_event_text(event.data), flush=True)
             elif event.kind == "phase":
                 print(f"run {run_id}: {event.data['phase']}", flush=True)
+            elif event.kind == "evaluation":
+                found = ", ".join(f"pass@{k} {value:.3f}" for k, value in event.data["pass_at_k"].items())
+                print(f"after {event.data['step']} steps: held-out {found}", flush=True)
             else:
                 print(_step_text(event.data), flush=True)
             if event.kind == "phase" and event.data["phase"] in ("finished", "failed"):

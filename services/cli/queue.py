@@ -65,10 +65,10 @@ def _requeue(options: argparse.Namespace) -> int:
             try:
                 requeued.append(client.requeue_dead_letter(run_id, letter_id).model_dump(mode="json"))
             except ControlPlaneError as error:
+                refused.append({"id": letter_id, "error": str(error)})
                 # A letter that is refused hinders no other; anything else would happen to every one of them.
                 if error.status not in (404, 409, 422):
-                    raise
-                refused.append({"id": letter_id, "error": str(error)})
+                    break
     if options.json:
         print(json.dumps({"requeued": requeued, "refused": refused}, indent=2))
     else:

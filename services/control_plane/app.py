@@ -14,15 +14,31 @@ from fastapi import FastAPI
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from services.control_plane import entropy_target, events, health, metrics, problems, queue, runs
+from services.control_plane import (
+    audit,
+    entropy_target,
+    events,
+    health,
+    metrics,
+    problems,
+    prometheus,
+    queue,
+    runs,
+    tokens,
+)
 from services.control_plane.body_limit import BodyLimit
 from services.redis_client import RedisAccess
+from trainer.config import ControlPlaneConfig
 
 BODY_LIMIT_BYTES = 16 * 1024
+DEFAULTS = ControlPlaneConfig()
 
 
-def create_app(access: RedisAccess) -> FastAPI:
-    """Build the application. It connects at the first request; 503 while Redis is away."""
+def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> FastAPI:
+    """Build the application. It connects at the first request; 503 while Redis is away.
+
+    limits: on the rate of requests; its address is not used here.
+    """
     redis = access.impatient()
     # Enough to get over a connection that a restarted server has dropped, little enough to answer at once.
     redis.set_retry(Retry(ConstantBackoff(0.1), 2))
@@ -41,9 +57,10 @@ def create_app(access: RedisAccess) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.state.redis, app.state.access = redis, access
+    app.state.redis, app.state.access, app.state.limits = redis, access, limits
+    app.state.streams = events.OpenStreams()
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
-    for room in (health, entropy_target, metrics, events, queue, runs):
+    for room in (health, entropy_target, metrics, events, queue, tokens, audit, prometheus, runs):
         app.include_router(room.router)
     return app

@@ -1,4 +1,4 @@
-"""Who may do what: a bearer token has one scope, on one run or on every run."""
+"""Who may do what: a bearer token has one scope, on one run or on every run, and a rate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis import Redis
 
+from services import tokens
 from services.control_plane.problems import Problem
-from services.run_state import is_run_id, run_ids
+from services.control_plane.rate_limit import admit
+from services.run_state import is_run_id
 from services.tokens import Principal, Scope, authenticate
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the run.")
@@ -40,37 +42,78 @@ State = Annotated[Redis, Depends(redis_of)]
 Token = Annotated[str, Depends(bearer_token)]
 
 
-def visible_runs(redis: State, token: Token) -> list[str]:
+def visible_runs(request: Request, redis: State, token: Token) -> list[str]:
     """The runs that this token may see; 401 for a token that is valid nowhere."""
-    visible = [run_id for run_id in run_ids(redis) if authenticate(redis, run_id, token)]
-    if not visible and authenticate(redis, None, token) is None:
+    visible = _visible(redis, token)
+    admit(request, redis, token)
+    return visible
+
+
+def allowed(needed: Scope) -> Callable[[str, Request, Redis, str], Principal]:
+    """A dependency: the caller, who holds at least `needed` on the run of the path.
+
+    401 for a token that is valid nowhere, 404 for a run that the token cannot see, 403 for a scope too small, 429 for
+    a token that calls too often.
+    """
+
+    def check(run_id: str, request: Request, redis: State, token: Token) -> Principal:
+        principal = authenticate(redis, run_id, token) if is_run_id(run_id) else None
+        visible = [] if principal else _visible(redis, token)
+        admit(request, redis, token)
+        if principal is None:
+            raise Problem(
+                HTTPStatus.NOT_FOUND,
+                f"There is no run {run_id!r} that this token may see; it sees: {_named(visible)}.",
+            )
+        _needs(principal, needed)
+        return principal
+
+    return check
+
+
+def allowed_everywhere(needed: Scope) -> Callable[[Request, Redis, str], Principal]:
+    """A dependency: the caller, who holds at least `needed` on every run."""
+
+    def check(request: Request, redis: State, token: Token) -> Principal:
+        principal = authenticate(redis, None, token)
+        if principal is None:
+            _visible(redis, token)
+        admit(request, redis, token)
+        if principal is None:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                f"This token holds for single runs; this needs {needed} on every run.",
+                headers=_INSUFFICIENT,
+            )
+        _needs(principal, needed)
+        return principal
+
+    return check
+
+
+_INSUFFICIENT = {"WWW-Authenticate": 'Bearer realm="scope-rl", error="insufficient_scope"'}
+_MOST_NAMED = 5
+
+
+def _needs(principal: Principal, needed: Scope) -> None:
+    if not principal.may(needed):
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            f"The token {principal.name!r} has the scope {principal.scope}; this needs {needed}.",
+            headers=_INSUFFICIENT,
+        )
+
+
+def _visible(redis: Redis, token: str) -> list[str]:
+    visible = tokens.visible_runs(redis, token)
+    if visible is None:
         raise _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
     return visible
 
 
-def allowed(needed: Scope) -> Callable[[str, Redis, str], Principal]:
-    """A dependency: the caller, who holds at least `needed` on the run of the path.
-
-    401 for a token that is valid nowhere, 404 for a run that the token cannot see, 403 for a scope too small.
-    """
-
-    def check(run_id: str, redis: State, token: Token) -> Principal:
-        principal = authenticate(redis, run_id, token) if is_run_id(run_id) else None
-        if principal is None:
-            visible = ", ".join(visible_runs(redis, token)) or "none"
-            raise Problem(
-                HTTPStatus.NOT_FOUND,
-                f"There is no run {run_id!r} that this token may see; it sees: {visible}.",
-            )
-        if not principal.may(needed):
-            raise Problem(
-                HTTPStatus.FORBIDDEN,
-                f"The token {principal.name!r} has the scope {principal.scope}; this needs {needed}.",
-                headers={"WWW-Authenticate": 'Bearer realm="scope-rl", error="insufficient_scope"'},
-            )
-        return principal
-
-    return check
+def _named(run_ids: list[str]) -> str:
+    more = len(run_ids) - _MOST_NAMED
+    return ", ".join([*run_ids[:_MOST_NAMED], *([f"{more} more"] if more > 0 else [])]) or "none"
 
 
 def _unauthorised(detail: str, challenge: str) -> Problem:

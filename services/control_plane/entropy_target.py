@@ -33,6 +33,7 @@ from services.control_plane.schemas import (
     EntropyTargetPatch,
     FieldProblem,
 )
+from services.control_plane.strict_json import StrictJsonRoute
 from services.once import Answer, KeyReused
 from services.run_state import read_spec
 from services.set_point import (
@@ -62,7 +63,10 @@ Viewer = Annotated[Principal, Depends(allowed("viewer"))]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
 router = APIRouter(
-    prefix="/v1/runs/{run_id}/entropy-target", tags=["entropy target"], responses=problems.RESPONSES
+    route_class=StrictJsonRoute,
+    prefix="/v1/runs/{run_id}/entropy-target",
+    tags=["entropy target"],
+    responses=problems.RESPONSES,
 )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, cast
@@ -17,7 +18,8 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.responses import StreamingResponse
 
 from services.control_plane import problems
@@ -25,8 +27,9 @@ from services.control_plane.auth import State, Token, allowed
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import EntropyTargetEvent, FieldProblem
 from services.keys import RunKeys
+from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text
-from services.run_state import read_spec
+from services.run_state import evaluations, read_spec
 from services.set_point import HistoryEvent
 from services.step_records import read_record
 from services.tokens import Principal, authenticate
@@ -34,6 +37,8 @@ from services.tokens import Principal, authenticate
 WAIT_MILLISECONDS = 5_000
 """between two signs of life on a quiet stream; the token is looked at again as often"""
 BATCH = 200
+MOST_STREAMS = 256
+"""of one process; each holds a connection to Redis"""
 _PLACE = re.compile(r"(\d{1,18}-\d{1,18})_(\d{1,18}-\d{1,18})")
 
 LastEventId = Annotated[
@@ -47,7 +52,10 @@ router = APIRouter(prefix="/v1/runs/{run_id}/events", tags=["events"], responses
     "",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {}}, "description": "Events step, phase, entropy-target."}
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "Events step, evaluation, phase, entropy-target.",
+        }
     },
 )
 async def get_events(
@@ -58,21 +66,55 @@ async def get_events(
     _: Annotated[Principal, Depends(allowed("viewer"))],
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """`step` with the step record, `phase`, and `entropy-target` with an entry of its history."""
+    """`step` with the step record, `evaluation`, `phase`, and `entropy-target` with an entry of its history."""
     if await run_in_threadpool(read_spec, redis, run_id) is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
     places = await run_in_threadpool(_ends, redis, run_id) if last_event_id is None else _parse(last_event_id)
-    follower = request.app.state.access.asyncio()
+    follow = _follow(request.app.state.access, request.app.state.streams, redis, run_id, token, places)
+    # The first line is made here, so that a refusal is still an answer of its own.
+    first = await anext(follow)
     return StreamingResponse(
-        _follow(follower, redis, run_id, token, places),
+        _after(first, follow),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
+class OpenStreams:
+    """How many streams this process serves, at most `MOST_STREAMS`. Used on its event loop."""
+
+    def __init__(self) -> None:
+        self._open = 0
+
+    def enter(self) -> None:
+        """Raises a 503 problem when there is no room."""
+        if self._open >= MOST_STREAMS:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"This replica serves {MOST_STREAMS} event streams, its most. Try again, or another replica.",
+                kind="too-many-streams",
+                headers={"Retry-After": "5"},
+            )
+        self._open += 1
+
+    def leave(self) -> None:
+        """A stream has ended."""
+        self._open -= 1
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async with aclosing(rest):
+        async for piece in rest:
+            yield piece
+
+
 async def _follow(
-    follower: AsyncRedis, redis: Redis, run_id: str, token: str, places: list[str]
-) -> AsyncIterator[bytes]:
+    access: RedisAccess, room: OpenStreams, redis: Redis, run_id: str, token: str, places: list[str]
+) -> AsyncGenerator[bytes]:
+    """Ends when the token does, and quietly when Redis is away: the client comes again with its place."""
+    room.enter()
+    follower = access.asyncio()
     keys = RunKeys(run_id)
     streams = [keys.events, keys.set_point_history]
     checked = time.monotonic()
@@ -94,7 +136,10 @@ async def _follow(
                         _event, redis, run_id, index, places[index], as_fields(stored)
                     )
                     yield f"id: {'_'.join(places)}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+    except (RedisConnectionError, RedisTimeoutError):
+        return
     finally:
+        room.leave()
         await follower.aclose()
 
 
@@ -106,6 +151,10 @@ def _event(redis: Redis, run_id: str, index: int, entry_id: str, fields: dict[st
     if fields["event"] == "step":
         step = int(fields["step"])
         return "step", read_record(redis, run_id, step) or {"step": step}
+    if fields["event"] == "evaluation":
+        step = int(fields["step"])
+        found = [document for document in evaluations(redis, run_id) if document["step"] == step]
+        return "evaluation", found[0] if found else {"step": step}
     return fields["event"], {name: value for name, value in fields.items() if name != "event"}
 
 

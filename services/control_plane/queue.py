@@ -29,6 +29,7 @@ from services.control_plane.queue_schemas import (
     QueueCounters,
     QueueState,
 )
+from services.control_plane.strict_json import StrictJsonRoute
 from services.replay.admin import (
     Outcome,
     QueueFull,
@@ -48,7 +49,12 @@ Viewer = Annotated[Principal, Depends(allowed("viewer"))]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 Letter = Annotated[str, Path(pattern=LETTER_ID, description="id of a dead letter")]
 
-router = APIRouter(prefix="/v1/runs/{run_id}/queue", tags=["queue"], responses=problems.RESPONSES)
+router = APIRouter(
+    route_class=StrictJsonRoute,
+    prefix="/v1/runs/{run_id}/queue",
+    tags=["queue"],
+    responses=problems.RESPONSES,
+)
 
 
 class Caller(NamedTuple):

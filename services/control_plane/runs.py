@@ -6,17 +6,27 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from redis import Redis
 
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, origin_of, visible_runs
 from services.control_plane.problems import Problem
-from services.control_plane.schemas import Run, RunList, RunMetadata, RunSpecView, RunStatusView, RunSummary
+from services.control_plane.schemas import (
+    EvaluationView,
+    Run,
+    RunList,
+    RunMetadata,
+    RunSpecView,
+    RunStatusView,
+    RunSummary,
+)
+from services.control_plane.strict_json import StrictJsonRoute
 from services.run_control import Action, Refused, ask, desired
 from services.run_state import (
     RunSpec,
     RunStatus,
+    evaluations,
     generators,
     read_spec,
     read_status,
@@ -26,13 +36,26 @@ from services.tokens import Principal
 
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"], responses=problems.RESPONSES)
+router = APIRouter(
+    route_class=StrictJsonRoute, prefix="/v1/runs", tags=["runs"], responses=problems.RESPONSES
+)
 
 
 @router.get("")
-def list_runs(redis: State, visible: Annotated[list[str], Depends(visible_runs)]) -> RunList:
-    """The runs that the token may see."""
-    return RunList(runs=[_summary(*_documents(redis, run_id)) for run_id in visible])
+def list_runs(
+    redis: State,
+    visible: Annotated[list[str], Depends(visible_runs)],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=128, description="`next` of an answer before")] = None,
+) -> RunList:
+    """The runs that the token may see, by id; one that is just being made is left out."""
+    left = [run_id for run_id in visible if cursor is None or run_id > cursor]
+    shown = left[:limit]
+    documents = [(read_spec(redis, run_id), read_status(redis, run_id)) for run_id in shown]
+    return RunList(
+        runs=[_summary(spec, status) for spec, status in documents if spec and status],
+        next=shown[-1] if len(left) > limit else None,
+    )
 
 
 @router.post("/{run_id}:pause", status_code=HTTPStatus.ACCEPTED)
@@ -105,6 +128,7 @@ def _run(redis: Redis, run_id: str) -> Run:
             error=status.error,
             record=status.record,
             generators=generators(redis, run_id),
+            evaluations=[EvaluationView.model_validate(found) for found in evaluations(redis, run_id)],
             checkpoints_pending=asked.checkpoints,
         ),
     )

@@ -147,6 +147,15 @@ class RunSpecView(Resource):
     """the desired state"""
 
 
+class EvaluationView(Resource):
+    """Held-out results of one policy version."""
+
+    step: int
+    """learner steps done"""
+    pass_at_k: dict[int, float]
+    """k → unbiased estimate, mean over the problems"""
+
+
 class RunStatusView(Resource):
     """How the run goes."""
 
@@ -160,6 +169,8 @@ class RunStatusView(Resource):
     """the newest step record"""
     generators: dict[str, dict[str, Any]]
     """the newest heartbeat of each generator, by id"""
+    evaluations: list[EvaluationView]
+    """by learner step"""
     checkpoints_pending: int
     """asked for and not written yet"""
 
@@ -193,9 +204,37 @@ class RunSummary(Resource):
 
 
 class RunList(Resource):
-    """The resource `/v1/runs`: the runs that the token may see."""
+    """The resource `/v1/runs`: the runs that the token may see, by id."""
 
     runs: list[RunSummary]
+    next: str | None
+    """`cursor` of the further ones; null at the end"""
+
+
+class AuditEntry(Resource):
+    """One thing that somebody asked for."""
+
+    id: str
+    action: str
+    by: str
+    origin: str
+    """the address that it came from; `local` for one without the control plane"""
+    before: str
+    after: str
+    """what held before and after, in the words of the action"""
+    generation: int | None
+    """of a change of the set-point"""
+    effective_step: int | None
+    """of a change of the set-point: the learner step from which it holds; null while it waits, or was superseded"""
+    at: datetime
+
+
+class Audit(Resource):
+    """The resource `/v1/runs/{id}/audit`, and `/v1/audit`, newest first."""
+
+    entries: list[AuditEntry]
+    next: str | None
+    """`cursor` of the older ones; null at the end"""
 
 
 class Health(Resource):

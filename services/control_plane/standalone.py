@@ -11,17 +11,17 @@ from services.control_plane.app import create_app
 from services.listen import bind
 from services.redis_client import RedisAccess
 from services.tokens import TOKEN_VARIABLE, any_token, register_token
+from trainer.config import ControlPlaneConfig
 from trainer.errors import ScopeError
 
 
-def run_standalone(
-    access: RedisAccess, host: str = "127.0.0.1", port: int = 8080, token: str | None = None
-) -> None:
+def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str | None = None) -> None:
     """Serve until SIGINT or SIGTERM. `token` becomes the admin token of every run in this Redis.
 
     Raises `ScopeError` when the address is taken, or when `host` is reachable from other machines while there
     is no token at all.
     """
+    host, port = config.host, config.port
     with access.sync() as redis:
         if token is not None:
             register_token(redis, None, token, "service", "admin")
@@ -31,12 +31,12 @@ def run_standalone(
                 f"has a token yet. Put one into {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
             )
     listener = bind(host, port)
-    config = uvicorn.Config(
-        create_app(access), log_level="warning", access_log=False, timeout_graceful_shutdown=5
+    server = uvicorn.Config(
+        create_app(access, config), log_level="warning", access_log=False, timeout_graceful_shutdown=5
     )
     # uvicorn ends in order and then raises Ctrl-C again, which here is the ordinary end.
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(server).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

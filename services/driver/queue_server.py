@@ -7,7 +7,7 @@ from types import TracebackType
 from services.driver.run_directory import RunDirectory
 from services.redis_client import RedisAccess, check
 from services.redis_server import EmbeddedRedis
-from services.tokens import RunSecrets
+from services.run_secrets import RunSecrets
 from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3

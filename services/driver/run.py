@@ -25,8 +25,9 @@ from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
-from services.run_state import RunSpec, initialise_run, read_status, update_status
-from services.tokens import RunSecrets, register_token
+from services.run_secrets import RunSecrets
+from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
+from services.tokens import register_token
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion
 
@@ -148,8 +149,7 @@ class _Drive:
         from services.control_plane.serve_app import start_on_serve, stop
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        host, port = self._config.control_plane.host, self._config.control_plane.port
-        url = start_on_serve(self._queue.access, host, port)
+        url = start_on_serve(self._queue.access, self._config.control_plane)
         if self._config.ray.address is not None:
             self._stack.callback(stop)
         self._directory.write_endpoint(url)
@@ -189,7 +189,8 @@ class _Drive:
         evaluation = self._config.evaluation
         self._progress.say(f"evaluating step {step} on {evaluation.problems} held-out problems")
         correct = pool.evaluate(evaluation.problems, evaluation.samples, evaluation.temperature)
-        evaluations.add(step, correct, evaluation)
+        added = evaluations.add(step, correct, evaluation)
+        add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
 
     def _watch(self, pool: GeneratorPool, learner: LearnerJob) -> None:

@@ -20,8 +20,9 @@ local function resolve(letter, group, outcome, became, reason)
     redis.call('XADD', KEYS[2], '*', 'letter', letter, 'group', group, 'outcome', outcome, 'became', became,
                'reason', reason, 'by', ARGV[1], 'at', now)
     redis.call('HINCRBY', KEYS[3], outcome, 1)
-    local action = outcome == 'requeued' and 'requeue-dead-letter' or 'purge-dead-letter'
+    local requeued = outcome == 'requeued'
+    local action = requeued and 'requeue-dead-letter' or 'purge-dead-letter'
     redis.call('XADD', KEYS[4], '*', 'action', action, 'by', ARGV[1], 'origin', ARGV[2], 'before', group,
-               'after', became, 'letter', letter, 'reason', reason, 'at', now)
+               'after', requeued and became or 'purged: ' .. reason, 'letter', letter, 'at', now)
     return {letter, group, outcome, became, reason, ARGV[1], now}
 end

@@ -1,0 +1,107 @@
+"""Commands about tokens and the audit: who may do what, and who did."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from datetime import datetime
+from typing import get_args
+
+from services.cli.connect import add_run, client_of
+from services.tokens import Scope
+from trainer.errors import ScopeError
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def add_token(parser: argparse.ArgumentParser) -> None:
+    """`scope token create`, `list` and `revoke`."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a token; it is printed once")
+    create.add_argument("--name", required=True, help="who or what will use it")
+    create.add_argument("--scope", required=True, choices=get_args(Scope))
+    create.add_argument("--expires", metavar="30d", help="number and unit s, m, h, d or w; default: never")
+    create.add_argument("--replace", action="store_true", help="end a valid token of that name")
+    listing = actions.add_parser("list", help="the tokens there are")
+    revoke = actions.add_parser("revoke", help="end a token at once")
+    revoke.add_argument("name")
+    for action, command in ((create, _create), (listing, _list), (revoke, _revoke)):
+        add_run(action)
+        action.add_argument("--every-run", action="store_true", help="tokens that hold for every run")
+        action.set_defaults(command=command)
+
+
+def add_audit(parser: argparse.ArgumentParser) -> None:
+    """`scope audit`."""
+    add_run(parser)
+    parser.add_argument("--limit", type=int, default=20, help="newest entries; at most 1000")
+    parser.add_argument("--every-run", action="store_true", help="what concerns every run")
+    parser.set_defaults(command=_audit)
+
+
+def _create(options: argparse.Namespace) -> int:
+    seconds = None if options.expires is None else _duration(options.expires)
+    with client_of(options) as (client, run_id):
+        made = client.create_token(
+            _which(options, run_id),
+            options.name,
+            options.scope,
+            expires_in_seconds=seconds,
+            replace=options.replace,
+        )
+    print(made.model_dump_json(indent=2) if options.json else made.token)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        found = client.tokens(_which(options, run_id))
+    if options.json:
+        print(json.dumps([token.model_dump(mode="json") for token in found], indent=2))
+        return 0
+    for token in found:
+        ends = "does not expire" if token.expires_at is None else f"until {_time(token.expires_at)}"
+        state = "expired" if token.expired else ends
+        print(
+            f"{token.name:24} {token.scope:9} made {_time(token.created_at)} by {token.created_by}, {state}"
+        )
+    return 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        client.revoke_token(_which(options, run_id), options.name)
+    print(json.dumps({"revoked": options.name}) if options.json else f"token {options.name} is revoked")
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        page = client.audit(_which(options, run_id), options.limit)
+    if options.json:
+        print(page.model_dump_json(indent=2))
+        return 0
+    for entry in page.entries:
+        change = f"{entry.before or '-'} -> {entry.after or '-'}" if entry.before or entry.after else ""
+        generation = f", generation {entry.generation}" if entry.generation else ""
+        step = "" if entry.effective_step is None else f", in force from step {entry.effective_step}"
+        print(f"{_time(entry.at)} {entry.by}@{entry.origin} {entry.action} {change}{generation}{step}")
+    return 0
+
+
+def _which(options: argparse.Namespace, run_id: str) -> str | None:
+    return None if options.every_run else run_id
+
+
+def _duration(text: str) -> int:
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhdw])", text)
+    if found is None:
+        raise ScopeError(
+            f"--expires {text!r} is not allowed: a whole number and a unit s, m, h, d or w, such as 12h or 30d."
+        )
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,54 @@
+"""Routes of the audit: who changed what, from where. For admins; nothing here alters it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from redis import Redis
+
+from services.audit import read_audit
+from services.control_plane import problems
+from services.control_plane.auth import State, allowed, allowed_everywhere
+from services.control_plane.schemas import Audit, AuditEntry
+from services.tokens import Principal
+
+STREAM_ID = r"^\d{1,18}-\d{1,18}$"
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")]
+
+router = APIRouter(tags=["audit"], responses=problems.RESPONSES)
+
+
+@router.get("/v1/runs/{run_id}/audit")
+def get_audit(
+    run_id: str,
+    redis: State,
+    _: Annotated[Principal, Depends(allowed("admin"))],
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Audit:
+    """Everything that people asked of the run, newest first."""
+    return _page(redis, run_id, limit, cursor)
+
+
+@router.get("/v1/audit")
+def get_service_audit(
+    redis: State,
+    _: Annotated[Principal, Depends(allowed_everywhere("admin"))],
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Audit:
+    """What people did about every run at once: its tokens; newest first."""
+    return _page(redis, None, limit, cursor)
+
+
+def _page(redis: Redis, run_id: str | None, limit: int, cursor: str | None) -> Audit:
+    entries = read_audit(redis, run_id, limit + 1, before=cursor)
+    shown = [
+        AuditEntry.model_validate(entry.model_dump() | {"at": datetime.fromtimestamp(entry.at, UTC)})
+        for entry in entries[:limit]
+    ]
+    return Audit(entries=shown, next=shown[-1].id if len(entries) > limit else None)

@@ -1,0 +1,117 @@
+"""Routes of tokens: those of a run, and those that hold for every run. For admins."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from redis import Redis
+
+from services import tokens
+from services.control_plane import problems
+from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of
+from services.control_plane.problems import Problem
+from services.control_plane.strict_json import StrictJsonRoute
+from services.control_plane.token_schemas import NewToken, TokenCreated, TokenList, TokenView
+from services.run_state import server_time
+from services.tokens import NAME_PATTERN, Principal, TokenRecord
+
+Admin = Annotated[Principal, Depends(allowed("admin"))]
+AdminOfAll = Annotated[Principal, Depends(allowed_everywhere("admin"))]
+Name = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$")]
+
+router = APIRouter(route_class=StrictJsonRoute, tags=["tokens"], responses=problems.RESPONSES)
+
+
+@router.get("/v1/runs/{run_id}/tokens")
+def list_tokens(run_id: str, redis: State, _: Admin) -> TokenList:
+    """The run's tokens by name, expired ones among them; never the tokens themselves."""
+    return _listed(redis, run_id)
+
+
+@router.post("/v1/runs/{run_id}/tokens", status_code=HTTPStatus.CREATED)
+def create_token(
+    run_id: str, wanted: NewToken, redis: State, request: Request, response: Response, caller: Admin
+) -> TokenCreated:
+    """A new token for the run. The answer is the only place where it is ever shown."""
+    return _created(redis, run_id, wanted, request, response, caller)
+
+
+@router.delete("/v1/runs/{run_id}/tokens/{name}", status_code=HTTPStatus.NO_CONTENT)
+def revoke_token(run_id: str, name: Name, redis: State, request: Request, caller: Admin) -> None:
+    """End a token at once."""
+    _revoked(redis, run_id, name, request, caller)
+
+
+@router.get("/v1/tokens")
+def list_service_tokens(redis: State, _: AdminOfAll) -> TokenList:
+    """The tokens that hold for every run."""
+    return _listed(redis, None)
+
+
+@router.post("/v1/tokens", status_code=HTTPStatus.CREATED)
+def create_service_token(
+    wanted: NewToken, redis: State, request: Request, response: Response, caller: AdminOfAll
+) -> TokenCreated:
+    """A new token for every run, those of the future among them."""
+    return _created(redis, None, wanted, request, response, caller)
+
+
+@router.delete("/v1/tokens/{name}", status_code=HTTPStatus.NO_CONTENT)
+def revoke_service_token(name: Name, redis: State, request: Request, caller: AdminOfAll) -> None:
+    """End a token of every run at once."""
+    _revoked(redis, None, name, request, caller)
+
+
+def _listed(redis: Redis, run_id: str | None) -> TokenList:
+    now = server_time(redis)
+    return TokenList(tokens=[_view(record, now) for record in tokens.tokens_of(redis, run_id)])
+
+
+def _created(
+    redis: Redis,
+    run_id: str | None,
+    wanted: NewToken,
+    request: Request,
+    response: Response,
+    caller: Principal,
+) -> TokenCreated:
+    now = server_time(redis)
+    taken = [r for r in tokens.tokens_of(redis, run_id) if r.name == wanted.name]
+    if taken and not wanted.replace and not tokens.is_expired(taken[0], now):
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            f"There is a token {wanted.name!r} already. Revoke it first, or send replace = true to end it now.",
+            kind="name-taken",
+        )
+    token = tokens.new_token()
+    record = tokens.register_token(
+        redis,
+        run_id,
+        token,
+        wanted.name,
+        wanted.scope,
+        seconds=wanted.expires_in_seconds,
+        by=caller.name,
+        origin=origin_of(request),
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return TokenCreated(token=token, **_view(record, now).model_dump())
+
+
+def _revoked(redis: Redis, run_id: str | None, name: str, request: Request, caller: Principal) -> None:
+    if not tokens.revoke_token(redis, run_id, name, by=caller.name, origin=origin_of(request)):
+        raise Problem(HTTPStatus.NOT_FOUND, f"There is no token {name!r}.")
+
+
+def _view(record: TokenRecord, now: float) -> TokenView:
+    return TokenView(
+        name=record.name,
+        scope=record.scope,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        created_by=record.created_by,
+        expires_at=None if record.expires_at is None else datetime.fromtimestamp(record.expires_at, UTC),
+        expired=tokens.is_expired(record, now),
+    )

@@ -1,0 +1,73 @@
+"""The files that hold a run's own secrets: its admin token, and the embedded Redis's password beside it.
+
+They live outside the run directory, which people copy and publish: in `$XDG_STATE_HOME/scope-rl/<key>/` (by default in
+`~/.local/state`), readable by their owner only, where the key is a hash of the run directory's path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from services.tokens import new_token
+from trainer.errors import ScopeError
+
+
+class RunSecrets:
+    """The private directory of one run on this machine; holds its admin token and the embedded Redis's files."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        location = str(Path(run_dir).resolve())
+        state = Path(os.environ.get("XDG_STATE_HOME", ""))
+        home = state if state.is_absolute() else Path.home() / ".local" / "state"
+        self.run_dir = Path(location)
+        self.directory = home / "scope-rl" / hashlib.sha256(location.encode()).hexdigest()[:16]
+
+    @property
+    def token_file(self) -> Path:
+        """Holds the run's own admin token."""
+        return self.directory / "token"
+
+    def ensure(self) -> None:
+        """Make the files that are missing, mode 0600 in a directory of mode 0700; existing ones stay.
+
+        Raises `ScopeError` when the state directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.chmod(0o700)
+            _write_once(self.directory / "run-directory", str(self.run_dir))
+            _write_once(self.token_file, new_token())
+        except OSError as error:
+            raise ScopeError(
+                f"The run's secrets cannot be kept in {str(self.directory)!r}: {error.strerror}. Make it "
+                "writable, or name another place in XDG_STATE_HOME (an absolute path)."
+            ) from None
+
+    def token(self) -> str:
+        """The run's own admin token. Raises `ScopeError` when this user on this machine has none."""
+        try:
+            return self.token_file.read_text().strip()
+        except OSError as error:
+            raise ScopeError(
+                f"There is no token for the run {str(self.run_dir)!r}: {str(self.token_file)!r} cannot be "
+                f"read ({error.strerror}). It is kept by the user and on the machine that started the run."
+            ) from None
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all, readable by its owner only; an existing one stays."""
+    if path.exists():
+        path.chmod(0o600)
+        return
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as draft:
+        draft.write(f"{text}\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        try:
+            os.link(draft.name, path)
+        except FileExistsError:
+            # Another process of the same run was faster; its secret is as good.
+            return
