@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
@@ -17,6 +17,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
+from services.control_plane.queue_schemas import (
+    MOST_PURGED,
+    DeadLetterPage,
+    LetterOutcome,
+    PurgeReport,
+    QueueState,
+)
 from services.control_plane.schemas import (
     Audit,
     EntropyTarget,
@@ -181,6 +188,33 @@ class ControlPlaneClient:
     def ask(self, run_id: str, action: Action) -> Run:
         """Ask the run to pause, to resume, to stop in order, or for a checkpoint."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
+
+    def queue(self, run_id: str) -> QueueState:
+        """How the run's replay queue stands."""
+        return QueueState.model_validate(self._call("GET", f"{_path(run_id)}/queue"))
+
+    def dead_letters(self, run_id: str, limit: int = 50, cursor: str | None = None) -> DeadLetterPage:
+        """Groups that will not be used, newest first; `cursor` is `next` of a page before."""
+        params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
+        answer = self._call("GET", f"{_path(run_id)}/queue/dead-letters", params=params)
+        return DeadLetterPage.model_validate(answer)
+
+    def requeue_dead_letter(self, run_id: str, letter_id: str) -> LetterOutcome:
+        """Put a dead letter back into the queue. May be repeated: the answer is the same."""
+        path = f"{_path(run_id)}/queue/dead-letters/{quote(letter_id, safe='')}:requeue"
+        return LetterOutcome.model_validate(self._call("POST", path))
+
+    def purge_dead_letters(self, run_id: str, letter_ids: Sequence[str], reason: str) -> PurgeReport:
+        """Delete dead letters for good, in as many requests as it takes. May be repeated."""
+        purged: list[LetterOutcome] = []
+        unknown: list[str] = []
+        for start in range(0, len(letter_ids), MOST_PURGED):
+            body = {"ids": list(letter_ids[start : start + MOST_PURGED]), "reason": reason}
+            answer = self._call("POST", f"{_path(run_id)}/queue/dead-letters:purge", json=body)
+            report = PurgeReport.model_validate(answer)
+            purged += report.purged
+            unknown += report.unknown
+        return PurgeReport(purged=purged, unknown=unknown)
 
     def _change_target(
         self, method: str, run_id: str, known: int | None, wait: bool, timeout: float, **body: Any

@@ -54,7 +54,7 @@ CONTRAST = """() => {
 def served(access: RedisAccess, port: int = 0) -> Iterator[str]:
     """A control plane on uvicorn."""
     listener = bind("127.0.0.1", port)
-    config = uvicorn.Config(create_app(access, AMPLE), log_level="error", timeout_graceful_shutdown=0)
+    config = uvicorn.Config(create_app(access, AMPLE), log_level="critical", timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

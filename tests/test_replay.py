@@ -12,6 +12,7 @@ from replay_harness import SIZE_CAP, Queue, group_bytes
 from services.fencing import FencedError
 from services.keys import CONSUMER_GROUP
 from services.redis_client import RedisAccess
+from services.replay.admin import UnknownLetter
 from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer
 from services.replay.entries import Entry
 from services.replay.producer import Lease
@@ -272,7 +273,7 @@ def test_an_entry_delivered_too_often_is_dead_lettered(queue: Queue) -> None:
     assert [len(queue.new_consumer().pending()) for _ in range(3)] == [1, 1, 0]
     (letter,) = queue.admin.dead_letters()
     assert letter.reason == "delivered 3 times and never acknowledged"
-    assert (letter.group_id, letter.data) == ("base:0:0", group_bytes("base", 0))
+    assert (letter.group_id, letter.size) == ("base:0:0", len(group_bytes("base", 0)))
     assert queue.stats.pending == 0
 
 
@@ -337,25 +338,26 @@ def test_a_requeued_letter_returns_once_under_the_next_attempt(queue: Queue) -> 
         (entry,) = queue.consumer.read(5, 0)
         queue.consumer.dead_letter(entry.entry_id, "too old")
         (letter,) = queue.admin.dead_letters()
-        assert queue.admin.requeue(letter.letter_id) == f"base:0:{attempt}"
+        outcome = queue.admin.requeue(letter.letter_id, by="ada")
+        assert (outcome.became, outcome.by) == (f"base:0:{attempt}", "ada")
         assert queue.consumer.lost("base", [0]) == set()
-        with pytest.raises(ScopeError, match="does not exist"):
-            queue.admin.requeue(letter.letter_id)
+        assert queue.admin.requeue(letter.letter_id, by="bob") == outcome, "the first answer again"
     (again,) = queue.consumer.read(5, 0)
     assert again.group_id == decode_group(again.data, size_cap=SIZE_CAP).group_id == "base:0:2"
     assert queue.add(0, attempt=2) == "duplicate"
     assert queue.stats.requeued == 2
 
 
-def test_a_requeue_interrupted_halfway_is_repeated_safely(queue: Queue) -> None:
+def test_a_requeue_whose_reply_was_lost_is_repeated_safely(queue: Queue) -> None:
     queue.fill(1)
     queue.consumer.dead_letter(queue.consumer.read(1, 0)[0].entry_id, "too old")
     (letter,) = queue.admin.dead_letters()
     queue.redis.lose_next_reply = True
     with pytest.raises(RedisConnectionError):
         queue.admin.requeue(letter.letter_id)
-    assert queue.admin.requeue(letter.letter_id) == "base:0:1"
+    assert queue.admin.requeue(letter.letter_id).became == "base:0:1"
     assert group_ids(queue.consumer.read(5, 0)) == ["base:0:1"]
+    assert (queue.stats.produced, queue.stats.duplicates, queue.stats.requeued) == (2, 0, 1)
     assert queue.admin.dead_letters() == []
 
 
@@ -366,7 +368,10 @@ def test_an_undecodable_letter_can_only_be_purged_and_that_is_recorded(queue: Qu
     (letter,) = queue.admin.dead_letters()
     with pytest.raises(ScopeError, match="cannot be requeued: not a group"):
         queue.admin.requeue(letter.letter_id)
-    assert queue.admin.purge([letter.letter_id, "1-1"], "spoilt by a bad disk") == 1
+    (outcome,) = queue.admin.purge([letter.letter_id, "1-1"], "spoilt by a bad disk")
+    assert queue.admin.purge([letter.letter_id], "again") == [outcome], "the first answer again"
+    with pytest.raises(UnknownLetter, match="purged it \\(spoilt by a bad disk"):
+        queue.admin.requeue(letter.letter_id)
     assert queue.admin.dead_letters() == []
     ((_, record),) = cast("list[Any]", queue.redis.xrange(queue.keys.dead_letter_outcomes))
     assert (record[b"group"], record[b"outcome"]) == (b"base:0:0", b"purged")

@@ -256,7 +256,9 @@ class ReplayMachine(RuleBasedStateMachine):
         letters = self.queue.admin.dead_letters()
         letter = letters[pick % len(letters)]
         role, ordinal, attempt = parts(letter.group_id)
-        assert self.queue.admin.requeue(letter.letter_id) == f"{role}:{ordinal}:{attempt + 1}"
+        outcome = self.queue.admin.requeue(letter.letter_id)
+        assert outcome.became == f"{role}:{ordinal}:{attempt + 1}"
+        assert self.queue.admin.requeue(letter.letter_id) == outcome
         self.enter(f"{role}:{ordinal}:{attempt + 1}")
         self.resolve(letter.group_id)
 
@@ -265,7 +267,8 @@ class ReplayMachine(RuleBasedStateMachine):
     def purge(self, pick: int) -> None:
         letters = self.queue.admin.dead_letters()
         letter = letters[pick % len(letters)]
-        assert self.queue.admin.purge([letter.letter_id], "useless") == 1
+        (outcome,) = self.queue.admin.purge([letter.letter_id], "useless")
+        assert self.queue.admin.purge([letter.letter_id], "useless") == [outcome]
         self.resolve(letter.group_id)
 
     def resolve(self, group_id: str) -> None:

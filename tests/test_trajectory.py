@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 from replay_harness import SIZE_CAP, make_group
 
 from trainer.trajectory import (
+    LONGEST_TEXT,
+    MOST_COMPONENTS,
+    MOST_ROLLOUTS,
+    MOST_SPANS,
     SCHEMA_VERSION,
     Group,
     Trajectory,
@@ -108,8 +112,13 @@ def f4(*values: float) -> bytes:
         ({"behaviour_logprobs": f4(-1, -1, 0.5, -1, -1)}, "finite and not positive"),
         ({"behaviour_logprobs": f4(-1, -1, np.nan, -1, -1)}, "finite and not positive"),
         ({"behaviour_logprobs": f4(-1, -1, -np.inf, -1, -1)}, "finite and not positive"),
-        ({"reward": float("nan")}, "reward and logprob_temperature must be finite"),
-        ({"logprob_temperature": float("inf")}, "reward and logprob_temperature must be finite"),
+        ({"reward": float("nan")}, "reward and reward_components must be finite"),
+        ({"reward_components": {"correct": float("inf")}}, "reward and reward_components must be finite"),
+        ({"logprob_temperature": float("inf")}, "logprob_temperature must be positive and finite"),
+        ({"logprob_temperature": 0.0}, "logprob_temperature must be positive and finite"),
+        ({"group_index": -1}, "group_index must be non-negative"),
+        ({"verdict": "x" * (LONGEST_TEXT + 1)}, "a text of 4,097 characters"),
+        ({"versions": [VersionSpan(0, 0, -1)]}, "must be non-negative"),
         ({"versions": []}, "must begin at token 0"),
         ({"versions": [VersionSpan(1, 0, 0)]}, "must begin at token 0"),
         ({"versions": [VersionSpan(0, 0, 0), VersionSpan(0, 0, 1)]}, "and increase"),
@@ -135,7 +144,14 @@ def test_an_invalid_rollout_is_refused_on_both_sides(change: dict[str, object], 
         ({"prompt_tokens": b"\0" * 6}, "prompt_tokens has 6 bytes"),
         ({"ordinal": -1}, "non-negative"),
         ({"attempt": -1}, "non-negative"),
-        ({"sampling_temperature": float("nan")}, "finite"),
+        ({"set_point_generation": -1}, "non-negative"),
+        ({"producer_sequence": -1}, "non-negative"),
+        ({"sampling_temperature": float("nan")}, "positive and finite"),
+        ({"sampling_temperature": -1.0}, "positive and finite"),
+        ({"started_at": float("inf")}, "must be finite"),
+        ({"finished_at": float("nan")}, "must be finite"),
+        ({"prompt_tokens": np.array([1, -5], "<i4").tobytes()}, "prompt_tokens holds a negative token id"),
+        ({"problem_id": "x" * (LONGEST_TEXT + 1)}, "a text of 4,097 characters"),
     ],
 )
 def test_an_invalid_group_is_refused_on_both_sides(change: dict[str, object], message: str) -> None:
@@ -159,6 +175,38 @@ def test_an_invalid_group_is_refused_on_both_sides(change: dict[str, object], me
 def test_a_field_of_another_type_is_refused(change: dict[str, object]) -> None:
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(make_group())) | change
     with pytest.raises(TrajectoryError, match="not a group"):
+        decode_group(msgspec.msgpack.encode(fields), size_cap=SIZE_CAP)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": [VersionSpan(0, 0, 0)] * (MOST_SPANS + 1)},
+        {"reward_components": {str(n): 1.0 for n in range(MOST_COMPONENTS + 1)}},
+    ],
+)
+def test_counts_are_limited_on_both_sides(change: dict[str, object]) -> None:
+    rollout = msgspec.structs.replace(make_group(tokens=200).trajectories[0], **change)
+    group = msgspec.structs.replace(make_group(), trajectories=[rollout])
+    many = msgspec.structs.replace(make_group(), trajectories=make_group().trajectories * MOST_ROLLOUTS)
+    for bad in (group, many):
+        with pytest.raises(TrajectoryError):
+            encode_group(bad, size_cap=SIZE_CAP)
+        with pytest.raises(TrajectoryError, match="of length <="):
+            decode_group(msgspec.msgpack.encode(bad), size_cap=SIZE_CAP)
+
+
+def test_an_entry_of_another_version_is_refused_by_that_name_whatever_it_holds() -> None:
+    entry = msgspec.msgpack.encode({"schema_version": 2, "rollouts": [1, 2, 3]})
+    with pytest.raises(TrajectoryError, match="schema version 2, this software reads 1"):
+        decode_group(entry, size_cap=SIZE_CAP)
+
+
+@pytest.mark.parametrize("place", ["group", "rollout"])
+def test_a_field_that_nobody_knows_is_refused(place: str) -> None:
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(make_group()))
+    (fields if place == "group" else fields["trajectories"][0])["extra"] = 1
+    with pytest.raises(TrajectoryError, match="unknown field `extra`"):
         decode_group(msgspec.msgpack.encode(fields), size_cap=SIZE_CAP)
 
 

@@ -19,6 +19,7 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.trajectory import MOST_ROLLOUTS
 
 
 class TaskConfig(Block):
@@ -73,10 +74,10 @@ class RolloutConfig(Block):
     """One step's worth of sampling. Temperatures are absolute; lengths are tokens."""
 
     prompts_per_step: Annotated[int, Field(ge=1)] = 48
-    base_samples: Annotated[int, Field(ge=2)] = Field(
+    base_samples: Annotated[int, Field(ge=2, le=MOST_ROLLOUTS)] = Field(
         default=8, description="base rollouts a prompt (the group size G)"
     )
-    adaptive_samples: Annotated[int, Field(ge=1)] = Field(
+    adaptive_samples: Annotated[int, Field(ge=1, le=MOST_ROLLOUTS)] = Field(
         default=8, description="adaptive rollouts a prompt (G')"
     )
     base_temperature: Temperature = 1.0

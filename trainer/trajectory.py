@@ -1,20 +1,30 @@
 """The data contract between generators and the learner: trajectories, in groups, as bytes.
 
 A *group* is every rollout of one prompt by one role; it enters the replay queue whole. Encoding is msgpack
-(msgspec) with raw little-endian buffers for arrays, never pickle; decoding copies no array and checks types,
-schema version, size and the lengths of arrays against each other.
+(msgspec) with raw little-endian buffers for arrays, never pickle. Decoding checks types, schema version, size, numbers
+and the lengths of arrays against each other. Counts are limited, so that no entry takes much more memory than its
+bytes: lists and maps by their declared lengths, before anything is made of them.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
+MOST_ROLLOUTS = 1024
+"""rollouts of one group"""
+MOST_SPANS = 128
+"""version spans of one rollout; one that spans more than `pipeline.max_staleness` steps, at most 64, is not used"""
+MOST_COMPONENTS = 16
+"""parts of one reward"""
+LONGEST_TEXT = 4096
+"""characters"""
 
 Role = Literal["base", "adaptive"]
 FinishReason = Literal["stop", "length"]
@@ -39,7 +49,7 @@ class VersionSpan(msgspec.Struct, frozen=True, array_like=True):
     step: int
 
 
-class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
+class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One rollout. Arrays are little-endian buffers; `behaviour_logprobs` are nats at `logprob_temperature`."""
 
     group_index: int
@@ -51,9 +61,9 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
     """uint8[response length], 1 where the token enters the loss"""
     logprob_temperature: float
     """base: the sampling temperature; adaptive: 1"""
-    versions: list[VersionSpan]
+    versions: Annotated[list[VersionSpan], msgspec.Meta(max_length=MOST_SPANS)]
     reward: float
-    reward_components: dict[str, float]
+    reward_components: Annotated[dict[str, float], msgspec.Meta(max_length=MOST_COMPONENTS)]
     verdict: str
     finish_reason: FinishReason
     sampling_seed: int | None = None
@@ -79,7 +89,7 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
         return min(span.step for span in self.versions)
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True):
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All rollouts of one prompt by one role. `group_id` is `role:ordinal:attempt`, unique within a run."""
 
     schema_version: int = SCHEMA_VERSION
@@ -99,7 +109,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     finished_at: float
     """seconds since the epoch"""
-    trajectories: list[Trajectory]
+    trajectories: Annotated[list[Trajectory], msgspec.Meta(max_length=MOST_ROLLOUTS)]
 
     @property
     def group_id(self) -> str:
@@ -117,12 +127,20 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         return min(t.oldest_step for t in self.trajectories)
 
 
+class _Header(msgspec.Struct):
+    """What is read first: an entry of another schema version is refused by that name, whatever else it holds."""
+
+    schema_version: int
+
+
 _encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(_Header)
 _decoder = msgspec.msgpack.Decoder(Group)
 
 
 def encode_group(group: Group, *, size_cap: int) -> bytes:
     """Encode `group`; raises `TrajectoryError` when it is invalid or larger than `size_cap` bytes."""
+    _check_version(group.schema_version)
     _check(group)
     data = _encoder.encode(group)
     if len(data) > size_cap:
@@ -137,6 +155,7 @@ def decode_group(data: bytes, *, size_cap: int) -> Group:
     if len(data) > size_cap:
         raise TrajectoryError(f"entry of {len(data):,} bytes is above the cap of {size_cap:,}")
     try:
+        _check_version(_header_decoder.decode(data).schema_version)
         group = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TrajectoryError(f"not a group: {error}") from error
@@ -144,17 +163,33 @@ def decode_group(data: bytes, *, size_cap: int) -> Group:
     return group
 
 
+def _check_version(version: int) -> None:
+    if version != SCHEMA_VERSION:
+        raise TrajectoryError(f"schema version {version}, this software reads {SCHEMA_VERSION}")
+
+
 def _check(group: Group) -> None:
-    if group.schema_version != SCHEMA_VERSION:
-        raise TrajectoryError(f"schema version {group.schema_version}, this software reads {SCHEMA_VERSION}")
     if not group.trajectories:
         raise TrajectoryError("a group needs at least one trajectory")
+    if len(group.trajectories) > MOST_ROLLOUTS:
+        raise TrajectoryError(
+            f"{len(group.trajectories):,} trajectories, at most {MOST_ROLLOUTS:,} are allowed"
+        )
     if not group.prompt_tokens or len(group.prompt_tokens) % 4:
         raise TrajectoryError(
             f"prompt_tokens has {len(group.prompt_tokens)} bytes, not a positive multiple of 4"
         )
-    if group.ordinal < 0 or group.attempt < 0 or not np.isfinite(group.sampling_temperature):
-        raise TrajectoryError("ordinal, attempt and sampling_temperature must be non-negative and finite")
+    if group.prompt.min() < 0:
+        raise TrajectoryError("prompt_tokens holds a negative token id")
+    if min(group.ordinal, group.attempt, group.set_point_generation, group.producer_sequence) < 0:
+        raise TrajectoryError(
+            "ordinal, attempt, set_point_generation and producer_sequence must be non-negative"
+        )
+    _check_temperature("sampling_temperature", group.sampling_temperature)
+    if not (math.isfinite(group.started_at) and math.isfinite(group.finished_at)):
+        raise TrajectoryError("started_at and finished_at must be finite")
+    for text in (group.run_id, group.task, group.problem_id, group.producer_id):
+        _check_text(text)
     for trajectory in group.trajectories:
         _check_trajectory(trajectory)
 
@@ -175,14 +210,39 @@ def _check_trajectory(trajectory: Trajectory) -> None:
         raise TrajectoryError("behaviour_logprobs must be finite and not positive")
     if trajectory.mask.max() > 1:
         raise TrajectoryError("loss_mask holds a value other than 0 and 1")
-    if not np.isfinite(trajectory.reward) or not np.isfinite(trajectory.logprob_temperature):
-        raise TrajectoryError("reward and logprob_temperature must be finite")
-    spans = trajectory.versions
+    _check_temperature("logprob_temperature", trajectory.logprob_temperature)
+    components = trajectory.reward_components
+    if len(components) > MOST_COMPONENTS:
+        raise TrajectoryError(f"{len(components):,} reward_components, at most {MOST_COMPONENTS} are allowed")
+    if not all(math.isfinite(part) for part in (trajectory.reward, *components.values())):
+        raise TrajectoryError("reward and reward_components must be finite")
+    for text in (trajectory.verdict, *components):
+        _check_text(text)
+    if trajectory.group_index < 0:
+        raise TrajectoryError("group_index must be non-negative")
+    _check_spans(trajectory.versions, length)
+
+
+def _check_spans(spans: list[VersionSpan], length: int) -> None:
     if (
         not spans
         or spans[0].first_token != 0
         or any(a.first_token >= b.first_token for a, b in pairwise(spans))
     ):
         raise TrajectoryError("version spans must begin at token 0 and increase")
+    if len(spans) > MOST_SPANS:
+        raise TrajectoryError(f"{len(spans):,} version spans, at most {MOST_SPANS} are allowed")
     if spans[-1].first_token >= length:
         raise TrajectoryError(f"a version span begins at token {spans[-1].first_token} of {length}")
+    if min(min(span.lineage, span.step) for span in spans) < 0:
+        raise TrajectoryError("lineage and step of a version span must be non-negative")
+
+
+def _check_temperature(name: str, temperature: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise TrajectoryError(f"{name} must be positive and finite")
+
+
+def _check_text(text: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise TrajectoryError(f"a text of {len(text):,} characters, at most {LONGEST_TEXT:,} are allowed")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from services.cli.entropy import add_entropy
+from services.cli.queue import add_queue
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
 from services.cli.status import add_status
@@ -43,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_status(commands.add_parser("status", help="how a run goes"))
     add_runs(commands)
     add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
+    add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
     add_token(commands.add_parser("token", help="make, list or revoke tokens of the control plane"))
     add_audit(commands.add_parser("audit", help="who changed what, and from where"))
     return parser

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from services.learner.judge import Judge, too_late
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.trajectory import Group, TrajectoryError, decode_group
+from trainer.trajectory import Group
 
 READ_COUNT = 64
 READ_BLOCK_MS = 500
@@ -45,10 +46,17 @@ class StepGroups:
 class Collector:
     """Rank 0's reader. `take` hands out one step's groups in order of steps."""
 
-    def __init__(self, consumer: ReplayConsumer, config: RunConfig, run_id: str, first_step: int) -> None:
+    def __init__(
+        self,
+        consumer: ReplayConsumer,
+        config: RunConfig,
+        run_id: str,
+        first_step: int,
+        vocabulary: int | None = None,
+    ) -> None:
         self._consumer = consumer
         self._config = config
-        self._run_id = run_id
+        self._judgement = Judge(config, run_id, vocabulary)
         self._steps: dict[int, StepGroups] = {}
         self._next_step = first_step
         self._changed = threading.Condition()
@@ -106,24 +114,37 @@ class Collector:
                 self._changed.notify_all()
 
     def _place(self, entry: Entry) -> None:
-        step, place = entry.ordinal // self._config.rollout.prompts_per_step, (entry.role, entry.ordinal)
+        place = entry.place
+        if place is None:
+            self._consumer.dead_letter(entry.entry_id, "it names no group")
+            return
+        step = place[1] // self._config.rollout.prompts_per_step
         verdict = self._judge(entry, step)
-        if isinstance(verdict, str):
-            self._consumer.dead_letter(entry.entry_id, verdict)
         with self._changed:
-            done = step < self._next_step
-            if not done and entry.role in self._config.roles:
+            refusal = verdict if isinstance(verdict, str) else self._put(step, place, entry, verdict)
+        if refusal is None:
+            return
+        self._consumer.dead_letter(entry.entry_id, refusal)
+        with self._changed:
+            if step >= self._next_step and place[0] in self._config.roles:
                 filling = self._steps.setdefault(step, StepGroups())
-                if isinstance(verdict, str):
+                if place not in filling.groups:
                     filling.missing.add(place)
-                else:
-                    filling.groups[place] = (entry, verdict)
-                    filling.missing.discard(place)
                 if self._complete(step):
                     self._changed.notify_all()
-        if done and not isinstance(verdict, str):
-            # The step was taken, without this group, while it was being judged.
-            self._consumer.dead_letter(entry.entry_id, _too_late(step))
+
+    def _put(self, step: int, place: tuple[str, int], entry: Entry, group: Group) -> str | None:
+        """Give a group its place; why not, where the step was taken meanwhile or the place is."""
+        if step < self._next_step:
+            return too_late(step)
+        filling = self._steps.setdefault(step, StepGroups())
+        if place in filling.groups:
+            return f"its place is taken by {filling.groups[place][0].group_id}"
+        filling.groups[place] = (entry, group)
+        filling.missing.discard(place)
+        if self._complete(step):
+            self._changed.notify_all()
+        return None
 
     def _note_lost(self, step: int) -> None:
         """Places of `step` that an earlier incarnation dead-lettered are not waited for."""
@@ -139,22 +160,7 @@ class Collector:
 
     def _judge(self, entry: Entry, step: int) -> Group | str:
         """The group of an entry, or why it cannot be used."""
-        try:
-            group = decode_group(entry.data, size_cap=self._config.pipeline.entry_bytes)
-        except TrajectoryError as error:
-            return f"undecodable: {error}"
-        if (group.run_id, group.group_id) != (self._run_id, entry.group_id):
-            return f"entry {entry.group_id} of run {self._run_id} holds group {group.group_id} of run {group.run_id}"
-        rollout = self._config.rollout
-        wanted = rollout.base_samples if group.role == "base" else rollout.adaptive_samples
-        if group.role not in self._config.roles or len(group.trajectories) != wanted:
-            return f"{len(group.trajectories)} {group.role} rollouts, the configuration asks for {wanted}"
-        if step < self._next_step:
-            return _too_late(step)
-        age = abs(step - group.oldest_step)
-        if age > self._config.pipeline.max_staleness:
-            return f"stale: {age} learner steps old, pipeline.max_staleness={self._config.pipeline.max_staleness}"
-        return group
+        return self._judgement.verdict(entry, step, self._next_step)
 
     def _late(self, step: int) -> str:
         arrived = self._steps[step].groups
@@ -164,7 +170,3 @@ class Collector:
             f"pipeline.batch_timeout_seconds={self._config.pipeline.batch_timeout_seconds:g}. Are the generators "
             "alive (scope status), and is the timeout longer than the longest rollout takes?"
         )
-
-
-def _too_late(step: int) -> str:
-    return f"late: learner step {step} is done"

@@ -12,7 +12,9 @@ from typing import Literal
 from torch import Tensor
 
 from services.learner.collector import Collector, StepGroups
+from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
+from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
@@ -41,7 +43,10 @@ class RankZero:
         self._config = spec.config
         self._redis = spec.redis.sync()
         self._consumer = ReplayConsumer(
-            self._redis, spec.run_id, max_deliveries=spec.config.pipeline.max_deliveries
+            self._redis,
+            spec.run_id,
+            max_deliveries=spec.config.pipeline.max_deliveries,
+            unacked_bytes=spec.config.pipeline.unacked_bytes,
         )
         self._lineage = self._epoch = self._consumer.open()
         self._store = spec.checkpoints
@@ -70,7 +75,10 @@ class RankZero:
             restored.starting_entropy if restored else None,
         )
         self._publish_actuators(first_step)
-        self._collector = Collector(self._consumer, spec.config, spec.run_id, first_step)
+        self._collector = Collector(
+            self._consumer, spec.config, spec.run_id, first_step, vocabulary_size(spec.model_dir)
+        )
+        self._room = UnackedRoom(self._consumer, spec.config.pipeline.unacked_bytes, restored)
         self._collector.start(self._consumed)
         self._weights = WeightPublisher(
             spec.run_id,
@@ -83,9 +91,13 @@ class RankZero:
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
         self._recorder.begin(step)
-        if (asked := self._asked()) is not None:
+        asked = self._asked()
+        if asked is None and self._room.wants_checkpoint(step):
+            self._asked_checkpoints = 0
+            asked = StepOrder("checkpoint")
+        if asked is not None:
             return asked, None
-        taken = self._collector.take(step, self._keep_waiting)
+        taken = self._collector.take(step, lambda: self._room.can_wait(step) and self._keep_waiting())
         self._recorder.batch_complete()
         if taken is None:
             return StepOrder("idle"), None
@@ -140,6 +152,7 @@ class RankZero:
         )
         self._store.commit(state, self._consumer.check)
         self._consumer.acknowledge(sorted(self._listed))
+        self._room.committed(step)
         self._consumer.trim()
         self._consumed = [pair for pair in self._consumed if pair[0] not in self._listed]
         self._listed = {entry_id for entry_id, _ in self._consumed}

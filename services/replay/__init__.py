@@ -9,5 +9,6 @@ of state is one Lua script (`*.lua` beside this file), so that a process may die
     consumer.py   the learner's rank 0: open, read, acknowledge, trim, dead-letter, publish
     entries.py    what the consumer reads
     stats.py      counters, for reports and the control plane
+    gauges.py     counters and the state of this moment, for a person
     admin.py      a person: look at dead letters, requeue or purge them
 """

@@ -1,19 +1,23 @@
-"""Dead letters of the replay queue, for a person: look, requeue, purge."""
+"""Dead letters of the replay queue, for a person: look, requeue, purge.
+
+A request may be repeated: it changes nothing then, and is answered as it was the first time, for as long as its
+outcome is among the newest thousand. Every change leaves an entry in the run's audit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import msgspec
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from services.keys import RunKeys
-from services.replay.producer import add_call, checked_outcome
-from services.replay.scripts import script
+from services.replay.scripts import resolving_script, script
 from trainer.errors import ScopeError
-from trainer.trajectory import TrajectoryError, decode_group, encode_group
+from trainer.trajectory import Group, TrajectoryError, decode_group, encode_group
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,41 @@ class DeadLetter:
     producer_id: str
     reason: str
     deliveries: int
-    data: bytes = field(repr=False)
+    size: int
+    """bytes of the encoded group"""
+
+    @property
+    def at(self) -> float:
+        """When it was dead-lettered, seconds since the epoch."""
+        return int(self.letter_id.split("-")[0]) / 1000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a dead letter."""
+
+    letter_id: str
+    group_id: str
+    outcome: Literal["requeued", "purged"]
+    became: str
+    """of `requeued`: the new group id"""
+    reason: str
+    """of `purged`"""
+    by: str
+    at: float
+    """seconds since the epoch"""
+
+
+class UnknownLetter(ScopeError):
+    """There is no such dead letter (any more)."""
+
+
+class UnusableLetter(ScopeError):
+    """The letter cannot enter the queue again; it can only be purged."""
+
+
+class QueueFull(ScopeError):
+    """The queue takes no group now."""
 
 
 class ReplayAdmin:
@@ -35,63 +73,93 @@ class ReplayAdmin:
     def __init__(self, redis: Redis, run_id: str, *, capacity: int, entry_bytes: int) -> None:
         self._redis, self._keys = redis, RunKeys(run_id)
         self._capacity, self._entry_bytes = capacity, entry_bytes
-        self._add = redis.register_script(script("add"))
-        self._resolve = redis.register_script(script("resolve"))
+        self._letters = redis.register_script(script("letters"))
+        self._requeue = redis.register_script(resolving_script("requeue"))
+        self._purge = redis.register_script(resolving_script("purge"))
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """The newest `limit` dead letters, newest first."""
-        return _letters(self._redis.xrevrange(self._keys.dead_letters, count=limit))
+    def dead_letters(self, limit: int = 100, before: str = "") -> list[DeadLetter]:
+        """The newest `limit` dead letters, newest first; of those before the letter `before`, where one is given."""
+        page = cast("list[Any]", self._letters(keys=[self._keys.dead_letters], args=[before, limit]))
+        return [_letter(item) for item in page]
 
-    def requeue(self, letter_id: str) -> str:
-        """Put a dead letter back into the queue under the next attempt; returns the new group id.
+    def requeue(self, letter_id: str, by: str = "local", origin: str = "local") -> Outcome:
+        """Put a dead letter back into the queue under the next attempt, in one act.
 
-        Safe to repeat after a failure halfway: the new id enters the queue once. Raises `ScopeError` for an
-        unknown letter, one that cannot be decoded, and a full queue.
+        Raises UnknownLetter (also for a letter that was purged), UnusableLetter for one that cannot be decoded or
+        holds another group than its entry said, and QueueFull.
         """
-        found = _letters(self._redis.xrange(self._keys.dead_letters, letter_id, letter_id))
-        if not found:
-            raise ScopeError(
-                f"dead letter {letter_id!r} does not exist: it was requeued or purged, or never was."
-            )
+        found = self._redis.xrange(self._keys.dead_letters, letter_id, letter_id)
+        letters = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+        entry = self._next_attempt(letter_id, letters[0][1]) if letters else ("", 0, 0, "", b"")
+        keys = self._keys
+        names = [*self._names, keys.trajectories, keys.seen_attempts(entry[0]), keys.lost]
         try:
-            group = decode_group(found[0].data, size_cap=self._entry_bytes)
-            group = msgspec.structs.replace(group, attempt=group.attempt + 1)
-            data = encode_group(group, size_cap=self._entry_bytes)
-        except TrajectoryError as error:
-            raise ScopeError(
-                f"dead letter {letter_id!r} ({found[0].group_id}) cannot be requeued: {error}. "
-                "Purge it instead."
-            ) from error
-        keys, arguments = add_call(
-            self._keys, data, group.role, group.ordinal, group.attempt, group.producer_id, self._capacity
-        )
-        outcome = cast("bytes", self._add(keys=keys, args=arguments)).decode()
-        if checked_outcome(outcome, group.role, group.ordinal) == "full":
-            raise ScopeError(
+            reply = self._requeue(keys=names, args=[by, origin, letter_id, self._capacity, *entry])
+        except OutOfMemoryError:
+            raise QueueFull(
+                f"dead letter {letter_id!r} cannot be requeued now: Redis is out of memory. Try again later."
+            ) from None
+        said, *resolved = cast("list[Any]", reply)
+        if said == b"full":
+            raise QueueFull(
                 f"dead letter {letter_id!r} cannot be requeued now: the queue holds "
                 f"pipeline.queue_capacity={self._capacity} unread groups. Try again later."
             )
-        self._resolved("requeued", group.group_id, [letter_id])
-        return group.group_id
+        outcome = _outcome(resolved[0]) if resolved else None
+        if outcome is None or outcome.outcome != "requeued":
+            raise unknown(letter_id, outcome)
+        return outcome
 
-    def purge(self, letter_ids: Sequence[str], reason: str) -> int:
-        """Delete dead letters for good; each leaves a record with the reason. Returns how many there were."""
-        return self._resolved("purged", reason, letter_ids)
+    def purge(
+        self, letter_ids: Sequence[str], reason: str, by: str = "local", origin: str = "local"
+    ) -> list[Outcome]:
+        """Delete dead letters for good. Returns what became of each that is or was there; see its `outcome`."""
+        reply = self._purge(keys=self._names, args=[by, origin, reason, *letter_ids])
+        return [_outcome(item) for item in cast("list[Any]", reply)]
 
-    def _resolved(self, outcome: str, reason: str, letter_ids: Sequence[str]) -> int:
-        keys = [self._keys.dead_letters, self._keys.dead_letter_outcomes, self._keys.counters]
-        return cast("int", self._resolve(keys=keys, args=[outcome, reason, *letter_ids]))
+    @property
+    def _names(self) -> list[str]:
+        keys = self._keys
+        return [keys.dead_letters, keys.dead_letter_outcomes, keys.counters, keys.audit]
+
+    def _next_attempt(self, letter_id: str, fields: dict[bytes, bytes]) -> tuple[str, int, int, str, bytes]:
+        """Role, ordinal, attempt, producer and bytes of the entry that the letter would become."""
+        group_id = fields[b"group"].decode("utf-8", "replace")
+        try:
+            group = decode_group(fields[b"data"], size_cap=self._entry_bytes)
+            if group.group_id != group_id:
+                raise TrajectoryError(f"it holds the group {group.group_id}")
+            again: Group = msgspec.structs.replace(group, attempt=group.attempt + 1)
+            data = encode_group(again, size_cap=self._entry_bytes)
+        except TrajectoryError as error:
+            raise UnusableLetter(
+                f"dead letter {letter_id!r} ({group_id}) cannot be requeued: {error}. Purge it instead."
+            ) from error
+        return again.role, again.ordinal, again.attempt, again.producer_id, data
 
 
-def _letters(items: object) -> list[DeadLetter]:
-    return [
-        DeadLetter(
-            letter_id=letter_id.decode(),
-            group_id=fields[b"group"].decode(),
-            producer_id=fields[b"producer"].decode(),
-            reason=fields[b"reason"].decode(),
-            deliveries=int(fields[b"deliveries"]),
-            data=fields[b"data"],
+def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
+    """Why there is no such letter: what became of it, where that is known."""
+    if outcome is None:
+        return UnknownLetter(
+            f"dead letter {letter_id!r} does not exist: it was requeued or purged, or never was."
         )
-        for letter_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", items)
-    ]
+    became = f" as {outcome.became}" if outcome.became else f" ({outcome.reason})"
+    return UnknownLetter(
+        f"dead letter {letter_id!r} does not exist: {outcome.by} {outcome.outcome} it{became}."
+    )
+
+
+def _letter(item: Sequence[Any]) -> DeadLetter:
+    *texts, deliveries, size = item
+    letter_id, group_id, producer_id, reason = (text.decode("utf-8", "replace") for text in texts)
+    return DeadLetter(letter_id, group_id, producer_id, reason, int(deliveries), size)
+
+
+def _outcome(fields: Sequence[bytes]) -> Outcome:
+    letter_id, group_id, outcome, became, reason, by, at = (
+        part.decode("utf-8", "replace") for part in fields
+    )
+    return Outcome(
+        letter_id, group_id, cast("Literal['requeued', 'purged']", outcome), became, reason, by, float(at)
+    )

@@ -29,12 +29,22 @@ FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.002, 0.05
 
 
 class ReplayConsumer:
-    """The learner's access to the queue of `run_id`. An entry delivered more often is dead-lettered."""
+    """The learner's access to the queue of `run_id`.
 
-    def __init__(self, redis: Redis, run_id: str, *, max_deliveries: int) -> None:
+    max_deliveries: an entry delivered more often is dead-lettered; unacked_bytes: nothing is read that would bring what
+    is read and not acknowledged above it (None: no limit).
+    """
+
+    def __init__(
+        self, redis: Redis, run_id: str, *, max_deliveries: int, unacked_bytes: int | None = None
+    ) -> None:
         self._redis, self._run_id, self._keys = redis, run_id, RunKeys(run_id)
         self._max_deliveries = max_deliveries
+        self._unacked_bytes = "" if unacked_bytes is None else unacked_bytes
         self._epoch, self._received = 0, "0-0"
+        self._acknowledgements = 0
+        self._held_after: int | None = None
+        """acknowledgements done when a read began that found no room; None where the newest read found some"""
         self._open = redis.register_script(script("open"))
         names = ("check", "read", "redeliver", "acknowledge", "dead_letter", "trim", "set_fields")
         self._scripts = {name: redis.register_script(fenced_script(name)) for name in names}
@@ -63,9 +73,8 @@ class ReplayConsumer:
         """
         entries = []
         for ids in _pages((i for i in self._pending_ids() if i not in applied), ENTRIES_A_SCRIPT):
-            for entry in self._entries(
-                "redeliver", [self._keys.trajectories], [CONSUMER_GROUP, CONSUMER_NAME, *ids]
-            ):
+            arguments = [CONSUMER_GROUP, CONSUMER_NAME, *ids]
+            for entry in _entries(self._call("redeliver", [self._keys.trajectories], arguments)):
                 if entry.deliveries <= self._max_deliveries:
                     entries.append(entry)
                 else:
@@ -85,9 +94,19 @@ class ReplayConsumer:
     def acknowledge(self, entry_ids: Iterable[str]) -> int:
         """Acknowledge entries whose effect a verified checkpoint holds. Returns how many were pending."""
         keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
-        return sum(
+        acknowledged = sum(
             self._call("acknowledge", keys, [CONSUMER_GROUP, *ids]) for ids in _pages(entry_ids, IDS_A_SCRIPT)
         )
+        self._acknowledgements += 1
+        return acknowledged
+
+    @property
+    def held(self) -> bool:
+        """Whether reading has stopped at `unacked_bytes`: a read that began after the last `acknowledge` found no room.
+
+        Reading and acknowledging may happen on two threads.
+        """
+        return self._held_after == self._acknowledgements
 
     def trim(self) -> int:
         """Delete the entries below the lowest pending or unread one; returns how many."""
@@ -133,12 +152,15 @@ class ReplayConsumer:
         keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
         entries: list[Entry] = []
         while (left := count - len(entries)) > 0:
+            began_after = self._acknowledgements
             wanted = min(left, ENTRIES_A_SCRIPT)
-            got = self._entries("read", keys, [CONSUMER_GROUP, CONSUMER_NAME, wanted, self._received])
-            if not got:
+            arguments = [CONSUMER_GROUP, CONSUMER_NAME, wanted, self._received, self._unacked_bytes]
+            held, rows = self._call("read", keys, arguments)
+            self._held_after = began_after if held else None
+            if not rows:
                 break
-            entries += got
-            self._received = got[-1].entry_id
+            entries += _entries(rows)
+            self._received = entries[-1].entry_id
         return entries
 
     def _pending_ids(self) -> Iterator[str]:
@@ -153,13 +175,6 @@ class ReplayConsumer:
                 yield item["message_id"].decode()
             after = f"({page[-1]['message_id'].decode()}"
 
-    def _entries(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Entry]:
-        reply = self._call(name, keys, arguments)
-        return [
-            Entry(entry_id.decode(), group_id.decode(), producer_id.decode(), data, deliveries)
-            for entry_id, group_id, producer_id, data, deliveries in reply
-        ]
-
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
         if not self._epoch:
             raise RuntimeError("the replay consumer was not opened")
@@ -171,6 +186,19 @@ class ReplayConsumer:
             if code == "FENCED":
                 raise FencedError(self._epoch, int(rest.split()[0])) from error
             raise
+
+
+def _entries(rows: Sequence[Sequence[Any]]) -> list[Entry]:
+    return [
+        Entry(
+            entry_id.decode(),
+            group_id.decode("utf-8", "replace"),
+            producer_id.decode("utf-8", "replace"),
+            data,
+            deliveries,
+        )
+        for entry_id, group_id, producer_id, data, deliveries in rows
+    ]
 
 
 def _pages(ids: Iterable[str], size: int) -> Iterator[list[str]]:

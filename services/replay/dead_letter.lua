@@ -9,12 +9,15 @@ if not pending then
     return 0
 end
 local fields = redis.call('XRANGE', KEYS[2], id, id)[1][2]
-local group = fields[2]
+local group, data = fields[2], fields[6] or ''
+local place = string.match(group, '^(%l+:%d+):%d+$')
 redis.call('XACK', KEYS[2], ARGV[2], id)
-redis.call('XADD', KEYS[5], '*', 'entry', id, 'group', group, 'producer', fields[4], 'data', fields[6],
+redis.call('XADD', KEYS[5], '*', 'entry', id, 'group', group, 'producer', fields[4] or '', 'data', data,
            'reason', ARGV[4], 'deliveries', pending[4])
-redis.call('SADD', KEYS[6], string.match(group, '^(.+):%d+$'))
+if place then
+    redis.call('SADD', KEYS[6], place)
+end
 redis.call('HDEL', KEYS[3], id)
 redis.call('HINCRBY', KEYS[4], 'dead_lettered', 1)
-redis.call('HINCRBY', KEYS[4], 'released_bytes', #fields[6])
+redis.call('HINCRBY', KEYS[4], 'released_bytes', #data)
 return 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+_GROUP_ID = re.compile(r"[a-z]+:[0-9]{1,18}:[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,11 @@ class Entry:
     data: bytes = field(repr=False)
     deliveries: int
     """how often a learner incarnation got it, this time included"""
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """Role and ordinal; None for an entry that something else than `add` has put into the stream."""
+        return (self.role, self.ordinal) if _GROUP_ID.fullmatch(self.group_id) else None
 
     @property
     def role(self) -> str:

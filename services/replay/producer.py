@@ -87,12 +87,25 @@ class ReplayProducer:
         "full": too many unread groups, or Redis is out of memory; nothing changed. Raises ValueError for an
         ordinal that was never leased.
         """
-        keys, arguments = add_call(self._keys, data, role, ordinal, attempt, producer_id, self._capacity)
+        keys = self._keys
+        names = [
+            keys.trajectories,
+            keys.seen(role),
+            keys.seen_attempts(role),
+            keys.leases(role),
+            keys.lease_owners(role),
+            keys.cursor(role),
+            keys.counters,
+            keys.lost,
+        ]
+        arguments = [role, ordinal, attempt, producer_id, self._capacity, data]
         try:
-            outcome = cast("bytes", await self._add(keys=keys, args=arguments)).decode()
+            outcome = cast("bytes", await self._add(keys=names, args=arguments)).decode()
         except OutOfMemoryError:
             return "full"
-        return checked_outcome(outcome, role, ordinal)
+        if outcome == "unleased":
+            raise ValueError(f"group {role}:{ordinal} was never leased: the data cursor has not reached it")
+        return cast("AddOutcome", outcome)
 
     async def add_waiting(
         self, data: bytes, role: Role, ordinal: int, attempt: int, producer_id: str
@@ -103,27 +116,3 @@ class ReplayProducer:
             await asyncio.sleep(wait * random.uniform(0.5, 1))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
         return outcome
-
-
-def add_call(
-    keys: RunKeys, data: bytes, role: str, ordinal: int, attempt: int, producer_id: str, capacity: int
-) -> tuple[list[str], list[str | int | bytes]]:
-    """Keys and arguments of the script `add`."""
-    names = [
-        keys.trajectories,
-        keys.seen(role),
-        keys.seen_attempts(role),
-        keys.leases(role),
-        keys.lease_owners(role),
-        keys.cursor(role),
-        keys.counters,
-        keys.lost,
-    ]
-    return names, [role, ordinal, attempt, producer_id, capacity, data]
-
-
-def checked_outcome(outcome: str, role: str, ordinal: int) -> AddOutcome:
-    """The outcome of the script `add`; raises ValueError for an ordinal that was never leased."""
-    if outcome == "unleased":
-        raise ValueError(f"group {role}:{ordinal} was never leased: the data cursor has not reached it")
-    return cast("AddOutcome", outcome)

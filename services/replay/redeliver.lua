@@ -14,7 +14,7 @@ for i = 4, #ARGV do
     if pending then
         local deliveries = pending[4] + 1
         redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, id, 'RETRYCOUNT', deliveries, 'JUSTID')
-        entries[#entries + 1] = {id, item[2][2], item[2][4], item[2][6], deliveries}
+        entries[#entries + 1] = {id, item[2][2], item[2][4] or '', item[2][6] or '', deliveries}
     end
 end
 return entries

@@ -11,6 +11,16 @@ def script(name: str) -> str:
 
 
 def fenced_script(name: str) -> str:
-    """The text of `name`.lua with the fence before it; Redis wants the `#!lua` line first."""
+    """The text of `name`.lua with the fence before it."""
+    return _preceded("fence", name)
+
+
+def resolving_script(name: str) -> str:
+    """The text of `name`.lua with what resolves dead letters before it."""
+    return _preceded("resolution", name)
+
+
+def _preceded(first: str, name: str) -> str:
+    """One script of two texts; Redis wants the `#!lua` line at its very beginning."""
     shebang, body = script(name).split("\n", 1)
-    return f"{shebang}\n{script('fence')}{body}"
+    return f"{shebang}\n{script(first)}{body}"

@@ -4,7 +4,7 @@
 import { slider } from "./cursor.js";
 import { el, say, set, svg } from "./dom.js";
 import { count, short } from "./format.js";
-import { areaPath, axis, extent, linePath, nearest, scale, stack } from "./geometry.js";
+import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "./geometry.js";
 
 /** @typedef {import("./geometry.js").Column} Column */
 
@@ -141,8 +141,8 @@ export class Chart {
     const [first, last] = this.#data.domain;
     const shown = this.look.stacked ? stack(this.#columns()).map((edge) => edge.upper) : this.#columns();
     const preview = this.#data.preview?.map((point) => point[1]) ?? [];
-    const [low, high] = extent([...shown, preview]) ?? [0, 1];
-    const pad = (high - low || Math.abs(high) || 1) * 0.06;
+    const [low, high] = roomy(extent([...shown, preview]) ?? [0, 1]);
+    const pad = (high - low) * 0.06;
     const from = this.look.zero || (low >= 0 && low < pad) ? Math.min(0, low) : low - pad;
     const vertical = axis(from, high + pad / 2, this.look.large ? 5 : 3, true);
     const bottom = this.#height - EDGE.bottom;

@@ -5,15 +5,14 @@
 /** @typedef {(value: number) => number} Scale */
 
 /**
- * Round values that divide a range, about `wanted` of them; the range grows to the outer ones when `widen`.
+ * Round values that divide a roomy range, about `wanted` of them; the range grows to the outer ones when `widen`.
  * @param {number} low
  * @param {number} high
  * @param {number} wanted
  * @param {boolean} widen
  */
 export function axis(low, high, wanted, widen) {
-  const span = high - low || Math.abs(high) * 0.1 || 1;
-  const rough = span / wanted;
+  const rough = (high - low) / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
   const unit = /** @type {number} */ ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999)) * power;
   const from = widen ? Math.floor(low / unit + 1e-6) : Math.ceil(low / unit - 1e-6);
@@ -22,6 +21,17 @@ export function axis(low, high, wanted, widen) {
   for (let i = from; i <= to; i += 1) ticks.push(i * unit + 0); // + 0: no minus zero
   const digits = Math.max(0, -Math.floor(Math.log10(unit) + 1e-9) + (/[.]5/.test(String(unit / power)) ? 1 : 0));
   return { ticks, low: widen ? from * unit : low, high: widen ? Math.max(to, from + 1) * unit : high, digits };
+}
+
+/**
+ * A range that an axis can divide: values that differ only by rounding get some room around them.
+ * @param {[number, number]} range
+ * @returns {[number, number]}
+ */
+export function roomy([low, high]) {
+  if (high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return [low, high];
+  const room = Math.abs(high) * 0.1 || 1;
+  return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
 }
 
 /**

@@ -1,0 +1,117 @@
+"""`scope queue`: how a run's replay queue stands, and the care of its dead letters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from services.cli.connect import add_run, client_of
+from trainer.errors import ScopeError
+
+
+def add_queue(parser: argparse.ArgumentParser) -> None:
+    """The subcommands."""
+    queue = parser.add_subparsers(required=True, metavar="stats|dead-letters|requeue|purge")
+    stats = queue.add_parser("stats", help="how full it is, what waits, what went through it")
+    add_run(stats)
+    stats.set_defaults(command=_stats)
+    letters = queue.add_parser("dead-letters", help="groups that will not be used, newest first")
+    letters.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N")
+    letters.add_argument("--cursor", metavar="ID", help="only those older than this one")
+    add_run(letters)
+    letters.set_defaults(command=_dead_letters)
+    requeue = queue.add_parser("requeue", help="put dead letters back into the queue")
+    requeue.add_argument("ids", nargs="+", metavar="ID", help="of `scope queue dead-letters`")
+    add_run(requeue)
+    requeue.set_defaults(command=_requeue)
+    purge = queue.add_parser("purge", help="delete dead letters for good")
+    purge.add_argument("ids", nargs="+", metavar="ID", help="of `scope queue dead-letters`")
+    purge.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the audit")
+    add_run(purge)
+    purge.set_defaults(command=_purge)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        state = client.queue(run_id).model_dump(mode="json")
+    print(json.dumps(state, indent=2) if options.json else stats_text(state))
+    return 0
+
+
+def _dead_letters(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        page = client.dead_letters(run_id, options.limit, options.cursor).model_dump(mode="json")
+    if options.json:
+        print(json.dumps(page, indent=2))
+        return 0
+    for letter in page["dead_letters"]:
+        print(
+            f"{letter['id']}  {letter['at'][:19]}Z  {letter['group_id']} by {letter['producer_id']}, "
+            f"{letter['size']:,} bytes, delivered {letter['deliveries']}x: {letter['reason']}"
+        )
+    if page["next"]:
+        print(f"there are older ones: --cursor {page['next']}")
+    return 0
+
+
+def _requeue(options: argparse.Namespace) -> int:
+    from services.client import ControlPlaneError
+
+    requeued: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    with client_of(options) as (client, run_id):
+        for letter_id in dict.fromkeys(options.ids):
+            try:
+                requeued.append(client.requeue_dead_letter(run_id, letter_id).model_dump(mode="json"))
+            except ControlPlaneError as error:
+                refused.append({"id": letter_id, "error": str(error)})
+                # A letter that is refused hinders no other; anything else would happen to every one of them.
+                if error.status not in (404, 409, 422):
+                    break
+    if options.json:
+        print(json.dumps({"requeued": requeued, "refused": refused}, indent=2))
+    else:
+        for outcome in requeued:
+            print(f"{outcome['id']}: {outcome['group_id']} is in the queue again as {outcome['requeued_as']}")
+    if refused:
+        raise ScopeError("; ".join(refusal["error"] for refusal in refused))
+    return 0
+
+
+def _purge(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        report = client.purge_dead_letters(run_id, options.ids, options.reason).model_dump(mode="json")
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        for outcome in report["purged"]:
+            print(f"{outcome['id']}: {outcome['group_id']} is deleted ({outcome['reason']})")
+    if report["unknown"]:
+        raise ScopeError(f"not among the dead letters: {', '.join(report['unknown'])}")
+    return 0
+
+
+def stats_text(state: dict[str, Any]) -> str:
+    """A few lines about the resource."""
+    counters, sizes = state["counters"], state["bytes"]
+    oldest = state["oldest_unread_seconds"]
+    waits = "" if oldest is None else f", the oldest for {oldest:.1f} s"
+    full = "; full: generators wait" if state["back_pressure"] else ""
+    leases = ", ".join(
+        f"{role} {count['held']} held and {count['expired']} expired"
+        for role, count in state["leases"].items()
+    )
+    return "\n".join(
+        [
+            f"unread {state['unread']} of {state['capacity']} groups ({state['share_used']:.0%}){waits}{full}",
+            f"read and not acknowledged {state['pending']} groups, {sizes['unacknowledged']:,} of at most "
+            f"{sizes['unacknowledged_cap']:,} bytes",
+            f"in Redis {sizes['stream']:,} bytes, dead letters {sizes['dead_letters']:,} bytes",
+            f"produced {counters['produced']}, acknowledged {counters['acknowledged']}, duplicates "
+            f"{counters['duplicates']}, put off {counters['refused_full']}",
+            f"dead letters {state['dead_letters']} now, {counters['dead_lettered']} ever, "
+            f"{counters['requeued']} requeued, {counters['purged']} purged; places lost {state['lost']}",
+            f"leases: {leases}; taken over {counters['releases']}",
+        ]
+    )

@@ -1,0 +1,28 @@
+-- Begins every script that resolves dead letters: takes one out of its stream, records what became of it and who asked.
+-- KEYS[1] dead letters, [2] outcomes, [3] counters, [4] audit; ARGV[1] by, [2] origin
+local EARLIER = 1000
+local clock = redis.call('TIME')
+local now = string.format('%d.%06d', clock[1], clock[2])
+
+-- The newest outcomes are looked through, so that a repeated request gets its first answer.
+local function earlier(letter)
+    for _, item in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', EARLIER)) do
+        local fields = item[2]
+        if fields[2] == letter then
+            return {fields[2], fields[4], fields[6], fields[8], fields[10], fields[12], fields[14]}
+        end
+    end
+    return false
+end
+
+local function resolve(letter, group, outcome, became, reason)
+    redis.call('XDEL', KEYS[1], letter)
+    redis.call('XADD', KEYS[2], '*', 'letter', letter, 'group', group, 'outcome', outcome, 'became', became,
+               'reason', reason, 'by', ARGV[1], 'at', now)
+    redis.call('HINCRBY', KEYS[3], outcome, 1)
+    local requeued = outcome == 'requeued'
+    local action = requeued and 'requeue-dead-letter' or 'purge-dead-letter'
+    redis.call('XADD', KEYS[4], '*', 'action', action, 'by', ARGV[1], 'origin', ARGV[2], 'before', group,
+               'after', requeued and became or 'purged: ' .. reason, 'letter', letter, 'at', now)
+    return {letter, group, outcome, became, reason, ARGV[1], now}
+end
