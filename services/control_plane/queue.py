@@ -17,7 +17,6 @@ from services.control_plane import problems
 from services.control_plane.auth import State, allowed, origin_of
 from services.control_plane.problems import Problem
 from services.control_plane.queue_schemas import (
-    LETTER_ID,
     DeadLetterPage,
     DeadLetterView,
     LeaseCount,
@@ -40,6 +39,7 @@ from services.replay.admin import (
 )
 from services.replay.gauges import queue_gauges
 from services.run_state import read_spec
+from services.streams import STREAM_ID
 from services.tokens import Principal
 from trainer.config import PipelineConfig
 
@@ -47,7 +47,7 @@ MOST_LISTED = 200
 
 Viewer = Annotated[Principal, Depends(allowed("viewer"))]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
-Letter = Annotated[str, Path(pattern=LETTER_ID, description="id of a dead letter")]
+Letter = Annotated[str, Path(pattern=STREAM_ID, description="id of a dead letter")]
 
 router = APIRouter(
     route_class=StrictRoute,
@@ -109,7 +109,7 @@ def get_dead_letters(
     redis: State,
     _: Viewer,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
-    cursor: Annotated[str | None, Query(pattern=LETTER_ID, description="of an answer before")] = None,
+    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="of an answer before")] = None,
 ) -> DeadLetterPage:
     """Groups that will not be used, with the reason, newest first; never their contents."""
     letters = _admin(redis, run_id).dead_letters(limit + 1, before=cursor or "")

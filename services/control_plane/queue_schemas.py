@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.control_plane.schemas import Resource
+from services.streams import STREAM_ID
 
 MOST_PURGED = 100
 """dead letters that one request may purge"""
-LETTER_ID = r"^\d{1,18}-\d{1,18}$"
-LetterId = Annotated[str, Field(pattern=LETTER_ID, description="id of a dead letter")]
+LetterId = Annotated[str, Field(pattern=STREAM_ID, description="id of a dead letter")]
 Reason = Annotated[
     str,
     Field(

@@ -56,6 +56,7 @@ export function isPassing(error) {
 export async function poll(source, task, seconds, signal) {
   let failures = 0;
   while (!signal.aborted) {
+    let pause = document.hidden ? HIDDEN_SECONDS : seconds;
     try {
       await task();
       failures = 0;
@@ -65,8 +66,9 @@ export async function poll(source, task, seconds, signal) {
       if (!isPassing(error)) return /** @type {Error} */ (error);
       failures += 1;
       report(source, /** @type {Error} */ (error).message);
+      pause = Math.max(backoff(failures), (error instanceof Problem && error.retryAfter) || 0);
     }
-    await sleep(failures > 0 ? backoff(failures) : document.hidden ? HIDDEN_SECONDS : seconds, signal);
+    await sleep(pause, signal);
   }
   return null;
 }
