@@ -115,10 +115,15 @@ class PipelineConfig(Block):
         default=30.0, description="after it a silent generator's groups are made by another"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=3, description="then an entry is dead-lettered"
+        default=5, description="then an entry is dead-lettered; each restart of the learner is one"
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=600.0, description="longest wait for a full batch"
+    )
+    ledger: bool = Field(
+        default=False,
+        description="generators leave in the run directory's ledger/ what they offered and Redis accepted; what the "
+        "learner applied is there always",
     )
 
 
@@ -179,6 +184,11 @@ class LearnerConfig(Block):
     )
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
         default=4096, description="tokens whose logits exist at once"
+    )
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        default=3,
+        description="restarts from the newest checkpoint, in a row without a step beyond any before, until the run "
+        "stops",
     )
 
 

@@ -23,8 +23,10 @@ from redis.exceptions import RedisError
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
+from services.driver.recovery import check_recoverable
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
+from services.ledger import FOLDER
 from services.run_state import RunSpec, initialise_run, read_status, update_status
 from services.tokens import RunSecrets, register_token
 from trainer.errors import ScopeError
@@ -32,7 +34,7 @@ from trainer.trajectory import PolicyVersion
 
 if TYPE_CHECKING:
     from services.driver.generator_pool import GeneratorPool
-    from services.driver.learner_job import LearnerJob
+    from services.driver.learner_supervisor import LearnerSupervisor
     from services.report import Evaluations
     from trainer.warm_start import WarmStartProgress
 
@@ -53,6 +55,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(f"warning: {warning}")
         redis = queue.access.sync()
         stack.callback(redis.close)
+        check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
@@ -109,7 +112,7 @@ class _Drive:
             self._evaluate(pool, evaluations, 0)
         update_status(self._redis, self._run_id, phase="running")
         pool.run()
-        learner.start()
+        learner.start(self._steps_done())
         self._watch(pool, learner)
         self._finish(pool, evaluations)
 
@@ -155,17 +158,27 @@ class _Drive:
         self._directory.write_endpoint(url)
         self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
-    def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerJob]:
-        """Generators that are ready, and the learner's job, not started yet."""
+    def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
+        """Generators that are ready, and the learner, not started yet."""
         from services.driver.generator_pool import GeneratorPool
-        from services.driver.learner_job import LearnerJob
+        from services.driver.learner_supervisor import LearnerSupervisor
         from services.generator import GeneratorSpec
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
         version = PolicyVersion(0, 0) if self._fresh else None
+        ledger = str(self._directory.path / FOLDER) if self._config.pipeline.ledger else None
         specs = [
-            GeneratorSpec(self._run_id, role, i, self._config, str(model_dir), self._queue.access, version)
+            GeneratorSpec(
+                self._run_id,
+                role,
+                i,
+                self._config,
+                str(model_dir),
+                self._queue.access,
+                version,
+                ledger=ledger,
+            )
             for role in self._config.roles
             for i in range(counts[role])
         ]
@@ -183,7 +196,7 @@ class _Drive:
             redis=self._queue.access,
             generator_ids=names,
         )
-        return pool, LearnerJob(spec)
+        return pool, LearnerSupervisor(spec)
 
     def _evaluate(self, pool: GeneratorPool, evaluations: Evaluations, step: int) -> None:
         evaluation = self._config.evaluation
@@ -192,22 +205,35 @@ class _Drive:
         evaluations.add(step, correct, evaluation)
         self._progress.say(evaluations.line(step))
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerJob) -> None:
-        """Keep everything alive until the learner ends. Raises ScopeError when it, or a part of it, failed."""
-        ended = False
-        while not ended:
-            ended = learner.wait(POLL_SECONDS)
-            notes = [self._queue.keep_alive(), *pool.supervise()]
-            for note in filter(None, notes):
-                self._progress.say(note)
-            self._progress.show(read_status(self._redis, self._run_id))
-        learner.result()
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor) -> None:
+        """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
+        self._queue.answered()
+        # A patient client would wait here for the server that only this loop starts again.
+        with self._queue.access.impatient() as redis:
+            while not learner.wait(POLL_SECONDS):
+                self._say(self._queue.keep_alive(), *pool.supervise())
+                try:
+                    status = read_status(redis, self._run_id)
+                    self._say(learner.revive(status.step if status else 0))
+                except RedisError as error:
+                    self._queue.missed(error)
+                else:
+                    self._queue.answered()
+                    self._progress.show(status)
+        self._progress.show(read_status(self._redis, self._run_id))
+
+    def _say(self, *notes: str | None) -> None:
+        for note in filter(None, notes):
+            self._progress.say(note)
+
+    def _steps_done(self) -> int:
+        status = read_status(self._redis, self._run_id)
+        return status.step if status else 0
 
     def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
         from services.report import write_report
 
-        status = read_status(self._redis, self._run_id)
-        done = status.step if status else 0
+        done = self._steps_done()
         if done == self._config.steps:
             self._evaluate(pool, evaluations, done)
         wall_seconds = time.monotonic() - self._started
