@@ -30,7 +30,7 @@ STEP_GROUPS = 2
 class Incarnations:
     """Rank 0 of a learner over a real queue, restarted at will; no tensors and no Ray take part."""
 
-    def __init__(self, access: RedisAccess, run_id: str, run_dir: Path) -> None:
+    def __init__(self, access: RedisAccess, run_id: str, run_dir: Path, *, groups: int = 20) -> None:
         self.config = RunConfig.model_validate(
             {
                 "rollout": {"prompts_per_step": 1, "base_samples": 2, "adaptive_samples": 2},
@@ -40,7 +40,8 @@ class Incarnations:
                 "regularizer": {"kind": "adaptive_coefficient", "adaptive_coefficient": {"delta": 0.1}},
             }
         )
-        self.queue, self._access, self._run_id, self._run_dir = Queue(access, run_id), access, run_id, run_dir
+        self.queue = Queue(access, run_id, capacity=2 * groups)
+        self._access, self._run_id, self._run_dir = access, run_id, run_dir
         run_dir.mkdir()
         spec = RunSpec(
             run_id=run_id,
@@ -51,15 +52,16 @@ class Incarnations:
         )
         initialise_run(self.queue.redis, run_id, spec)
         for role in ("base", "adaptive"):
-            for ordinal in self.queue.lease(20, role=role).ordinals:
+            for ordinal in self.queue.lease(groups, role=role).ordinals:
                 group = msgspec.structs.replace(make_group(role, ordinal), run_id=run_id)
                 self.queue.add(ordinal, role=role, data=encode_group(group, size_cap=1 << 20))
         self._open: list[RankZero] = []
         self.step = 0
 
-    def begin(self) -> RankZero:
-        """A learner that continues from the newest checkpoint, as the loop does."""
-        spec = LearnerSpec(
+    @property
+    def spec(self) -> LearnerSpec:
+        """What every incarnation is started with."""
+        return LearnerSpec(
             run_id=self._run_id,
             config=self.config,
             config_hash="h",
@@ -68,7 +70,10 @@ class Incarnations:
             redis=self._access,
             generator_ids=(),
         )
-        rank_zero = RankZero(spec)
+
+    def begin(self) -> RankZero:
+        """A learner that continues from the newest checkpoint, as the loop does."""
+        rank_zero = RankZero(self.spec)
         self.step = rank_zero.first_step
         self._open.append(rank_zero)
         return rank_zero
