@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.run_harness import Run, interrupt, left_running, new_run
+from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -22,16 +22,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the runs of this module live."""
     return tmp_path_factory.mktemp("end-to-end") / "runs"
-
-
-def _ports(count: int) -> list[int]:
-    import socket
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +92,7 @@ def test_the_report_counts_every_group_once(canary: Run) -> None:
 @pytest.fixture(scope="module")
 def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
     """A controlled run that is under way; it begins with the model that the canary left."""
-    control_plane, dashboard = _ports(2)
+    control_plane, dashboard = free_ports(2)
     run = new_run(
         folder,
         "live",
