@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from services.generator import GeneratorActor, GeneratorSpec
 from services.keys import actor_namespace
@@ -34,16 +34,21 @@ class GeneratorPool:
         self._config = specs[0].config.generators
         self._members = {spec.generator_id: self._launch(spec) for spec in specs}
 
-    def wait_ready(self) -> None:
-        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not."""
+    def wait_ready(self, still_wanted: Callable[[], None]) -> None:
+        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not.
+
+        still_wanted: called about once a second; what it raises ends the waiting.
+        """
         for member in self._members.values():
+            while not ray.wait([member.call], timeout=1.0)[0]:
+                still_wanted()
+                if time.monotonic() > member.deadline:
+                    raise ScopeError(
+                        f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
+                        f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
+                    )
             try:
-                ray.get(member.call, timeout=max(0.0, member.deadline - time.monotonic()))
-            except GetTimeoutError as error:
-                raise ScopeError(
-                    f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
-                    f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
-                ) from error
+                ray.get(member.call)
             except (RayActorError, RayTaskError) as error:
                 raise ScopeError(f"{member.spec.generator_id} could not start: {_cause(error)}") from error
             member.ready = True

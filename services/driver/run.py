@@ -96,25 +96,35 @@ class _Drive:
 
     def run(self) -> None:
         """From the model to the report."""
-        update_status(self._redis, self._run_id, phase="warm_start")
         try:
-            model_dir = self._model()
+            pool, learner, evaluations = self._prepare()
         except StoppedEarly:
             update_status(self._redis, self._run_id, phase="finished")
-            self._progress.say("stopped before training began; nothing was learned yet")
+            self._progress.say("stopped before the learner began; nothing new was learned")
             return
-        self._start_cluster()
-        from services.report import Evaluations
-
-        evaluations = Evaluations(self._directory.path / EVALUATIONS)
-        pool, learner = self._workers(model_dir)
-        if self._fresh:
-            self._evaluate(pool, evaluations, 0)
         update_status(self._redis, self._run_id, phase="running")
         pool.run()
         learner.start(self._steps_done())
         self._watch(pool, learner)
         self._finish(pool, evaluations)
+
+    def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
+        """Everything up to the first learner step. Raises StoppedEarly when a stop was asked for meanwhile."""
+        from services.report import Evaluations
+
+        update_status(self._redis, self._run_id, phase="warm_start")
+        model_dir = self._model()
+        self._start_cluster()
+        evaluations = Evaluations(self._directory.path / EVALUATIONS)
+        pool, learner = self._workers(model_dir)
+        if self._fresh:
+            self._evaluate(pool, evaluations, 0)
+        self._raise_if_stopped()
+        return pool, learner, evaluations
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop.requested:
+            raise StoppedEarly
 
     def _model(self) -> Path:
         """The starting model's directory: the configured one, or the warm-started tiny one."""
@@ -137,13 +147,14 @@ class _Drive:
         return warm.path
 
     def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
-        if self._stop.requested:
-            raise StoppedEarly
+        self._raise_if_stopped()
         self._progress.warm_start(warm_start)
 
     def _start_cluster(self) -> None:
         self._progress.say("starting Ray")
         dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
+        # Ray's own handler of SIGTERM ends the process at once.
+        self._stop.take()
         if dashboard:
             self._progress.say(f"Ray dashboard: http://{dashboard}")
         if not self._config.control_plane.enabled:
@@ -186,7 +197,7 @@ class _Drive:
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = GeneratorPool(specs)
         self._stack.callback(pool.stop)
-        pool.wait_ready()
+        pool.wait_ready(self._raise_if_stopped)
         spec = LearnerSpec(
             run_id=self._run_id,
             config=self._config,
