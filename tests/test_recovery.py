@@ -16,6 +16,7 @@ from incarnations import Incarnations
 from redis import Redis
 from redis.exceptions import RedisError
 
+from services.driver.orphans import end_orphans
 from services.driver.queue_server import QueueServer
 from services.driver.recovery import check_recoverable
 from services.driver.run_directory import RunDirectory
@@ -245,3 +246,18 @@ def test_a_learner_rides_out_a_cut_link_to_redis(
             assert incarnations.queue.stats.duplicates == 0
         finally:
             incarnations.close()
+
+
+def test_only_processes_with_files_in_the_dead_session_are_ended(tmp_path: Path) -> None:
+    def writer(folder: Path) -> subprocess.Popen[bytes]:
+        folder.mkdir(parents=True)
+        with (folder / "log").open("w") as log:
+            return subprocess.Popen(["sleep", "60"], stdout=log)
+
+    dead, other = writer(tmp_path / "scope-1" / "logs"), writer(tmp_path / "scope-12" / "logs")
+    try:
+        assert end_orphans(tmp_path / "scope-1") == [dead.pid]
+        assert dead.wait(5) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        other.kill()

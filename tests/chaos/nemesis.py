@@ -58,6 +58,7 @@ class Nemesis:
         return order
 
     def _strike(self, kind: str) -> Strike:
+        self._subject.look()
         action, _, target = kind.partition(" ")
         at_step, started = self._subject.steps_done(), time.monotonic()
         if kind == "kill driver":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -47,10 +46,15 @@ def command(pid: int) -> str:
         return ""
 
 
+def identity(pid: int) -> tuple[int, int] | None:
+    """Process id with the clock tick of its start: no other process is ever called so. None when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else (pid, int(fields[19]))
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (OSError, IndexError):
-        return False
+    return identity(pid) is not None

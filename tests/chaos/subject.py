@@ -15,6 +15,7 @@ from services.keys import CONSUMER_GROUP, RunKeys
 from services.ledger import read_applied, read_offered
 from services.redis_server import EmbeddedRedis
 from tests.chaos.ledger import Evidence
+from tests.chaos.processes import command, descendants, identity
 from tests.run_harness import Run, left_running
 from trainer.config import RedisConfig
 
@@ -27,10 +28,15 @@ class Subject:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.driver: subprocess.Popen[str] = run.start()
+        self._seen: set[tuple[int, int]] = set()
 
     def resume(self) -> None:
         """`scope train --resume`, after the driver was killed."""
         self.driver = self.run.start(resume=True)
+
+    def look(self) -> None:
+        """Remember the run's processes of this moment: none may outlive the run."""
+        self._seen |= {one for pid in descendants(self.driver.pid) if (one := identity(pid)) is not None}
 
     def steps_done(self) -> int:
         """Learner steps of the surviving lineage."""
@@ -43,6 +49,7 @@ class Subject:
 
     def preempt(self, seconds: float) -> int:
         """SIGTERM to the driver; returns its exit status, which must come within the grace period `seconds`."""
+        self.look()
         self.driver.send_signal(signal.SIGTERM)
         return self.driver.wait(seconds)
 
@@ -65,10 +72,14 @@ class Subject:
     def leftovers(self) -> list[str]:
         """Processes, and files that are not whole, that the run left behind."""
         deadline = time.monotonic() + ORPHAN_SECONDS
-        while (processes := left_running(self.run)) and time.monotonic() < deadline:
+        while (left := self._running()) and time.monotonic() < deadline:
             time.sleep(0.5)
         hidden = [path for path in self.run.directory.rglob(".*") if path.name != ".lock"]
-        return [*processes, *(str(path) for path in hidden)]
+        return [*left, *(str(path) for path in hidden)]
+
+    def _running(self) -> list[str]:
+        seen = [f"{pid} {command(pid)}" for pid, start in sorted(self._seen) if identity(pid) == (pid, start)]
+        return [*seen, *left_running(self.run)]
 
     def kill(self) -> None:
         """End it for good, whatever state it is in."""
