@@ -16,7 +16,7 @@ from services.ledger import read_applied, read_offered
 from services.redis_server import EmbeddedRedis
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
-from tests.run_harness import Run, left_running
+from tests.run_harness import Run, free_ports, left_running, new_run
 from trainer.config import RedisConfig
 
 ORPHAN_SECONDS = 30.0
@@ -86,6 +86,30 @@ class Subject:
         if self.driver.poll() is None:
             os.killpg(self.driver.pid, signal.SIGKILL)
             self.driver.wait()
+
+
+def chaos_run(folder: Path, name: str) -> Run:
+    """A small run that goes on until it is stopped; Redis syncs every write, so that its death loses nothing."""
+    (control_plane,) = free_ports(1)
+    return new_run(
+        folder,
+        name,
+        [
+            "steps=100000",
+            "learner.workers=2",
+            "rollout.prompts_per_step=4",
+            "rollout.max_new_tokens=24",
+            "loss.minibatches=1",
+            "checkpoint.every_steps=5",
+            "evaluation.problems=2",
+            "pipeline.lease_seconds=4",
+            "pipeline.ledger=true",
+            "redis.appendfsync=always",
+            f"control_plane.port={control_plane}",
+            "ray.dashboard=false",
+            "generators.max_restarts=1000",
+        ],
+    )
 
 
 def queue_groups(redis: Redis, run_id: str) -> tuple[frozenset[str], frozenset[str]]:

@@ -9,8 +9,7 @@ import pytest
 
 from tests.chaos.ledger import violations
 from tests.chaos.nemesis import KINDS, Nemesis
-from tests.chaos.subject import Subject
-from tests.run_harness import free_ports, new_run
+from tests.chaos.subject import Subject, chaos_run
 
 SEED = 20251
 FAULTS = 8
@@ -24,30 +23,6 @@ def subject(tmp_path: Path) -> Iterator[Subject]:
     subject = Subject(chaos_run(tmp_path / "runs", "chaos"))
     yield subject
     subject.kill()
-
-
-def chaos_run(folder: Path, name: str):
-    """A small run that goes on until it is stopped; Redis syncs every write, so that its death loses nothing."""
-    (control_plane,) = free_ports(1)
-    return new_run(
-        folder,
-        name,
-        [
-            "steps=100000",
-            "learner.workers=2",
-            "rollout.prompts_per_step=4",
-            "rollout.max_new_tokens=24",
-            "loss.minibatches=1",
-            "checkpoint.every_steps=5",
-            "evaluation.problems=2",
-            "pipeline.lease_seconds=4",
-            "pipeline.ledger=true",
-            "redis.appendfsync=always",
-            f"control_plane.port={control_plane}",
-            "ray.dashboard=false",
-            "generators.max_restarts=1000",
-        ],
-    )
 
 
 def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(subject: Subject) -> None:
