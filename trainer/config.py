@@ -221,7 +221,8 @@ class GeneratorConfig(Block):
         default=600.0, description="longest start of an engine"
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="restarts of one generator before the run stops"
+        default=3,
+        description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
     )
 
 

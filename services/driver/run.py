@@ -62,8 +62,10 @@ def train(directory: RunDirectory, progress: Progress) -> int:
         try:
             _Drive(directory, queue, redis, progress, stop, stack).run()
         except RedisError as error:
+            url = directory.config.redis.url
+            server = "The embedded Redis" if url is None else f"redis.url={url!r}"
             raise ScopeError(
-                f"redis.url={directory.config.redis.url!r} was lost during the run: {error}. What the last checkpoint "
+                f"{server} was lost during the run: {error}. What the last checkpoint "
                 f"holds is safe; when Redis is back: scope train --resume {directory.path}"
             ) from error
         except BaseException as error:
