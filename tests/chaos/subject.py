@@ -74,8 +74,8 @@ class Subject:
         deadline = time.monotonic() + ORPHAN_SECONDS
         while (left := self._running()) and time.monotonic() < deadline:
             time.sleep(0.5)
-        hidden = [path for path in self.run.directory.rglob(".*") if path.name != ".lock"]
-        return [*left, *(str(path) for path in hidden)]
+        unfinished = [*self.run.directory.rglob(".writing-*"), *self.run.directory.rglob(".*.new")]
+        return [*left, *(str(path) for path in unfinished)]
 
     def _running(self) -> list[str]:
         seen = [f"{pid} {command(pid)}" for pid, start in sorted(self._seen) if identity(pid) == (pid, start)]

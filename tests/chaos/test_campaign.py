@@ -13,7 +13,7 @@ from tests.chaos.subject import Subject, chaos_run
 
 SEED = 20251
 FAULTS = 8
-START_SECONDS, RECOVERY_SECONDS, GRACE_SECONDS = 600.0, 400.0, 60.0
+START_SECONDS, RECOVERY_SECONDS, GRACE_SECONDS = 900.0, 600.0, 60.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
 
