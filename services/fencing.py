@@ -1,5 +1,7 @@
 """Fencing: only the newest learner incarnation may write to Redis."""
 
+from __future__ import annotations
+
 
 class FencedError(RuntimeError):
     """A write by a learner incarnation that a newer one has replaced; nothing was written."""
@@ -10,3 +12,7 @@ class FencedError(RuntimeError):
             f"learner epoch {epoch} may not write: epoch {current} is in force. Another learner has "
             "taken over this run; this one must stop."
         )
+
+    def __reduce__(self) -> tuple[type[FencedError], tuple[int, int]]:
+        """It crosses from a learner's process to the driver's."""
+        return FencedError, (self.epoch, self.current)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import ray
 
+from services.ledger import Ledger, Offered
 from services.probe import Probe
 from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
@@ -48,6 +49,8 @@ class GeneratorSpec:
     version: PolicyVersion | None
     """what `model_dir` holds, or None when the learner must publish before the first rollout"""
     restarts: int = 0
+    ledger: str | None = None
+    """folder for the groups that it offers, or None to keep none"""
 
     @property
     def generator_id(self) -> str:
@@ -100,6 +103,9 @@ class Generator:
         self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
             self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity
+        )
+        self._ledger = (
+            None if spec.ledger is None else Ledger(Path(spec.ledger) / f"{spec.generator_id}.jsonl")
         )
         self._engine: SamplingEngine | None = None
         self._loaded = spec.version
@@ -305,13 +311,19 @@ class Generator:
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
         await self._trusted.wait()
+        self._note(Offered(group.group_id, "offered"))
         outcome = await self._producer.add_waiting(
             data, role, ordinal, group.attempt, self._spec.generator_id
         )
+        self._note(Offered(group.group_id, "duplicate" if outcome == "duplicate" else "added"))
         self._work.groups += 1
         self._work.duplicates += outcome == "duplicate"
         self._work.tokens += sum(len(sample.tokens) for sample in rollouts)
         self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
+
+    def _note(self, event: Offered) -> None:
+        if self._ledger is not None:
+            self._ledger.append(event)
 
     async def _sample(
         self, problem: Problem, samples: int, temperature: float

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 
 from trainer.errors import ScopeError
 
+RETRY_SECONDS = 0.5
 
-def bind(host: str, port: int, *, field: str = "control_plane") -> socket.socket:
+
+def bind(
+    host: str, port: int, *, field: str = "control_plane", patience_seconds: float = 0.0
+) -> socket.socket:
     """A bound TCP socket on `host`:`port`. Raises `ScopeError` when it is taken or is not an address here.
 
     field: the configuration block that holds the address as `host` and `port`, or the dotted name of a port
-    whose host is fixed.
+    whose host is fixed. patience_seconds: how long to wait for a port that is taken.
     """
     host_field, port_field = (f"{field}.host", f"{field}.port") if "." not in field else ("the host", field)
     try:
@@ -30,6 +35,9 @@ def bind(host: str, port: int, *, field: str = "control_plane") -> socket.socket
         listener.bind(address)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRINUSE and patience_seconds > 0:
+            time.sleep(RETRY_SECONDS)
+            return bind(host, port, field=field, patience_seconds=patience_seconds - RETRY_SECONDS)
         if error.errno == errno.EADDRINUSE:
             raise ScopeError(
                 f"{port_field} = {port} is taken on {host}: another program listens there. Stop it, or choose a "

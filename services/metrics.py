@@ -102,7 +102,9 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generators_alive: dict[str, int]
     """role → generators with a recent heartbeat, least seen during the step"""
     generator_restarts: int
-    """since the run began"""
+    """since the driver started"""
+    learner_restarts: int = 0
+    """since the driver started"""
     generator_tokens_per_second: dict[str, float]
     """role → response tokens a second, over the time since the last step"""
     generator_busy_share: dict[str, float]
@@ -193,13 +195,16 @@ class RayMetrics:
 def read_records(path: Path, *, surviving: bool = True) -> list[StepRecord]:
     """Records of a `steps.jsonl`; with `surviving`, only of the lineage that led to the newest one.
 
-    A rollback takes back every record from its step on. An unfinished last line is left out.
+    A rollback takes back every record from its step on; a learner that was replaced takes back nothing. An unfinished
+    last line is left out.
     """
     if not path.exists():
         return []
     records: list[StepRecord] = []
     for line in _whole_lines(path.read_bytes()).splitlines():
         record = _decode(line)
+        if surviving and records and records[-1].lineage > record.lineage:
+            continue
         while surviving and records and records[-1].step >= record.step:
             records.pop()
         records.append(record)

@@ -17,6 +17,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from redis.exceptions import RedisError
 
@@ -30,6 +31,8 @@ START_SECONDS = 120.0
 POLL_TIMEOUT_SECONDS = 1.0
 STOP_SECONDS, TERMINATE_SECONDS = 15.0, 5.0
 PORT_TRIES = 5
+LOCK_SECONDS = 15.0
+"""The server of a driver that was killed ends within this time."""
 LEAST_FREE_BYTES = 64 << 20
 """A disk with less is called full: the queue could not grow."""
 
@@ -162,13 +165,11 @@ class EmbeddedRedis:
         )
         _write_private(configuration, text)
         with (self._data_dir / ".lock").open("w") as lock, self.log.open("ab") as log:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not _locked(lock, LOCK_SECONDS):
                 raise ScopeError(
                     f"Another Redis server has {self._data_dir} open: this run is alive elsewhere. "
                     "Stop that process first, or choose another run id."
-                ) from error
+                )
             log_start = log.tell()
             # The server inherits the lock and so holds it exactly as long as it lives. Its own session keeps
             # the terminal's Ctrl-C from it: it must outlive the orderly stop.
@@ -276,6 +277,20 @@ def _installed_server() -> str | None:
         for program in sorted(Path(folder).glob("_binaries/*/valkey-server")):
             return str(program)
     return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+def _locked(file: TextIO, seconds: float) -> bool:
+    """Take the lock, waiting for it; False when another process keeps it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
 
 
 def _free_port() -> int:

@@ -22,6 +22,8 @@ from services.keys import actor_namespace
 from services.probe import Probe
 from trainer.trajectory import PolicyVersion
 
+LAST_LOOK_SECONDS = 2.0
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -105,9 +107,11 @@ class WeightPublisher:
 
     def _collect(self, name: str) -> LoadReport | None:
         push = self._pushes[name]
-        done, _ = ray.wait([push.answer], timeout=0)
+        late = time.monotonic() > push.deadline
+        # A learner that was frozen has the answer at its door, but has not taken it in yet.
+        done, _ = ray.wait([push.answer], timeout=LAST_LOOK_SECONDS if late else 0)
         if not done:
-            if time.monotonic() < push.deadline:
+            if not late:
                 return None
             return self._replace(name, push, f"no answer within {push.patience:g} s")
         try:

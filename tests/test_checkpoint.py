@@ -7,33 +7,27 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from replay_harness import Queue, make_group
+from incarnations import STEP_GROUPS, Crash, Incarnations, measured
 
 from services.fencing import FencedError
-from services.keys import CONSUMER_GROUP, RunKeys
+from services.keys import RunKeys
 from services.learner.rank_zero import RankZero
-from services.learner.spec import LearnerSpec
 from services.redis_client import RedisAccess
-from services.run_state import RunSpec, initialise_run
 from services.set_point import read_applied, read_set_point
 from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
-from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
-from trainer.learner import StepMetrics
-from trainer.trajectory import encode_group
+from trainer.config import EntropyControlConfig, ScheduleConfig
+from trainer.errors import ScopeError
 
 
-def state(step: int, consumed: list[tuple[str, str]] | None = None) -> LearnerState:
+def state(step: int, consumed: list[tuple[str, str]] | None = None, *, lineage: int = 1) -> LearnerState:
     return LearnerState(
         step=step,
-        lineage=1,
+        lineage=lineage,
         config_hash="h",
         controller={"integral": 0.1 * step},
         regularizer={"coefficient": 0.005 * step},
@@ -42,17 +36,13 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None) -> LearnerSt
     )
 
 
-def write(store: CheckpointStore, step: int) -> Path:
+def write(store: CheckpointStore, step: int, *, lineage: int = 1) -> Path:
     """Two files as the ranks leave them, then the commit."""
-    folder = store.writing(step)
+    folder = store.writing(step, lineage)
     (folder / "engine").mkdir()
     (folder / "engine" / "rank-0.pt").write_bytes(bytes([step]) * 1000)
     (folder / "engine" / "rank-1.pt").write_bytes(bytes([step + 1]) * 1000)
-    return store.commit(state(step), lambda: None)
-
-
-class Crash(BaseException):
-    """The process ends here."""
+    return store.commit(state(step, lineage=lineage), lambda: None)
 
 
 class CrashAt:
@@ -60,7 +50,7 @@ class CrashAt:
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int) -> None:
         self.count, self._at = 0, at
-        for module, name in ((os, "fsync"), (os, "replace"), (shutil, "rmtree"), (Path, "write_bytes")):
+        for module, name in ((os, "fsync"), (os, "rename"), (shutil, "rmtree"), (Path, "write_bytes")):
             patch.setattr(module, name, self._wrapped(getattr(module, name)))
 
     def _wrapped(self, operation: Callable[..., object]) -> Callable[..., object]:
@@ -132,11 +122,12 @@ def test_any_damage_is_seen_and_the_one_before_is_used(
     assert store.newest() == before
 
 
-def test_without_an_undamaged_checkpoint_there_is_none(tmp_path: Path) -> None:
+def test_when_every_checkpoint_is_damaged_none_is_made_up(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=3)
     for step in (1, 2):
         (write(store, step) / "state.json").write_text("{}")
-    assert store.newest() is None
+    with pytest.raises(ScopeError, match="None of the 2 checkpoints"):
+        store.newest()
 
 
 def test_the_newest_keep_are_kept(tmp_path: Path) -> None:
@@ -162,91 +153,11 @@ def test_a_fenced_learner_commits_nothing(tmp_path: Path) -> None:
     def fenced() -> None:
         raise FencedError(1, 2)
 
-    store.writing(2)
+    store.writing(2, 1)
     with pytest.raises(FencedError):
         store.commit(state(2), fenced)
     assert store.newest() == first
     assert not (tmp_path / "step-00000002").exists()
-
-
-STEP_GROUPS = 2
-"""One prompt a step, both roles."""
-
-
-class Incarnations:
-    """Rank 0 of a learner over a real queue, restarted at will; no tensors and no Ray take part."""
-
-    def __init__(self, access: RedisAccess, run_id: str, run_dir: Path) -> None:
-        self.config = RunConfig.model_validate(
-            {
-                "rollout": {"prompts_per_step": 1, "base_samples": 2, "adaptive_samples": 2},
-                "pipeline": {"max_staleness": 64, "batch_timeout_seconds": 10},
-                "loss": {"minibatches": 1},
-                "checkpoint": {"keep": 3},
-                "regularizer": {"kind": "adaptive_coefficient", "adaptive_coefficient": {"delta": 0.1}},
-            }
-        )
-        self.queue, self._access, self._run_id, self._run_dir = Queue(access, run_id), access, run_id, run_dir
-        run_dir.mkdir()
-        spec = RunSpec(
-            run_id=run_id,
-            config=self.config.model_dump(mode="json"),
-            config_hash="h",
-            started_at=0.0,
-            versions={},
-        )
-        initialise_run(self.queue.redis, run_id, spec)
-        for role in ("base", "adaptive"):
-            for ordinal in self.queue.lease(20, role=role).ordinals:
-                group = msgspec.structs.replace(make_group(role, ordinal), run_id=run_id)
-                self.queue.add(ordinal, role=role, data=encode_group(group, size_cap=1 << 20))
-        self._open: list[RankZero] = []
-        self.step = 0
-
-    def begin(self) -> RankZero:
-        """A learner that continues from the newest checkpoint, as the loop does."""
-        spec = LearnerSpec(
-            run_id=self._run_id,
-            config=self.config,
-            config_hash="h",
-            model_dir="",
-            run_dir=str(self._run_dir),
-            redis=self._access,
-            generator_ids=(),
-        )
-        newest = spec.checkpoints.newest()
-        restored = read_state(newest) if newest else None
-        self.step = restored.step if restored else 0
-        rank_zero = RankZero(spec, restored)
-        self._open.append(rank_zero)
-        return rank_zero
-
-    def learn(self, rank_zero: RankZero, steps: int) -> None:
-        """Consume the groups of `steps` steps."""
-        for _ in range(steps):
-            order, _ = rank_zero.next_order(self.step)
-            assert order.kind == "step"
-            self.step += 1
-
-    def checkpoint(self, rank_zero: RankZero) -> Path:
-        """Commit one."""
-        folder = rank_zero.open_checkpoint(self.step)
-        (folder / "weights").write_bytes(b"w")
-        rank_zero.commit_checkpoint(self.step, 0.0)
-        return self._run_dir / "checkpoints" / f"step-{self.step:08d}"
-
-    @property
-    def unacknowledged(self) -> set[str]:
-        """Entry ids that Redis would hand out again."""
-        pending: Any = self.queue.redis.xpending_range(
-            self.queue.keys.trajectories, CONSUMER_GROUP, min="-", max="+", count=1000
-        )
-        return {item["message_id"].decode() for item in pending}
-
-    def close(self) -> None:
-        for rank_zero in self._open:
-            rank_zero.close()
-        self.queue.close()
 
 
 @pytest.fixture
@@ -306,7 +217,7 @@ def test_a_checkpoint_that_cannot_be_committed_acknowledges_nothing(
     def crash(source: object, target: object) -> None:
         raise Crash
 
-    monkeypatch.setattr(os, "replace", crash)
+    monkeypatch.setattr(os, "rename", crash)
     with pytest.raises(Crash):
         incarnations.checkpoint(rank_zero)
     monkeypatch.undo()
@@ -336,13 +247,6 @@ def test_falling_back_one_checkpoint_applies_every_group_exactly_once(
     incarnations.learn(second, 1)
     incarnations.checkpoint(second)
     assert incarnations.queue.stats.acknowledged == 6 * STEP_GROUPS
-
-
-def measured(entropy: float) -> StepMetrics:
-    """A step's measurements, of which only the entropy matters here."""
-    values: dict[str, Any] = {field.name: 0 for field in fields(StepMetrics)}
-    values["entropy"] = entropy
-    return StepMetrics(**values)
 
 
 def test_a_schedule_that_began_at_the_measured_entropy_goes_on_from_the_checkpoint_alone(

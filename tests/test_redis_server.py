@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,12 +139,19 @@ def test_the_server_dies_with_its_parent_and_outlives_its_ctrl_c(tmp_path: Path)
     assert gone(pid, 5)
 
 
-def test_two_servers_never_open_one_queue(start: Start) -> None:
+def test_two_servers_never_open_one_queue(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.redis_server.LOCK_SECONDS", 0.3)
     first = start()
     with pytest.raises(ScopeError, match="this run is alive elsewhere"):
         start()
     first.access.sync().ping()
     first.stop()
+    start().access.sync().ping()
+
+
+def test_a_start_waits_for_the_server_of_a_killed_driver_to_end(start: Start) -> None:
+    first = start()
+    threading.Timer(1.0, first.stop).start()
     start().access.sync().ping()
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.run_harness import Run, interrupt, left_running, new_run
+from services.ledger import read_applied, surviving
+from tests.chaos.processes import processes
+from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -22,16 +24,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the runs of this module live."""
     return tmp_path_factory.mktemp("end-to-end") / "runs"
-
-
-def _ports(count: int) -> list[int]:
-    import socket
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +94,7 @@ def test_the_report_counts_every_group_once(canary: Run) -> None:
 @pytest.fixture(scope="module")
 def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
     """A controlled run that is under way; it begins with the model that the canary left."""
-    control_plane, dashboard = _ports(2)
+    control_plane, dashboard = free_ports(2)
     run = new_run(
         folder,
         "live",
@@ -161,6 +153,27 @@ def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(
     assert "adaptive-generator-0 ended and is restarted" in run.log
 
 
+def test_a_killed_learner_goes_on_from_its_checkpoint_under_a_new_lineage(
+    live: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, process = live
+    run.wait_for("a checkpoint", lambda: list((run.directory / "checkpoints").glob("step-*")), process)
+    (rank,) = processes(process.pid, "learner")
+    os.kill(rank, signal.SIGKILL)
+    run.wait_for("steps of the next learner", lambda: run.records()[-1].lineage == 2, process)
+    assert "the learner ended and is restarted (1 of 3) from step" in run.log
+    assert "the process of rank 0 died" in run.log
+    records = run.records()
+    assert [r.step for r in records] == list(range(len(records)))
+    assert records[-1].learner_restarts == 1
+    begun = next(r for r in records if r.lineage == 2)
+    assert begun.step % 5 == 0, "it did not begin at a checkpoint"
+    assert begun.set_point == 0.3
+    kept = surviving(read_applied(run.directory))
+    groups = [group for event in kept for group in event.groups]
+    assert len(groups) == len(set(groups)) >= len(records) * 2 * 8
+
+
 def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
@@ -174,10 +187,9 @@ def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
     resumed = run.start(f"steps={done + 3}", resume=True)
     assert resumed.wait(400) == 0, run.log
     assert not left_running(run)
-    records = run.records(surviving=False)
-    assert [r.step for r in records] == list(range(done + 3)), "a step was lost or done twice"
-    assert {r.lineage for r in records[:done]} == {1}
-    assert {r.lineage for r in records[done:]} == {2}
+    records = run.records()
+    assert [r.step for r in records] == list(range(done + 3)), "a step was lost"
+    assert [r.lineage for r in records[done - 1 :]] == [2, 3, 3, 3]
     assert records[-1].set_point == 0.3, "the live set-point did not survive the restart"
     report = run.json("report.json")
     assert report["queue"]["consumed"] == (done + 3) * 2 * 8

@@ -2,10 +2,13 @@
 
 A checkpoint is written under a hidden name, every file is fsynced and listed with its SHA-256 in `manifest.json`,
 then the directory is renamed. `newest` returns the newest one whose manifest verifies; a damaged one is passed over.
+A learner that was replaced while it was frozen may go on writing at any moment: it shares no hidden name with its
+successor, and removes nothing of it.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +20,8 @@ import msgspec
 from trainer.errors import ScopeError
 
 MANIFEST = "manifest.json"
+LEAST_FREE_BYTES = 1 << 20
+"""A disk with less is called full: torch does not say why a write failed."""
 STATE = "state.json"
 PREFIX = "step-"
 
@@ -52,22 +57,27 @@ class CheckpointStore:
         self._directory = directory
         self._keep = keep
 
-    def writing(self, step: int) -> Path:
-        """Where the files of checkpoint `step` are to be written before `commit`; emptied if it existed."""
-        path = self._directory / f".writing-{PREFIX}{step:08d}"
+    def writing(self, step: int, lineage: int) -> Path:
+        """Where the files of checkpoint `step` are to be written before `commit`; empty."""
+        path = self._hidden(step, lineage)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
 
+    def sweep(self) -> None:
+        """Remove what earlier incarnations could not finish; for a learner that begins, after it fenced them off."""
+        for path in self._directory.glob(f".writing-{PREFIX}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
     def commit(self, state: LearnerState, check: Callable[[], None]) -> Path:
-        """Make the files written for `state.step` a checkpoint, and drop all but the newest `keep`.
+        """Make the files written for `state` a checkpoint, and drop all but the newest `keep`.
 
         Those of later steps are dropped too: they are what a fall-back passed over, of a lineage that is dead.
 
-        `check` runs just before the rename and raises when this learner may no longer write (fencing). The
+        `check` runs before anything visible changes and raises when this learner may no longer write (fencing). The
         checkpoint is verified before this returns; raises ScopeError when it does not verify.
         """
-        writing = self._directory / f".writing-{PREFIX}{state.step:08d}"
+        writing = self._hidden(state.step, state.lineage)
         (writing / STATE).write_bytes(msgspec.json.encode(state))
         files = {str(p.relative_to(writing)): p for p in sorted(writing.rglob("*")) if p.is_file()}
         manifest = Manifest(state.step, {name: _sha256(path) for name, path in files.items()})
@@ -81,9 +91,16 @@ class CheckpointStore:
             _fsync(path)
         check()
         final = self._directory / f"{PREFIX}{state.step:08d}"
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(writing, final)
+        self._drop(final, state.lineage)
+        # Fails when a successor has put its own there meanwhile: a directory that is not empty is never replaced.
+        os.rename(writing, final)
         _fsync(self._directory)
+        try:
+            check()
+        except BaseException:
+            # Frozen between the two checks.
+            self._drop(final, state.lineage)
+            raise
         if not verifies(final):
             raise ScopeError(
                 f"checkpoint {final} does not verify right after it was written; check the disk."
@@ -91,15 +108,63 @@ class CheckpointStore:
         complete = self._complete()
         newest = complete.index(final) + 1
         for dropped in (*complete[: max(0, newest - self._keep)], *complete[newest:]):
-            shutil.rmtree(dropped)
+            self._drop(dropped, state.lineage)
         return final
 
     def newest(self) -> Path | None:
-        """The newest checkpoint whose manifest verifies, or None."""
-        return next((path for path in reversed(self._complete()) if verifies(path)), None)
+        """The newest checkpoint whose manifest verifies, or None before the first.
+
+        Raises ScopeError when there are some and none verifies: what they acknowledged cannot be learned again.
+        """
+        complete = self._complete()
+        found = next((path for path in reversed(complete) if verifies(path)), None)
+        if found is None and complete:
+            raise ScopeError(
+                f"None of the {len(complete)} checkpoints in {self._directory} verifies: files are missing or "
+                "damaged, and what they had learned cannot be learned again. Put a copy back, or start a new run."
+            )
+        return found
+
+    def newest_step(self) -> int:
+        """The step of the newest checkpoint by name, not verified; 0 before the first."""
+        complete = self._complete()
+        return int(complete[-1].name.removeprefix(PREFIX)) if complete else 0
 
     def _complete(self) -> list[Path]:
         return sorted(self._directory.glob(f"{PREFIX}*"))
+
+    def _hidden(self, step: int, lineage: int) -> Path:
+        return self._directory / f".writing-{PREFIX}{step:08d}-{lineage}"
+
+    @staticmethod
+    def _drop(checkpoint: Path, lineage: int) -> None:
+        """Remove a checkpoint, unless a successor of `lineage` made it."""
+        try:
+            successor = read_state(checkpoint).lineage > lineage
+        except (OSError, msgspec.DecodeError):
+            successor = False
+        if not successor:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def disk_full(directory: Path, error: Exception) -> ScopeError | None:
+    """What to raise in place of an error while a checkpoint is written, when the reason is a full disk."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not full and shutil.disk_usage(directory.parent).free >= LEAST_FREE_BYTES:
+        return None
+    return ScopeError(
+        f"The disk of {directory.parent} is full: no checkpoint can be written there ({error}). The newest "
+        "complete one is safe. Free some space, then continue with scope train --resume."
+    )
+
+
+def queue_is_gone(state: LearnerState, epoch: int) -> ScopeError:
+    """The refusal of a Redis whose learner epochs are behind a checkpoint: it is not the one that the run had."""
+    return ScopeError(
+        f"The checkpoint of step {state.step} was made by learner {state.lineage} of this run, but Redis knows "
+        f"{epoch} so far: the run's queue and data cursor are gone, or redis.url names another server. Bring that "
+        "Redis with its append-only file back, or start a new run (model.path may name this one's model)."
+    )
 
 
 def read_state(checkpoint: Path) -> LearnerState:

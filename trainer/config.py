@@ -116,10 +116,15 @@ class PipelineConfig(Block):
         default=30.0, description="after it a silent generator's groups are made by another"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=3, description="then an entry is dead-lettered"
+        default=5, description="then an entry is dead-lettered; each restart of the learner is one"
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=600.0, description="longest wait for a full batch"
+    )
+    ledger: bool = Field(
+        default=False,
+        description="generators leave in the run directory's ledger/ what they offered and Redis accepted; what the "
+        "learner applied is there always",
     )
 
 
@@ -181,6 +186,11 @@ class LearnerConfig(Block):
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
         default=4096, description="tokens whose logits exist at once"
     )
+    max_restarts: Annotated[int, Field(ge=0)] = Field(
+        default=3,
+        description="restarts from the newest checkpoint, in a row without a step beyond any before, until the run "
+        "stops",
+    )
 
 
 class GeneratorConfig(Block):
@@ -212,7 +222,8 @@ class GeneratorConfig(Block):
         default=600.0, description="longest start of an engine"
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="restarts of one generator before the run stops"
+        default=3,
+        description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
     )
 
 

@@ -10,13 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from services.driver.orphans import end_orphans
 from services.keys import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 BOOKKEEPING_CPUS = 1.0
 """Logical CPUs for Ray Serve's and Ray Train's controllers, which hardly use any."""
+
+START_TRIES = 3
 
 
 @contextmanager
@@ -48,21 +52,42 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
             ray.shutdown()
         return
     temporary = Path(tempfile.gettempdir()) / f"scope-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    context = ray.init(
-        num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
-        include_dashboard=config.ray.dashboard,
-        dashboard_host="127.0.0.1",
-        dashboard_port=config.ray.dashboard_port,
-        object_store_memory=config.ray.object_store_mib << 20,
-        _temp_dir=str(temporary),
-        **common,
-    )
+    context = _start(config, temporary, common)
     try:
         yield context.dashboard_url
     finally:
         ray.shutdown()
         _keep_logs(temporary, run_dir / "logs" / "ray")
+
+
+def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
+    """Start the local cluster; tried again where the machine is too busy for Ray's own fixed patience of 30 s."""
+    import ray
+
+    tries = 0
+    while True:
+        tries += 1
+        end_orphans(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            return ray.init(
+                num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
+                include_dashboard=config.ray.dashboard,
+                dashboard_host="127.0.0.1",
+                dashboard_port=config.ray.dashboard_port,
+                object_store_memory=config.ray.object_store_mib << 20,
+                _temp_dir=str(temporary),
+                **common,
+            )
+        except Exception as error:
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if tries == START_TRIES:
+                raise ScopeError(
+                    f"Ray did not start in {START_TRIES} tries of 30 seconds: the machine is too busy. Free some "
+                    "of it, or set ray.address to a cluster that runs."
+                ) from error
 
 
 def _logical_cpus(config: RunConfig) -> float:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from services.generator import GeneratorActor, GeneratorSpec
 from services.keys import actor_namespace
 from trainer.config import GeneratorConfig
 from trainer.errors import ScopeError
+
+HEALTHY_SECONDS = 600.0
+"""A generator that ran for this long before it died begins the count of restarts anew."""
 
 
 @dataclass
@@ -23,8 +26,11 @@ class _Member:
     spec: GeneratorSpec
     handle: Any
     call: ray.ObjectRef
+    deadline: float
+    in_a_row: int
+    """restarts since it last ran for `HEALTHY_SECONDS`"""
     ready: bool = False
-    deadline: float = 0.0
+    ready_at: float = 0.0
 
 
 class GeneratorPool:
@@ -34,19 +40,24 @@ class GeneratorPool:
         self._config = specs[0].config.generators
         self._members = {spec.generator_id: self._launch(spec) for spec in specs}
 
-    def wait_ready(self) -> None:
-        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not."""
+    def wait_ready(self, still_wanted: Callable[[], None]) -> None:
+        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not.
+
+        still_wanted: called about once a second; what it raises ends the waiting.
+        """
         for member in self._members.values():
+            while not ray.wait([member.call], timeout=1.0)[0]:
+                still_wanted()
+                if time.monotonic() > member.deadline:
+                    raise ScopeError(
+                        f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
+                        f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
+                    )
             try:
-                ray.get(member.call, timeout=max(0.0, member.deadline - time.monotonic()))
-            except GetTimeoutError as error:
-                raise ScopeError(
-                    f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
-                    f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
-                ) from error
+                ray.get(member.call)
             except (RayActorError, RayTaskError) as error:
                 raise ScopeError(f"{member.spec.generator_id} could not start: {_cause(error)}") from error
-            member.ready = True
+            member.ready, member.ready_at = True, time.monotonic()
 
     def run(self) -> None:
         """Let every generator produce groups."""
@@ -56,22 +67,36 @@ class GeneratorPool:
     def supervise(self) -> list[str]:
         """Restart generators that died; returns a sentence about each. To be called about once a second.
 
-        Raises ScopeError when one died more than `generators.max_restarts` times.
+        Raises ScopeError when one died more than `generators.max_restarts` times in a row.
         """
         return [note for name in self._members if (note := self._look_after(name)) is not None]
 
     def evaluate(self, problems: int, samples: int, temperature: float) -> list[int]:
-        """Correct answers of each of the first `problems` held-out problems, shared out over all generators."""
-        members = list(self._members.values())
-        shares = [list(range(i, problems, len(members))) for i in range(len(members))]
-        answers = [
-            member.handle.evaluate.remote(share, samples, temperature)
-            for member, share in zip(members, shares, strict=True)
-        ]
-        correct = [0] * problems
-        for share, counts in zip(shares, ray.get(answers), strict=True):
-            for index, count in zip(share, counts, strict=True):
-                correct[index] = count
+        """Correct answers of each of the first `problems` held-out problems, shared out over all generators.
+
+        The share of a generator that dies goes to the others. Raises ScopeError when none is left.
+        """
+        correct, left = [0] * problems, list(range(problems))
+        members, reason = list(self._members.values()), ""
+        while left:
+            if not members:
+                raise ScopeError(f"every generator ended during the evaluation; the last one: {reason}")
+            calls = [
+                (member, share, member.handle.evaluate.remote(share, samples, temperature))
+                for i, member in enumerate(members)
+                if (share := left[i :: len(members)])
+            ]
+            left = []
+            for member, share, answer in calls:
+                try:
+                    counts = ray.get(answer)
+                except (RayActorError, RayTaskError) as error:
+                    members.remove(member)
+                    left += share
+                    reason = _cause(error)
+                else:
+                    for index, count in zip(share, counts, strict=True):
+                        correct[index] = count
         return correct
 
     def stop(self, timeout: float = 20.0) -> None:
@@ -82,7 +107,7 @@ class GeneratorPool:
         for handle in handles:
             ray.kill(handle)
 
-    def _launch(self, spec: GeneratorSpec) -> _Member:
+    def _launch(self, spec: GeneratorSpec, in_a_row: int = 0) -> _Member:
         handle = GeneratorActor.options(
             name=spec.generator_id,
             namespace=actor_namespace(spec.run_id),
@@ -92,7 +117,7 @@ class GeneratorPool:
             max_concurrency=1000,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
-        return _Member(spec, handle, handle.start.remote(), deadline=deadline)
+        return _Member(spec, handle, handle.start.remote(), deadline, in_a_row)
 
     def _look_after(self, name: str) -> str | None:
         member = self._members[name]
@@ -109,19 +134,20 @@ class GeneratorPool:
             return self._restart(name, _cause(error))
         if member.ready:
             return None
-        member.ready = True
+        member.ready, member.ready_at = True, time.monotonic()
         member.call = member.handle.run.remote()
         return f"{name} is back"
 
     def _restart(self, name: str, reason: str) -> str:
-        spec = self._members[name].spec
-        if spec.restarts >= self._config.max_restarts:
-            raise ScopeError(
-                f"{name} ended again after generators.max_restarts={self._config.max_restarts} restarts: {reason}"
-            )
+        member, allowed = self._members[name], self._config.max_restarts
+        healthy = member.ready and time.monotonic() - member.ready_at > HEALTHY_SECONDS
+        in_a_row = 1 if healthy else member.in_a_row + 1
+        if in_a_row > allowed:
+            raise ScopeError(f"{name} ended again after generators.max_restarts={allowed} restarts: {reason}")
         # The learner sends it the newest weights; until then it leases nothing.
-        self._members[name] = self._launch(replace(spec, version=None, restarts=spec.restarts + 1))
-        return f"{name} ended and is restarted ({spec.restarts + 1} of {self._config.max_restarts}): {reason}"
+        spec = replace(member.spec, version=None, restarts=member.spec.restarts + 1)
+        self._members[name] = self._launch(spec, in_a_row)
+        return f"{name} ended and is restarted ({in_a_row} of {allowed}): {reason}"
 
 
 def engine_environment(config: GeneratorConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The learner as a Ray Train job, run beside the driver's own loop."""
+"""One incarnation of the learner: a Ray Train job, run beside the driver's own loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from services.driver.learner_failure import LearnerFailure, learner_failure
 from services.learner.spec import LearnerSpec
-from trainer.errors import ScopeError
 
 
 class LearnerJob:
@@ -28,10 +28,10 @@ class LearnerJob:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def result(self) -> None:
-        """Raise ScopeError with the cause when the learner failed."""
-        if self._error is not None:
-            raise ScopeError(f"the learner ended: {_root_cause(self._error)}") from self._error
+    @property
+    def failure(self) -> LearnerFailure | None:
+        """Once it has ended: why, unless it was done."""
+        return None if self._error is None else learner_failure(self._error)
 
     def _fit(self) -> None:
         import ray.train
@@ -81,17 +81,3 @@ def learner_environment(threads: int, gpus: float) -> dict[str, str]:
 
 def _resources(cpus: float, gpus: float) -> dict[str, float]:
     return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
-
-
-def _root_cause(error: BaseException) -> str:
-    """The innermost cause as one paragraph; Ray wraps worker errors in several layers."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        error = next(iter(failures.values()))
-    while True:
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"

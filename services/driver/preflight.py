@@ -27,14 +27,19 @@ def preflight_learning(config: RunConfig) -> None:
         )
 
 
-def preflight(config: RunConfig) -> None:
-    """Raises ScopeError, which names the field, for what the run would fail on later."""
+def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
+    """Raises ScopeError, which names the field, for what the run would fail on later.
+
+    patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
+    """
     preflight_learning(config)
     if config.redis.url is None:
         find_server(config.redis)
     else:
         check(RedisAccess(config.redis.url, None, config.redis.connect_timeout_seconds))
     if config.control_plane.enabled:
-        bind(config.control_plane.host, config.control_plane.port).close()
+        host, port = config.control_plane.host, config.control_plane.port
+        bind(host, port, patience_seconds=patience_seconds).close()
     if config.ray.address is None and config.ray.dashboard:
-        bind("127.0.0.1", config.ray.dashboard_port, field="ray.dashboard_port").close()
+        port, field = config.ray.dashboard_port, "ray.dashboard_port"
+        bind("127.0.0.1", port, field=field, patience_seconds=patience_seconds).close()

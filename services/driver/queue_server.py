@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
+
+from redis.exceptions import RedisError
 
 from services.driver.run_directory import RunDirectory
 from services.redis_client import RedisAccess, check
@@ -11,6 +14,10 @@ from services.run_secrets import RunSecrets
 from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3
+HEALTHY_SECONDS = 60.0
+"""An embedded server that ran for this long before it died begins the count of restarts anew."""
+PATIENCE_SECONDS = 20.0
+"""Longest time without an answer; the run then ends. Clients in the run's processes wait for 9 seconds at most."""
 
 
 class QueueServer:
@@ -25,6 +32,7 @@ class QueueServer:
         )
         self._external = RedisAccess(config.url or "", None, config.connect_timeout_seconds)
         self._restarts = 0
+        self._started_at = self._answered_at = time.monotonic()
         self.warnings: list[str] = []
 
     def __enter__(self) -> QueueServer:
@@ -48,14 +56,27 @@ class QueueServer:
     def keep_alive(self) -> str | None:
         """Start the embedded server again, on its file and port, when it has died; a sentence if it had.
 
-        To be called about once a second: clients ride out some seconds. Raises ScopeError after three restarts.
+        To be called about once a second: clients ride out some seconds. Raises ScopeError after three restarts in a
+        row, and when it cannot be started.
         """
         if self._embedded is None or self._embedded.pid is not None:
             return None
+        if time.monotonic() - self._started_at > HEALTHY_SECONDS:
+            self._restarts = 0
         if self._restarts >= MAX_RESTARTS:
             raise ScopeError(
                 f"The embedded Redis ended again after {MAX_RESTARTS} restarts; see {self._embedded.log}."
             )
         self._restarts += 1
         self._embedded.start()
+        self._started_at = self._answered_at = time.monotonic()
         return f"the embedded Redis had ended and is restarted ({self._restarts} of {MAX_RESTARTS})"
+
+    def answered(self) -> None:
+        """It answered the driver just now."""
+        self._answered_at = time.monotonic()
+
+    def missed(self, error: RedisError) -> None:
+        """It did not answer the driver. Raises the error once that has lasted for `PATIENCE_SECONDS`."""
+        if time.monotonic() - self._answered_at > PATIENCE_SECONDS:
+            raise error

@@ -23,8 +23,10 @@ from redis.exceptions import RedisError
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
+from services.driver.recovery import check_recoverable
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
+from services.ledger import FOLDER
 from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from services.tokens import register_token
@@ -33,7 +35,7 @@ from trainer.trajectory import PolicyVersion
 
 if TYPE_CHECKING:
     from services.driver.generator_pool import GeneratorPool
-    from services.driver.learner_job import LearnerJob
+    from services.driver.learner_supervisor import LearnerSupervisor
     from services.report import Evaluations
     from trainer.warm_start import WarmStartProgress
 
@@ -54,14 +56,17 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(f"warning: {warning}")
         redis = queue.access.sync()
         stack.callback(redis.close)
+        check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:
             _Drive(directory, queue, redis, progress, stop, stack).run()
         except RedisError as error:
+            url = directory.config.redis.url
+            server = "The embedded Redis" if url is None else f"redis.url={url!r}"
             raise ScopeError(
-                f"redis.url={directory.config.redis.url!r} was lost during the run: {error}. What the last checkpoint "
+                f"{server} was lost during the run: {error}. What the last checkpoint "
                 f"holds is safe; when Redis is back: scope train --resume {directory.path}"
             ) from error
         except BaseException as error:
@@ -94,25 +99,35 @@ class _Drive:
 
     def run(self) -> None:
         """From the model to the report."""
-        update_status(self._redis, self._run_id, phase="warm_start")
         try:
-            model_dir = self._model()
+            pool, learner, evaluations = self._prepare()
         except StoppedEarly:
             update_status(self._redis, self._run_id, phase="finished")
-            self._progress.say("stopped before training began; nothing was learned yet")
+            self._progress.say("stopped before the learner began; nothing new was learned")
             return
-        self._start_cluster()
+        update_status(self._redis, self._run_id, phase="running")
+        pool.run()
+        learner.start(self._steps_done())
+        self._watch(pool, learner)
+        self._finish(pool, evaluations)
+
+    def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
+        """Everything up to the first learner step. Raises StoppedEarly when a stop was asked for meanwhile."""
         from services.report import Evaluations
 
+        update_status(self._redis, self._run_id, phase="warm_start")
+        model_dir = self._model()
+        self._start_cluster()
         evaluations = Evaluations(self._directory.path / EVALUATIONS)
         pool, learner = self._workers(model_dir)
         if self._fresh:
             self._evaluate(pool, evaluations, 0)
-        update_status(self._redis, self._run_id, phase="running")
-        pool.run()
-        learner.start()
-        self._watch(pool, learner)
-        self._finish(pool, evaluations)
+        self._raise_if_stopped()
+        return pool, learner, evaluations
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop.requested:
+            raise StoppedEarly
 
     def _model(self) -> Path:
         """The starting model's directory: the configured one, or the warm-started tiny one."""
@@ -135,13 +150,14 @@ class _Drive:
         return warm.path
 
     def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
-        if self._stop.requested:
-            raise StoppedEarly
+        self._raise_if_stopped()
         self._progress.warm_start(warm_start)
 
     def _start_cluster(self) -> None:
         self._progress.say("starting Ray")
         dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
+        # Ray's own handler of SIGTERM ends the process at once.
+        self._stop.take()
         if dashboard:
             self._progress.say(f"Ray dashboard: http://{dashboard}")
         if not self._config.control_plane.enabled:
@@ -155,17 +171,27 @@ class _Drive:
         self._directory.write_endpoint(url)
         self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
-    def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerJob]:
-        """Generators that are ready, and the learner's job, not started yet."""
+    def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
+        """Generators that are ready, and the learner, not started yet."""
         from services.driver.generator_pool import GeneratorPool
-        from services.driver.learner_job import LearnerJob
+        from services.driver.learner_supervisor import LearnerSupervisor
         from services.generator import GeneratorSpec
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
         version = PolicyVersion(0, 0) if self._fresh else None
+        ledger = str(self._directory.path / FOLDER) if self._config.pipeline.ledger else None
         specs = [
-            GeneratorSpec(self._run_id, role, i, self._config, str(model_dir), self._queue.access, version)
+            GeneratorSpec(
+                self._run_id,
+                role,
+                i,
+                self._config,
+                str(model_dir),
+                self._queue.access,
+                version,
+                ledger=ledger,
+            )
             for role in self._config.roles
             for i in range(counts[role])
         ]
@@ -173,7 +199,7 @@ class _Drive:
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = GeneratorPool(specs)
         self._stack.callback(pool.stop)
-        pool.wait_ready()
+        pool.wait_ready(self._raise_if_stopped)
         spec = LearnerSpec(
             run_id=self._run_id,
             config=self._config,
@@ -183,7 +209,7 @@ class _Drive:
             redis=self._queue.access,
             generator_ids=names,
         )
-        return pool, LearnerJob(spec)
+        return pool, LearnerSupervisor(spec)
 
     def _evaluate(self, pool: GeneratorPool, evaluations: Evaluations, step: int) -> None:
         evaluation = self._config.evaluation
@@ -193,22 +219,35 @@ class _Drive:
         add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerJob) -> None:
-        """Keep everything alive until the learner ends. Raises ScopeError when it, or a part of it, failed."""
-        ended = False
-        while not ended:
-            ended = learner.wait(POLL_SECONDS)
-            notes = [self._queue.keep_alive(), *pool.supervise()]
-            for note in filter(None, notes):
-                self._progress.say(note)
-            self._progress.show(read_status(self._redis, self._run_id))
-        learner.result()
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor) -> None:
+        """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
+        self._queue.answered()
+        # A patient client would wait here for the server that only this loop starts again.
+        with self._queue.access.impatient() as redis:
+            while not learner.wait(POLL_SECONDS):
+                self._say(self._queue.keep_alive(), *pool.supervise())
+                try:
+                    status = read_status(redis, self._run_id)
+                    self._say(learner.revive(status.step if status else 0))
+                except RedisError as error:
+                    self._queue.missed(error)
+                else:
+                    self._queue.answered()
+                    self._progress.show(status)
+        self._progress.show(read_status(self._redis, self._run_id))
+
+    def _say(self, *notes: str | None) -> None:
+        for note in filter(None, notes):
+            self._progress.say(note)
+
+    def _steps_done(self) -> int:
+        status = read_status(self._redis, self._run_id)
+        return status.step if status else 0
 
     def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
         from services.report import write_report
 
-        status = read_status(self._redis, self._run_id)
-        done = status.step if status else 0
+        done = self._steps_done()
         if done == self._config.steps:
             self._evaluate(pool, evaluations, done)
         wall_seconds = time.monotonic() - self._started

@@ -21,6 +21,8 @@ from trainer.errors import ScopeError
 CONFIG_FILE = "config.yaml"
 ENDPOINT_FILE = "endpoint.json"
 FREE_BYTES = 1 << 30
+ORPHAN_SECONDS = 30.0
+"""The processes of a driver that was killed end within this time; until then they hold the run's ports."""
 PACKAGES = (
     "scope-rl-service",
     "torch",
@@ -102,7 +104,7 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     path = path.resolve()
     directory = RunDirectory(path, path.name, load_config(path / CONFIG_FILE, overrides), resumed=True)
     _hold(path)
-    preflight(directory.config)
+    preflight(directory.config, patience_seconds=ORPHAN_SECONDS)
     _create(directory)
     return directory
 

@@ -25,10 +25,15 @@ class StopSignals:
         self.requested = False
 
     def __enter__(self) -> StopSignals:
+        self.take()
+        return self
+
+    def take(self) -> None:
+        """Handle the signals from here on; again after a library has put its own handlers in place."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
+                before = signal.signal(number, self._handle)
+                self._before.setdefault(number, before)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -21,7 +21,7 @@ from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.probe import Probe
 from trainer.batching import RolloutBatch
-from trainer.checkpoint import LearnerState, read_state
+from trainer.checkpoint import disk_full
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
 
@@ -43,12 +43,9 @@ class LearnerLoop:
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
         self._learner = Learner(spec.config, Path(spec.model_dir))
-        self._rank = dist.get_rank()
         self._device = self._learner.device
-        restored = self._restore()
-        self._step = restored.step if restored else 0
-        self._saved_step = self._step if restored else -1
-        self._desk = RankZero(spec, restored) if self._rank == 0 else None
+        self._desk = RankZero(spec) if dist.get_rank() == 0 else None
+        self._step, self._saved_step = self._restore()
         self._optimizer_measured = False
 
     def run(self) -> None:
@@ -70,12 +67,17 @@ class LearnerLoop:
         if self._desk is not None:
             self._desk.close()
 
-    def _restore(self) -> LearnerState | None:
-        path = self._spec.checkpoints.newest()
+    def _restore(self) -> tuple[int, int]:
+        """The step to go on from, and the step of the newest checkpoint, or -1; every rank takes rank 0's choice."""
+        box: list[tuple[int, Path | None]] = [
+            (self._desk.first_step, self._desk.checkpoint) if self._desk else (0, None)
+        ]
+        dist.broadcast_object_list(box, src=0, device=self._device)
+        step, path = box[0]
         if path is None:
-            return None
+            return step, -1
         self._learner.load(path, ENGINE_TAG)
-        return read_state(path)
+        return step, step
 
     def _measure_optimizer(self) -> None:
         """Once, after the first update: only then does the optimizer have its state."""
@@ -118,13 +120,19 @@ class LearnerLoop:
         started = time.perf_counter()
         box: list[str] = [str(self._desk.open_checkpoint(self._step)) if self._desk else ""]
         dist.broadcast_object_list(box, src=0, device=self._device)
-        self._learner.save(Path(box[0]), ENGINE_TAG)
-        dist.barrier()
-        if self._desk is not None:
-            self._desk.commit_checkpoint(self._step, started)
+        try:
+            self._learner.save(Path(box[0]), ENGINE_TAG)
+            dist.barrier()
+            if self._desk is not None:
+                self._desk.commit_checkpoint(self._step, started)
+        except (OSError, RuntimeError) as error:
+            if (full := disk_full(Path(box[0]), error)) is not None:
+                raise full from error
+            raise
         self._saved_step = self._step
 
     def _export(self) -> None:
         weights = self._learner.gather_weights()
-        if weights is not None:
+        if self._desk is not None and weights is not None:
+            self._desk.check()
             self._learner.export(Path(self._spec.run_dir) / "model", weights, Path(self._spec.model_dir))

@@ -18,13 +18,14 @@ from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
+from services.ledger import APPLIED, FOLDER, Applied, Ledger
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
 from services.run_state import update_status
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
-from trainer.checkpoint import LearnerState
+from trainer.checkpoint import LearnerState, queue_is_gone, read_state
 from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
@@ -38,7 +39,12 @@ HOLD_POLL_SECONDS = 0.2
 class RankZero:
     """State of one learner incarnation besides tensors. Its fencing epoch is also its lineage."""
 
-    def __init__(self, spec: LearnerSpec, restored: LearnerState | None) -> None:
+    def __init__(self, spec: LearnerSpec) -> None:
+        """Fence earlier incarnations off, then continue from the newest checkpoint.
+
+        In this order: the checkpoint that is found is not replaced by a learner that thaws.
+        Raises ScopeError when every checkpoint is damaged, and when Redis has lost the run's queue.
+        """
         self._spec = spec
         self._config = spec.config
         self._redis = spec.redis.sync()
@@ -50,22 +56,28 @@ class RankZero:
         )
         self._lineage = self._epoch = self._consumer.open()
         self._store = spec.checkpoints
+        self._store.sweep()
+        self.checkpoint = self._store.newest()
+        restored = None if self.checkpoint is None else read_state(self.checkpoint)
+        if restored is not None and restored.lineage >= self._epoch:
+            raise queue_is_gone(restored, self._epoch)
         self._controller = make_controller(
             spec.config.entropy_control, max_staleness=spec.config.pipeline.max_staleness
         )
         self._strength_law = make_strength_law(spec.config.regularizer)
+        self._ledger = Ledger(Path(spec.run_dir) / FOLDER / APPLIED)
+        self._applying = Applied(self._lineage, 0, [])
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
         """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
         self._asked_checkpoints = 0
         self._phase: Literal["running", "paused"] = "running"
-        first_step = 0
+        self.first_step = restored.step if restored else 0
         if restored is not None:
             self._controller.restore(restored.controller)
             self._strength_law.restore(restored.regularizer)
             self._consumed = [(entry_id, group_id) for entry_id, group_id in restored.consumed]
             self._listed = {entry_id for entry_id, _ in restored.consumed}
-            first_step = restored.step
         self._acting: Actuators = self._controller.actuators
         self._target = TargetInForce(
             self._redis,
@@ -74,9 +86,9 @@ class RankZero:
             self._epoch,
             restored.starting_entropy if restored else None,
         )
-        self._publish_actuators(first_step)
+        self._publish_actuators(self.first_step)
         self._collector = Collector(
-            self._consumer, spec.config, spec.run_id, first_step, vocabulary_size(spec.model_dir)
+            self._consumer, spec.config, spec.run_id, self.first_step, vocabulary_size(spec.model_dir)
         )
         self._room = UnackedRoom(self._consumer, spec.config.pipeline.unacked_bytes, restored)
         self._collector.start(self._consumed)
@@ -86,7 +98,7 @@ class RankZero:
             timeout_seconds=spec.config.weights.timeout_seconds,
             start_seconds=spec.config.generators.start_timeout_seconds,
         )
-        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, first_step)
+        self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
@@ -102,7 +114,9 @@ class RankZero:
         if taken is None:
             return StepOrder("idle"), None
         self._target.begin(step)
-        self._consumed += taken.consumed()
+        consumed = taken.consumed()
+        self._consumed += consumed
+        self._applying = Applied(self._lineage, step, [group_id for _, group_id in consumed])
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
         order = order_of(shards[0], self._acting, strength=self._strength_law.strength, step=step)
@@ -115,6 +129,8 @@ class RankZero:
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Take a step's measurements and decide the actuators and the regularizer's strength of the next one."""
+        self._consumer.check()
+        self._ledger.append(self._applying)
         acted, strength = self._acting, self._strength_law.strength
         self._target.measured(metrics.entropy)
         # Without a set-point (no control, or `auto` not measured yet) everything stays as it is: neutral.
@@ -136,7 +152,7 @@ class RankZero:
 
     def open_checkpoint(self, step: int) -> Path:
         """Where the ranks write their parts of checkpoint `step`."""
-        return self._store.writing(step)
+        return self._store.writing(step, self._lineage)
 
     def commit_checkpoint(self, step: int, started: float) -> None:
         """Make the checkpoint real, then acknowledge what the one before it lists."""
@@ -150,6 +166,7 @@ class RankZero:
             starting_entropy=self._target.starting_entropy,
             consumed=list(self._consumed),
         )
+        self._ledger.sync()
         self._store.commit(state, self._consumer.check)
         self._consumer.acknowledge(sorted(self._listed))
         self._room.committed(step)
@@ -157,6 +174,10 @@ class RankZero:
         self._consumed = [pair for pair in self._consumed if pair[0] not in self._listed]
         self._listed = {entry_id for entry_id, _ in self._consumed}
         self._recorder.checkpointed(time.perf_counter() - started)
+
+    def check(self) -> None:
+        """Raise FencedError when a newer learner has taken over; before writing what Redis does not guard."""
+        self._consumer.check()
 
     def finish_step(self) -> None:
         """Write the step record."""
@@ -171,6 +192,7 @@ class RankZero:
             time.sleep(0.05)
         self._collector.close()
         self._recorder.close()
+        self._ledger.close()
         self._redis.close()
 
     def checkpoint_done(self) -> None:

@@ -43,11 +43,12 @@ class Recorder:
     ) -> None:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
+        # Redis first: it refuses an incarnation that was replaced, before files are written.
         self._sinks: list[Sink] = [
+            RedisRecords(redis, spec.run_id, lineage, first_step),
             JsonLines(run_dir / "steps.jsonl"),
             TensorBoard(run_dir / "tensorboard"),
             RayMetrics(spec.run_id),
-            RedisRecords(redis, spec.run_id, lineage, first_step),
         ]
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
@@ -190,6 +191,7 @@ class Recorder:
             dead_lettered=stats.dead_lettered,
             weight_load_seconds=sum(seconds) / len(seconds) if seconds else None,
             generators_alive=dict(self._alive),
+            learner_restarts=self._spec.restarts,
         )
         for sink in self._sinks:
             sink.write(record)

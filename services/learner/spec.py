@@ -21,6 +21,8 @@ class LearnerSpec:
     run_dir: str
     redis: RedisAccess
     generator_ids: tuple[str, ...]
+    restarts: int = 0
+    """of the learner, since the driver started"""
 
     @property
     def checkpoints(self) -> CheckpointStore:

@@ -1,0 +1,93 @@
+"""The ledger: which groups generators offered to the queue, and which of them each learner step applied.
+
+One JSON line an event, in the run directory's `ledger/`: `applied.jsonl` by the learner, always, before anything
+follows from the step; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what an audit of the
+training data, and the proof that no group was lost or used twice, are made from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+FOLDER = "ledger"
+APPLIED = "applied.jsonl"
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """One learner step."""
+
+    lineage: int
+    step: int
+    groups: list[str]
+    """group ids, `role:ordinal:attempt`"""
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """One group of a generator: first as it is offered to the queue, then with the queue's answer."""
+
+    group: str
+    outcome: Literal["offered", "added", "duplicate"]
+
+
+Event = TypeVar("Event", Applied, Offered)
+
+
+class Ledger:
+    """Appends to one file; each event is with the operating system when `append` returns.
+
+    A line that an earlier incarnation could not finish is cut off. Raises OSError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            os.truncate(path, len(_whole_lines(path.read_bytes())))
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, event: Applied | Offered) -> None:
+        """Write one event."""
+        self._file.write(msgspec.json.encode(event) + b"\n")
+
+    def sync(self) -> None:
+        """Return once everything appended would survive a power failure."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_applied(run_dir: Path) -> list[Applied]:
+    """Every step that was applied, in order, those of dead lineages included; see `surviving`."""
+    return _read(run_dir / FOLDER / APPLIED, Applied)
+
+
+def read_offered(run_dir: Path) -> list[Offered]:
+    """Every event of every generator, each generator's in order."""
+    files = sorted((run_dir / FOLDER).glob("*-generator-*.jsonl"))
+    return [event for file in files for event in _read(file, Offered)]
+
+
+def surviving(applied: Sequence[Applied]) -> list[Applied]:
+    """The steps that the newest policy is made of: a lineage that begins at a step takes back everything from there."""
+    kept: list[Applied] = []
+    for event in applied:
+        while kept and kept[-1].step >= event.step:
+            kept.pop()
+        kept.append(event)
+    return kept
+
+
+def _read(path: Path, kind: type[Event]) -> list[Event]:
+    if not path.exists():
+        return []
+    return [msgspec.json.decode(line, type=kind) for line in _whole_lines(path.read_bytes()).splitlines()]
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]

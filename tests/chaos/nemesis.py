@@ -1,0 +1,102 @@
+"""The nemesis: kills and freezes the processes of a run, in an order and at moments that its seed decides."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.chaos.processes import alive, processes
+from tests.chaos.subject import Subject
+
+KINDS = (
+    "kill generator",
+    "kill learner",
+    "kill redis",
+    "kill control plane",
+    "kill driver",
+    "freeze generator",
+    "freeze learner",
+)
+LONGEST_CALM_SECONDS = 4.0
+FREEZE_SECONDS = (2.0, 8.0)
+AHEAD_STEPS = 4
+"""A killed generator may have finished its groups of the next steps; none of this many, at a staleness of 1."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault, and how long it was until the struck process was replaced and the run got further than ever."""
+
+    kind: str
+    at_step: int
+    recovery_seconds: float
+
+
+class Nemesis:
+    """Strikes `subject`; recovery_seconds: the longest that one recovery may take."""
+
+    def __init__(self, subject: Subject, seed: int, *, recovery_seconds: float) -> None:
+        self._subject = subject
+        self._chance = random.Random(seed)
+        self._longest = recovery_seconds
+
+    def campaign(self, faults: int) -> Iterator[Strike]:
+        """`faults` strikes, every kind at least once if there are enough; each begins after the recovery before it.
+
+        Raises AssertionError, with the driver's output, for a run that does not recover.
+        """
+        for kind in self._order(faults):
+            time.sleep(self._chance.uniform(0, LONGEST_CALM_SECONDS))
+            yield self._strike(kind)
+
+    def _order(self, faults: int) -> list[str]:
+        order = [*KINDS[:faults], *self._chance.choices(KINDS, k=max(0, faults - len(KINDS)))]
+        self._chance.shuffle(order)
+        return order
+
+    def _strike(self, kind: str) -> Strike:
+        self._subject.look()
+        action, _, target = kind.partition(" ")
+        at_step, started = self._subject.steps_done(), time.monotonic()
+        if kind == "kill driver":
+            self._subject.driver.kill()
+            self._subject.driver.wait()
+            self._subject.resume()
+            self._subject.await_step(at_step + 1, self._longest)
+        elif action == "kill":
+            victim = self._victim(target)
+            before = set(processes(self._subject.driver.pid, target))
+            os.kill(victim, signal.SIGKILL)
+            self._await_replacement(target, before, victim)
+            further = 1 if target != "generator" else AHEAD_STEPS
+            self._subject.await_step(at_step + further, self._longest)
+        else:
+            victim = self._victim(target)
+            os.kill(victim, signal.SIGSTOP)
+            time.sleep(self._chance.uniform(*FREEZE_SECONDS))
+            os.kill(victim, signal.SIGCONT)
+            started = time.monotonic()
+            self._subject.await_step(max(at_step, self._subject.steps_done()) + 1, self._longest)
+        return Strike(kind, at_step, time.monotonic() - started)
+
+    def _victim(self, target: str) -> int:
+        """A process of that kind; waits for one that is still being replaced."""
+        found: list[int] = self._subject.run.wait_for(
+            f"{target} process",
+            lambda: processes(self._subject.driver.pid, target),
+            self._subject.driver,
+            self._longest,
+        )
+        return self._chance.choice(found)
+
+    def _await_replacement(self, target: str, before: set[int], victim: int) -> None:
+        self._subject.run.wait_for(
+            f"another {target} in place of process {victim}",
+            lambda: not alive(victim) and set(processes(self._subject.driver.pid, target)) - before,
+            self._subject.driver,
+            self._longest,
+        )

@@ -1,0 +1,131 @@
+"""The run that faults are done to: its driver, started again when it is killed, and what the run left at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from redis import Redis
+
+from services.keys import CONSUMER_GROUP, RunKeys
+from services.ledger import read_applied, read_offered
+from services.redis_server import EmbeddedRedis
+from tests.chaos.ledger import Evidence
+from tests.chaos.processes import command, descendants, identity
+from tests.run_harness import Run, free_ports, left_running, new_run
+from trainer.config import RedisConfig
+
+ORPHAN_SECONDS = 30.0
+
+
+class Subject:
+    """One run with an embedded Redis and `pipeline.ledger` on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.driver: subprocess.Popen[str] = run.start()
+        self._seen: set[tuple[int, int]] = set()
+
+    def resume(self) -> None:
+        """`scope train --resume`, after the driver was killed."""
+        self.driver = self.run.start(resume=True)
+
+    def look(self) -> None:
+        """Remember the run's processes of this moment: none may outlive the run."""
+        self._seen |= {one for pid in descendants(self.driver.pid) if (one := identity(pid)) is not None}
+
+    def steps_done(self) -> int:
+        """Learner steps of the surviving lineage."""
+        records = self.run.records()
+        return records[-1].step + 1 if records else 0
+
+    def await_step(self, count: int, seconds: float) -> None:
+        """Wait until `count` learner steps are done."""
+        self.run.wait_for(f"{count} steps", lambda: self.steps_done() >= count, self.driver, seconds)
+
+    def preempt(self, seconds: float) -> int:
+        """SIGTERM to the driver; returns its exit status, which must come within the grace period `seconds`."""
+        self.look()
+        self.driver.send_signal(signal.SIGTERM)
+        return self.driver.wait(seconds)
+
+    def evidence(self) -> Evidence:
+        """What the run left, once it has ended; its Redis is opened once more."""
+        state = Path(self.run.environment["XDG_STATE_HOME"]) / "scope-rl"
+        (secrets,) = [folder for folder in state.iterdir() if (folder / "redis.conf").exists()]
+        with (
+            EmbeddedRedis(RedisConfig(), data_dir=self.run.directory / "redis", state_dir=secrets) as server,
+            server.access.sync() as redis,
+        ):
+            dead_lettered, pending = queue_groups(redis, self.run.directory.name)
+        return Evidence(
+            offered=read_offered(self.run.directory),
+            applied=read_applied(self.run.directory),
+            dead_lettered=dead_lettered,
+            pending=pending,
+        )
+
+    def leftovers(self) -> list[str]:
+        """Processes, and files that are not whole, that the run left behind."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while (left := self._running()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        unfinished = [*self.run.directory.rglob(".writing-*"), *self.run.directory.rglob(".*.new")]
+        return [*left, *(str(path) for path in unfinished)]
+
+    def _running(self) -> list[str]:
+        seen = [f"{pid} {command(pid)}" for pid, start in sorted(self._seen) if identity(pid) == (pid, start)]
+        return [*seen, *left_running(self.run)]
+
+    def kill(self) -> None:
+        """End it for good, whatever state it is in."""
+        if self.driver.poll() is None:
+            os.killpg(self.driver.pid, signal.SIGKILL)
+            self.driver.wait()
+
+
+def chaos_run(folder: Path, name: str) -> Run:
+    """A small run that goes on until it is stopped; Redis syncs every write, so that its death loses nothing."""
+    (control_plane,) = free_ports(1)
+    return new_run(
+        folder,
+        name,
+        [
+            "steps=100000",
+            "learner.workers=2",
+            "rollout.prompts_per_step=4",
+            "rollout.max_new_tokens=24",
+            "loss.minibatches=1",
+            "checkpoint.every_steps=5",
+            "evaluation.problems=2",
+            "pipeline.lease_seconds=4",
+            "pipeline.ledger=true",
+            "redis.appendfsync=always",
+            f"control_plane.port={control_plane}",
+            "ray.dashboard=false",
+            "generators.max_restarts=1000",
+        ],
+    )
+
+
+def queue_groups(redis: Redis, run_id: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Group ids: dead-lettered ones, and those in the stream that are unread or not acknowledged."""
+    keys = RunKeys(run_id)
+    last_read = cast("bytes", redis.hget(keys.counters, "last_read") or b"0-0").decode()
+    unread = cast("list[Any]", redis.xrange(keys.trajectories, min=f"({last_read}"))
+    delivered = cast("list[Any]", redis.xrange(keys.trajectories, max=last_read))
+    pending: Any = redis.xpending_range(keys.trajectories, CONSUMER_GROUP, min="-", max="+", count=1_000_000)
+    open_ids = {item["message_id"] for item in pending}
+    dead = cast("list[Any]", redis.xrange(keys.dead_letters))
+    return (
+        frozenset(fields[b"group"].decode() for _, fields in dead),
+        frozenset(
+            fields[b"group"].decode()
+            for entry_id, fields in [*unread, *delivered]
+            if entry_id in open_ids or (entry_id, fields) in unread
+        ),
+    )

@@ -1,0 +1,164 @@
+"""A learner that was frozen while a successor took over changes nothing when it thaws."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frozen_learner import learn_until_fenced, step_once
+from incarnations import Incarnations
+from redis import Redis
+
+from services.fencing import FencedError
+from services.ledger import read_applied
+from services.metrics import read_records
+from services.redis_client import RedisAccess
+from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
+
+
+def state(step: int, lineage: int) -> LearnerState:
+    return LearnerState(
+        step=step,
+        lineage=lineage,
+        config_hash="h",
+        controller={},
+        regularizer={},
+        set_point_generation=1,
+        consumed=[],
+    )
+
+
+def commit(store: CheckpointStore, step: int, lineage: int) -> Path:
+    (store.writing(step, lineage) / "weights").write_bytes(bytes([lineage]) * 100)
+    return store.commit(state(step, lineage), lambda: None)
+
+
+@pytest.mark.parametrize("moment", ["writing", "before the rename", "after the rename"])
+def test_a_checkpoint_of_a_thawed_learner_replaces_and_removes_nothing_of_its_successors(
+    tmp_path: Path, moment: str
+) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    commit(store, 10, lineage=1)
+    (store.writing(20, lineage=1) / "weights").write_bytes(b"old")
+    calls = 0
+
+    def successor() -> None:
+        store.sweep()
+        for step in (20, 30):
+            commit(store, step, lineage=2)
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1 and moment == "before the rename":
+            successor()
+        elif calls == 2:
+            if moment == "after the rename":
+                successor()
+            raise FencedError(1, 2)
+
+    if moment == "writing":
+        successor()
+    with pytest.raises((FencedError, OSError)):
+        store.commit(state(20, lineage=1), check)
+    for step in (20, 30):
+        checkpoint = tmp_path / f"step-{step:08d}"
+        assert verifies(checkpoint)
+        assert read_state(checkpoint).lineage == 2
+
+
+class Frozen:
+    """Forks learners that a test can freeze at any moment."""
+
+    def __init__(self, incarnations: Incarnations) -> None:
+        self._incarnations = incarnations
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["frozen_learner"])
+        self.process: Any = None
+
+    def start(self) -> None:
+        self.pipe, theirs = self._context.Pipe()
+        self.process = self._context.Process(
+            target=learn_until_fenced, args=(self._incarnations.spec, theirs), daemon=True
+        )
+        self.process.start()
+        assert self.pipe.poll(120), "the learner made no step"
+
+    def steps_done(self) -> int:
+        done = self.pipe.recv()
+        while self.pipe.poll():
+            done = self.pipe.recv()
+        assert isinstance(done, int), done
+        return done
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> tuple[bool, str]:
+        """How it ended: whether fenced, and the error."""
+        while True:
+            assert self.pipe.poll(60), "the thawed learner goes on"
+            told = self.pipe.recv()
+            if isinstance(told, tuple):
+                self.process.join()
+                return told
+
+
+@pytest.fixture
+def frozen(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iterator[Frozen]:
+    incarnations = Incarnations(redis_access, run_id, tmp_path / run_id, groups=120)
+    frozen = Frozen(incarnations)
+    yield frozen
+    if frozen.process is not None:
+        frozen.process.kill()
+    incarnations.close()
+
+
+def everything(redis: Redis, run_id: str, run_dir: Path) -> dict[str, str]:
+    """A digest of every key of the run and of every file that a reader of the run sees."""
+    found = {
+        str(path.relative_to(run_dir)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in run_dir.rglob("*")
+        if path.is_file() and ".writing-" not in str(path) and "tensorboard" not in str(path)
+    }
+    keys: Any = redis.scan_iter(f"scope:{{{run_id}}}:*")
+    for key in keys:
+        found[key.decode()] = hashlib.sha256(str(redis.dump(key)).encode()).hexdigest()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_learner_frozen_at_any_moment_changes_nothing_when_it_thaws(
+    frozen: Frozen, run_id: str, tmp_path: Path
+) -> None:
+    incarnations, chance = frozen._incarnations, random.Random(5)
+    run_dir = tmp_path / run_id
+    for _ in range(8):
+        frozen.start()
+        time.sleep(chance.uniform(0, 0.3))
+        frozen.signal(signal.SIGSTOP)
+        done = frozen.steps_done()
+        successor = incarnations.begin()
+        assert incarnations.step in (done, done + 1)
+        for _ in range(2):
+            step_once(successor, incarnations.step, run_dir)
+            incarnations.step += 1
+        successor.close()
+        before = everything(incarnations.queue.redis, run_id, run_dir)
+        frozen.signal(signal.SIGCONT)
+        fenced, error = frozen.end()
+        assert fenced or "FileNotFoundError" in error, error
+        assert everything(incarnations.queue.redis, run_id, run_dir) == before
+    lineages = [record.lineage for record in read_records(run_dir / "steps.jsonl", surviving=False)]
+    assert lineages == sorted(lineages)
+    order = [(event.lineage, event.step) for event in read_applied(run_dir)]
+    assert order == sorted(set(order))
