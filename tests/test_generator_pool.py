@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray import cloudpickle
 
 from services.driver.generator_pool import GeneratorPool
 from services.generator import GeneratorSpec
@@ -51,7 +52,7 @@ class Stub:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A local Ray for the module; its workers get the stubs by value, since they cannot import tests."""
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
