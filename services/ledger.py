@@ -1,7 +1,8 @@
 """The ledger: which groups generators offered to the queue, and which of them each learner step applied.
 
-One JSON line an event, in the run directory's `ledger/`: `applied.jsonl` by the learner, always, before anything
-follows from the step; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what an audit of the
+One JSON line an event, in the run directory's `ledger/`: `applied-<lineage>.jsonl` by the learner, always, before
+anything follows from the step, each incarnation in a file of its own, so that one that was frozen and thaws writes
+into no other's; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what an audit of the
 training data, and the proof that no group was lost or used twice, are made from.
 """
 
@@ -15,7 +16,6 @@ from typing import Literal, TypeVar
 import msgspec
 
 FOLDER = "ledger"
-APPLIED = "applied.jsonl"
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -63,8 +63,14 @@ class Ledger:
 
 
 def read_applied(run_dir: Path) -> list[Applied]:
-    """Every step that was applied, in order, those of dead lineages included; see `surviving`."""
-    return _read(run_dir / FOLDER / APPLIED, Applied)
+    """Every step that was applied, by lineage, those of dead ones included; see `surviving`."""
+    files = (run_dir / FOLDER).glob("applied-*.jsonl")
+    return [event for file in sorted(files, key=_lineage_of) for event in _read(file, Applied)]
+
+
+def applied_file(run_dir: Path, lineage: int) -> Path:
+    """Where the learner of a lineage writes."""
+    return run_dir / FOLDER / f"applied-{lineage}.jsonl"
 
 
 def read_offered(run_dir: Path) -> list[Offered]:
@@ -81,6 +87,10 @@ def surviving(applied: Sequence[Applied]) -> list[Applied]:
             kept.pop()
         kept.append(event)
     return kept
+
+
+def _lineage_of(path: Path) -> int:
+    return int(path.stem.removeprefix("applied-"))
 
 
 def _read(path: Path, kind: type[Event]) -> list[Event]:

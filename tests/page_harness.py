@@ -26,6 +26,17 @@ from tests.test_control_plane import AMPLE
 from tests.test_metrics_report import record
 
 WAIT_SECONDS = 20
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+"""Of a headless Chromium that may run as root and calls nobody."""
 
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -165,7 +176,7 @@ def many_steps(redis: Redis, run: str, steps: int) -> None:
     """The records of a long run, in one go."""
     document = msgspec.to_builtins(record(0), str_keys=True)
     for first in range(0, steps, 1000):
-        chunk = {
+        chunk: dict[Any, Any] = {
             str(step): msgspec.json.encode(document | {"step": step, "entropy": 0.4 + 0.1 * (step % 7)})
             for step in range(first, min(first + 1000, steps))
         }

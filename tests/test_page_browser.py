@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +23,7 @@ from services.step_records import RedisRecords
 from services.tokens import create_token, revoke_token
 from tests.page_harness import (
     CONTRAST,
+    FLAGS,
     WAIT_SECONDS,
     Learner,
     curve,
@@ -39,16 +42,6 @@ from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no `chromium` on this machine (Debian: apt-get install chromium)"
@@ -361,7 +354,7 @@ def test_twenty_thousand_steps_stay_few_points_and_quick_to_draw(page, server, r
         sign_in(page, server, redis, run)
         shows_step(page, steps)
         drawn = []
-        for further in range(20, 220, 20):
+        for further in range(15, 105, 15):
             shows_step(page, steps + further)
             drawn.append(float(page.locator(".view").get_attribute("data-redraw-milliseconds")))
         shown = points(page)
@@ -416,6 +409,16 @@ def test_a_learner_that_begins_again_takes_the_curve_back(page, server, redis, r
     expect(page.locator(".view")).to_have_attribute("data-points", "6")
 
 
+def test_a_run_that_is_resumed_with_another_configuration_has_its_limits(page, server, redis, run):
+    sign_in(page, server, redis, run)
+    expect(page.locator("#target-limits")).to_contain_text("0.01 to 0.9 nats")
+    start_run(redis, run, target_max=0.7)
+    update_status(redis, run, phase="running")
+    expect(page.locator("#target-limits")).to_contain_text("0.01 to 0.7 nats")
+    page.goto(f"{server}/#/runs/%E0%A4%A")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+
 def test_the_history_goes_on_by_pages(page, server, redis, run):
     control = EntropyControlConfig()
     mark_applied(redis, run, 1, 0, 0, 0.4)
@@ -440,3 +443,51 @@ def test_a_name_is_text_and_never_markup(page, server, redis, run):
     expect(page.locator(".failure")).to_have_text(error)
     expect(page.locator(".history")).to_contain_text("<script>alert(2)</script>")
     assert page.locator("main img, main script").count() == 0
+
+
+def test_axes_event_streams_and_ramps_hold_at_their_edges(page, server):
+    page.goto(server)
+    module = "const { {names} } = await import('/page/{file}.js');"
+
+    def run_in(file: str, names: str, body: str) -> Any:
+        head = module.replace("{names}", names).replace("{file}", file)
+        return page.evaluate(f"async () => {{ {head} {body} }}")
+
+    ranges = [
+        [1.1, 1.1000000000000003],
+        [0, 0],
+        [0, 1e-300],
+        [-3, -3],
+        [0.31, 0.52],
+        [5, 5.0001],
+        [-1e12, 1e12],
+    ]
+    for low, high, ticks, bottom, top in run_in(
+        "geometry",
+        "axis, roomy",
+        f"return {ranges}.map((range) => {{ const [low, high] = roomy(range); const made = axis(low, high, 3, true); "
+        "return [...range, made.ticks, made.low, made.high]; });",
+    ):
+        assert 2 <= len(ticks) <= 8, (low, high)
+        assert bottom <= low <= high <= top
+
+    text = ': follow\n\nid: 1-0_0-0\nevent: step\ndata: {"step": 1}\n\n: still here\n\nevent: phase\ndata: {}\n\n'
+    whole = run_in("stream", "parser", f"return parser()({json.dumps(text)});")
+    assert [(event["id"], event["kind"], event["data"]) for event in whole] == [
+        ("1-0_0-0", "step", '{"step": 1}'),
+        ("", "phase", "{}"),
+    ]
+    pieces = run_in(
+        "stream",
+        "parser",
+        f"const parse = parser(); return [...{json.dumps(text)}].flatMap((letter) => parse(letter));",
+    )
+    assert pieces == whole
+
+    assert run_in(
+        "entropy_state", "previewOf", "return [0, 1, 4].map((n) => previewOf(10, 0.4, 0.2, n, 5));"
+    ) == [
+        [[10, 0.4], [10, 0.2], [15, 0.2]],
+        [[10, 0.4], [10, 0.2], [15, 0.2]],
+        [[9, 0.4], [13, 0.2], [18, 0.2]],
+    ]

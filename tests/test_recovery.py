@@ -22,8 +22,8 @@ from services.driver.recovery import check_recoverable
 from services.driver.run_directory import RunDirectory
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
+from services.run_secrets import RunSecrets
 from services.run_state import read_status
-from services.tokens import RunSecrets
 from tests.chaos.proxy import Proxy
 from trainer.checkpoint import CheckpointStore, LearnerState, disk_full
 from trainer.config import RunConfig

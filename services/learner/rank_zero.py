@@ -12,13 +12,14 @@ from typing import Literal
 from torch import Tensor
 
 from services.learner.collector import Collector, StepGroups
+from services.learner.heart import Heart
 from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
 from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.ledger import APPLIED, FOLDER, Applied, Ledger
+from services.ledger import Applied, Ledger, applied_file
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
@@ -65,7 +66,7 @@ class RankZero:
             spec.config.entropy_control, max_staleness=spec.config.pipeline.max_staleness
         )
         self._strength_law = make_strength_law(spec.config.regularizer)
-        self._ledger = Ledger(Path(spec.run_dir) / FOLDER / APPLIED)
+        self._ledger = Ledger(applied_file(Path(spec.run_dir), self._lineage))
         self._applying = Applied(self._lineage, 0, [])
         self._consumed: list[tuple[str, str]] = []
         self._listed: set[str] = set()
@@ -99,6 +100,7 @@ class RankZero:
             start_seconds=spec.config.generators.start_timeout_seconds,
         )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
+        self._heart = Heart(self._redis, spec.run_id, self._epoch)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
@@ -193,6 +195,7 @@ class RankZero:
         self._collector.close()
         self._recorder.close()
         self._ledger.close()
+        self._heart.close()
         self._redis.close()
 
     def checkpoint_done(self) -> None:

@@ -28,14 +28,26 @@ function route(reason = "") {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   notify("");
   silence();
-  const run = /^#\/runs\/([^/]+)$/.exec(location.hash)?.[1];
+  const run = runOf(location.hash);
   const signedIn = session.token !== null;
-  view = signedIn ? (run ? runView(decodeURIComponent(run)) : runsView()) : signIn(reason, () => route());
+  view = signedIn ? (run ? runView(run) : runsView()) : signIn(reason, () => route());
   document.title = view.title === "Runs" ? "Runs · SCOPE-RL" : `${view.title} · SCOPE-RL`;
   signOut.hidden = !signedIn;
   trail.replaceChildren(...(signedIn && run ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
   main.replaceChildren(view.element);
   view.focus();
+}
+
+/**
+ * The run that an address names; empty for any other address.
+ * @param {string} hash
+ */
+function runOf(hash) {
+  try {
+    return decodeURIComponent(/^#\/runs\/([^/]+)$/.exec(hash)?.[1] ?? "");
+  } catch {
+    return "";
+  }
 }
 
 skip.addEventListener("click", (event) => {

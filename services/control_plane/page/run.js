@@ -107,6 +107,11 @@ class RunView {
     const { body } = await call(runPath(this.id), { signal: this.#stop.signal });
     const first = this.#run === null;
     if (first) this.#furnish(body);
+    else if (body.metadata.config_hash !== this.#run.metadata.config_hash) {
+      // Resumed with another configuration: other limits, and perhaps other charts.
+      window.dispatchEvent(new HashChangeEvent("hashchange"));
+      return;
+    }
     this.#readAt = performance.now();
     this.#show(body);
     this.processes.update(body);
@@ -148,12 +153,13 @@ class RunView {
    */
   #take(kind, data) {
     if (kind === "step" && data.lineage !== undefined) this.#step(data);
-    else if (kind === "phase") this.#show({ ...this.#run, status: { ...this.#run.status, phase: data.phase } });
-    else if (kind === "evaluation" && data.pass_at_k) {
+    else if (kind === "phase") {
+      this.#show({ ...this.#run, status: { ...this.#run.status, phase: data.phase } });
+      this.#read().catch(() => {});
+    } else if (kind === "evaluation" && data.pass_at_k) {
       const evaluations = [...this.#evaluations.filter((one) => one.step !== data.step), data];
       this.#show({ ...this.#run, status: { ...this.#run.status, evaluations } });
-    }
-    else if (kind === "entropy-target") {
+    } else if (kind === "entropy-target") {
       this.history.add(data);
       this.control.load().catch(() => {});
     }
