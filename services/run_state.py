@@ -16,6 +16,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from services.fencing import FencedError
 from services.keys import RUN_INDEX, RunKeys
 from services.replies import as_fields, as_text
 from services.set_point import initialise_set_point
@@ -29,10 +30,19 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
 
-_ANNOUNCE = f"""
-if redis.call('HGET', KEYS[1], 'announced') == ARGV[1] then return end
-redis.call('HSET', KEYS[1], 'announced', ARGV[1])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'phase', 'phase', ARGV[1])
+_UPDATE = f"""
+if ARGV[1] ~= '' then
+    local epoch = tonumber(redis.call('GET', KEYS[3]) or '0')
+    if epoch ~= tonumber(ARGV[1]) then return {{'fenced', epoch}} end
+end
+local clock = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'heartbeat', string.format('%d.%06d', clock[1], clock[2]), unpack(ARGV, 2))
+local phase = redis.call('HGET', KEYS[1], 'phase')
+if phase and phase ~= redis.call('HGET', KEYS[1], 'announced') then
+    redis.call('HSET', KEYS[1], 'announced', phase)
+    redis.call('XADD', KEYS[2], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'phase', 'phase', phase)
+end
+return {{'done'}}
 """
 """An event for each change of phase, and not for each time that it is written."""
 
@@ -125,16 +135,23 @@ def update_status(
     of: int | None = None,
     record: Mapping[str, Any] | None = None,
     error: str | None = None,
+    epoch: int | None = None,
 ) -> None:
-    """Write the fields given, leave the others, and renew the heartbeat (alone, if none is given)."""
+    """Write the fields given, leave the others, and renew the heartbeat (alone, if none is given).
+
+    epoch: of the learner incarnation that writes. Raises FencedError when there is a newer one.
+    """
     given = {"phase": phase, "step": step, "of": of, "error": error}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if record is not None:
         fields["record"] = _json(record)
     keys = RunKeys(run_id)
-    redis.hset(keys.status, mapping={**fields, "heartbeat": repr(server_time(redis))})
-    if phase is not None:
-        redis.eval(_ANNOUNCE, 2, keys.status, keys.events, phase)
+    names = (keys.status, keys.events, keys.fence)
+    flat = [part for pair in fields.items() for part in pair]
+    reply = redis.eval(_UPDATE, len(names), *names, "" if epoch is None else epoch, *flat)
+    outcome, *current = cast("list[Any]", reply)
+    if epoch is not None and as_text(outcome) == "fenced":
+        raise FencedError(epoch=epoch, current=int(current[0]))
 
 
 def read_status(redis: Redis, run_id: str) -> RunStatus | None:

@@ -151,7 +151,7 @@ def test_a_learner_frozen_at_any_moment_changes_nothing_when_it_thaws(
 ) -> None:
     incarnations, chance = frozen._incarnations, random.Random(5)
     run_dir = tmp_path / run_id
-    for _ in range(8):
+    for _ in range(5):
         frozen.start()
         time.sleep(chance.uniform(0, 0.3))
         frozen.signal(signal.SIGSTOP)

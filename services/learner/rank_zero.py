@@ -229,7 +229,7 @@ class RankZero:
     def _announce(self, phase: Literal["running", "paused"]) -> None:
         """Write the phase where it is news, and the heartbeat of a run that holds."""
         if phase == "paused" or self._phase != phase:
-            update_status(self._redis, self._spec.run_id, phase=phase)
+            update_status(self._redis, self._spec.run_id, phase=phase, epoch=self._epoch)
         self._phase = phase
 
     def _publish_actuators(self, step: int) -> None:

@@ -201,6 +201,7 @@ class Recorder:
             phase="running",
             step=record.step + 1,
             record=msgspec.to_builtins(record, str_keys=True),
+            epoch=self._lineage,
         )
 
     def close(self) -> None:
