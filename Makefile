@@ -22,8 +22,9 @@ install:
 run: install
 	@$(BIN)/scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace
 
+# Two at a time: most of the tests' time is waiting for processes to start.
 test: install
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	@$(BIN)/ruff check .
