@@ -113,6 +113,19 @@ def test_behaviour_logprobs_equal_a_hugging_face_forward(
 def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_changed(
     engines: Engines, old: LearnerView, new: LearnerView, role: Role
 ) -> None:
+    wanted = {"ended before the first load": (0,), "ended between": (0, 1), "lived through both": (0, 1, 2)}
+    # On a busy machine the rollouts may all end between two looks.
+    for _ in range(10):
+        seen = check_loads_in_flight(engines, old, new, role)
+        if all(seen[steps] for steps in wanted.values()):
+            return
+    pytest.fail(f"not seen: {[name for name, steps in wanted.items() if not seen[steps]]}")
+
+
+def check_loads_in_flight(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+) -> Counter[tuple[int, ...]]:
+    """Two loads while rollouts are in flight, every token checked; counts of the versions that a rollout spans."""
     engine = engines.reset(role, old)
     versions = [PolicyVersion(engine.version.lineage, step) for step in range(3)]
     loads = [(versions[1], new), (versions[2], old)]
@@ -130,9 +143,7 @@ def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_ch
             expected = by_new if span.step == 1 else by_old
             np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
     assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
-    assert seen[(0,)] > 0, "none had ended before the first load"
-    assert seen[(0, 1)] > 0, "none ended between the loads"
-    assert seen[(0, 1, 2)] > 0, "none lived through both loads"
+    return seen
 
 
 @dataclass
