@@ -21,24 +21,13 @@ from services.fencing import FencedError
 from services.ledger import read_applied, surviving
 from services.metrics import read_records
 from services.redis_client import RedisAccess
-from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
-
-
-def state(step: int, lineage: int) -> LearnerState:
-    return LearnerState(
-        step=step,
-        lineage=lineage,
-        config_hash="h",
-        controller={},
-        regularizer={},
-        set_point_generation=1,
-        consumed=[],
-    )
+from tests.test_checkpoint import state
+from trainer.checkpoint import CheckpointStore, read_state, verifies
 
 
 def commit(store: CheckpointStore, step: int, lineage: int) -> Path:
     (store.writing(step, lineage) / "weights").write_bytes(bytes([lineage]) * 100)
-    return store.commit(state(step, lineage), lambda: None)
+    return store.commit(state(step, lineage=lineage), lambda: None)
 
 
 @pytest.mark.parametrize("moment", ["writing", "before the rename", "after the rename"])

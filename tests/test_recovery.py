@@ -25,21 +25,10 @@ from services.redis_client import RedisAccess
 from services.run_secrets import RunSecrets
 from services.run_state import read_status
 from tests.chaos.proxy import Proxy
-from trainer.checkpoint import CheckpointStore, LearnerState, disk_full
+from tests.test_checkpoint import state
+from trainer.checkpoint import CheckpointStore, disk_full
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-
-
-def state(step: int, lineage: int) -> LearnerState:
-    return LearnerState(
-        step=step,
-        lineage=lineage,
-        config_hash="h",
-        controller={},
-        regularizer={},
-        set_point_generation=1,
-        consumed=[],
-    )
 
 
 @pytest.fixture
@@ -49,7 +38,7 @@ def directory(tmp_path: Path, run_id: str) -> RunDirectory:
     store = CheckpointStore(directory.path / "checkpoints", keep=3)
     for step in (10, 20):
         (store.writing(step, 3) / "weights").write_bytes(b"w")
-        store.commit(state(step, 3), lambda: None)
+        store.commit(state(step, lineage=3), lambda: None)
     return directory
 
 
@@ -109,7 +98,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_leaves_the_checkpoint_before_and_is_named(small_disk: Path) -> None:
     store = CheckpointStore(small_disk / "checkpoints", keep=3)
     (store.writing(10, 1) / "weights").write_bytes(b"w" * 500_000)
-    before = store.commit(state(10, 1), lambda: None)
+    before = store.commit(state(10, lineage=1), lambda: None)
     with pytest.raises(OSError, match="No space left") as caught:
         (store.writing(20, 1) / "weights").write_bytes(b"w" * 2_000_000)
     said = disk_full(before, caught.value)
