@@ -134,10 +134,10 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
 
 
 def _evaluate(run: InProcessRun, step: int, samples: int) -> EvaluationPoint:
-    started = time.perf_counter()
+    started = time.process_time()
     found = run.evaluate(step, samples=samples)
     return EvaluationPoint(
-        step=step, samples=found.samples, correct=found.correct, seconds=time.perf_counter() - started
+        step=step, samples=found.samples, correct=found.correct, seconds=time.process_time() - started
     )
 
 

@@ -38,7 +38,7 @@ class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens: int
     """response tokens sampled, of every role"""
     seconds: float
-    """wall clock of the step, sampling included and evaluation not"""
+    """wall clock of the step, sampling included and evaluation not; in process, processor time"""
 
 
 class EvaluationPoint(msgspec.Struct, frozen=True, kw_only=True):
