@@ -451,10 +451,40 @@ def test_while_redis_is_away_the_control_plane_says_so_and_lives(unused_port):
 
 
 def test_a_fault_of_our_own_shows_nothing_of_itself(client, redis, run, bearer):
-    redis.set(RunKeys(run).spec, "damaged")
+    redis.set(RunKeys(run).generators, "not a hash")
     redis.srem(RUN_INDEX, run)
     problem = is_problem(client.get(f"/v1/runs/{run}", headers=bearer("viewer")), 500)
-    assert "damaged" not in json.dumps(problem)
+    assert problem["type"] == "about:blank"
+    assert "hash" not in json.dumps(problem)
+    assert "WRONGTYPE" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize("damage", ["spec", "status", "record"])
+def test_a_damaged_run_is_named_and_hides_no_other(client, redis, run, damage):
+    other = f"{run}-other"
+    start_run(redis, other)
+    headers = {"Authorization": f"Bearer {create_token(redis, None, f'all-{run}', 'viewer')}"}
+    match damage:
+        case "spec":
+            redis.set(RunKeys(other).spec, "secret of a damaged document")
+        case "status":
+            redis.hset(RunKeys(other).status, "step", "secret of a damaged document")
+        case "record":
+            redis.hset(RunKeys(other).status, "record", "secret of a damaged document")
+    try:
+        listed = client.get("/v1/runs?limit=1000", headers=headers).json()
+        assert run in [shown["id"] for shown in listed["runs"]]
+        assert other not in [shown["id"] for shown in listed["runs"]]
+        assert other in listed["unreadable"]
+        problem = is_problem(client.get(f"/v1/runs/{other}", headers=headers), 500)
+        assert problem["type"] == "urn:scope-rl:problem:state-damaged"
+        assert other in problem["detail"]
+        assert "secret" not in json.dumps(problem)
+        scraped = client.get("/metrics", headers=headers).text
+        assert f'scope_run_unreadable{{key="",run="{other}"}} 1.0' in scraped
+        assert f'scope_run_steps_done{{key="",run="{run}"}}' in scraped
+    finally:
+        redis.srem(RUN_INDEX, other)
 
 
 def test_the_interface_is_described(client):

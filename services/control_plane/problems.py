@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from services.control_plane.schemas import FieldProblem, ProblemBody
+from services.run_state import DamagedDocument
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
@@ -63,6 +67,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(RedisConnectionError, _on_redis_away)
     app.add_exception_handler(RedisTimeoutError, _on_redis_away)
+    app.add_exception_handler(DamagedDocument, _on_damaged)
     app.add_exception_handler(Exception, _on_error)
 
 
@@ -98,6 +103,17 @@ async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
         request.url.path,
         kind="state-unreachable",
         headers={"Retry-After": "2"},
+    )
+
+
+async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
+    # The cause quotes the document, which may be anything: only where it is damaged goes into the log.
+    logger.error("%s", error)
+    return problem_response(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"What Redis holds is damaged: {error}.",
+        request.url.path,
+        kind="state-damaged",
     )
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from services.learner.rank_zero import RankZero
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
+from services.priority import yield_to_others
 from services.probe import Probe
 from trainer.batching import RolloutBatch
 from trainer.checkpoint import disk_full
@@ -30,6 +31,7 @@ ENGINE_TAG = "engine"
 
 def learner_loop(settings: dict[str, Any]) -> None:
     """Entry point of every Ray Train worker; `settings["spec"]` is a `LearnerSpec`."""
+    yield_to_others()
     spec: LearnerSpec = settings["spec"]
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"
