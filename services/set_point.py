@@ -20,6 +20,7 @@ from services.keys import RunKeys
 from services.once import KeyReused, Once
 from services.reads import Read, fetch, one
 from services.replies import as_fields, as_text
+from services.run_control import Refused
 from services.streams import newest_entries_read
 from trainer.config import EntropyControlConfig
 from trainer.control.schedule import Schedule
@@ -175,6 +176,7 @@ def change_set_point(
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
             now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
+        Refused: the run has ended or is stopping, so that no learner step would apply it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, target, regularizer_tracks)
@@ -212,6 +214,7 @@ def reset_set_point(
     Raises:
         SetPointRefused: nothing steers towards a set-point.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
+        Refused: the run has ended or is stopping, so that no learner step would apply it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, None, regularizer_tracks)
@@ -284,7 +287,10 @@ def _change(
     keys = RunKeys(run_id)
     expected = "*" if terms.generations is None else ",".join(map(str, sorted(terms.generations)))
     use = terms.once or Once(keys.once("none"), "", 0.0)
-    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, use.record, keys.audit)
+    names = (
+        *(keys.set_point, keys.set_point_applied, keys.set_point_history, use.record),
+        *(keys.audit, keys.status, keys.control),
+    )
     given = (updated_by, expected, use.digest, repr(use.seconds), terms.origin)
     reply = redis.eval(script, len(names), *names, *given, *arguments)
     outcome, *values = cast("list[Any]", reply)
@@ -293,6 +299,8 @@ def _change(
             raise LookupError(f"run {run_id!r} has no set-point")
         case "reused":
             raise KeyReused
+        case "ended":
+            raise Refused(as_text(values[0]))
         case "again":
             raise Repeated(_reply_document(values[0]))
         case "stale":

@@ -11,7 +11,7 @@ import hmac
 import json
 import re
 import secrets
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
@@ -58,8 +58,12 @@ class TokenRecord(BaseModel):
     """None: it does not expire"""
 
 
-class NameTaken(Exception):
-    """A valid token of that name exists."""
+class Grant(NamedTuple):
+    """One thing that a token is valid for."""
+
+    run_id: str | None
+    """None: every run"""
+    record: TokenRecord
 
 
 def new_token() -> str:
@@ -169,15 +173,30 @@ def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | No
 
 def valid_token_read(run_id: str | None, token: str) -> Read[TokenRecord | None]:
     """The read of what is known of a token that is valid on the run (None: on every run)."""
+    own = [_own_read(key, token) for key in token_keys(run_id)]
+    return together(*own, TIME).then(lambda found: _valid(found[:-1], found[-1]))
+
+
+def grants(redis: Redis, token: str) -> list[Grant]:
+    """What a token is valid for: every run first, then runs by id; empty where it is valid nowhere."""
+    return _grants(redis, run_ids(redis), token)
+
+
+def _grants(redis: Redis, every: list[str], token: str) -> list[Grant]:
+    scopes = (None, *every)
+    *found, now = fetch(redis, together(*(_own_read(_key(scope), token) for scope in scopes), TIME))
+    valid = [_valid((record,), now) for record in found]
+    return [Grant(scope, record) for scope, record in zip(scopes, valid, strict=True) if record is not None]
+
+
+def _own_read(key: str, token: str) -> Read[TokenRecord | None]:
     presented = digest_of(token).encode()
-    hashes = [one(lambda stored: _found(stored, presented), "HGETALL", key) for key in token_keys(run_id)]
+    return one(lambda stored: _found(stored, presented), "HGETALL", key)
 
-    def valid(found: tuple[Any, ...]) -> TokenRecord | None:
-        *records, now = found
-        record = next((record for record in records if record is not None), None)
-        return None if record is None or is_expired(record, now) else record
 
-    return together(*hashes, TIME).then(valid)
+def _valid(records: tuple[TokenRecord | None, ...], now: float) -> TokenRecord | None:
+    record = next((record for record in records if record is not None), None)
+    return None if record is None or is_expired(record, now) else record
 
 
 def token_keys(run_id: str | None) -> tuple[str, ...]:
@@ -201,11 +220,10 @@ def is_expired(record: TokenRecord, now: float) -> bool:
 def visible_runs(redis: Redis, token: str) -> list[str] | None:
     """The runs, sorted, on which a token is valid; None where it is valid nowhere."""
     every = run_ids(redis)
-    scopes = (None, *every)
-    of_all, *of_runs = fetch(redis, together(*(valid_token_read(scope, token) for scope in scopes)))
-    if of_all is not None:
+    found = _grants(redis, every, token)
+    if any(grant.run_id is None for grant in found):
         return every
-    return [run_id for run_id, record in zip(every, of_runs, strict=True) if record is not None] or None
+    return [grant.run_id for grant in found if grant.run_id is not None] or None
 
 
 def any_token(redis: Redis) -> bool:

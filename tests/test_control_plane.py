@@ -15,43 +15,12 @@ from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.keys import RUN_INDEX, RunKeys
 from services.redis_client import RedisAccess
 from services.run_control import stop_requested
-from services.run_state import RunSpec, beat, initialise_run, update_status
-from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
+from services.run_state import beat, update_status
+from services.set_point import mark_applied, record_starting_entropy
 from services.tokens import Scope, create_token
-from trainer.config import ControlPlaneConfig
-from trainer.config_load import config_hash, validate_config
+from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 JSON = {"Content-Type": "application/json"}
-AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
-
-
-def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
-    config = validate_config(
-        {
-            "entropy_control": {"target": 0.4, "target_max_change": 0.5, **control},
-            "regularizer": {"kind": regularizer},
-        }
-    )
-    spec = RunSpec(
-        run_id=run_id,
-        config=config.model_dump(mode="json"),
-        config_hash=config_hash(config),
-        started_at=1000.0,
-        versions={"ray": "2.60.0"},
-    )
-    initialise_run(redis, run_id, spec)
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
 
 
 @pytest.fixture
@@ -62,28 +31,6 @@ def bearer(redis, run):
         return {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}", "If-Match": "*"}
 
     return bearer
-
-
-def target_path(run: str) -> str:
-    return f"/v1/runs/{run}/entropy-target"
-
-
-def set_point_of(redis, run: str) -> SetPoint:
-    document = read_set_point(redis, run)
-    assert document is not None
-    return document
-
-
-def is_problem(response, status: int) -> dict:
-    """The body of an RFC 9457 problem answer."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body = response.json()
-    assert body["status"] == status
-    assert body["type"]
-    assert body["title"]
-    assert body["instance"] == response.url.path
-    return body
 
 
 def test_probes_are_open(client):

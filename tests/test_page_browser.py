@@ -21,6 +21,7 @@ from services.run_state import add_evaluation, beat, update_status
 from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
 from services.step_records import RedisRecords
 from services.tokens import create_token, revoke_token
+from tests.control_plane import start_run
 from tests.page_harness import (
     CONTRAST,
     FLAGS,
@@ -37,7 +38,6 @@ from tests.page_harness import (
     sign_in,
     until,
 )
-from tests.test_control_plane import start_run
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
 

@@ -15,7 +15,7 @@ from services.control_plane.problems import Problem
 from services.control_plane.rate_limit import admission, admit
 from services.reads import Read, fetch, together
 from services.run_state import is_run_id
-from services.tokens import Principal, Scope, authenticate, token_keys, valid_token_read
+from services.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
 
 T = TypeVar("T")
 
@@ -50,6 +50,15 @@ def visible_runs(request: Request, redis: State, token: Token) -> list[str]:
     visible = _visible(redis, token)
     admit(request, redis, token)
     return visible
+
+
+def own_grants(request: Request, redis: State, token: Token) -> list[Grant]:
+    """What this token is valid for; 401 for one that is valid nowhere."""
+    found = tokens.grants(redis, token)
+    if not found:
+        raise _invalid()
+    admit(request, redis, token)
+    return found
 
 
 def reading(needed: Scope, wanted: Callable[[str], Read[T]]) -> Callable[[str, Request, Redis, str], T]:
@@ -143,8 +152,12 @@ def _needs(principal: Principal, needed: Scope) -> None:
 def _visible(redis: Redis, token: str) -> list[str]:
     visible = tokens.visible_runs(redis, token)
     if visible is None:
-        raise _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
+        raise _invalid()
     return visible
+
+
+def _invalid() -> Problem:
+    return _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
 
 
 def _named(run_ids: list[str]) -> str:

@@ -37,6 +37,7 @@ from services.control_plane.schemas import (
 from services.control_plane.strict_route import StrictRoute
 from services.once import Answer, KeyReused
 from services.reads import Read, fetch, together
+from services.run_control import Refused
 from services.run_state import RunSpec, spec_read
 from services.set_point import (
     Repeated,
@@ -141,7 +142,13 @@ Steered = Annotated[Steering, Depends(steering)]
 _CHANGE = {
     "status_code": HTTPStatus.ACCEPTED,
     "response_model": EntropyTarget,
-    "responses": {200: {"model": EntropyTarget}},
+    "responses": {
+        200: {"model": EntropyTarget},
+        409: problems.described(
+            "The run has ended or is stopping, or nothing steers its entropy, or the first request with this "
+            "Idempotency-Key is still being answered."
+        ),
+    },
 }
 
 
@@ -151,7 +158,7 @@ async def put_entropy_target(
 ) -> Response:
     """Change the set-point; it then holds, whatever the configured schedule says.
 
-    202 while it waits for a step boundary, 200 if it was applied within the wait.
+    202 while it waits for a step boundary, 200 if it was applied within the wait, 409 once the run has ended.
     """
     return await _made(
         redis,
@@ -330,3 +337,9 @@ def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
         ) from None
     except KeyReused:
         raise key_reused() from None
+    except Refused as refused:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            f"The set-point cannot be changed: {refused}, and no learner step would apply it. Resume the run first.",
+            kind="run-ended",
+        ) from None

@@ -24,6 +24,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
 """Of every router: makes the body part of the OpenAPI document; `openapi.describe` says where it is sent."""
 
 
+def described(description: str) -> dict[str, Any]:
+    """A refusal in the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
 class Problem(HTTPException):
     """Raise it anywhere in a request. `kind` names the problem type for programs."""
 
