@@ -50,7 +50,8 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     if weights is not None:
         safetensors.torch.save_file(weights, work / f"{case['name']}.safetensors")
     if case.get("continue"):
-        learner.save(work / case["name"], "kept")
+        learner.snapshot(work / case["name"], "kept").write()
+        dist.barrier()
         again = Learner(config, model_dir)
         again.load(work / case["name"], "kept")
         for name, continued in (("continued", learner), ("restored", again)):

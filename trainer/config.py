@@ -262,10 +262,31 @@ class RedisConfig(Block):
 
 
 class CheckpointConfig(Block):
-    """Checkpoints live in the run directory; the last `keep` are kept."""
+    """Checkpoints live in the run directory: the last `keep`, and the best one.
 
-    every_steps: Annotated[int, Field(ge=1)] = 20
-    keep: Annotated[int, Field(ge=2)] = 3
+    One is due by steps or by seconds, whichever comes first.
+    """
+
+    every_steps: Annotated[int, Field(ge=1)] = Field(default=20, description="learner steps")
+    every_seconds: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="one follows the first learner step that begins this long after the last; unset: by steps alone",
+    )
+    keep: Annotated[int, Field(ge=2)] = Field(default=3, description="the newest ones that stay")
+    best_k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="of the held-out pass@k whose best checkpoint stays, one of `evaluation.ks`; unset: their smallest",
+    )
+    asynchronous: bool = Field(
+        default=True,
+        description="the learner waits for a copy in host memory only; False: until the checkpoint is there, "
+        "without the copy",
+    )
+    mirror: str | None = Field(
+        default=None,
+        description="fsspec URL, such as s3://bucket/folder, under which each checkpoint is kept once more; its driver "
+        "(s3fs, gcsfs) must be installed, and the learner's processes need its credentials",
+    )
 
 
 class EvaluationConfig(Block):
@@ -357,7 +378,16 @@ class RunConfig(Block):
                 "least every "
                 f"{max(1, math.floor(self.checkpoint.every_steps * self.pipeline.unacked_bytes / worst))} steps"
             )
+        if self.checkpoint.best_k is not None and self.checkpoint.best_k not in self.evaluation.ks:
+            raise ValueError(
+                f"checkpoint.best_k={self.checkpoint.best_k} must be one of evaluation.ks={list(self.evaluation.ks)}"
+            )
         return self
+
+    @property
+    def best_k(self) -> int:
+        """k of the pass@k that decides which checkpoint is the best."""
+        return self.checkpoint.best_k or min(self.evaluation.ks)
 
     @property
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:

@@ -169,7 +169,7 @@ class InProcessRun:
 
     def save(self, directory: Path) -> None:
         """Keep weights and optimizer, for another run to start from; neither the law nor what was sampled ahead."""
-        self._learner.save(directory, "policy")
+        self._learner.snapshot(directory, "policy").write()
 
     def start_from(self, directory: Path, step: int) -> None:
         """Begin with what `save` kept, at learner step `step`."""

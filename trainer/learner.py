@@ -28,6 +28,7 @@ from trainer.policy import PolicyModel, load_policy
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
+from trainer.snapshot import Snapshot, SnapshotEngine
 
 PROBE_TOKENS = 16
 PROBE_SEED = 20251008
@@ -85,6 +86,8 @@ class Learner:
         self.engine: Any = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=_deepspeed_config(config)
         )[0]
+        self._saves = SnapshotEngine(copy=config.checkpoint.asynchronous)
+        self.engine.checkpoint_engine = self._saves
 
     @property
     def device(self) -> torch.device:
@@ -201,12 +204,16 @@ class Learner:
         states = self.engine.optimizer.optimizer.state.values()
         return sum(v.numel() * v.element_size() for s in states for v in s.values() if isinstance(v, Tensor))
 
-    def save(self, directory: Path, tag: str) -> None:
-        """Save weights and optimizer state of every rank under `directory/tag`."""
+    def snapshot(self, directory: Path, tag: str) -> Snapshot:
+        """What this rank is to write under `directory/tag`, which is there then: weights and optimizer state.
+
+        Unless `checkpoint.asynchronous` is off, training may go on before it is written.
+        """
         self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
+        return self._saves.take()
 
     def load(self, directory: Path, tag: str) -> None:
-        """Restore what `save` wrote; raises RuntimeError when it is not there."""
+        """Restore what snapshots of all ranks wrote; raises RuntimeError when it is not there."""
         path, _ = self.engine.load_checkpoint(str(directory), tag=tag)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint at {directory / tag}")

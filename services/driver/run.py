@@ -23,13 +23,19 @@ from redis.exceptions import RedisError
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
-from services.driver.recovery import check_recoverable
+from services.driver.recovery import (
+    check_recoverable,
+    checkpoint_mirror,
+    checkpoint_store,
+    fetch_checkpoint,
+)
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
 from services.ledger import FOLDER
 from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from services.tokens import register_token
+from trainer.checkpoint import Best
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion
 
@@ -56,6 +62,8 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(f"warning: {warning}")
         redis = queue.access.sync()
         stack.callback(redis.close)
+        if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
+            progress.say(fetched)
         check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
@@ -218,6 +226,14 @@ class _Drive:
         added = evaluations.add(step, correct, evaluation)
         add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
+        self._offer_best(step, float(added.at(self._config.best_k).mean()))
+
+    def _offer_best(self, step: int, value: float) -> None:
+        store = checkpoint_store(self._directory)
+        if not store.offer(Best(step, self._config.best_k, value)):
+            return
+        if (mirror := checkpoint_mirror(self._directory)) is not None:
+            mirror.put_best(store)
 
     def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor) -> None:
         """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""

@@ -1,7 +1,7 @@
 """The learner's loop, run by every rank under Ray Train.
 
     order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.step  →  control  →  publish
-    →  checkpoint every so often  →  step record
+    →  every so often a snapshot, which becomes a checkpoint meanwhile  →  step record
 
 Everything that only one process may do is in `RankZero`; everything here is collective.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
+from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
 from services.learner.rank_zero import RankZero
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
@@ -26,6 +27,7 @@ from trainer.learner import Learner
 from trainer.process_group import join_process_group
 
 ENGINE_TAG = "engine"
+LINGER_SECONDS = 60.0
 
 
 def learner_loop(settings: dict[str, Any]) -> None:
@@ -44,14 +46,30 @@ class LearnerLoop:
         self._spec = spec
         self._learner = Learner(spec.config, Path(spec.model_dir))
         self._device = self._learner.device
-        self._desk = RankZero(spec) if dist.get_rank() == 0 else None
+        self._writer = CheckpointWriter(exchange_over_gloo())
+        self._desk = RankZero(spec, self._writer.check) if dist.get_rank() == 0 else None
         self._step, self._saved_step = self._restore()
         self._optimizer_measured = False
 
     def run(self) -> None:
         """Learn until the last step or until asked to stop; the last checkpoint and the model are then written."""
+        try:
+            self._learn()
+        except BaseException:
+            # A checkpoint that every rank has its part of is worth the wait, whatever the learner ended of.
+            self._writer.linger(LINGER_SECONDS)
+            raise
+        if self._saved_step != self._step:
+            self._checkpoint()
+        self._await_checkpoint()
+        self._export()
+        if self._desk is not None:
+            self._desk.close()
+
+    def _learn(self) -> None:
         self._publish()
         while self._step < self._spec.config.steps:
+            self._writer.check()
             order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
             order = broadcast_order(order, self._device)
             match order.kind:
@@ -61,11 +79,6 @@ class LearnerLoop:
                     self._extra_checkpoint()
                 case "step":
                     self._one_step(order, shards)
-        if self._saved_step != self._step:
-            self._checkpoint()
-        self._export()
-        if self._desk is not None:
-            self._desk.close()
 
     def _restore(self) -> tuple[int, int]:
         """The step to go on from, and the step of the newest checkpoint, or -1; every rank takes rank 0's choice."""
@@ -97,7 +110,7 @@ class LearnerLoop:
         self._publish()
         if not self._optimizer_measured:
             self._measure_optimizer()
-        if self._step % self._spec.config.checkpoint.every_steps == 0:
+        if order.checkpoint_after:
             self._checkpoint()
         if self._desk is not None:
             self._desk.finish_step()
@@ -107,7 +120,7 @@ class LearnerLoop:
         if self._saved_step != self._step:
             self._checkpoint()
         if self._desk is not None:
-            self._desk.checkpoint_done()
+            self._desk.answer_checkpoint()
 
     def _publish(self) -> None:
         started = time.perf_counter()
@@ -118,18 +131,30 @@ class LearnerLoop:
 
     def _checkpoint(self) -> None:
         started = time.perf_counter()
+        self._await_checkpoint()
         box: list[str] = [str(self._desk.open_checkpoint(self._step)) if self._desk else ""]
         dist.broadcast_object_list(box, src=0, device=self._device)
+        folder = Path(box[0])
         try:
-            self._learner.save(Path(box[0]), ENGINE_TAG)
-            dist.barrier()
-            if self._desk is not None:
-                self._desk.commit_checkpoint(self._step, started)
+            snapshot = self._learner.snapshot(folder, ENGINE_TAG)
         except (OSError, RuntimeError) as error:
-            if (full := disk_full(Path(box[0]), error)) is not None:
+            if (full := disk_full(folder, error)) is not None:
                 raise full from error
             raise
+        commit = None if self._desk is None else self._desk.begin_checkpoint(self._step)
+        self._writer.begin(folder, snapshot.write, commit)
         self._saved_step = self._step
+        if not self._spec.config.checkpoint.asynchronous:
+            self._await_checkpoint()
+            # Until rank 0 has committed, so that the next update finds every rank done.
+            dist.barrier()
+        if self._desk is not None:
+            self._desk.checkpoint_waited(time.perf_counter() - started)
+
+    def _await_checkpoint(self) -> None:
+        self._writer.wait()
+        if self._desk is not None:
+            self._desk.settle()
 
     def _export(self) -> None:
         weights = self._learner.gather_weights()
