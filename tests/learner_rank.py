@@ -41,9 +41,12 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     actuators = Actuators(1.0, case["alpha"], case["surprisal_exponent"])
     learner = Learner(config, model_dir)
     result: dict[str, Any] = {"world_size": learner.world_size}
+    first = case.get("first", 0)
+    if first:
+        learner.load(Path(case["from"]), "universal", universal=True)
     result["metrics"] = [
         dataclasses.asdict(learner.step(batch, actuators, strength=case["strength"], step=step))
-        for step in range(steps)
+        for step in range(first, first + steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
     weights = learner.gather_weights()

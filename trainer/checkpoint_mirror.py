@@ -38,8 +38,8 @@ Result = TypeVar("Result")
 class CheckpointMirror:
     """The checkpoints of one run under `url`/`run_id`. Raises ScopeError, which names `checkpoint.mirror`."""
 
-    def __init__(self, url: str, run_id: str, keep: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._url, self._keep, self._patience = url, keep, patience_seconds
+    def __init__(self, url: str, run_id: str, keep: int) -> None:
+        self._url, self._keep = url, keep
         self._fs, path = _open(url)
         self._root = f"{path}/{run_id}"
 
@@ -146,8 +146,8 @@ class CheckpointMirror:
         return [PurePosixPath(entry).name for entry in entries]
 
     def _patiently(self, fault: str, work: Callable[[], Result], *, may_miss: bool = False) -> Result:
-        """Try until `patience_seconds` are over. may_miss: FileNotFoundError is an answer."""
-        deadline, pause = time.monotonic() + self._patience, FIRST_PAUSE_SECONDS
+        """Try until `PATIENCE_SECONDS` are over. may_miss: FileNotFoundError is an answer."""
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
         while True:
             try:
                 return work()

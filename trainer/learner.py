@@ -212,8 +212,9 @@ class Learner:
         self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
         return self._saves.take()
 
-    def load(self, directory: Path, tag: str) -> None:
-        """Restore what snapshots of all ranks wrote; raises RuntimeError when it is not there."""
+    def load(self, directory: Path, tag: str, *, universal: bool = False) -> None:
+        """Restore what snapshots of all ranks wrote, or `to_universal` made of it; raises RuntimeError without it."""
+        self.engine._config.load_universal_checkpoint = universal
         path, _ = self.engine.load_checkpoint(str(directory), tag=tag)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint at {directory / tag}")

@@ -9,6 +9,7 @@ Everything that only one process may do is in `RankZero`; everything here is col
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import ray.train
 import torch.distributed as dist
 
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
-from services.learner.rank_zero import RankZero
+from services.learner.rank_zero import ENGINE_TAG, RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.probe import Probe
@@ -26,7 +27,6 @@ from trainer.checkpoint import disk_full
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
 
-ENGINE_TAG = "engine"
 LINGER_SECONDS = 60.0
 
 
@@ -82,15 +82,16 @@ class LearnerLoop:
 
     def _restore(self) -> tuple[int, int]:
         """The step to go on from, and the step of the newest checkpoint, or -1; every rank takes rank 0's choice."""
-        box: list[tuple[int, Path | None]] = [
-            (self._desk.first_step, self._desk.checkpoint) if self._desk else (0, None)
-        ]
+        box: list[Restored] = [self._desk.restored() if self._desk else Restored(0, None)]
         dist.broadcast_object_list(box, src=0, device=self._device)
-        step, path = box[0]
-        if path is None:
-            return step, -1
-        self._learner.load(path, ENGINE_TAG)
-        return step, step
+        restored = box[0]
+        if restored.folder is None:
+            return restored.step, -1
+        self._learner.load(restored.folder, ENGINE_TAG, universal=restored.universal)
+        dist.barrier()
+        if self._desk is not None and restored.universal:
+            shutil.rmtree(restored.folder)
+        return restored.step, restored.step
 
     def _measure_optimizer(self) -> None:
         """Once, after the first update: only then does the optimizer have its state."""

@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -28,15 +29,27 @@ from services.run_control import checkpoints_done, desired
 from services.run_state import update_status
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
-from trainer.checkpoint import LearnerState, queue_is_gone, read_state
+from trainer.checkpoint import LearnerState, disk_full, queue_is_gone, read_state
 from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
+from trainer.reshape import to_universal
 from trainer.trajectory import PolicyVersion
 
+ENGINE_TAG = "engine"
 HOLD_SECONDS = 5.0
 """between two orders while the run is paused"""
 HOLD_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a learner goes on from. folder: of the checkpoint, under which `ENGINE_TAG` is; None before the first."""
+
+    step: int
+    folder: Path | None
+    universal: bool = False
+    """a copy made for another number of ranks or another ZeRO stage, to be removed once every rank has read it"""
 
 
 class RankZero:
@@ -109,6 +122,20 @@ class RankZero:
         )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
         self._heart = Heart(self._redis, spec.run_id, self._epoch)
+
+    def restored(self) -> Restored:
+        """What every rank is to load. Raises ScopeError when the disk is too full for a copy."""
+        if self.checkpoint is None:
+            return Restored(0, None)
+        state, learner = read_state(self.checkpoint), self._config.learner
+        if (state.workers, state.zero_stage) == (learner.workers, learner.zero_stage):
+            return Restored(state.step, self.checkpoint)
+        folder = self._store.writing(state.step, self._lineage)
+        try:
+            to_universal(self.checkpoint / ENGINE_TAG, folder / ENGINE_TAG)
+        except (OSError, RuntimeError) as error:
+            raise disk_full(folder, error) or error from error
+        return Restored(state.step, folder, universal=True)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
