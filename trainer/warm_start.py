@@ -72,13 +72,14 @@ class WarmStartProgress:
 
 def cache_key(config: RunConfig) -> str:
     """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
-    # a share of 0 decides nothing; leaving it out keeps warm starts valid whose configuration has no such field
-    unread = None if config.task.easy_share else {"easy_share"}
+    # A share of 0 decides nothing, and neither do the blocks of other tasks.
+    read = {"name", "seed", "heldout", "max_number", "max_target"}
+    read |= {"easy_share"} if config.task.easy_share else set()
     parts = {
         "code": CODE_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "task": config.task.model_dump(mode="json", exclude=unread),
+        "task": config.task.model_dump(mode="json", include=read),
         "model": config.model.model_dump(mode="json"),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
