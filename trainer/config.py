@@ -19,6 +19,7 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.config_task import RewardConfig as RewardConfig
 from trainer.config_task import TaskConfig as TaskConfig
 from trainer.trajectory import MOST_ROLLOUTS
 
@@ -37,6 +38,10 @@ class ModelConfig(Block):
     max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
         default=64, description="context length, tokens"
     )
+    chat: Literal["auto", "on", "off"] = Field(
+        default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
+    )
+    system_prompt: str | None = Field(default=None, description="system message of chat prompts")
 
 
 class WarmStartConfig(Block):

@@ -36,6 +36,9 @@ class DatasetConfig(Block):
     keep_fields: tuple[str, ...] = Field(
         default=(), description="further columns that the verifier gets (`extra_info` of `compute_score`)"
     )
+    max_characters: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="longer problems are left out"
+    )
     instruction: str = Field(
         default="\n\nPlease reason step by step, and put your final answer within \\boxed{}.",
         description="what follows each problem in the prompt",

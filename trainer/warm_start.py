@@ -80,7 +80,7 @@ def cache_key(config: RunConfig) -> str:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "task": config.task.model_dump(mode="json", include=read),
-        "model": config.model.model_dump(mode="json"),
+        "model": config.model.model_dump(mode="json", exclude={"chat", "system_prompt"}),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
     }

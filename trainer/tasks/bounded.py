@@ -13,8 +13,6 @@ from pebble import ProcessExpired, ProcessPool
 
 RECYCLE_AFTER = 10_000
 """calls, after which a process is replaced: libraries leak"""
-FIRST_CALL_SECONDS = 60.0
-"""that importing the verifier's library may take besides, once in each process"""
 
 
 class BoundedError(Exception):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config_task import DatasetConfig
+from trainer.config_task import DatasetConfig, SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.dataset_presets import PRESETS, Source
 
@@ -39,10 +39,18 @@ def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> li
     rows: dict[str, Row] = {}
     for number, record in enumerate(_load(source, field)):
         row = _row(record, source, config.keep_fields, f"{field}={name!r}, row {number}")
-        rows.setdefault(row.identity, row)
+        if config.max_characters is None or len(row.text) <= config.max_characters:
+            rows.setdefault(row.identity, row)
     if not rows:
-        raise ScopeError(f"{field}={name!r} has no rows.")
+        limit = "" if config.max_characters is None else f" of at most {config.max_characters} characters"
+        raise ScopeError(f"{field}={name!r} has no rows{limit}.")
     return list(rows.values())
+
+
+def reads_hub(config: SingleTaskConfig) -> bool:
+    """Whether the task's problems come from the Hugging Face hub, or its cache on this machine."""
+    names = [name for name in (config.dataset.train, config.dataset.heldout) if name is not None]
+    return config.name == "dataset" and any(Path(name).suffix not in LOCAL for name in names)
 
 
 def _load(source: Source, field: str) -> Sequence[Mapping[str, Any]]:

@@ -6,11 +6,15 @@ right its prose is. Runs in a bounded process: hostile expressions can take for 
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import lru_cache
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
+
+# It warns at every call that its own timeouts, which need signals, are off.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 LONGEST_ANSWER = 512
 """characters; no right answer is longer"""
