@@ -58,7 +58,7 @@ def _load(source: Source, field: str) -> Sequence[Mapping[str, Any]]:
         import datasets
     except ImportError as error:
         raise ScopeError(
-            "task.name='dataset' needs the package datasets: pip install 'scope-rl-service[tasks]'"
+            "task.name='dataset' needs the package datasets: pip install 'scope-rl-service[cpu]', or [gpu]"
         ) from error
     path = Path(source.path).expanduser()
     kind = LOCAL.get(path.suffix)

@@ -85,7 +85,7 @@ def make_dataset(gym: GymConfig, *, seed: int, size: int) -> Any:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise ScopeError(
-            "task.name='reasoning_gym' needs the package reasoning-gym: pip install 'scope-rl-service[tasks]'"
+            "task.name='reasoning_gym' needs the package reasoning-gym: pip install 'scope-rl-service[cpu]', or [gpu]"
         ) from error
     if gym.dataset not in DATASETS:
         near = difflib.get_close_matches(gym.dataset, DATASETS, n=3, cutoff=0.3) or sorted(DATASETS)[:3]

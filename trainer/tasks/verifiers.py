@@ -42,7 +42,7 @@ class MathVerifier:
             from trainer.tasks.math_answers import judge
         except ImportError as error:
             raise ScopeError(
-                "task.verifier.kind='math' needs the package math-verify: pip install 'scope-rl-service[tasks]'"
+                "task.verifier.kind='math' needs the package math-verify: pip install 'scope-rl-service[cpu]', or [gpu]"
             ) from error
         self._pool = _pool(judge, config, warm_up=("1", "\\boxed{\\frac{1}{2}}"))
 
