@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tests.tiny import tiny_config
 from trainer.config import RewardConfig, TaskConfig
-from trainer.config_task import GymConfig, MixturePart, VerifierConfig
+from trainer.config_task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.prompts import encode_prompt
 from trainer.tasks import Problem, Verdict, make_task
@@ -83,26 +83,25 @@ class Echo:
 
 def test_a_task_in_a_folder_of_ones_own_works_by_configuration_alone(tmp_path: Path) -> None:
     (tmp_path / "my_echo_task.py").write_text(MINE)
-    words = ["hello", "world"]
+    words: Option = ["hello", "world"]
     task = make_task(TaskConfig(name="my_echo_task:Echo", folder=str(tmp_path), options={"words": words}))
     assert task.train_problem(3).prompt == "Say world:"
     assert task.verify(task.train_problem(0), " hello").reward == 1.0
 
 
 def test_a_mixture_gives_every_part_its_share_in_order() -> None:
-    small = {"heldout": 16, "max_number": 6, "max_target": 30}
     config = TaskConfig(
         name="mixture",
         mixture=(
-            MixturePart(name="countdown", weight=3.0, **small),
-            MixturePart(name="countdown_cot", weight=1.0, **small),
+            MixturePart(name="countdown", weight=3.0, heldout=16, max_number=6, max_target=30),
+            MixturePart(name="countdown_cot", weight=1.0, heldout=16, max_number=6, max_target=30),
         ),
     )
     task = make_task(config)
     problems = [task.train_problem(i) for i in range(400)]
     assert Counter(p.data["part"] for p in problems) == {0: 300, 1: 100}
     assert all(Counter(p.data["part"] for p in problems[i : i + 4]) == {0: 3, 1: 1} for i in range(0, 400, 4))
-    alone = make_task(TaskConfig(**small))
+    alone = make_task(TaskConfig(heldout=16, max_number=6, max_target=30))
     first = [p.data["problem"].id for p in problems if p.data["part"] == 0]
     assert first == [alone.train_problem(i).id for i in range(300)]
     assert task.heldout_size == 32

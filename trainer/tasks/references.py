@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,12 @@ def load_reference(reference: str, folder: str | None, field: str) -> Any:
         ) from error
     except AttributeError as error:
         raise ScopeError(f"{field}={reference!r}: {module} has no {name}.") from error
+
+
+def source_digest(reference: str, folder: str | None, field: str) -> str:
+    """Hash of the file of the object that `module:object` names. Raises like `load_reference`."""
+    module = sys.modules[load_reference(reference, folder, field).__module__]
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
 
 
 def call_reference(reference: str, folder: str | None, arguments: Mapping[str, Any] | None = None) -> Any:
