@@ -112,11 +112,13 @@ class PipelineConfig(Block):
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=16 << 20, description="size cap of one encoded group"
     )
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+    lease_seconds: Annotated[float, Field(ge=3, le=3600)] = Field(
         default=30.0, description="after it a silent generator's groups are made by another"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=5, description="then an entry is dead-lettered; each restart of the learner is one"
+        default=3,
+        description="learners in a row that may die while they work on an entry before it is dead-lettered; above "
+        "learner.max_restarts, the run stops first",
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=600.0, description="longest wait for a full batch"
