@@ -74,11 +74,20 @@ class Stage:
         }
         pipeline = {"max_staleness": STALENESS}
         return tiny_config(
-            rollout=rollout | blocks.get("rollout", {}), pipeline=pipeline | blocks.get("pipeline", {})
+            **blocks
+            | {
+                "rollout": rollout | blocks.get("rollout", {}),
+                "pipeline": pipeline | blocks.get("pipeline", {}),
+            }
         )
 
     def act(
-        self, role: Role, scene: Callable[[OnSharedEngine], Coroutine[Any, Any, None]], **blocks: Any
+        self,
+        role: Role,
+        scene: Callable[[OnSharedEngine], Coroutine[Any, Any, None]],
+        *,
+        kind: type[OnSharedEngine] = OnSharedEngine,
+        **blocks: Any,
     ) -> None:
         """Play `scene` on the event loop of the engine of `role`, with a started generator that ends with it."""
         engine = self.engines.reset(role, self.learner)
@@ -88,7 +97,7 @@ class Stage:
             spec = GeneratorSpec(
                 self.run_id, role, 0, config, str(self.model_dir), self.access, engine.version
             )
-            generator = OnSharedEngine(spec, engine)
+            generator = kind(spec, engine)
             await generator.start()
             try:
                 await scene(generator)

@@ -270,6 +270,17 @@ class CheckpointConfig(Block):
     keep: Annotated[int, Field(ge=2)] = 3
 
 
+class DeterminismConfig(Block):
+    """Whether runs of one configuration are the same, bit for bit, on one machine. See docs/reliability.md."""
+
+    strict: bool = Field(
+        default=False,
+        description="the same groups and the same losses in every run, resumed or not; needs one generator of each "
+        "role and pipeline.max_staleness=0, and gives an engine each step as a whole, whatever "
+        "generators.groups_in_flight says",
+    )
+
+
 class EvaluationConfig(Block):
     """Held-out evaluation with the unbiased pass@k estimator."""
 
@@ -329,6 +340,7 @@ class RunConfig(Block):
     regularizer: RegularizerConfig = RegularizerConfig()
     redis: RedisConfig = RedisConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     ray: RayConfig = RayConfig()
@@ -359,6 +371,20 @@ class RunConfig(Block):
                 "least every "
                 f"{max(1, math.floor(self.checkpoint.every_steps * self.pipeline.unacked_bytes / worst))} steps"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> RunConfig:
+        wanted = {"pipeline.max_staleness": (self.pipeline.max_staleness, 0)}
+        for role in self.roles:
+            wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
+        if self.determinism.strict:
+            for name, (value, only) in wanted.items():
+                if value != only:
+                    raise ValueError(
+                        f"{name}={value} is not allowed with determinism.strict=true, only {only}: otherwise timing "
+                        "decides what a step learns from"
+                    )
         return self
 
     @property
