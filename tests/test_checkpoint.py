@@ -339,3 +339,19 @@ def test_a_learner_that_was_replaced_can_neither_commit_nor_acknowledge(incarnat
     with pytest.raises(FencedError):
         incarnations.checkpoint(frozen)
     assert incarnations.queue.stats.acknowledged == 0
+
+
+def test_ten_deaths_at_ever_later_steps_give_up_no_group(incarnations: Incarnations) -> None:
+    for death in range(10):
+        incarnations.learn(incarnations.begin(), 1 + death // 2)
+    incarnations.learn(incarnations.begin(), 6)
+    assert incarnations.queue.admin.dead_letters() == []
+
+
+def test_a_step_that_kills_every_learner_is_learned_without_its_groups(incarnations: Incarnations) -> None:
+    for _ in range(incarnations.config.pipeline.max_deliveries):
+        incarnations.learn(incarnations.begin(), 2)
+        assert incarnations.queue.admin.dead_letters() == []
+    incarnations.learn(incarnations.begin(), 3)
+    letters = incarnations.queue.admin.dead_letters()
+    assert {letter.group_id for letter in letters} == {"base:1:0", "adaptive:1:0"}

@@ -103,11 +103,13 @@ class PipelineConfig(Block):
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=16 << 20, description="size cap of one encoded group"
     )
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+    lease_seconds: Annotated[float, Field(ge=3, le=3600)] = Field(
         default=30.0, description="after it a silent generator's groups are made by another"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=5, description="then an entry is dead-lettered; each restart of the learner is one"
+        default=3,
+        description="learners in a row that may die while they work on an entry before it is dead-lettered; above "
+        "learner.max_restarts, the run stops first",
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=600.0, description="longest wait for a full batch"
@@ -280,6 +282,17 @@ class CheckpointConfig(Block):
     )
 
 
+class DeterminismConfig(Block):
+    """Whether runs of one configuration are the same, bit for bit, on one machine. See docs/reliability.md."""
+
+    strict: bool = Field(
+        default=False,
+        description="the same groups and the same losses in every run, resumed or not; needs one generator of each "
+        "role and pipeline.max_staleness=0, and gives an engine each step as a whole, whatever "
+        "generators.groups_in_flight says",
+    )
+
+
 class EvaluationConfig(Block):
     """Held-out evaluation with the unbiased pass@k estimator."""
 
@@ -339,6 +352,7 @@ class RunConfig(Block):
     regularizer: RegularizerConfig = RegularizerConfig()
     redis: RedisConfig = RedisConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     ray: RayConfig = RayConfig()
@@ -373,6 +387,20 @@ class RunConfig(Block):
             raise ValueError(
                 f"checkpoint.best_k={self.checkpoint.best_k} must be one of evaluation.ks={list(self.evaluation.ks)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> RunConfig:
+        wanted = {"pipeline.max_staleness": (self.pipeline.max_staleness, 0)}
+        for role in self.roles:
+            wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
+        if self.determinism.strict:
+            for name, (value, only) in wanted.items():
+                if value != only:
+                    raise ValueError(
+                        f"{name}={value} is not allowed with determinism.strict=true, only {only}: otherwise timing "
+                        "decides what a step learns from"
+                    )
         return self
 
     @property

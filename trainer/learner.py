@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
+from trainer.determinism import use_deterministic_algorithms
 from trainer.plan import StepPlan, plan_step
 from trainer.policy import PolicyModel, load_policy
 from trainer.regularizers import make_regularizer
@@ -72,6 +73,8 @@ class Learner:
         self._config = config
         self._regularizer = make_regularizer(config.regularizer)
         torch.set_num_threads(config.learner.threads)
+        if config.determinism.strict:
+            use_deterministic_algorithms()
         policy = load_policy(
             model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
         )

@@ -12,7 +12,9 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from services.generator import GeneratorActor, GeneratorSpec
 from services.keys import actor_namespace
+from services.strict_generator import StrictGeneratorActor
 from trainer.config import RunConfig
+from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
 from trainer.tasks.dataset_rows import reads_hub
 
@@ -39,6 +41,7 @@ class GeneratorPool:
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._config = specs[0].config.generators
+        self._strict = specs[0].config.determinism.strict
         self._members = {spec.generator_id: self._launch(spec) for spec in specs}
 
     def wait_ready(self, still_wanted: Callable[[], None]) -> None:
@@ -109,12 +112,15 @@ class GeneratorPool:
             ray.kill(handle)
 
     def _launch(self, spec: GeneratorSpec, in_a_row: int = 0) -> _Member:
-        handle = GeneratorActor.options(
+        actor = StrictGeneratorActor if self._strict else GeneratorActor
+        handle = actor.options(
             name=spec.generator_id,
             namespace=actor_namespace(spec.run_id),
             num_cpus=self._config.cpus_per_generator,
             num_gpus=self._config.gpus_per_generator,
-            runtime_env={"env_vars": engine_environment(spec.config)},
+            runtime_env={
+                "env_vars": engine_environment(spec.config) | compute_environment(strict=self._strict)
+            },
             max_concurrency=1000,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.driver.learner_failure import LearnerFailure, learner_failure
 from services.learner.spec import LearnerSpec
+from trainer.determinism import compute_environment
 
 
 class LearnerJob:
@@ -53,6 +54,7 @@ class LearnerJob:
                 storage_path=str(Path(self._spec.run_dir) / "ray-train"),
                 worker_runtime_env={
                     "env_vars": learner_environment(learner.threads, learner.gpus_per_worker)
+                    | compute_environment(strict=self._spec.config.determinism.strict)
                 },
             ),
         )

@@ -36,6 +36,7 @@ from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from services.tokens import register_token
 from trainer.checkpoint import Best
+from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion
 
@@ -143,6 +144,7 @@ class _Drive:
             return Path(self._config.model.path).expanduser().resolve()
         # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.update(compute_environment(strict=self._config.determinism.strict))
         from transformers.utils.logging import disable_progress_bar
 
         from trainer.warm_start import ensure_warm_start
@@ -187,7 +189,9 @@ class _Drive:
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
-        version = PolicyVersion(0, 0) if self._fresh else None
+        # A strict run samples only what its learner has published, so that no load falls into the first step.
+        at_once = self._fresh and not self._config.determinism.strict
+        version = PolicyVersion(0, 0) if at_once else None
         ledger = str(self._directory.path / FOLDER) if self._config.pipeline.ledger else None
         specs = [
             GeneratorSpec(

@@ -174,7 +174,7 @@ class RankZero:
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Take a step's measurements and decide the actuators and the regularizer's strength of the next one."""
-        self._consumer.check()
+        self._consumer.take_up(())
         self._ledger.append(self._applying)
         acted, strength = self._acting, self._strength_law.strength
         self._target.measured(metrics.entropy)
