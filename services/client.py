@@ -33,7 +33,7 @@ from services.control_plane.schemas import (
     RunList,
     RunSummary,
 )
-from services.control_plane.token_schemas import TokenCreated, TokenList, TokenView
+from services.control_plane.token_schemas import OwnToken, TokenCreated, TokenList, TokenView
 from services.run_control import Action
 from services.tokens import Scope
 
@@ -157,6 +157,10 @@ class ControlPlaneClient:
                 raise self._silence(error) from error
             except httpx.HTTPError:
                 time.sleep(_RECONNECT_SECONDS)
+
+    def own_token(self) -> OwnToken:
+        """What the token of this client may do, and until when."""
+        return OwnToken.model_validate(self._call("GET", "/v1/token"))
 
     def tokens(self, run_id: str | None) -> list[TokenView]:
         """The tokens of a run; None: those that hold for every run."""

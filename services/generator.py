@@ -20,6 +20,7 @@ import numpy as np
 import ray
 
 from services.ledger import Ledger, Offered
+from services.priority import yield_to_others
 from services.probe import Probe
 from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
@@ -95,6 +96,7 @@ class Generator:
     """The body of a generator actor; every method runs on one event loop."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
+        yield_to_others()
         from transformers import AutoTokenizer
 
         self._spec = spec

@@ -12,12 +12,18 @@ RETRY_SECONDS = 0.5
 
 
 def bind(
-    host: str, port: int, *, field: str = "control_plane", patience_seconds: float = 0.0
+    host: str,
+    port: int,
+    *,
+    field: str = "control_plane",
+    patience_seconds: float = 0.0,
+    shared: bool = False,
 ) -> socket.socket:
     """A bound TCP socket on `host`:`port`. Raises `ScopeError` when it is taken or is not an address here.
 
     field: the configuration block that holds the address as `host` and `port`, or the dotted name of a port
-    whose host is fixed. patience_seconds: how long to wait for a port that is taken.
+    whose host is fixed. patience_seconds: how long to wait for a port that is taken. shared: with other processes of
+    this user that bind it so; the kernel shares out the connections.
     """
     host_field, port_field = (f"{field}.host", f"{field}.port") if "." not in field else ("the host", field)
     try:
@@ -31,13 +37,16 @@ def bind(
         ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind(address)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE and patience_seconds > 0:
             time.sleep(RETRY_SECONDS)
-            return bind(host, port, field=field, patience_seconds=patience_seconds - RETRY_SECONDS)
+            left = patience_seconds - RETRY_SECONDS
+            return bind(host, port, field=field, patience_seconds=left, shared=shared)
         if error.errno == errno.EADDRINUSE:
             raise ScopeError(
                 f"{port_field} = {port} is taken on {host}: another program listens there. Stop it, or choose a "

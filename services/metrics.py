@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args, get_origin
 
 import msgspec
 
@@ -111,6 +111,14 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """role → share of time with rollouts in flight"""
     generator_loading_share: dict[str, float]
     alarms: list[str]
+
+
+MAPS_OF_COUNTS = frozenset(
+    field.name
+    for field in msgspec.structs.fields(StepRecord)
+    if get_origin(field.type) is dict and get_args(field.type)[1] is int
+)
+"""Maps of the record in which a key that is absent counts 0."""
 
 
 def flatten(record: Mapping[str, Any]) -> dict[str, float]:

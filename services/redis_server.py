@@ -171,15 +171,16 @@ class EmbeddedRedis:
                     "Stop that process first, or choose another run id."
                 )
             log_start = log.tell()
-            # The server inherits the lock and so holds it exactly as long as it lives. Its own session keeps
-            # the terminal's Ctrl-C from it: it must outlive the orderly stop.
+            # The server inherits the lock and so holds it exactly as long as it lives. Its own process group keeps
+            # the terminal's Ctrl-C from it: it must outlive the orderly stop. Not a session of its own: Linux shares
+            # cores out by session first, and within the run's one it goes before learner and generators.
             self._process = subprocess.Popen(
                 die_with_parent([str(program), str(configuration)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=(lock.fileno(),),
-                start_new_session=True,
+                process_group=0,
             )
         self._await_answer(self._process, port, log_start)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 from redis import Redis
 
 from services.keys import RunKeys
+from services.reads import Read, fetch, one, together
 from services.replies import as_text
 
 State = Literal["run", "pause", "stop"]
@@ -62,11 +63,17 @@ def ask(redis: Redis, run_id: str, action: Action, by: str, origin: str = "local
 
 def desired(redis: Redis, run_id: str) -> Desired:
     """What is asked of the run at this moment."""
+    return fetch(redis, desired_read(run_id))
+
+
+def desired_read(run_id: str) -> Read[Desired]:
+    """The read of `desired`."""
     keys = RunKeys(run_id)
-    stored = cast("bytes | None", redis.get(keys.control))
-    counts = cast("list[bytes | None]", redis.hmget(keys.checkpoints, ["requested", "done"]))
-    requested, done = (int(count or 0) for count in counts)
-    return Desired(cast("State", as_text(stored or b"run")), requested - done)
+    state = one(lambda stored: cast("State", as_text(stored or b"run")), "GET", keys.control)
+    asked, done = (
+        one(lambda n: int(n or 0), "HGET", keys.checkpoints, name) for name in ("requested", "done")
+    )
+    return together(state, asked, done).then(lambda found: Desired(found[0], found[1] - found[2]))
 
 
 def checkpoints_done(redis: Redis, run_id: str, count: int) -> None:

@@ -7,17 +7,18 @@ server's clock. Asynchronous callers use `asyncio.to_thread`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from services.fencing import FencedError
 from services.keys import RUN_INDEX, RunKeys
+from services.reads import Read, fetch, one, together
 from services.replies import as_fields, as_text
 from services.set_point import initialise_set_point
 from trainer.errors import ScopeError
@@ -60,6 +61,10 @@ class RunSpec(BaseModel):
     """of this incarnation, seconds since the epoch"""
     versions: dict[str, str]
     """package name → version"""
+
+
+class DamagedDocument(Exception):
+    """What Redis holds of a run is not what this software writes."""
 
 
 class RunStatus(BaseModel):
@@ -121,9 +126,22 @@ def run_ids(redis: Redis) -> list[str]:
 
 
 def read_spec(redis: Redis, run_id: str) -> RunSpec | None:
-    """What the run is; None for an unknown run."""
-    stored = cast("bytes | None", redis.get(RunKeys(run_id).spec))
-    return None if stored is None else RunSpec.model_validate_json(stored)
+    """What the run is; None for an unknown run. Raises `DamagedDocument`."""
+    return fetch(redis, spec_read(run_id))
+
+
+def spec_read(run_id: str) -> Read[RunSpec | None]:
+    """The read of `read_spec`."""
+    return one(lambda stored: None if stored is None else _spec(run_id, stored), "GET", RunKeys(run_id).spec)
+
+
+# A spec is long and hardly ever changes; by its text, so that what is returned is what was read.
+@lru_cache(maxsize=64)
+def _spec(run_id: str, stored: bytes) -> RunSpec:
+    try:
+        return RunSpec.model_validate_json(stored)
+    except ValidationError as error:
+        raise DamagedDocument(f"the description of the run {run_id!r} cannot be read") from error
 
 
 def update_status(
@@ -155,14 +173,30 @@ def update_status(
 
 
 def read_status(redis: Redis, run_id: str) -> RunStatus | None:
-    """How the run goes; None for an unknown run."""
-    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).status))
+    """How the run goes; None for an unknown run. Raises `DamagedDocument`."""
+    return fetch(redis, status_read(run_id))
+
+
+def status_read(run_id: str) -> Read[RunStatus | None]:
+    """The read of `read_status`."""
+    return one(lambda stored: _status(run_id, stored), "HGETALL", RunKeys(run_id).status)
+
+
+def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
     if not stored:
         return None
     fields: dict[str, Any] = as_fields(stored)
-    if "record" in fields:
-        fields["record"] = json.loads(fields["record"])
-    return RunStatus.model_validate(fields)
+    try:
+        if "record" in fields:
+            fields["record"] = msgspec.json.decode(fields["record"])
+        return RunStatus.model_validate(fields)
+    except (ValidationError, msgspec.DecodeError) as error:
+        raise DamagedDocument(f"the status of the run {run_id!r} cannot be read") from error
+
+
+def documents_read(run_id: str) -> Read[tuple[RunSpec | None, RunStatus | None]]:
+    """The read of `read_spec` and `read_status`."""
+    return together(spec_read(run_id), status_read(run_id)).then(lambda found: (found[0], found[1]))
 
 
 def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, Any]) -> None:
@@ -172,8 +206,16 @@ def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, An
 
 def generators(redis: Redis, run_id: str) -> dict[str, dict[str, Any]]:
     """The newest heartbeat of every generator of this incarnation, by generator id."""
-    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).generators))
-    return {name: json.loads(document) for name, document in sorted(as_fields(stored).items())}
+    return fetch(redis, generators_read(run_id))
+
+
+def generators_read(run_id: str) -> Read[dict[str, dict[str, Any]]]:
+    """The read of `generators`."""
+
+    def parse(stored: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
+        return {name: msgspec.json.decode(document) for name, document in sorted(as_fields(stored).items())}
+
+    return one(parse, "HGETALL", RunKeys(run_id).generators)
 
 
 def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:
@@ -190,14 +232,25 @@ def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int,
 
 def evaluations(redis: Redis, run_id: str) -> list[dict[str, Any]]:
     """Every evaluation by step: `step` and `pass_at_k`."""
-    stored = cast("dict[bytes, bytes]", redis.hgetall(RunKeys(run_id).evaluations))
-    return sorted((json.loads(document) for document in stored.values()), key=lambda found: found["step"])
+    return fetch(redis, evaluations_read(run_id))
+
+
+def evaluations_read(run_id: str) -> Read[list[dict[str, Any]]]:
+    """The read of `evaluations`."""
+
+    def parse(stored: dict[bytes, bytes]) -> list[dict[str, Any]]:
+        return sorted(map(msgspec.json.decode, stored.values()), key=lambda found: found["step"])
+
+    return one(parse, "HGETALL", RunKeys(run_id).evaluations)
 
 
 def server_time(redis: Redis) -> float:
     """Redis's clock, seconds since the epoch: the clock of every timestamp that crosses processes."""
-    seconds, microseconds = cast("tuple[int, int]", redis.time())
-    return seconds + microseconds / 1e6
+    return fetch(redis, TIME)
+
+
+TIME: Read[float] = one(lambda clock: clock[0] + clock[1] / 1e6, "TIME")
+"""The read of `server_time`."""
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -18,8 +18,10 @@ from services import set_point_scripts as scripts
 from services.fencing import FencedError
 from services.keys import RunKeys
 from services.once import KeyReused, Once
+from services.reads import Read, fetch, one
 from services.replies import as_fields, as_text
-from services.streams import newest_entries
+from services.run_control import Refused
+from services.streams import newest_entries_read
 from trainer.config import EntropyControlConfig
 from trainer.control.schedule import Schedule
 
@@ -134,12 +136,22 @@ def initialise_set_point(redis: Redis, run_id: str) -> bool:
 
 def read_set_point(redis: Redis, run_id: str) -> SetPoint | None:
     """The desired set-point, or None for a run that has none."""
-    return _document(SetPoint, redis.hgetall(RunKeys(run_id).set_point))
+    return fetch(redis, set_point_read(run_id))
+
+
+def set_point_read(run_id: str) -> Read[SetPoint | None]:
+    """The read of `read_set_point`."""
+    return one(lambda stored: _document(SetPoint, stored), "HGETALL", RunKeys(run_id).set_point)
 
 
 def read_applied(redis: Redis, run_id: str) -> Applied | None:
     """The generation in force, or None before the first step boundary."""
-    return _document(Applied, redis.hgetall(RunKeys(run_id).set_point_applied))
+    return fetch(redis, applied_read(run_id))
+
+
+def applied_read(run_id: str) -> Read[Applied | None]:
+    """The read of `read_applied`."""
+    return one(lambda stored: _document(Applied, stored), "HGETALL", RunKeys(run_id).set_point_applied)
 
 
 def change_set_point(
@@ -164,6 +176,7 @@ def change_set_point(
         SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
             now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
+        Refused: the run has ended or is stopping, so that no learner step would apply it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, target, regularizer_tracks)
@@ -201,6 +214,7 @@ def reset_set_point(
     Raises:
         SetPointRefused: nothing steers towards a set-point.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
+        Refused: the run has ended or is stopping, so that no learner step would apply it.
         LookupError: the run has no set-point document.
     """
     _refuse_without_control(control, None, regularizer_tracks)
@@ -255,8 +269,15 @@ def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: in
 
 def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None = None) -> list[HistoryEvent]:
     """The newest `limit` events, newest first; only those older than the event `before`, where it is given."""
-    found = newest_entries(redis, RunKeys(run_id).set_point_history, limit, before)
-    return [HistoryEvent.model_validate({"id": entry_id, **fields}) for entry_id, fields in found]
+    return fetch(redis, history_read(run_id, limit, before=before))
+
+
+def history_read(run_id: str, limit: int, *, before: str | None = None) -> Read[list[HistoryEvent]]:
+    """The read of `history`."""
+    found = newest_entries_read(RunKeys(run_id).set_point_history, limit, before)
+    return found.then(
+        lambda entries: [HistoryEvent.model_validate({"id": name, **fields}) for name, fields in entries]
+    )
 
 
 def _change(
@@ -266,7 +287,10 @@ def _change(
     keys = RunKeys(run_id)
     expected = "*" if terms.generations is None else ",".join(map(str, sorted(terms.generations)))
     use = terms.once or Once(keys.once("none"), "", 0.0)
-    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, use.record, keys.audit)
+    names = (
+        *(keys.set_point, keys.set_point_applied, keys.set_point_history, use.record),
+        *(keys.audit, keys.status, keys.control),
+    )
     given = (updated_by, expected, use.digest, repr(use.seconds), terms.origin)
     reply = redis.eval(script, len(names), *names, *given, *arguments)
     outcome, *values = cast("list[Any]", reply)
@@ -275,6 +299,8 @@ def _change(
             raise LookupError(f"run {run_id!r} has no set-point")
         case "reused":
             raise KeyReused
+        case "ended":
+            raise Refused(as_text(values[0]))
         case "again":
             raise Repeated(_reply_document(values[0]))
         case "stale":

@@ -19,9 +19,10 @@ return 1
 """
 )
 
-# What both changes begin with: has this request come before, and does the caller know the newest generation?
-# KEYS set-point, applied, history, record of the idempotency key, audit; ARGV updated_by, expected generations or
-# '*', digest or '', seconds of the first answer, origin.
+# What both changes begin with: has this request come before, is there a learner step left that could apply it, and does
+# the caller know the newest generation?
+# KEYS set-point, applied, history, record of the idempotency key, audit, status, control; ARGV updated_by, expected
+# generations or '*', digest or '', seconds of the first answer, origin.
 _TERMS = (
     _NOW
     + once.BEGIN
@@ -31,6 +32,9 @@ local newest = redis.call('HGET', KEYS[1], 'generation')
 if not newest then return {'missing'} end
 local repeated = earlier(KEYS[4], ARGV[3])
 if repeated then return repeated end
+local phase = redis.call('HGET', KEYS[6], 'phase')
+if phase == 'finished' or phase == 'failed' then return {'ended', phase} end
+if redis.call('GET', KEYS[7]) == 'stop' then return {'ended', 'stopping'} end
 if ARGV[2] ~= '*' and not string.find(',' .. ARGV[2] .. ',', ',' .. newest .. ',', 1, true) then
     return {'stale', redis.call('HGETALL', KEYS[1])}
 end

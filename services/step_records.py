@@ -7,6 +7,7 @@ the stream of events, which keeps the newest `EVENTS_KEPT`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,7 +17,8 @@ from redis import Redis
 
 from services.fencing import FencedError
 from services.keys import RunKeys
-from services.metrics import StepRecord, flatten
+from services.metrics import MAPS_OF_COUNTS, StepRecord
+from services.reads import Read, fetch
 from services.replies import as_text
 from services.run_state import EVENTS_KEPT
 
@@ -26,6 +28,7 @@ MOST_READ = 4096
 _BEGIN = """
 local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
 if tonumber(ARGV[1]) ~= epoch then return {'fenced', epoch} end
+redis.call('HSET', KEYS[3], 'records_of', epoch)
 local step = tonumber(ARGV[2])
 while redis.call('HDEL', KEYS[2], step) == 1 do step = step + 1 end
 return {'done'}
@@ -44,7 +47,7 @@ class RedisRecords:
 
     def __init__(self, redis: Redis, run_id: str, epoch: int, first_step: int) -> None:
         self._redis, self._keys, self._epoch = redis, RunKeys(run_id), epoch
-        self._call(_BEGIN, [], first_step)
+        self._call(_BEGIN, [self._keys.status], first_step)
 
     def write(self, record: StepRecord) -> None:
         """Keep one record."""
@@ -61,6 +64,16 @@ class RedisRecords:
         outcome, *values = cast("list[Any]", reply)
         if as_text(outcome) == "fenced":
             raise FencedError(epoch=self._epoch, current=int(values[0]))
+
+
+class Extent(NamedTuple):
+    """How far a run's records go; as long as it is the same, so are the records."""
+
+    newest: int
+    """the newest recorded step; -1 without one"""
+    epoch: int
+    """of the learner incarnation that writes them"""
+    count: int
 
 
 class Series(NamedTuple):
@@ -82,15 +95,27 @@ def read_series(
 
     fields: names as `services.metrics.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
     """
-    key = RunKeys(run_id).records
-    newest = newest_step(redis, run_id)
+    return series_of(redis, run_id, fetch(redis, extent_read(run_id)), fields, first, last, rows)
+
+
+def series_of(
+    redis: Redis,
+    run_id: str,
+    extent: Extent,
+    fields: Iterable[str],
+    first: int,
+    last: int | None,
+    rows: int,
+) -> Series:
+    """`read_series` where it is known how far the records go."""
+    key, newest, fields = RunKeys(run_id).records, extent.newest, tuple(fields)
     last = newest if last is None else min(last, newest)
     if last < first:
         return Series(first, last, [], {name: [] for name in fields})
     wanted = np.unique(np.linspace(first, last, min(last - first + 1, MOST_READ)).round().astype(int))
     stored = cast("list[bytes | None]", redis.hmget(key, [str(step) for step in wanted]))
     found = [
-        (int(step), flatten(msgspec.json.decode(text)))
+        (int(step), msgspec.json.decode(text))
         for step, text in zip(wanted, stored, strict=True)
         if text is not None
     ]
@@ -101,14 +126,17 @@ def read_series(
         first,
         last,
         [found[part[-1]][0] for part in parts],
-        {name: [_mean([found[i][1].get(name) for i in part]) for part in parts] for name in fields},
+        {name: [_mean([_value(found[i][1], name) for i in part]) for part in parts] for name in fields},
     )
 
 
-def newest_step(redis: Redis, run_id: str) -> int:
-    """The newest recorded step; -1 without one."""
-    status = cast("bytes | None", redis.hget(RunKeys(run_id).status, "step"))
-    return int(status or 0) - 1
+def extent_read(run_id: str) -> Read[Extent]:
+    """The read of how far the records of a run go."""
+    keys = RunKeys(run_id)
+    return Read(
+        (("HMGET", keys.status, "step", "records_of"), ("HLEN", keys.records)),
+        lambda replies: Extent(int(replies[0][0] or 0) - 1, int(replies[0][1] or 0), int(replies[1])),
+    )
 
 
 def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | None:
@@ -117,6 +145,17 @@ def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | Non
     return None if text is None else msgspec.json.decode(text)
 
 
+def _value(record: Mapping[str, Any], name: str) -> float | None:
+    """One field as `flatten` gives it, and 0 for what a map of counts does not count."""
+    field, _, key = name.partition("/")
+    value = record.get(field)
+    if isinstance(value, Mapping):
+        value = value.get(key, 0 if field in MAPS_OF_COUNTS else None) if key else None
+    elif key:
+        value = None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return math.fsum(known) / len(known) if known else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from redis import Redis
 
+from services.reads import Read, fetch, one
 from services.replies import as_fields, as_text
 
 STREAM_ID = r"^[1-9]\d{0,17}-\d{1,18}$"
@@ -16,8 +15,16 @@ def newest_entries(
     redis: Redis, stream: str, limit: int, before: str | None = None
 ) -> list[tuple[str, dict[str, str]]]:
     """The newest `limit` entries, newest first: id and fields; only those older than the entry `before`, if given."""
-    found = redis.xrevrange(stream, max="+" if before is None else f"({before}", count=limit)
-    return [
-        (as_text(entry_id), as_fields(fields))
-        for entry_id, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
-    ]
+    return fetch(redis, newest_entries_read(stream, limit, before))
+
+
+def newest_entries_read(
+    stream: str, limit: int, before: str | None = None
+) -> Read[list[tuple[str, dict[str, str]]]]:
+    """The read of `newest_entries`."""
+
+    def parse(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[str, dict[str, str]]]:
+        return [(as_text(entry_id), as_fields(fields)) for entry_id, fields in found]
+
+    newest = "+" if before is None else f"({before}"
+    return one(parse, "XREVRANGE", stream, newest, "-", "COUNT", limit)

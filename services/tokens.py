@@ -18,8 +18,9 @@ from redis import Redis
 
 from services.audit import Act, audit_key, note
 from services.keys import SERVICE_TOKENS, RunKeys
+from services.reads import Read, fetch, one, together
 from services.replies import as_fields
-from services.run_state import run_ids, server_time
+from services.run_state import TIME, run_ids, server_time
 from trainer.errors import ScopeError
 
 Scope = Literal["viewer", "operator", "admin"]
@@ -57,8 +58,12 @@ class TokenRecord(BaseModel):
     """None: it does not expire"""
 
 
-class NameTaken(Exception):
-    """A valid token of that name exists."""
+class Grant(NamedTuple):
+    """One thing that a token is valid for."""
+
+    run_id: str | None
+    """None: every run"""
+    record: TokenRecord
 
 
 def new_token() -> str:
@@ -162,20 +167,49 @@ def revoke_token(
 
 def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | None:
     """Whose valid token this is on that run (None: on every run), or None. Compares in constant time."""
-    presented = digest_of(token)
-    keys = list(dict.fromkeys((_key(run_id), SERVICE_TOKENS)))
-    with redis.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.hgetall(key)
-        pipeline.time()
-        *stored, (seconds, _) = pipeline.execute()
+    found = fetch(redis, valid_token_read(run_id, token))
+    return None if found is None else Principal(found.name, found.scope)
+
+
+def valid_token_read(run_id: str | None, token: str) -> Read[TokenRecord | None]:
+    """The read of what is known of a token that is valid on the run (None: on every run)."""
+    own = [_own_read(key, token) for key in token_keys(run_id)]
+    return together(*own, TIME).then(lambda found: _valid(found[:-1], found[-1]))
+
+
+def grants(redis: Redis, token: str) -> list[Grant]:
+    """What a token is valid for: every run first, then runs by id; empty where it is valid nowhere."""
+    return _grants(redis, run_ids(redis), token)
+
+
+def _grants(redis: Redis, every: list[str], token: str) -> list[Grant]:
+    scopes = (None, *every)
+    *found, now = fetch(redis, together(*(_own_read(_key(scope), token) for scope in scopes), TIME))
+    valid = [_valid((record,), now) for record in found]
+    return [Grant(scope, record) for scope, record in zip(scopes, valid, strict=True) if record is not None]
+
+
+def _own_read(key: str, token: str) -> Read[TokenRecord | None]:
+    presented = digest_of(token).encode()
+    return one(lambda stored: _found(stored, presented), "HGETALL", key)
+
+
+def _valid(records: tuple[TokenRecord | None, ...], now: float) -> TokenRecord | None:
+    record = next((record for record in records if record is not None), None)
+    return None if record is None or is_expired(record, now) else record
+
+
+def token_keys(run_id: str | None) -> tuple[str, ...]:
+    """The hashes that hold the tokens of a run, the run's own first; None: of every run."""
+    return (SERVICE_TOKENS,) if run_id is None else (RunKeys(run_id).tokens, SERVICE_TOKENS)
+
+
+def _found(stored: dict[bytes, bytes], presented: bytes) -> TokenRecord | None:
     found = None
-    for digest, record in (item for documents in stored for item in _records(documents).items()):
+    for digest, document in stored.items():
         if hmac.compare_digest(digest, presented):
-            found = found or record
-    if found is None or is_expired(found, seconds):
-        return None
-    return Principal(found.name, found.scope)
+            found = document
+    return None if found is None else TokenRecord(**json.loads(found))
 
 
 def is_expired(record: TokenRecord, now: float) -> bool:
@@ -186,9 +220,10 @@ def is_expired(record: TokenRecord, now: float) -> bool:
 def visible_runs(redis: Redis, token: str) -> list[str] | None:
     """The runs, sorted, on which a token is valid; None where it is valid nowhere."""
     every = run_ids(redis)
-    if authenticate(redis, None, token) is not None:
+    found = _grants(redis, every, token)
+    if any(grant.run_id is None for grant in found):
         return every
-    return [run_id for run_id in every if authenticate(redis, run_id, token)] or None
+    return [grant.run_id for grant in found if grant.run_id is not None] or None
 
 
 def any_token(redis: Redis) -> bool:

@@ -17,6 +17,8 @@ from services.redis_server import EmbeddedRedis
 from trainer.config import RedisConfig
 
 if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
     from tests.engines import Engines
 
 # A loaded machine stalls a single example for longer than any sensible deadline; and a red run must be red again.
@@ -63,6 +65,27 @@ def redis(redis_access: RedisAccess) -> Iterator[Redis]:
 def run_id() -> str:
     """A run that no other test uses."""
     return f"run-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def client(redis_access: RedisAccess) -> Iterator[TestClient]:
+    """A control plane in this process, over the session's server."""
+    from starlette.testclient import TestClient
+
+    from services.control_plane.app import create_app
+    from tests.control_plane import AMPLE
+
+    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def run(redis: Redis, run_id: str) -> str:
+    """A run that has just started."""
+    from tests.control_plane import start_run
+
+    start_run(redis, run_id)
+    return run_id
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from services.run_state import beat, update_status
 from services.set_point import mark_applied, read_set_point
 from services.step_records import RedisRecords
 from services.tokens import Scope, create_token
-from tests.test_control_plane import AMPLE
+from tests.control_plane import AMPLE
 from tests.test_metrics_report import record
 
 WAIT_SECONDS = 20

@@ -20,7 +20,7 @@ from services.redis_client import RedisAccess
 from services.run_state import add_evaluation
 from services.set_point import mark_applied
 from services.tokens import create_token
-from tests.test_control_plane import AMPLE, start_run
+from tests.control_plane import AMPLE, start_run
 
 GROUPS = ("health", "runs", "entropy target", "metrics", "tokens", "audit", "queue")
 RUN_KNOWN = 3

@@ -15,43 +15,12 @@ from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.keys import RUN_INDEX, RunKeys
 from services.redis_client import RedisAccess
 from services.run_control import stop_requested
-from services.run_state import RunSpec, beat, initialise_run, update_status
-from services.set_point import SetPoint, mark_applied, read_set_point, record_starting_entropy
+from services.run_state import beat, update_status
+from services.set_point import mark_applied, record_starting_entropy
 from services.tokens import Scope, create_token
-from trainer.config import ControlPlaneConfig
-from trainer.config_load import config_hash, validate_config
+from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 JSON = {"Content-Type": "application/json"}
-AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
-
-
-def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
-    config = validate_config(
-        {
-            "entropy_control": {"target": 0.4, "target_max_change": 0.5, **control},
-            "regularizer": {"kind": regularizer},
-        }
-    )
-    spec = RunSpec(
-        run_id=run_id,
-        config=config.model_dump(mode="json"),
-        config_hash=config_hash(config),
-        started_at=1000.0,
-        versions={"ray": "2.60.0"},
-    )
-    initialise_run(redis, run_id, spec)
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
 
 
 @pytest.fixture
@@ -62,28 +31,6 @@ def bearer(redis, run):
         return {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}", "If-Match": "*"}
 
     return bearer
-
-
-def target_path(run: str) -> str:
-    return f"/v1/runs/{run}/entropy-target"
-
-
-def set_point_of(redis, run: str) -> SetPoint:
-    document = read_set_point(redis, run)
-    assert document is not None
-    return document
-
-
-def is_problem(response, status: int) -> dict:
-    """The body of an RFC 9457 problem answer."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body = response.json()
-    assert body["status"] == status
-    assert body["type"]
-    assert body["title"]
-    assert body["instance"] == response.url.path
-    return body
 
 
 def test_probes_are_open(client):
@@ -451,10 +398,40 @@ def test_while_redis_is_away_the_control_plane_says_so_and_lives(unused_port):
 
 
 def test_a_fault_of_our_own_shows_nothing_of_itself(client, redis, run, bearer):
-    redis.set(RunKeys(run).spec, "damaged")
+    redis.set(RunKeys(run).generators, "not a hash")
     redis.srem(RUN_INDEX, run)
     problem = is_problem(client.get(f"/v1/runs/{run}", headers=bearer("viewer")), 500)
-    assert "damaged" not in json.dumps(problem)
+    assert problem["type"] == "about:blank"
+    assert "hash" not in json.dumps(problem)
+    assert "WRONGTYPE" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize("damage", ["spec", "status", "record"])
+def test_a_damaged_run_is_named_and_hides_no_other(client, redis, run, damage):
+    other = f"{run}-other"
+    start_run(redis, other)
+    headers = {"Authorization": f"Bearer {create_token(redis, None, f'all-{run}', 'viewer')}"}
+    match damage:
+        case "spec":
+            redis.set(RunKeys(other).spec, "secret of a damaged document")
+        case "status":
+            redis.hset(RunKeys(other).status, "step", "secret of a damaged document")
+        case "record":
+            redis.hset(RunKeys(other).status, "record", "secret of a damaged document")
+    try:
+        listed = client.get("/v1/runs?limit=1000", headers=headers).json()
+        assert run in [shown["id"] for shown in listed["runs"]]
+        assert other not in [shown["id"] for shown in listed["runs"]]
+        assert other in listed["unreadable"]
+        problem = is_problem(client.get(f"/v1/runs/{other}", headers=headers), 500)
+        assert problem["type"] == "urn:scope-rl:problem:state-damaged"
+        assert other in problem["detail"]
+        assert "secret" not in json.dumps(problem)
+        scraped = client.get("/metrics", headers=headers).text
+        assert f'scope_run_unreadable{{key="",run="{other}"}} 1.0' in scraped
+        assert f'scope_run_steps_done{{key="",run="{run}"}}' in scraped
+    finally:
+        redis.srem(RUN_INDEX, other)
 
 
 def test_the_interface_is_described(client):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from services.control_plane.app import create_app
 from services.keys import SERVICE_TOKENS, RunKeys
 from services.run_control import ask
 from services.set_point import change_set_point, mark_applied
-from tests.test_control_plane import is_problem, start_run
+from tests.control_plane import is_problem, start_run
 from trainer.config import ControlPlaneConfig, EntropyControlConfig
 
 NOBODY = ("none", "wrong", "expired", "revoked", "another run's")
@@ -34,17 +35,10 @@ BODIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access), raise_server_exceptions=False) as client:
-        yield client
-
-
 @pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    mark_applied(redis, run_id, generation=1, step=0, epoch=0)
-    return run_id
+def run(redis, run):
+    mark_applied(redis, run, generation=1, step=0, epoch=0)
+    return run
 
 
 def bearer(token: str | None) -> dict[str, str]:
@@ -313,3 +307,39 @@ def test_runs_come_in_pages(client, redis, run):
             break
     assert found == sorted(found)
     assert {run, *(f"{run}-{name}" for name in "abc")} <= set(found)
+
+
+@pytest.mark.parametrize("scope", ["viewer", "operator", "admin"])
+def test_a_token_can_be_asked_what_it_may_do(client, redis, run, scope):
+    token = tokens.create_token(redis, run, "ada", scope, seconds=3600)
+    (grant,) = client.get("/v1/token", headers=bearer(token)).json()["grants"]
+    ends = datetime.fromisoformat(grant.pop("expires_at")).timestamp()
+    assert grant == {"run_id": run, "name": "ada", "scope": scope}
+    assert ends == pytest.approx(time.time() + 3600, abs=60)
+    assert token not in client.get("/v1/token", headers=bearer(token)).text
+
+
+def test_a_token_of_every_run_shows_what_it_may_do_on_each(client, redis, run):
+    token = tokens.create_token(redis, None, f"all-{run}", "viewer")
+    tokens.register_token(redis, run, token, "ada", "operator")
+    assert client.get("/v1/token", headers=bearer(token)).json()["grants"] == [
+        {"run_id": None, "name": f"all-{run}", "scope": "viewer", "expires_at": None},
+        {"run_id": run, "name": "ada", "scope": "operator", "expires_at": None},
+    ]
+
+
+@pytest.mark.parametrize("token", [tokens.new_token(), "guess"])
+def test_a_stranger_leaves_nothing_in_redis(client, redis, run, token):
+    before = set(redis.keys("scope:*"))
+    for path in (f"/v1/runs/{run}", f"/v1/runs/{run}/metrics", "/v1/token", "/v1/runs"):
+        is_problem(client.get(path, headers=bearer(token)), 401)
+    assert set(redis.keys("scope:*")) <= before
+
+
+def test_a_revocation_holds_from_the_next_read_on(client, redis, run):
+    reader = bearer(tokens.create_token(redis, run, "eve", "viewer"))
+    for path in ("", "/entropy-target", "/entropy-target/history", "/metrics"):
+        assert client.get(f"/v1/runs/{run}{path}", headers=reader).status_code == 200
+    tokens.revoke_token(redis, run, "eve")
+    for path in ("", "/entropy-target", "/entropy-target/history", "/metrics"):
+        is_problem(client.get(f"/v1/runs/{run}{path}", headers=reader), 401)

@@ -7,26 +7,14 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
 
-from services.control_plane.app import create_app
 from services.keys import RunKeys
 from services.once import KEPT_SECONDS
+from services.run_control import ask
+from services.run_state import update_status
 from services.set_point import mark_applied
 from services.tokens import create_token
-from tests.test_control_plane import AMPLE, is_problem, set_point_of, start_run, target_path
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
+from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 
 @pytest.fixture
@@ -225,3 +213,32 @@ def test_every_change_is_in_the_audit_with_who_whence_before_and_after(put, redi
         (b"reset-target", b"0.6", b"", b"4"),
     ]
     assert {(e[b"by"], e[b"origin"]) for e in entries} == {(b"ada", b"testclient")}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("end", "word"),
+    [("finished", "has finished"), ("failed", "has failed"), ("stop", "is stopping")],
+)
+def test_nothing_is_changed_about_a_run_that_no_learner_step_follows(put, redis, run, end, word, method):
+    put(0.35, If_Match="*", Idempotency_Key="before")
+    if end == "stop":
+        ask(redis, run, "stop", "ada")
+    else:
+        update_status(redis, run, phase=end)
+    history = redis.xlen(RunKeys(run).set_point_history), redis.xlen(RunKeys(run).audit)
+    problem = is_problem(put(0.3, method, If_Match="*", Idempotency_Key="after"), 409)
+    assert problem["type"] == "urn:scope-rl:problem:run-ended"
+    assert word in problem["detail"]
+    assert set_point_of(redis, run).generation == 2
+    assert (redis.xlen(RunKeys(run).set_point_history), redis.xlen(RunKeys(run).audit)) == history
+    # What was accepted before is still answered as it was.
+    again = put(0.35, If_Match="*", Idempotency_Key="before")
+    assert (again.status_code, again.json()["metadata"]["generation"]) == (202, 2)
+
+
+def test_a_resumed_run_takes_changes_again(put, redis, run):
+    update_status(redis, run, phase="finished")
+    is_problem(put(0.35, If_Match="*"), 409)
+    start_run(redis, run)
+    assert put(0.35, If_Match="*").status_code == 202

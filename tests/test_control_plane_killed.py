@@ -14,7 +14,7 @@ import httpx
 
 from services.set_point import history
 from services.tokens import create_token
-from tests.test_control_plane import start_run
+from tests.control_plane import start_run
 
 _SERVER = """
 import sys

@@ -160,7 +160,7 @@ def test_under_ray_serve_it_takes_no_core(
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
-        with pytest.raises(ScopeError, match="Ray Serve runs there already"):
+        with pytest.raises(ScopeError, match="another run's control plane is there"):
             serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     finally:
         serve_app.stop()

@@ -8,31 +8,19 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import uvicorn
-from starlette.testclient import TestClient
 
 from services import step_records
 from services.control_plane.app import create_app
 from services.fencing import FencedError
+from services.keys import RunKeys
 from services.listen import bind
 from services.run_state import update_status
 from services.set_point import change_set_point, mark_applied
 from services.step_records import RedisRecords, read_series
 from services.tokens import create_token
-from tests.test_control_plane import is_problem, start_run
+from tests.control_plane import is_problem
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
 
 
 @pytest.fixture
@@ -201,3 +189,27 @@ def test_the_stream_of_a_revoked_token_ends(server, redis, run, viewer, monkeypa
         assert next(lines) == ": follow"
         create_token(redis, run, "eve", "viewer")
         assert all(line in ("", ": still here") for line in lines)
+
+
+def test_an_age_that_no_rollout_of_a_step_has_counts_nothing(redis, run):
+    sink = learn(redis, run, range(3), staleness={0: 4})
+    sink.write(record(3, staleness={0: 2, 1: 2}))
+    update_status(redis, run, step=4)
+    fields = ["staleness/0", "staleness/1", "staleness/7", "generator_busy_share/absent"]
+    series = read_series(redis, run, fields, 0, None, 1)
+    assert [series.values[field] for field in fields] == [[3.5], [0.5], [0.0], [None]]
+
+
+def test_curves_that_are_kept_are_never_older_than_the_records(client, redis, run, viewer):
+    def rewards() -> list[float]:
+        answer = client.get(f"/v1/runs/{run}/metrics?fields=reward", headers=viewer)
+        return answer.json()["values"]["reward"]
+
+    assert rewards() == []
+    learn(redis, run, range(3), reward=0.1)
+    assert rewards() == rewards() == [0.1] * 3
+    redis.incr(RunKeys(run).fence)
+    learn(redis, run, range(2, 3), epoch=1, reward=0.9)
+    assert rewards() == [0.1, 0.1, 0.9]
+    learn(redis, run, range(3, 4), epoch=1, reward=0.9)
+    assert rewards() == [0.1, 0.1, 0.9, 0.9]

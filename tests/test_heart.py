@@ -5,7 +5,7 @@ import time
 from services.keys import RunKeys
 from services.learner.heart import Heart
 from services.run_state import read_status
-from tests.test_control_plane import start_run
+from tests.control_plane import start_run
 
 
 def heartbeat(redis, run_id: str) -> float:

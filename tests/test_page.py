@@ -11,17 +11,11 @@ from starlette.testclient import TestClient
 from services.control_plane import headers, page
 from services.control_plane.app import create_app
 from services.redis_client import RedisAccess
-from tests.test_control_plane import is_problem
+from tests.control_plane import is_problem
 
 FILES = sorted(path.name for path in page.FOLDER.iterdir())
 MODULES = [name for name in FILES if name.endswith(".js")]
 INDEX = (page.FOLDER / "index.html").read_text()
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access), raise_server_exceptions=False) as client:
-        yield client
 
 
 def path_of(name: str) -> str:

@@ -21,6 +21,7 @@ from services.run_state import add_evaluation, beat, update_status
 from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
 from services.step_records import RedisRecords
 from services.tokens import create_token, revoke_token
+from tests.control_plane import start_run
 from tests.page_harness import (
     CONTRAST,
     FLAGS,
@@ -37,7 +38,6 @@ from tests.page_harness import (
     sign_in,
     until,
 )
-from tests.test_control_plane import start_run
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
 
@@ -284,22 +284,29 @@ def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, 
 def test_a_viewer_is_told_what_he_may_not_do_and_a_token_that_ends_leads_to_the_sign_in(
     page, server, redis, redis_access, run, expected
 ):
-    expected += ["403", "401"]
+    expected.append("401")
     with Learner(redis_access, run):
         sign_in(page, server, redis, run, "viewer")
         shows_step(page, 1)
-        page.get_by_role("button", name="Pause…").click()
-        page.get_by_role("button", name="Pause the run").click()
-        refusal = "The token 'ada' has the scope viewer; this needs operator."
-        expect(page.locator("#notice")).to_contain_text(refusal)
-        page.get_by_role("button", name="Dismiss").click()
-        page.get_by_label("New target").fill("0.5")
-        page.keyboard.press("Enter")
-        page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
-        expect(page.locator("#target-message")).to_have_text(refusal)
+        reason = "The token “ada” is a viewer's: it sees the run and cannot change it."
+        expect(page.locator("#actions-note")).to_have_text(reason)
+        expect(page.locator("#target-why")).to_have_text(reason)
+        for name in ("Pause…", "Resume…", "Checkpoint…", "Stop…", "Set the target…", "Return to schedule…"):
+            expect(page.get_by_role("button", name=name)).to_be_disabled()
+        expect(page.get_by_label("New target")).to_be_disabled()
         assert revoke_token(redis, run, "ada")
         expect(page.get_by_role("alert")).to_have_text("This token is not valid.")
         assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_set_point_of_a_run_that_ends_is_closed_and_says_why(page, server, redis, redis_access, run):
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 1)
+        expect(page.get_by_label("New target")).to_be_enabled()
+    update_status(redis, run, phase="finished")
+    expect(page.locator("#target-why")).to_contain_text("The run has finished")
+    expect(page.get_by_label("New target")).to_be_disabled()
 
 
 def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten(

@@ -12,7 +12,7 @@ from services.cli import main
 from services.control_plane.app import create_app
 from services.listen import bind
 from services.tokens import create_token
-from tests.test_control_plane import AMPLE, start_run
+from tests.control_plane import AMPLE, start_run
 from tests.test_queue_routes import die
 
 

@@ -2,25 +2,11 @@
 
 import pytest
 from replay_harness import Queue, group_bytes
-from starlette.testclient import TestClient
 
-from services.control_plane.app import create_app
 from services.control_plane.queue_schemas import MOST_PURGED
 from services.keys import RunKeys
 from services.tokens import Scope, create_token
-from tests.test_control_plane import AMPLE, is_problem, start_run
-
-
-@pytest.fixture(scope="module")
-def client(redis_access):
-    with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
-        yield client
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
+from tests.control_plane import is_problem
 
 
 @pytest.fixture

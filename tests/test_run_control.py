@@ -15,8 +15,8 @@ from services.learner import rank_zero as rank_zero_module
 from services.run_control import Action, Refused, ask, desired
 from services.run_state import initialise_run, read_spec, read_status, update_status
 from services.tokens import create_token
+from tests.control_plane import is_problem
 from tests.test_checkpoint import Incarnations
-from tests.test_control_plane import is_problem, start_run
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
 """refused by a run that has ended or stops"""
@@ -27,12 +27,6 @@ HISTORY: tuple[tuple[Action, str], ...] = (
     ("pause", "pause"),
     ("stop", "stop"),
 )
-
-
-@pytest.fixture
-def run(redis, run_id):
-    start_run(redis, run_id)
-    return run_id
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from services.run_state import add_evaluation, beat, update_status
 from services.set_point import mark_applied, record_starting_entropy
 from services.step_records import RedisRecords
 from services.tokens import create_token
-from tests.test_control_plane import AMPLE, start_run
+from tests.control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
 
 EMPTY_DATABASE = 5

@@ -7,29 +7,31 @@
 2. A control plane alone over its own Redis, as many reads as 16 clients can make.
 
 Prints the table and writes benchmarks/results/control-plane-load.json: latencies of reads (p50, p99), errors, the
-step time of each stretch and their ratio, the rate sustained, and whether the writes have one total order.
+step time of each stretch and their ratio, the processor time of each part of the system and of the clients, the rate
+sustained, and whether the writes have one total order. The clients run on the same cores; what they take is part of
+the ratio.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import secrets
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from benchmarks.control_plane.clients import Seen, Task
+from benchmarks.control_plane.processes import cpu_seconds, machine_busy_seconds, used
 from services.client import ControlPlaneClient
 from services.metrics import read_records
 from services.redis_server import EmbeddedRedis
@@ -43,7 +45,6 @@ REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "control-plane-load.json"
 READERS, WRITERS = 64, 8
 READ_SECONDS, WRITE_SECONDS = 1.0, 5.0
-STRETCH_SECONDS = 60.0
 STRETCHES = 2
 """of each kind"""
 WARM_UP_STEPS = 8
@@ -56,112 +57,71 @@ PATHS = (
 )
 
 
-@dataclass
-class Load:
-    """What clients saw."""
-
-    reads: list[float] = field(default_factory=list)
-    """latencies, seconds"""
-    writes: list[float] = field(default_factory=list)
-    generations: list[int] = field(default_factory=list)
-    """of the acknowledged changes"""
-    errors: list[str] = field(default_factory=list)
-
-
-async def read(
-    client: httpx.AsyncClient, url: str, load: Load, every: float, until: float, offset: float
-) -> None:
-    """One reading client."""
-    await asyncio.sleep(offset)
-    turn = 0
-    while time.monotonic() < until:
-        started = time.monotonic()
-        try:
-            answer = await client.get(url + PATHS[turn % len(PATHS)])
-            if answer.status_code != 200:
-                load.errors.append(f"{answer.status_code} {answer.text[:200]}")
-        except httpx.HTTPError as error:
-            load.errors.append(repr(error))
-        load.reads.append(time.monotonic() - started)
-        turn += 1
-        await asyncio.sleep(max(0.0, every - (time.monotonic() - started)))
+def under(task: Task) -> Seen:
+    """What the clients of a task saw."""
+    command = [sys.executable, "-m", "benchmarks.control_plane.clients"]
+    answer = subprocess.run(
+        command,
+        input=json.dumps(asdict(task)),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=True,
+    )
+    return Seen(**json.loads(answer.stdout))
 
 
-async def write(
-    client: httpx.AsyncClient, url: str, load: Load, until: float, offset: float, base: float
-) -> None:
-    """One writing client: small moves around `base`."""
-    await asyncio.sleep(offset)
-    turn = 0
-    while time.monotonic() < until:
-        started = time.monotonic()
-        headers = {"If-Match": "*", "Idempotency-Key": secrets.token_hex(8)}
-        body = {"target": base + 0.001 * (turn % 3)}
-        try:
-            answer = await client.put(f"{url}/entropy-target", json=body, headers=headers)
-            if answer.status_code in (200, 202):
-                load.generations.append(answer.json()["metadata"]["generation"])
-            else:
-                load.errors.append(f"{answer.status_code} {answer.text[:200]}")
-        except httpx.HTTPError as error:
-            load.errors.append(repr(error))
-        load.writes.append(time.monotonic() - started)
-        turn += 1
-        await asyncio.sleep(max(0.0, WRITE_SECONDS - (time.monotonic() - started)))
-
-
-async def under_load(url: str, token: str, seconds: float, base: float) -> Load:
-    """Every client for `seconds`."""
-    load, until = Load(), time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=READERS + WRITERS)
-    async with httpx.AsyncClient(
-        headers={"Authorization": f"Bearer {token}"}, limits=limits, timeout=30
-    ) as client:
-        readers = [
-            read(client, url, load, READ_SECONDS, until, READ_SECONDS * i / READERS) for i in range(READERS)
-        ]
-        writers = [write(client, url, load, until, WRITE_SECONDS * i / WRITERS, base) for i in range(WRITERS)]
-        await asyncio.gather(*readers, *writers)
-    return load
-
-
-async def saturated(url: str, token: str) -> Load:
-    """Readers without a pause."""
-    load, until = Load(), time.monotonic() + SATURATED_SECONDS
-    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=30) as client:
-        await asyncio.gather(*(read(client, url, load, 0.0, until, 0.0) for _ in range(SATURATED_CLIENTS)))
-    return load
-
-
-def beside_training(directory: Path) -> dict[str, Any]:
-    """Train, with and without load in turn."""
+def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train, with and without load in turn, each for `seconds`."""
     run = directory / "loaded"
+    settings = [
+        *(f"runs_dir={directory}", "steps=100000", "evaluation.problems=8", "control_plane.port=8091"),
+        *("control_plane.reads_per_minute=100000", "control_plane.writes_per_minute=10000", *overrides),
+    ]
     command = [
         *(sys.executable, "-m", "services.cli", "train", "deploy/configs/countdown-cpu.yaml"),
-        *("--run-id", "loaded", "--set", f"runs_dir={directory}", "--set", "steps=100000"),
-        *("--set", "evaluation.problems=8", "--set", "control_plane.port=8091"),
-        *("--set", "control_plane.reads_per_minute=100000", "--set", "control_plane.writes_per_minute=10000"),
+        *("--run-id", "loaded", *(part for setting in settings for part in ("--set", setting))),
     ]
     with (directory / "train.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_for_step(process, run, WARM_UP_STEPS)
-        token = RunSecrets(run).token()
-        url = f"{json.loads((run / 'endpoint.json').read_text())['url']}/v1/runs/loaded"
+        url, token = json.loads((run / "endpoint.json").read_text())["url"], RunSecrets(run).token()
+        task = Task(
+            url=f"{url}/v1/runs/loaded",
+            token=token,
+            seconds=seconds,
+            paths=PATHS,
+            readers=READERS,
+            read_every=READ_SECONDS,
+            writers=WRITERS,
+            write_every=WRITE_SECONDS,
+            base=0.42,
+        )
         times: dict[str, list[float]] = {"quiet": [], "loaded": []}
-        loads: list[Load] = []
+        shares: dict[str, list[dict[str, float]]] = {"quiet": [], "loaded": []}
+        loads: list[Seen] = []
         for _ in range(STRETCHES):
             for kind in ("quiet", "loaded"):
-                first = len(read_records(run / "steps.jsonl"))
+                first, before = len(read_records(run / "steps.jsonl")), cpu_seconds(process.pid)
+                busy, started = machine_busy_seconds(), time.monotonic()
                 if kind == "loaded":
-                    loads.append(asyncio.run(under_load(url, token, STRETCH_SECONDS, 0.42)))
+                    loads.append(under(task))
                 else:
-                    time.sleep(STRETCH_SECONDS)
+                    time.sleep(seconds)
+                elapsed = time.monotonic() - started
+                parts = used(before, cpu_seconds(process.pid)) | {
+                    "whole machine": machine_busy_seconds() - busy
+                }
+                if kind == "loaded":
+                    parts["clients"] = loads[-1].cpu_seconds
+                shares[kind].append({role: round(value / elapsed, 4) for role, value in parts.items()})
                 # The step under way at the change belongs to neither.
                 times[kind] += [r.step_seconds for r in read_records(run / "steps.jsonl")[first + 1 :]]
                 assert process.poll() is None, (directory / "train.log").read_text()[-2000:]
         generations = [generation for load in loads for generation in load.generations]
-        with ControlPlaneClient(url.partition("/v1/")[0], token) as client:
+        with ControlPlaneClient(url, token) as client:
             history = client.entropy_history("loaded", 1000).events
             client.ask("loaded", "stop")
         changed = [event.generation for event in history if event.event == "changed"]
@@ -171,14 +131,18 @@ def beside_training(directory: Path) -> dict[str, Any]:
             process.kill()
             process.wait()
     medians = {kind: float(np.median(values)) for kind, values in times.items()}
+    means = {kind: float(np.mean(values)) for kind, values in times.items()}
     return {
-        "clients": {"reading": READERS, "writing": WRITERS, "seconds": STRETCH_SECONDS * STRETCHES},
+        "clients": {"reading": READERS, "writing": WRITERS, "seconds": seconds * STRETCHES},
         "reads": latencies([value for load in loads for value in load.reads]),
         "writes": latencies([value for load in loads for value in load.writes]),
         "errors": [error for load in loads for error in load.errors],
         "step_seconds_median": medians,
+        "step_seconds_mean": means,
         "step_seconds": times,
         "step_time_ratio": medians["loaded"] / medians["quiet"],
+        "step_time_ratio_of_means": means["loaded"] / means["quiet"],
+        "cores_used": shares,
         "one_total_order": changed == sorted(changed, reverse=True)
         and len(set(generations)) == len(generations)
         and set(generations) <= set(changed),
@@ -207,7 +171,18 @@ def alone(directory: Path) -> dict[str, Any]:
         )
         try:
             wait_for_answer("http://127.0.0.1:8092/healthz")
-            load = asyncio.run(saturated("http://127.0.0.1:8092/v1/runs/idle", token))
+            before = cpu_seconds(process.pid)
+            load = under(
+                Task(
+                    url="http://127.0.0.1:8092/v1/runs/idle",
+                    token=token,
+                    seconds=SATURATED_SECONDS,
+                    paths=PATHS,
+                    readers=SATURATED_CLIENTS,
+                    read_every=0.0,
+                )
+            )
+            parts = used(before, cpu_seconds(process.pid)) | {"clients": load.cpu_seconds}
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -216,6 +191,9 @@ def alone(directory: Path) -> dict[str, Any]:
         "reads_per_second": len(load.reads) / SATURATED_SECONDS,
         "reads": latencies(load.reads),
         "errors": load.errors,
+        "processor_ms_per_read": {
+            role: round(1000 * value / len(load.reads), 3) for role, value in parts.items()
+        },
     }
 
 
@@ -245,21 +223,32 @@ def latencies(seconds: Sequence[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print, write."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch beside the training")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scope-load-") as name:
-        training, idle = beside_training(Path(name)), alone(Path(name))
+        training = beside_training(Path(name), options.seconds, options.overrides)
+        idle = alone(Path(name))
     for kind in ("reads", "writes"):
         shown = training[kind]
         print(
             f"{kind:7} beside training: {shown['count']} p50 {shown['p50_ms']} ms, p99 {shown['p99_ms']} ms"
         )
     print(f"errors: {len(training['errors'])}; writes in one total order: {training['one_total_order']}")
-    print(f"step time, loaded / quiet: {training['step_time_ratio']:.3f}")
+    print(
+        f"step time, loaded / quiet: {training['step_time_ratio']:.3f} of medians, "
+        f"{training['step_time_ratio_of_means']:.3f} of means"
+    )
+    for kind, stretches in training["cores_used"].items():
+        for stretch in stretches:
+            print(f"cores, {kind}: {', '.join(f'{role} {value:.3f}' for role, value in stretch.items())}")
     print(
         f"alone: {idle['reads_per_second']:.0f} reads/s, p99 {idle['reads']['p99_ms']} ms, "
-        f"{len(idle['errors'])} errors"
+        f"{len(idle['errors'])} errors; processor ms a read: {idle['processor_ms_per_read']}"
     )
     document = {
         "made_by": sys.argv,
@@ -267,7 +256,7 @@ def main() -> None:
         "beside_training": training,
         "alone": idle,
     }
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    options.out.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_runs(commands)
     add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
     add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
-    add_token(commands.add_parser("token", help="make, list or revoke tokens of the control plane"))
+    add_token(
+        commands.add_parser("token", help="make, list or revoke tokens of the control plane, or see your own")
+    )
     add_audit(commands.add_parser("audit", help="who changed what, and from where"))
     return parser

@@ -16,7 +16,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def add_token(parser: argparse.ArgumentParser) -> None:
-    """`scope token create`, `list` and `revoke`."""
+    """`scope token create`, `list`, `revoke` and `whoami`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a token; it is printed once")
     create.add_argument("--name", required=True, help="who or what will use it")
@@ -30,6 +30,10 @@ def add_token(parser: argparse.ArgumentParser) -> None:
         add_run(action)
         action.add_argument("--every-run", action="store_true", help="tokens that hold for every run")
         action.set_defaults(command=command)
+    whoami = actions.add_parser("whoami", help="what your own token may do, and until when")
+    add_run(whoami)
+    # It needs no run: with --url it asks without --run-id.
+    whoami.set_defaults(command=_whoami, every_run=True)
 
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +70,19 @@ def _list(options: argparse.Namespace) -> int:
         print(
             f"{token.name:24} {token.scope:9} made {_time(token.created_at)} by {token.created_by}, {state}"
         )
+    return 0
+
+
+def _whoami(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, _):
+        own = client.own_token()
+    if options.json:
+        print(own.model_dump_json(indent=2))
+        return 0
+    for grant in own.grants:
+        where = "every run" if grant.run_id is None else f"run {grant.run_id}"
+        ends = "does not expire" if grant.expires_at is None else f"until {_time(grant.expires_at)}"
+        print(f"{grant.name}: {grant.scope} on {where}, {ends}")
     return 0
 
 

@@ -61,7 +61,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         lifespan=lifespan,
     )
     app.state.redis, app.state.access, app.state.limits = redis, access, limits
-    app.state.streams = events.OpenStreams()
+    app.state.streams, app.state.series = events.OpenStreams(), metrics.SeriesCache(redis)
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
     headers.install(app)

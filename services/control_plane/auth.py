@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,19 +12,22 @@ from redis import Redis
 
 from services import tokens
 from services.control_plane.problems import Problem
-from services.control_plane.rate_limit import admit
+from services.control_plane.rate_limit import admission, admit
+from services.reads import Read, fetch, together
 from services.run_state import is_run_id
-from services.tokens import Principal, Scope, authenticate
+from services.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
+
+T = TypeVar("T")
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the run.")
 
 
-def redis_of(request: Request) -> Redis:
+async def redis_of(request: Request) -> Redis:
     """The client of this process."""
     return request.app.state.redis
 
 
-def bearer_token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
+async def bearer_token(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> str:
     """The token of the request; 401 without one."""
     if credentials is None or not credentials.credentials:
         raise _unauthorised(
@@ -49,26 +52,67 @@ def visible_runs(request: Request, redis: State, token: Token) -> list[str]:
     return visible
 
 
-def allowed(needed: Scope) -> Callable[[str, Request, Redis, str], Principal]:
-    """A dependency: the caller, who holds at least `needed` on the run of the path.
+def own_grants(request: Request, redis: State, token: Token) -> list[Grant]:
+    """What this token is valid for; 401 for one that is valid nowhere."""
+    found = tokens.grants(redis, token)
+    if not found:
+        raise _invalid()
+    admit(request, redis, token)
+    return found
 
-    401 for a token that is valid nowhere, 404 for a run that the token cannot see, 403 for a scope too small, 429 for
-    a token that calls too often.
+
+def reading(needed: Scope, wanted: Callable[[str], Read[T]]) -> Callable[[str, Request, Redis, str], T]:
+    """A dependency: what a caller who holds at least `needed` reads of the run of the path.
+
+    One round trip finds the caller, counts the request and reads. 401 for a token that is valid nowhere, 404 for a run
+    that the token cannot see, 403 for a scope too small, 429 for a token that calls too often. What `wanted` raises
+    about the documents is raised after these.
     """
 
-    def check(run_id: str, request: Request, redis: State, token: Token) -> Principal:
-        principal = authenticate(redis, run_id, token) if is_run_id(run_id) else None
-        visible = [] if principal else _visible(redis, token)
-        admit(request, redis, token)
-        if principal is None:
-            raise Problem(
-                HTTPStatus.NOT_FOUND,
-                f"There is no run {run_id!r} that this token may see; it sees: {_named(visible)}.",
-            )
-        _needs(principal, needed)
-        return principal
+    def check(run_id: str, request: Request, redis: State, token: Token) -> T:
+        return _allowed(needed, run_id, request, redis, token, wanted)[1]
 
     return check
+
+
+def allowed(needed: Scope) -> Callable[[str, Request, Redis, str], Principal]:
+    """A dependency: the caller, who holds at least `needed` on the run of the path; refuses as `reading` does."""
+
+    def check(run_id: str, request: Request, redis: State, token: Token) -> Principal:
+        return _allowed(needed, run_id, request, redis, token, lambda _: _NOTHING)[0]
+
+    return check
+
+
+def _allowed(
+    needed: Scope,
+    run_id: str,
+    request: Request,
+    redis: Redis,
+    token: str,
+    wanted: Callable[[str], Read[T]],
+) -> tuple[Principal, T]:
+    if is_run_id(run_id):
+        record, admitted, documents = fetch(
+            redis,
+            together(
+                valid_token_read(run_id, token),
+                # Who may not see the run is told that, and nothing of limits and documents.
+                admission(request, token, token_keys(run_id)).later(),
+                wanted(run_id).later(),
+            ),
+        )
+        if record is not None:
+            admitted()
+            principal = Principal(record.name, record.scope)
+            _needs(principal, needed)
+            return principal, documents()
+    visible = _visible(redis, token)
+    admit(request, redis, token)
+    raise Problem(
+        HTTPStatus.NOT_FOUND,
+        f"There is no run {run_id!r} that this token may see; it sees: {_named(visible)}.",
+    )
 
 
 def allowed_everywhere(needed: Scope) -> Callable[[Request, Redis, str], Principal]:
@@ -91,6 +135,7 @@ def allowed_everywhere(needed: Scope) -> Callable[[Request, Redis, str], Princip
     return check
 
 
+_NOTHING: Read[None] = together().then(lambda _: None)
 _INSUFFICIENT = {"WWW-Authenticate": 'Bearer realm="scope-rl", error="insufficient_scope"'}
 _MOST_NAMED = 5
 
@@ -107,8 +152,12 @@ def _needs(principal: Principal, needed: Scope) -> None:
 def _visible(redis: Redis, token: str) -> list[str]:
     visible = tokens.visible_runs(redis, token)
     if visible is None:
-        raise _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
+        raise _invalid()
     return visible
+
+
+def _invalid() -> Problem:
+    return _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
 
 
 def _named(run_ids: list[str]) -> str:

@@ -38,7 +38,7 @@ def etag(generation: int) -> str:
     return f'"{generation}"'
 
 
-def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
+async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
     """The generations that If-Match names, None for `*`; 428 without the header, 422 where it is none."""
     if if_match is None:
         raise Problem(
@@ -72,7 +72,7 @@ class Repeatable(NamedTuple):
         return once(self.run_id, self.token, self.route, self.key, body.encode(), seconds)
 
 
-def repeatable(
+async def repeatable(
     run_id: str, request: Request, token: Token, idempotency_key: IdempotencyKey = None
 ) -> Repeatable:
     """A dependency; 422 for a key of another form."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed, origin_of
+from services.control_plane.auth import State, Token, allowed, origin_of, reading
 from services.control_plane.conditions import (
     Known,
     Repeat,
@@ -35,18 +36,21 @@ from services.control_plane.schemas import (
 )
 from services.control_plane.strict_route import StrictRoute
 from services.once import Answer, KeyReused
-from services.run_state import read_spec
+from services.reads import Read, fetch, together
+from services.run_control import Refused
+from services.run_state import RunSpec, spec_read
 from services.set_point import (
     Repeated,
     SetPoint,
     SetPointRefused,
     StaleGeneration,
     Terms,
+    applied_read,
     change_set_point,
-    history,
-    read_applied,
+    history_read,
     read_set_point,
     reset_set_point,
+    set_point_read,
 )
 from services.streams import STREAM_ID
 from services.tokens import Principal
@@ -60,7 +64,6 @@ Wait = Annotated[Literal["applied"] | None, Query(description="answer only once 
 Timeout = Annotated[
     float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="longest wait, seconds")
 ]
-Viewer = Annotated[Principal, Depends(allowed("viewer"))]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
 router = APIRouter(
@@ -82,26 +85,39 @@ class Steering(NamedTuple):
     wait_seconds: float
 
 
+def target_read(run_id: str) -> Read[EntropyTarget]:
+    """The read of the resource; raises a 404 problem for a run that has not started."""
+
+    def shown(found: tuple[Any, ...]) -> EntropyTarget:
+        (control, _), set_point, applied = found
+        if set_point is None:
+            raise _not_started(run_id)
+        return resource(run_id, set_point, applied, control)
+
+    return together(_control_read(run_id), set_point_read(run_id), applied_read(run_id)).then(shown)
+
+
 @router.get("")
-def get_entropy_target(run_id: str, redis: State, response: Response, _: Viewer) -> EntropyTarget:
+async def get_entropy_target(
+    response: Response, target: Annotated[EntropyTarget, Depends(reading("viewer", target_read))]
+) -> EntropyTarget:
     """The desired set-point, and from which learner step the one in force holds."""
-    control, set_point = _control(redis, run_id)[0], read_set_point(redis, run_id)
-    if set_point is None:
-        raise _not_started(run_id)
-    response.headers["ETag"] = etag(set_point.generation)
-    return resource(run_id, set_point, read_applied(redis, run_id), control)
+    response.headers["ETag"] = etag(target.metadata.generation)
+    return target
 
 
 @router.get("/history")
 def get_history(
     run_id: str,
+    request: Request,
     redis: State,
-    _: Viewer,
+    token: Token,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="of an answer before")] = None,
 ) -> EntropyTargetHistory:
     """Every change and every application of one, newest first; their order is the order of effect."""
-    events = history(redis, run_id, limit + 1, before=cursor)
+    wanted = history_read(run_id, limit + 1, before=cursor)
+    events = reading("viewer", lambda _: wanted)(run_id, request, redis, token)
     shown = [
         EntropyTargetEvent.model_validate(event.model_dump() | {"at": datetime.fromtimestamp(event.at, UTC)})
         for event in events[:limit]
@@ -126,7 +142,13 @@ Steered = Annotated[Steering, Depends(steering)]
 _CHANGE = {
     "status_code": HTTPStatus.ACCEPTED,
     "response_model": EntropyTarget,
-    "responses": {200: {"model": EntropyTarget}},
+    "responses": {
+        200: {"model": EntropyTarget},
+        409: problems.described(
+            "The run has ended or is stopping, or nothing steers its entropy, or the first request with this "
+            "Idempotency-Key is still being answered."
+        ),
+    },
 }
 
 
@@ -136,7 +158,7 @@ async def put_entropy_target(
 ) -> Response:
     """Change the set-point; it then holds, whatever the configured schedule says.
 
-    202 while it waits for a step boundary, 200 if it was applied within the wait.
+    202 while it waits for a step boundary, 200 if it was applied within the wait, 409 once the run has ended.
     """
     return await _made(
         redis,
@@ -270,13 +292,23 @@ def _patched(redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch,
 
 def _control(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
     """The run's control block, and whether its regularizer steers towards the set-point as well."""
-    spec = read_spec(redis, run_id)
-    if spec is None:
-        raise _not_started(run_id)
-    # Through JSON, because the strict mode of pydantic takes a list for a tuple only there.
-    control = EntropyControlConfig.model_validate_json(json.dumps(spec.config["entropy_control"]))
-    regularizer = RegularizerConfig.model_validate_json(json.dumps(spec.config["regularizer"]))
-    return control, regularizer.tracks_set_point
+    return fetch(redis, _control_read(run_id))
+
+
+def _control_read(run_id: str) -> Read[tuple[EntropyControlConfig, bool]]:
+    def blocks(spec: RunSpec | None) -> tuple[EntropyControlConfig, bool]:
+        if spec is None:
+            raise _not_started(run_id)
+        return _parsed(json.dumps(spec.config["entropy_control"]), json.dumps(spec.config["regularizer"]))
+
+    return spec_read(run_id).then(blocks)
+
+
+@lru_cache(maxsize=64)
+def _parsed(control: str, regularizer: str) -> tuple[EntropyControlConfig, bool]:
+    # From JSON, because the strict mode of pydantic takes a list for a tuple only there.
+    tracks = RegularizerConfig.model_validate_json(regularizer).tracks_set_point
+    return EntropyControlConfig.model_validate_json(control), tracks
 
 
 def _not_started(run_id: str) -> Problem:
@@ -305,3 +337,9 @@ def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
         ) from None
     except KeyReused:
         raise key_reused() from None
+    except Refused as refused:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            f"The set-point cannot be changed: {refused}, and no learner step would apply it. Resume the run first.",
+            kind="run-ended",
+        ) from None

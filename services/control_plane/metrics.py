@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query, Request
+from redis import Redis
+from starlette.responses import Response
 
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed
+from services.control_plane.auth import State, Token, reading
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import FieldProblem, MetricSeries
 from services.control_plane.strict_route import StrictRoute
+from services.keys import RunKeys
 from services.metrics import StepRecord
-from services.run_state import read_spec
-from services.step_records import read_series
-from services.tokens import Principal
+from services.reads import Read, one, together
+from services.step_records import Extent, extent_read, series_of
 
 HEADLINE = "entropy,set_point,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000
+ANSWERS_KEPT = 16
+"""of one process; the longest has a few MB"""
 _NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms"}
 
 router = APIRouter(
@@ -30,11 +35,33 @@ router = APIRouter(
 )
 
 
-@router.get("")
+class SeriesCache:
+    """Answers by what decides them, which includes how far the records go: one that is found here is never old."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.answer = lru_cache(maxsize=ANSWERS_KEPT)(partial(_answer, redis))
+
+
+def _answer(
+    redis: Redis,
+    run_id: str,
+    extent: Extent,
+    names: tuple[str, ...],
+    first: int,
+    last: int | None,
+    rows: int,
+) -> bytes:
+    series = series_of(redis, run_id, extent, names, first, last, rows)
+    shown = MetricSeries(first=series.first, last=series.last, steps=series.steps, values=series.values)
+    return shown.model_dump_json().encode()
+
+
+@router.get("", response_model=MetricSeries)
 def get_metrics(
     run_id: str,
+    request: Request,
     redis: State,
-    _: Annotated[Principal, Depends(allowed("viewer"))],
+    token: Token,
     fields: Annotated[
         str, Query(max_length=2000, description="names of the step record, by commas; maps as name/key")
     ] = HEADLINE,
@@ -43,8 +70,9 @@ def get_metrics(
         int | None, Query(ge=0, le=10**12, description="learner step; the newest when absent")
     ] = None,
     rows: Annotated[int, Query(ge=1, le=MOST_ROWS, description="longest answer")] = 500,
-) -> MetricSeries:
+) -> Response:
     """Columns of means over equally many steps. Only the surviving lineage has records."""
+    started, extent = reading("viewer", _extent_read)(run_id, request, redis, token)
     names = list(dict.fromkeys(name.strip() for name in fields.split(",") if name.strip()))
     for name in names or [fields]:
         if name.partition("/")[0] not in _NAMES:
@@ -55,7 +83,14 @@ def get_metrics(
                 kind="invalid-request",
                 errors=[FieldProblem(field="query.fields", value=repr(name[:80]), allowed=allowed_names)],
             )
-    if read_spec(redis, run_id) is None:
+    if not started:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
-    series = read_series(redis, run_id, names, first, last, rows)
-    return MetricSeries(first=series.first, last=series.last, steps=series.steps, values=series.values)
+    cache: SeriesCache = request.app.state.series
+    body = cache.answer(run_id, extent, tuple(names), first, last, rows)
+    return Response(body, media_type="application/json")
+
+
+def _extent_read(run_id: str) -> Read[tuple[bool, Extent]]:
+    """Whether the run has started, and how far its records go."""
+    started = one(bool, "EXISTS", RunKeys(run_id).spec)
+    return together(started, extent_read(run_id)).then(lambda found: (found[0], found[1]))

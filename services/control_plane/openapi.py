@@ -7,12 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.control_plane.problems import MEDIA_TYPE
+from services.control_plane.problems import described
 
-_PROBLEM = {
-    "description": "Problem details (RFC 9457).",
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
-}
+_PROBLEM = described("Problem details (RFC 9457).")
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

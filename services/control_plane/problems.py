@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -14,10 +15,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from services.control_plane.schemas import FieldProblem, ProblemBody
+from services.run_state import DamagedDocument
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
 """Of every router: makes the body part of the OpenAPI document; `openapi.describe` says where it is sent."""
+
+
+def described(description: str) -> dict[str, Any]:
+    """A refusal in the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 class Problem(HTTPException):
@@ -63,6 +73,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(RedisConnectionError, _on_redis_away)
     app.add_exception_handler(RedisTimeoutError, _on_redis_away)
+    app.add_exception_handler(DamagedDocument, _on_damaged)
     app.add_exception_handler(Exception, _on_error)
 
 
@@ -98,6 +109,17 @@ async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
         request.url.path,
         kind="state-unreachable",
         headers={"Retry-After": "2"},
+    )
+
+
+async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
+    # The cause quotes the document, which may be anything: only where it is damaged goes into the log.
+    logger.error("%s", error)
+    return problem_response(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"What Redis holds is damaged: {error}.",
+        request.url.path,
+        kind="state-damaged",
     )
 
 

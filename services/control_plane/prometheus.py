@@ -15,8 +15,9 @@ from services.control_plane import problems
 from services.control_plane.auth import State, visible_runs
 from services.control_plane.strict_route import StrictRoute
 from services.metrics import flatten
+from services.reads import fetch
 from services.replay.stats import queue_stats
-from services.run_state import read_spec, read_status, server_time
+from services.run_state import DamagedDocument, documents_read, server_time
 
 router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
 
@@ -50,7 +51,11 @@ class _Runs:
 
         now = server_time(self._redis)
         for run_id in self._run_ids:
-            spec, status = read_spec(self._redis, run_id), read_status(self._redis, run_id)
+            try:
+                spec, status = fetch(self._redis, documents_read(run_id))
+            except DamagedDocument:
+                put("run_unreadable", 1, run_id)
+                continue
             if spec is None or status is None:
                 continue
             put("run_phase", 1, run_id, status.phase)
@@ -69,6 +74,7 @@ class _Runs:
 
 
 _HELP = {
+    "run_unreadable": "1 where the run's documents in Redis are damaged",
     "run_phase": "1 for the phase that the run is in",
     "run_steps_done": "learner steps done",
     "run_steps_configured": "learner steps to do",

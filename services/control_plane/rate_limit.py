@@ -7,14 +7,15 @@ is refused while that instant lies further ahead than the bucket is deep.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import cast
 
 from fastapi import Request
 from redis import Redis
 
 from services.control_plane.problems import Problem
 from services.keys import rate_key
+from services.reads import Read, fetch, one
 from services.tokens import digest_of
 from trainer.config import ControlPlaneConfig
 
@@ -23,6 +24,10 @@ BURST_SECONDS = 10
 _READING = ("GET", "HEAD", "OPTIONS")
 
 _TAKE = """
+for i = 2, #KEYS do
+    if redis.call('HEXISTS', KEYS[i], ARGV[3]) == 1 then break end
+    if i == #KEYS then return -1 end
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local interval, depth = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -32,23 +37,38 @@ full = full + interval
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000) + 1000)
 return 0
 """
-"""Take one request from the bucket; returns microseconds to wait before one could be taken."""
+"""Take one request from the bucket, where the token is one of those in the further keys, or there are none: a stranger
+writes nothing. Returns microseconds to wait before one could be taken; -1 where nothing was looked at."""
 
 
-def admit(request: Request, redis: Redis, token: str) -> None:
-    """Count this request against the token's limit. Raises a 429 problem that says when to come again."""
+def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Read[None]:
+    """Count this request against the token's limit, if a hash of `known_in` has the token.
+
+    known_in: hashes of tokens; none: count it in any case. Its meaning raises a 429 problem that says when to come
+    again.
+    """
     limits: ControlPlaneConfig = request.app.state.limits
     reading = request.method in _READING
     kind, allowed = ("read", limits.reads_per_minute) if reading else ("write", limits.writes_per_minute)
     interval = 60e6 / allowed
     depth = max(interval, BURST_SECONDS * 1e6)
-    name = rate_key(digest_of(token), kind)
-    wait = cast("int", redis.eval(_TAKE, 1, name, repr(interval), repr(depth))) / 1e6
-    if wait > 0:
-        raise Problem(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            f"This token may make {allowed} {kind} requests a minute, {max(1, allowed // 6)} of them at once. "
-            f"Come again in {wait:.1f} seconds.",
-            kind="too-many-requests",
-            headers={"Retry-After": str(math.ceil(wait))},
-        )
+    digest = digest_of(token)
+
+    def judge(microseconds: int) -> None:
+        wait = microseconds / 1e6
+        if wait > 0:
+            raise Problem(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"This token may make {allowed} {kind} requests a minute, {max(1, allowed // 6)} of them at once. "
+                f"Come again in {wait:.1f} seconds.",
+                kind="too-many-requests",
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
+
+    names = (rate_key(digest, kind), *known_in)
+    return one(judge, "EVAL", _TAKE, len(names), *names, repr(interval), repr(depth), digest)
+
+
+def admit(request: Request, redis: Redis, token: str) -> None:
+    """Count this request in any case. Raises a 429 problem."""
+    fetch(redis, admission(request, token))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from redis import Redis
 
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed, origin_of, visible_runs
+from services.control_plane.auth import State, allowed, origin_of, reading, visible_runs
 from services.control_plane.problems import Problem
 from services.control_plane.schemas import (
     EvaluationView,
@@ -22,15 +22,16 @@ from services.control_plane.schemas import (
     RunSummary,
 )
 from services.control_plane.strict_route import StrictRoute
-from services.run_control import Action, Refused, ask, desired
+from services.reads import Read, fetch, together
+from services.run_control import Action, Desired, Refused, ask, desired_read
 from services.run_state import (
+    TIME,
+    DamagedDocument,
     RunSpec,
     RunStatus,
-    evaluations,
-    generators,
-    read_spec,
-    read_status,
-    server_time,
+    documents_read,
+    evaluations_read,
+    generators_read,
 )
 from services.tokens import Principal
 
@@ -46,14 +47,23 @@ def list_runs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=128, description="`next` of an answer before")] = None,
 ) -> RunList:
-    """The runs that the token may see, by id; one that is just being made is left out."""
+    """The runs that the token may see, by id; one that is just being made is left out.
+
+    One whose documents in Redis are damaged is named under `unreadable`, and does not hide the others.
+    """
     left = [run_id for run_id in visible if cursor is None or run_id > cursor]
     shown = left[:limit]
-    documents = [(read_spec(redis, run_id), read_status(redis, run_id)) for run_id in shown]
-    return RunList(
-        runs=[_summary(spec, status) for spec, status in documents if spec and status],
-        next=shown[-1] if len(left) > limit else None,
-    )
+    documents = fetch(redis, together(*(documents_read(run_id).later() for run_id in shown)))
+    runs, unreadable = [], []
+    for run_id, made in zip(shown, documents, strict=True):
+        try:
+            spec, status = made()
+        except DamagedDocument:
+            unreadable.append(run_id)
+            continue
+        if spec and status:
+            runs.append(_summary(spec, status))
+    return RunList(runs=runs, unreadable=unreadable, next=shown[-1] if len(left) > limit else None)
 
 
 @router.post("/{run_id}:pause", status_code=HTTPStatus.ACCEPTED)
@@ -80,14 +90,25 @@ def checkpoint_run(run_id: str, redis: State, request: Request, caller: Operator
     return _asked(redis, run_id, "checkpoint", request, caller)
 
 
+def run_read(run_id: str) -> Read[Run]:
+    """The read of a run; raises a 404 problem for one that has not started."""
+    return together(
+        documents_read(run_id).then(lambda found: _started(run_id, *found)),
+        desired_read(run_id),
+        generators_read(run_id),
+        evaluations_read(run_id),
+        TIME,
+    ).then(lambda found: _run(*found))
+
+
 @router.get("/{run_id}")
-def get_run(run_id: str, redis: State, _: Annotated[Principal, Depends(allowed("viewer"))]) -> Run:
+async def get_run(run: Annotated[Run, Depends(reading("viewer", run_read))]) -> Run:
     """One run: its configuration, progress, newest step record and generators."""
-    return _run(redis, run_id)
+    return run
 
 
 def _asked(redis: Redis, run_id: str, action: Action, request: Request, caller: Principal) -> Run:
-    _documents(redis, run_id)
+    fetch(redis, run_read(run_id))
     try:
         ask(redis, run_id, action, caller.name, origin_of(request))
     except Refused as refused:
@@ -96,22 +117,26 @@ def _asked(redis: Redis, run_id: str, action: Action, request: Request, caller: 
             f"The run {run_id!r} cannot {action}: {refused}.",
             kind="run-ended",
         ) from None
-    return _run(redis, run_id)
+    return fetch(redis, run_read(run_id))
 
 
-def _documents(redis: Redis, run_id: str) -> tuple[RunSpec, RunStatus]:
-    spec, status = read_spec(redis, run_id), read_status(redis, run_id)
+def _started(run_id: str, spec: RunSpec | None, status: RunStatus | None) -> tuple[RunSpec, RunStatus]:
     if spec is None or status is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
     return spec, status
 
 
-def _run(redis: Redis, run_id: str) -> Run:
-    spec, status = _documents(redis, run_id)
-    asked = desired(redis, run_id)
+def _run(
+    documents: tuple[RunSpec, RunStatus],
+    asked: Desired,
+    generators: dict[str, dict[str, Any]],
+    evaluations: list[dict[str, Any]],
+    now: float,
+) -> Run:
+    spec, status = documents
     return Run(
         metadata=RunMetadata(
-            id=run_id,
+            id=spec.run_id,
             config_hash=spec.config_hash,
             started_at=datetime.fromtimestamp(spec.started_at, UTC),
             versions=spec.versions,
@@ -122,11 +147,11 @@ def _run(redis: Redis, run_id: str) -> Run:
             step=status.step,
             of=status.of,
             heartbeat_at=datetime.fromtimestamp(status.heartbeat, UTC),
-            seconds_since_heartbeat=max(0.0, server_time(redis) - status.heartbeat),
+            seconds_since_heartbeat=max(0.0, now - status.heartbeat),
             error=status.error,
             record=status.record,
-            generators=generators(redis, run_id),
-            evaluations=[EvaluationView.model_validate(found) for found in evaluations(redis, run_id)],
+            generators=generators,
+            evaluations=[EvaluationView.model_validate(found) for found in evaluations],
             checkpoints_pending=asked.checkpoints,
         ),
     )

@@ -216,6 +216,8 @@ class RunList(Resource):
     """The resource `/v1/runs`: the runs that the token may see, by id."""
 
     runs: list[RunSummary]
+    unreadable: list[str] = []
+    """runs whose documents in Redis are damaged"""
     next: str | None
     """`cursor` of the further ones; null at the end"""
 

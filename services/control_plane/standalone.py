@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 
-import uvicorn
-
 from services.control_plane.app import create_app
+from services.control_plane.server import server_of
 from services.listen import bind
 from services.redis_client import RedisAccess
 from services.tokens import TOKEN_VARIABLE, any_token, register_token
@@ -31,12 +30,10 @@ def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str |
                 f"has a token yet. Put one into {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
             )
     listener = bind(host, port)
-    server = uvicorn.Config(
-        create_app(access, config), log_level="warning", access_log=False, timeout_graceful_shutdown=5
-    )
+    server = server_of(create_app(access, config))
     # uvicorn ends in order and then raises Ctrl-C again, which here is the ordinary end.
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(server).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

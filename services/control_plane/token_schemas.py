@@ -44,6 +44,22 @@ class TokenCreated(TokenView):
     """shown once"""
 
 
+class GrantView(Resource):
+    """What the presented token may do, where."""
+
+    run_id: str | None
+    """null: on every run that has no grant of its own"""
+    name: str
+    scope: Scope
+    expires_at: datetime | None
+
+
+class OwnToken(Resource):
+    """The resource `/v1/token`: the presented token, never its text. Nearly every token has one grant."""
+
+    grants: list[GrantView]
+
+
 class TokenList(Resource):
     """The resource `/v1/runs/{id}/tokens`, and `/v1/tokens`."""
 

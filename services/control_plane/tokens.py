@@ -1,4 +1,4 @@
-"""Routes of tokens: those of a run, and those that hold for every run. For admins."""
+"""Routes of tokens: one's own, for everybody; those of a run, and those that hold for every run, for admins."""
 
 from __future__ import annotations
 
@@ -11,18 +11,38 @@ from redis import Redis
 
 from services import tokens
 from services.control_plane import problems
-from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of
+from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of, own_grants
 from services.control_plane.problems import Problem
 from services.control_plane.strict_route import StrictRoute
-from services.control_plane.token_schemas import NewToken, TokenCreated, TokenList, TokenView
+from services.control_plane.token_schemas import (
+    GrantView,
+    NewToken,
+    OwnToken,
+    TokenCreated,
+    TokenList,
+    TokenView,
+)
 from services.run_state import server_time
-from services.tokens import NAME_PATTERN, Principal, TokenRecord
+from services.tokens import NAME_PATTERN, Grant, Principal, TokenRecord
 
 Admin = Annotated[Principal, Depends(allowed("admin"))]
 AdminOfAll = Annotated[Principal, Depends(allowed_everywhere("admin"))]
 Name = Annotated[str, Path(pattern=rf"^{NAME_PATTERN}$")]
 
 router = APIRouter(route_class=StrictRoute, tags=["tokens"], responses=problems.RESPONSES)
+
+
+@router.get("/v1/token")
+def get_own_token(found: Annotated[list[Grant], Depends(own_grants)]) -> OwnToken:
+    """Whose token was presented, what it may do and until when."""
+    return OwnToken(
+        grants=[
+            GrantView(
+                run_id=run_id, name=record.name, scope=record.scope, expires_at=_moment(record.expires_at)
+            )
+            for run_id, record in found
+        ]
+    )
 
 
 @router.get("/v1/runs/{run_id}/tokens")
@@ -112,6 +132,10 @@ def _view(record: TokenRecord, now: float) -> TokenView:
         scope=record.scope,
         created_at=datetime.fromtimestamp(record.created_at, UTC),
         created_by=record.created_by,
-        expires_at=None if record.expires_at is None else datetime.fromtimestamp(record.expires_at, UTC),
+        expires_at=_moment(record.expires_at),
         expired=tokens.is_expired(record, now),
     )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

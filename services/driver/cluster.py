@@ -35,6 +35,10 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # Ray would start every worker at the priority of the work; learner and generators lower theirs by themselves.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray Serve looks at its one application ten times a second otherwise.
+    os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
     import ray
 
     common = {"namespace": actor_namespace(run_id), "log_to_driver": False, "logging_level": "ERROR"}

@@ -21,6 +21,7 @@ from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_g
 from services.learner.rank_zero import ENGINE_TAG, RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
+from services.priority import yield_to_others
 from services.probe import Probe
 from trainer.batching import RolloutBatch
 from trainer.checkpoint import disk_full
@@ -32,6 +33,7 @@ LINGER_SECONDS = 60.0
 
 def learner_loop(settings: dict[str, Any]) -> None:
     """Entry point of every Ray Train worker; `settings["spec"]` is a `LearnerSpec`."""
+    yield_to_others()
     spec: LearnerSpec = settings["spec"]
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"

@@ -3,7 +3,7 @@
 
 import { call, runPath } from "./api.js";
 import { confirmed, notify } from "./dialog.js";
-import { el } from "./dom.js";
+import { el, say } from "./dom.js";
 
 const ENDED = ["finished", "failed"];
 
@@ -65,6 +65,9 @@ export function actions(run, onRun) {
     el("button", { type: "button", class: deed.grave ? "grave" : "", disabled: true, click: () => ask(deed) }, `${deed.label}…`),
   );
 
+  const note = el("p", { id: "actions-note", class: "note", hidden: true });
+  let reason = "";
+
   async function ask(/** @type {Deed} */ deed) {
     const title = `${deed.label} ${run}?`;
     if (!(await confirmed({ title, body: [el("p", {}, deed.what)], yes: deed.yes, tone: deed.grave ? "grave" : "primary" }))) return;
@@ -78,7 +81,16 @@ export function actions(run, onRun) {
   }
 
   return {
-    element: el("div", { class: "actions", role: "group", "aria-label": "What can be asked of the run" }, ...buttons),
+    element: el("div", { class: "actions", role: "group", "aria-label": "What can be asked of the run", "aria-describedby": "actions-note" }, ...buttons, note),
+    /**
+     * Keep every button disabled and say why; an empty reason lets them be.
+     * @param {string} why
+     */
+    forbid(why) {
+      reason = why;
+      note.hidden = !why;
+      say(note, why);
+    },
     /**
      * Enable what is possible.
      * @param {string} phase
@@ -86,7 +98,7 @@ export function actions(run, onRun) {
      */
     update(phase, control) {
       buttons.forEach((button, i) => {
-        const possible = DEEDS[i].possible(phase, control);
+        const possible = !reason && DEEDS[i].possible(phase, control);
         // A disabled button loses the focus, and the reader the place.
         if (!possible && document.activeElement === button) buttons.find((_, j) => DEEDS[j].possible(phase, control))?.focus();
         button.disabled = !possible;

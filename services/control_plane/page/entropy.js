@@ -27,6 +27,8 @@ export class TargetControl {
   /** @type {string | null} */ #etag = null;
   /** The generation that this page asked for and that no step has taken up. @type {number | null} */
   #awaited = null;
+  /** Why nothing can be changed. */
+  #forbidden = "";
 
   /**
    * @param {string} run
@@ -40,8 +42,9 @@ export class TargetControl {
     this.wanted = el("dd");
     this.author = el("dd");
     this.configured = el("dd");
-    this.value = el("input", { id: "target", name: "target", type: "number", step: 0.01, inputmode: "decimal", autocomplete: "off", required: true, "aria-describedby": "target-limits target-message" });
+    this.value = el("input", { id: "target", name: "target", type: "number", step: 0.01, inputmode: "decimal", autocomplete: "off", required: true, "aria-describedby": "target-why target-limits target-message" });
     this.over = el("input", { id: "over", name: "over", type: "number", step: 10, min: 0, max: 1000000, value: 0, inputmode: "numeric", autocomplete: "off", "aria-describedby": "over-note" });
+    this.why = el("p", { id: "target-why", class: "why", hidden: true });
     this.limits = el("p", { id: "target-limits", class: "note" });
     this.overNote = el("p", { id: "over-note", class: "note" });
     this.message = el("p", { id: "target-message", class: "message", role: "status" });
@@ -65,6 +68,27 @@ export class TargetControl {
     this.#config = config.entropy_control;
   }
 
+  /**
+   * Keep the form disabled and say why; an empty reason opens it.
+   * @param {string} why
+   */
+  forbid(why) {
+    if (why === this.#forbidden) return;
+    this.#forbidden = why;
+    this.why.hidden = !why;
+    say(this.why, why);
+    for (const field of [this.value, this.over]) field.disabled = why !== "";
+    if (why) [this.value.value, this.over.value] = ["", "0"];
+    this.#enable();
+    this.room.onPreview();
+  }
+
+  #enable() {
+    const closed = this.element.getAttribute("aria-busy") === "true" || this.#forbidden !== "";
+    this.submit.disabled = closed || !this.#config || !this.#target;
+    this.reset.disabled = closed || this.#target?.metadata.source !== "api";
+  }
+
   /** Read the set-point, with the ETag that the next change is made from. */
   async load() {
     const { body, etag } = await call(runPath(this.run, "/entropy-target"), { signal: this.room.signal });
@@ -77,6 +101,7 @@ export class TargetControl {
       { novalidate: true, submit: (event) => this.#ask(event), input: () => this.#edited() },
       el("div", { class: "field" }, el("label", { for: "target" }, "New target"), el("span", { class: "unit" }, "nats per token"), this.value),
       el("div", { class: "field" }, el("label", { for: "over" }, "Over"), el("span", { class: "unit" }, "learner steps"), this.over),
+      this.why,
       this.limits,
       this.overNote,
       el("div", { class: "choices" }, this.submit, this.reset),
@@ -107,7 +132,7 @@ export class TargetControl {
     say(this.now, nats(target.status.target));
     say(this.state, stateText(target));
     this.state.dataset.state = target.status.state;
-    const { spec, metadata } = target;
+    const { spec } = target;
     say(this.wanted, spec.target === null ? "what is configured" : `${nats(spec.target)}, ${rampText(spec.over_steps)}`);
     say(this.author, authorText(target));
     say(this.configured, configuredText(spec.configured));
@@ -116,10 +141,7 @@ export class TargetControl {
       set(this.value, { min: limits.low, max: limits.high, placeholder: nats(limits.from) });
       say(this.limits, limitsText(limits));
     }
-    if (this.element.getAttribute("aria-busy") !== "true") {
-      this.submit.disabled = !this.#config;
-      this.reset.disabled = metadata.source !== "api";
-    }
+    this.#enable();
     if (this.#awaited !== null && (target.status.generation ?? 0) >= this.#awaited) this.#acknowledge(target);
     this.room.onPreview();
   }
@@ -251,8 +273,7 @@ export class TargetControl {
   /** @param {boolean} busy */
   #busy(busy) {
     set(this.element, { "aria-busy": busy ? "true" : null });
-    this.submit.disabled = busy || !this.#config;
-    this.reset.disabled = busy || this.#target?.metadata.source !== "api";
+    this.#enable();
   }
 
   /**

@@ -136,3 +136,14 @@ export function rampText(over) {
 function tidy(value) {
   return Number(value.toFixed(6));
 }
+
+/**
+ * What the shading means, and what helps where entropy control is at its limit now.
+ * @param {any} record the newest
+ * @param {boolean} shaded
+ */
+export function limitText(record, shaded) {
+  if (!record?.saturated) return shaded ? "shaded: entropy control was at the limit of its actuators" : "";
+  const cooling = record.alarms.some((/** @type {string} */ alarm) => alarm.includes("cools at the limit"));
+  return `at the limit: ${cooling ? "raise alpha_max, lower t_min or raise the target" : "raise alpha_max or lower the target"}`;
+}

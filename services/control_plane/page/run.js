@@ -7,12 +7,14 @@ import { Cursor } from "./cursor.js";
 import { notify } from "./dialog.js";
 import { el, say } from "./dom.js";
 import { TargetControl } from "./entropy.js";
+import { limitText } from "./entropy_state.js";
 import { count, level } from "./format.js";
 import { ranges } from "./geometry.js";
 import { Header } from "./header.js";
 import { History } from "./history.js";
 import { Painter } from "./paint.js";
 import { entropyPanel, panelsOf, passAtK, passCurves } from "./panels.js";
+import { Permit } from "./permit.js";
 import { poll } from "./poll.js";
 import { processes } from "./processes.js";
 import { details } from "./record.js";
@@ -55,6 +57,7 @@ class RunView {
     this.id = id;
     this.title = id;
     const { signal } = this.#stop;
+    this.permit = new Permit(id, signal);
     this.cursor = new Cursor();
     this.painter = new Painter(() => this.#draw());
     this.header = new Header(id, (run) => this.#show(run));
@@ -106,6 +109,7 @@ class RunView {
   async #read() {
     const { body } = await call(runPath(this.id), { signal: this.#stop.signal });
     const first = this.#run === null;
+    if (first) await this.permit.load();
     if (first) this.#furnish(body);
     else if (body.metadata.config_hash !== this.#run.metadata.config_hash) {
       // Resumed with another configuration: other limits, and perhaps other charts.
@@ -203,6 +207,7 @@ class RunView {
     this.#run = run;
     this.#evaluated(run.status.evaluations ?? []);
     const { record, step, of } = run.status;
+    this.permit.apply(run, this.header.actions, this.control);
     document.title = `${record?.alarms.length ? "⚠ " : ""}${count(step)}/${count(of)} ${this.id} · SCOPE-RL`;
     this.painter.ask();
   }
@@ -284,15 +289,4 @@ class RunView {
     this.#passKeys = keys;
     this.pass.give({ steps, values, domain: [0, Math.max(domain[1], steps.at(-1) ?? 0)] });
   }
-}
-
-/**
- * What the shading means, and what helps where entropy control is at its limit now.
- * @param {any} record the newest
- * @param {boolean} shaded
- */
-function limitText(record, shaded) {
-  if (!record?.saturated) return shaded ? "shaded: entropy control was at the limit of its actuators" : "";
-  const cooling = record.alarms.some((/** @type {string} */ alarm) => alarm.includes("cools at the limit"));
-  return `at the limit: ${cooling ? "raise alpha_max, lower t_min or raise the target" : "raise alpha_max or lower the target"}`;
 }

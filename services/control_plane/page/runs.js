@@ -18,6 +18,7 @@ export function runsView() {
   const stop = new AbortController();
   const { table: made, body } = table("Runs", HEADINGS, "runs stacking");
   const empty = el("p", { class: "empty", hidden: true });
+  const damaged = el("p", { class: "failure", role: "status", hidden: true });
   const total = el("span", { class: "note" });
   const filter = el("input", { id: "filter", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "part of a name", input: () => show() });
   /** @type {Map<string, ReturnType<typeof line>>} */
@@ -36,7 +37,9 @@ export function runsView() {
   }
 
   async function load() {
-    const { runs, at } = await every(stop.signal);
+    const { runs, unreadable, at } = await every(stop.signal);
+    damaged.hidden = unreadable.length === 0;
+    say(damaged, `What is stored of ${unreadable.length === 1 ? "a run" : "some runs"} is damaged and cannot be shown: ${unreadable.join(", ")}.`);
     for (const run of runs) {
       const known = lines.get(run.id) ?? line(run);
       known.update(run, at);
@@ -54,7 +57,7 @@ export function runsView() {
   const heading = el("h1", { tabindex: -1 }, "Runs");
   const tools = el("div", { class: "title-line" }, heading, total, el("div", { class: "field filter" }, el("label", { for: "filter" }, "Filter"), filter));
   return {
-    element: el("div", { class: "view" }, tools, made, empty),
+    element: el("div", { class: "view" }, tools, damaged, made, empty),
     title: "Runs",
     focus: () => heading.focus(),
     stop: () => stop.abort(),
@@ -64,18 +67,22 @@ export function runsView() {
 /**
  * Every page of the list.
  * @param {AbortSignal} signal
- * @returns {Promise<{runs: any[], at: number}>}
+ * @returns {Promise<{runs: any[], unreadable: string[], at: number}>}
  */
 async function every(signal) {
+  /** @type {any[]} */
   const runs = [];
+  /** @type {string[]} */
+  const unreadable = [];
   let [cursor, at] = ["", Date.now()];
   do {
     const answer = await call(`/v1/runs?limit=${PAGE}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`, { signal });
     runs.push(...answer.body.runs);
+    unreadable.push(...answer.body.unreadable);
     cursor = answer.body.next ?? "";
     at = answer.at;
   } while (cursor);
-  return { runs, at };
+  return { runs, unreadable, at };
 }
 
 /**

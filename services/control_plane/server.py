@@ -1,0 +1,55 @@
+"""uvicorn as the control plane uses it, in the main thread (`standalone`) or in one of its own (`serve_app`)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import uvicorn
+from fastapi import FastAPI
+
+GRACE_SECONDS = 5
+"""for requests that are being answered when the server ends"""
+START_SECONDS = 60.0
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """A server that is not started."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            # The audit names the address that a request came from, not one that its sender claims.
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+class ServerThread:
+    """Serves on a bound socket until `stop`. Raises `RuntimeError` when it does not start."""
+
+    def __init__(self, app: FastAPI, listener: socket.socket) -> None:
+        self._server = server_of(app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="http", daemon=True
+        )
+        self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the control plane's HTTP server did not start")
+            time.sleep(0.01)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still serves."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Let requests end, then close the socket."""
+        self._server.should_exit = True
+        self._thread.join(2 * GRACE_SECONDS)

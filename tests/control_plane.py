@@ -1,0 +1,48 @@
+"""A run and the answers of the control plane, for every test of its routes; `conftest.py` has the fixtures."""
+
+from services.run_state import RunSpec, initialise_run
+from services.set_point import SetPoint, read_set_point
+from trainer.config import ControlPlaneConfig
+from trainer.config_load import config_hash, validate_config
+
+AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
+"""limits that no test reaches"""
+
+
+def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
+    config = validate_config(
+        {
+            "entropy_control": {"target": 0.4, "target_max_change": 0.5, **control},
+            "regularizer": {"kind": regularizer},
+        }
+    )
+    spec = RunSpec(
+        run_id=run_id,
+        config=config.model_dump(mode="json"),
+        config_hash=config_hash(config),
+        started_at=1000.0,
+        versions={"ray": "2.60.0"},
+    )
+    initialise_run(redis, run_id, spec)
+
+
+def target_path(run: str) -> str:
+    return f"/v1/runs/{run}/entropy-target"
+
+
+def set_point_of(redis, run: str) -> SetPoint:
+    document = read_set_point(redis, run)
+    assert document is not None
+    return document
+
+
+def is_problem(response, status: int) -> dict:
+    """The body of an RFC 9457 problem answer."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["type"]
+    assert body["title"]
+    assert body["instance"] == response.url.path
+    return body

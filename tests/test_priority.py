@@ -1,0 +1,35 @@
+"""Learner and generators let what answers and watches go first."""
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import os, subprocess, sys, threading
+from services.priority import yield_to_others
+hold = threading.Event()
+threads = [threading.Thread(target=hold.wait) for _ in range(3)]
+for thread in threads:
+    thread.start()
+os.nice(int(sys.argv[1]))
+yield_to_others()
+print(*{os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir("/proc/self/task")})
+child = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+print(subprocess.check_output([sys.executable, "-c", child], text=True).strip())
+hold.set()
+"""
+
+
+def niceness_after(nice: int) -> list[str]:
+    """Of the threads of a process that yields, and of a process that it starts."""
+    command = ["nice", "-n", "0", sys.executable, "-c", _PROGRAM, str(nice)]
+    return subprocess.check_output(command, text=True).split("\n")[:2]
+
+
+def test_every_thread_and_every_child_yields():
+    assert niceness_after(0) == ["15", "15"]
+
+
+def test_a_process_that_is_lower_already_stays_there():
+    threads, child = niceness_after(18)
+    assert set(threads.split()) == {"15", "18"}
+    assert child == "18"
