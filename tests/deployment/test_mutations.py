@@ -32,7 +32,7 @@ def put(kind: str, name: str, path: str, value: Any) -> Mistake:
     def make(documents: list[Document]) -> None:
         parent, _, last = path.rpartition("/")
         document = find(documents, kind, name)
-        node = at(document, parent) if parent else document
+        node: Any = at(document, parent) if parent else document
         node[key(last)] = value
 
     return make

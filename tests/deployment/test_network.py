@@ -80,7 +80,7 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 def number(port: dict[str, Any]) -> int:
     """A port's number, by name or as it is."""
-    return PORTS.get(port["port"], port["port"])
+    return PORTS[port["port"]] if port["port"] in PORTS else int(port["port"])
 
 
 @pytest.fixture(scope="module")
