@@ -12,8 +12,9 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from services.generator import GeneratorActor, GeneratorSpec
 from services.keys import actor_namespace
-from trainer.config import GeneratorConfig
+from trainer.config import RunConfig
 from trainer.errors import ScopeError
+from trainer.tasks.dataset_rows import reads_hub
 
 HEALTHY_SECONDS = 600.0
 """A generator that ran for this long before it died begins the count of restarts anew."""
@@ -114,7 +115,7 @@ class GeneratorPool:
             num_cpus=self._config.cpus_per_generator,
             num_gpus=self._config.gpus_per_generator,
             resources={self._config.ray_resource: 1} if self._config.ray_resource else None,
-            runtime_env={"env_vars": engine_environment(self._config)},
+            runtime_env={"env_vars": engine_environment(spec.config)},
             max_concurrency=1000,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
@@ -151,15 +152,15 @@ class GeneratorPool:
         return f"{name} ended and is restarted ({in_a_row} of {allowed}): {reason}"
 
 
-def engine_environment(config: GeneratorConfig) -> dict[str, str]:
+def engine_environment(config: RunConfig) -> dict[str, str]:
     """vLLM's and torch's own switches for a generator's processes."""
     return {
-        "OMP_NUM_THREADS": str(config.threads),
+        "OMP_NUM_THREADS": str(config.generators.threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+        "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",
     }
 

@@ -251,7 +251,7 @@ class _Drive:
         if done == self._config.steps:
             self._evaluate(pool, evaluations, done)
         wall_seconds = time.monotonic() - self._started
-        write_report(self._directory, evaluations, self._redis, wall_seconds=wall_seconds)
+        write_report(self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds)
         update_status(self._redis, self._run_id, phase="finished")
         path = self._directory.path
         self._progress.say(f"results: {path}/report.json, report.png, model/")

@@ -19,7 +19,7 @@ from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.ledger import Applied, Ledger, applied_file
+from services.ledger import Applied, Began, Ledger, applied_file
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
@@ -74,6 +74,8 @@ class RankZero:
         self._asked_checkpoints = 0
         self._phase: Literal["running", "paused"] = "running"
         self.first_step = restored.step if restored else 0
+        self._ledger.append(Began(self._lineage, self.first_step))
+        update_status(self._redis, spec.run_id, step=self.first_step, epoch=self._epoch)
         if restored is not None:
             self._controller.restore(restored.controller)
             self._strength_law.restore(restored.regularizer)
