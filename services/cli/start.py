@@ -26,6 +26,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue the run of that --run-id where it exists, else start it: what a job that is retried needs",
     )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of what goes to the terminal"
+    )
     parser.set_defaults(command=_train)
 
 
@@ -92,10 +95,10 @@ def _train(options: argparse.Namespace) -> int:
         directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
-    from services.driver.progress import Progress
+    from services.driver.progress import JsonProgress, Progress
     from services.driver.run import train
 
-    progress = Progress()
+    progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
     progress.say(f"run {directory.run_id} in {directory.path}")
     return train(directory, progress)
 
