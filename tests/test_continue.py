@@ -1,4 +1,4 @@
-"""`scope train --continue`: what a retried job calls, the same line at every try."""
+"""What a run on a cluster needs: `--continue`, the same line at every try, and places of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.cli import main
+from services.driver.learner_job import _resources
 from services.driver.run_directory import RunDirectory, open_run
+from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
 
 CONFIG = Path(__file__).parent.parent / "deploy" / "configs" / "countdown-cpu.yaml"
@@ -57,3 +59,9 @@ def test_continue_needs_a_run_id_and_excludes_its_opposites(arguments: list[str]
 def test_resource_of_ones_own_needs_a_cluster_that_has_it(tmp_path: Path) -> None:
     with pytest.raises(ScopeError, match=r"generators.ray_resource='scope_generator' needs ray.address"):
         opened(tmp_path, "generators.ray_resource=scope_generator")
+
+
+def test_learner_asks_for_its_own_resource_and_for_no_gpu_that_it_does_not_use() -> None:
+    assert _resources(LearnerConfig(cpus_per_worker=2)) == {"CPU": 2}
+    cluster = LearnerConfig(cpus_per_worker=8, gpus_per_worker=1, ray_resource="scope_learner")
+    assert _resources(cluster) == {"CPU": 8, "GPU": 1, "scope_learner": 1}
