@@ -23,6 +23,8 @@ from trainer.config_task import RewardConfig as RewardConfig
 from trainer.config_task import TaskConfig as TaskConfig
 from trainer.trajectory import MOST_ROLLOUTS
 
+RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
+
 
 class ModelConfig(Block):
     """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
@@ -168,6 +170,11 @@ class LearnerConfig(Block):
     gpus_per_worker: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Ray GPUs of each worker; 0 trains on the CPU over gloo"
     )
+    ray_resource: RayResource = Field(
+        default=None,
+        description="custom Ray resource of which each worker takes one, so that it runs on nodes that have it; "
+        "lower-case letters, digits and _",
+    )
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
         default=16384, description="padded tokens in one forward pass"
@@ -199,6 +206,11 @@ class GeneratorConfig(Block):
     cpus_per_generator: Positive = Field(default=0.5, description="Ray CPUs reserved by each generator")
     gpus_per_generator: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Ray GPUs of each generator; 0 samples on the CPU"
+    )
+    ray_resource: RayResource = Field(
+        default=None,
+        description="custom Ray resource of which each generator takes one, so that it runs on nodes that have it; "
+        "lower-case letters, digits and _",
     )
     tensor_parallel: Annotated[int, Field(ge=1)] = Field(default=1, description="GPUs that share one engine")
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU engines: threads of each")
@@ -364,6 +376,13 @@ class RunConfig(Block):
                 f"generators.adaptive=0 leaves entropy_control.kind={self.entropy_control.kind!r} without samples; "
                 "use at least 1, or entropy_control.kind=none"
             )
+        for block in ("generators", "learner"):
+            resource = getattr(self, block).ray_resource
+            if resource is not None and self.ray.address is None:
+                raise ValueError(
+                    f"{block}.ray_resource={resource!r} needs ray.address: the local cluster of a run has no custom "
+                    "resources"
+                )
         if self.loss.minibatches > self.rollout.prompts_per_step:
             raise ValueError(
                 f"loss.minibatches={self.loss.minibatches} must not exceed rollout.prompts_per_step="

@@ -102,6 +102,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _overridden(_read_tree(Path(path)), overrides)
 
 
+def load_config_over(below: dict[str, Any], path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Like `load_config`, with `below`, a plain tree, for the fields that the file leaves out."""
+    return _overridden(_merged(below, _read_tree(Path(path))), overrides)
+
+
 def default_config(overrides: Sequence[str] = ()) -> RunConfig:
     """The defaults with `overrides`. Raises like `load_config`."""
     return _overridden({}, overrides)
@@ -143,6 +148,14 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> RunConfig:
     for override in overrides:
         _apply_override(tree, override)
     return validate_config(tree)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _read_tree(path: Path) -> dict[str, Any]:

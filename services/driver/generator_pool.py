@@ -118,6 +118,7 @@ class GeneratorPool:
             namespace=actor_namespace(spec.run_id),
             num_cpus=self._config.cpus_per_generator,
             num_gpus=self._config.gpus_per_generator,
+            resources={self._config.ray_resource: 1} if self._config.ray_resource else None,
             runtime_env={
                 "env_vars": engine_environment(spec.config) | compute_environment(strict=self._strict)
             },
