@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
+from vllm.inputs import TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from services.probe import Probe
 from trainer.config import GeneratorConfig
@@ -39,6 +41,14 @@ class Sample:
     """float32[T], nats"""
     finish_reason: FinishReason
     versions: list[VersionSpan]
+
+
+@dataclass(frozen=True)
+class SeededPrompt:
+    """A prompt (token ids) and the seed of each response to it."""
+
+    tokens: list[int]
+    seeds: list[int]
 
 
 @dataclass
@@ -70,8 +80,12 @@ class SamplingEngine:
         max_length: int,
         seed: int,
         version: PolicyVersion,
+        strict: bool = False,
     ) -> SamplingEngine:
-        """Load `model_dir` into a new engine. Raises what vLLM raises when it cannot."""
+        """Load `model_dir` into a new engine. Raises what vLLM raises when it cannot.
+
+        strict: what runs together must not depend on time; scheduling waits for each decoding step.
+        """
         arguments = AsyncEngineArgs(
             model=str(model_dir),
             dtype=config.dtype,
@@ -86,6 +100,7 @@ class SamplingEngine:
             generation_config="vllm",
             enable_log_requests=False,
             disable_log_stats=True,
+            async_scheduling=False if strict else None,
         )
         engine = AsyncLLM.from_engine_args(arguments)
         await engine.collective_rpc("watch_requests")
@@ -102,16 +117,7 @@ class SamplingEngine:
         """Sample `n` responses to one prompt (token ids), untruncated, at `temperature`."""
         self._requests += 1
         name = f"sample-{self._requests}"
-        parameters = SamplingParams(
-            n=n,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-            stop_token_ids=[eos_token],
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        parameters = _parameters(temperature, max_tokens, eos_token, n=n)
         record = self._in_flight[name] = _InFlight(self._version)
         try:
             outputs = None
@@ -122,6 +128,48 @@ class SamplingEngine:
         if outputs is None or len(outputs) != n:
             raise RuntimeError(f"vLLM returned {0 if outputs is None else len(outputs)} of {n} samples")
         return [self._sample(output, name, n, record) for output in sorted(outputs, key=lambda o: o.index)]
+
+    async def sample_in_order(
+        self,
+        prompts: Sequence[SeededPrompt],
+        *,
+        version: PolicyVersion,
+        temperature: float,
+        max_tokens: int,
+        eos_token: int,
+    ) -> list[list[Sample]] | None:
+        """One response for each seed of each prompt, the same ones bit by bit whenever it is called like this.
+
+        Requests enter a paused engine with an empty cache one after the other, so that what is computed together does
+        not depend on time; weights load before or after, never meanwhile. Nothing else may be sampled at the same
+        time. Returns None when another version than `version` runs by the time that its turn has come.
+        """
+        async with self._load_lock:
+            if self._version != version:
+                return None
+            entered: list[tuple[str, RequestOutputCollector]] = []
+            try:
+                await self._engine.pause_generation(mode="keep", clear_cache=True)
+                try:
+                    for prompt in prompts:
+                        for seed in prompt.seeds:
+                            parameters = _parameters(temperature, max_tokens, eos_token, n=1, seed=seed)
+                            self._requests += 1
+                            name = f"ordered-{self._requests}"
+                            request = TokensPrompt(prompt_token_ids=prompt.tokens)
+                            entered.append((name, await self._engine.add_request(name, request, parameters)))
+                finally:
+                    await self._engine.resume_generation()
+                record = _InFlight(version)
+                flat = [
+                    self._sample((await _result(output)).outputs[0], name, 1, record)
+                    for name, output in entered
+                ]
+            except BaseException:
+                await self._engine.abort([output.request_id for _, output in entered], internal=True)
+                raise
+        samples = iter(flat)
+        return [[next(samples) for _ in prompt.seeds] for prompt in prompts]
 
     async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> None:
         """Switch to `version` without dropping requests in flight, then prove that it is what runs.
@@ -139,10 +187,14 @@ class SamplingEngine:
                 self._version = version
             finally:
                 await self._engine.resume_generation()
-            await self.verify(probe)
+            await self._verify(probe)
 
     async def verify(self, probe: Probe) -> None:
         """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""
+        async with self._load_lock:
+            await self._verify(probe)
+
+    async def _verify(self, probe: Probe) -> None:
         self._requests += 1
         parameters = SamplingParams(
             temperature=1.0,
@@ -184,6 +236,29 @@ class SamplingEngine:
             finish_reason="length" if output.finish_reason == "length" else "stop",  # pyright: ignore[reportAttributeAccessIssue]
             versions=version_spans(record.version, record.switches, child, len(tokens)),
         )
+
+
+def _parameters(
+    temperature: float, max_tokens: int, eos_token: int, *, n: int, seed: int | None = None
+) -> SamplingParams:
+    return SamplingParams(
+        n=n,
+        temperature=temperature,
+        seed=seed,
+        max_tokens=max_tokens,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        stop_token_ids=[eos_token],
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+async def _result(collector: RequestOutputCollector) -> RequestOutput:
+    output = collector.get_nowait() or await collector.get()
+    if not isinstance(output, RequestOutput) or not output.finished:
+        raise RuntimeError(f"vLLM returned {output} for a request of the final output only")
+    return output
 
 
 def version_spans(

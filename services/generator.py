@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -25,8 +25,10 @@ from services.probe import Probe
 from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
+from services.scoring import Scorer
 from trainer.config import RunConfig
-from trainer.tasks import NO_END, Problem, Task, Verdict, make_task
+from trainer.prompts import encode_prompt
+from trainer.tasks import Problem, Task, Verdict, make_task
 from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Generator:
         self._config = spec.config
         self._task: Task = make_task(spec.config.task)
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
+        self._scorer = Scorer(spec.config, self._task, self._tokenizer)
         self._redis = spec.redis.asyncio()
         self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
@@ -137,6 +140,7 @@ class Generator:
             max_length=self._config.model.max_length,
             seed=self._config.seed + 7919 * (self._spec.index + 1) + (self._spec.role == "adaptive"),
             version=self._spec.version or PolicyVersion(-1, 0),
+            strict=self._config.determinism.strict,
         )
         self._ready.set()
         await self._beat()
@@ -205,19 +209,22 @@ class Generator:
         """Correct answers out of `samples` for each held-out problem index."""
         self._work.account(self._state)
         self._evaluating = True
+        try:
+            return await self._count_correct(problems, samples, temperature)
+        finally:
+            self._work.account("evaluating")
+            self._evaluating = False
+
+    async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
         gate = asyncio.Semaphore(self._config.generators.groups_in_flight)
 
         async def one(index: int) -> int:
             async with gate:
                 problem = self._task.heldout_problem(index)
-                _, rollouts = await self._sample(problem, samples, temperature)
-                return sum(self._score(problem, sample).reward >= 1 for sample in rollouts)
+                rollouts = await self._sample(problem, samples, temperature)
+                return await self._correct(problem, rollouts)
 
-        try:
-            return list(await asyncio.gather(*(one(index) for index in problems)))
-        finally:
-            self._work.account("evaluating")
-            self._evaluating = False
+        return list(await asyncio.gather(*(one(index) for index in problems)))
 
     @property
     def _state(self) -> str:
@@ -252,10 +259,10 @@ class Generator:
 
     async def _lease_some(self) -> bool:
         """Lease as much as fits and start on it; False when there was nothing to do."""
-        room = self._config.generators.groups_in_flight - len(self._in_flight)
-        if self._loaded is None or self._loading or room <= 0:
+        room, version = self._room, self._loaded
+        if version is None or self._loading or room <= 0:
             return False
-        steps = min(self._loaded.step + 1 + self._config.pipeline.max_staleness, self._config.steps)
+        steps = min(version.step + 1 + self._config.pipeline.max_staleness, self._config.steps)
         exhausted_steps, until = self._exhausted
         if steps == exhausted_steps and time.monotonic() < until:
             return False
@@ -271,28 +278,55 @@ class Generator:
         if len(lease.ordinals) < room:
             self._exhausted = (steps, time.monotonic() + IDLE_POLL_SECONDS)
         self._work.account(self._state)
-        for ordinal in lease.ordinals:
-            task = asyncio.create_task(self._make_group(ordinal, lease))
-            self._in_flight.add(task)
-            task.add_done_callback(lambda _: self._wake.set())
+        if lease.ordinals:
+            self._begin(lease, version)
         return bool(lease.ordinals)
+
+    @property
+    def _room(self) -> int:
+        """Groups that may be leased now."""
+        return self._config.generators.groups_in_flight - len(self._in_flight)
+
+    def _begin(self, lease: Lease, version: PolicyVersion) -> None:
+        """Start on what was leased. version: the one loaded when it was asked for."""
+        for ordinal in lease.ordinals:
+            self._launch(self._make_group(ordinal, lease))
+
+    def _launch(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._in_flight.add(task)
+        task.add_done_callback(lambda _: self._wake.set())
 
     async def _make_group(self, ordinal: int, lease: Lease) -> None:
         self._leased.add(ordinal)
+        started = time.time()
         try:
-            await self._produce(ordinal, lease)
+            problem = self._problem(ordinal)
+            rollouts = await self._sample(problem, self._samples, self._temperature(lease))
+            await self._offer(ordinal, lease, rollouts, started)
         finally:
             self._leased.discard(ordinal)
             self._work.account("sampling")
 
-    async def _produce(self, ordinal: int, lease: Lease) -> None:
-        role, rollout = self._spec.role, self._config.rollout
-        base = role == "base"
-        temperature = rollout.base_temperature if base else lease.temperature
-        samples = rollout.base_samples if base else rollout.adaptive_samples
-        problem = self._task.train_problem(self._config.data_position(ordinal))
-        started = time.time()
-        prompt, rollouts = await self._sample(problem, samples, temperature)
+    @property
+    def _samples(self) -> int:
+        """Rollouts of a group."""
+        rollout = self._config.rollout
+        return rollout.base_samples if self._spec.role == "base" else rollout.adaptive_samples
+
+    def _temperature(self, lease: Lease) -> float:
+        """What the role samples at."""
+        return self._config.rollout.base_temperature if self._spec.role == "base" else lease.temperature
+
+    def _problem(self, ordinal: int) -> Problem:
+        return self._task.train_problem(self._config.data_position(ordinal))
+
+    async def _offer(self, ordinal: int, lease: Lease, rollouts: Sequence[Sample], started: float) -> None:
+        """Score a group's rollouts and add it to the queue. started: seconds since the epoch."""
+        role, temperature = self._spec.role, self._temperature(lease)
+        problem = self._problem(ordinal)
+        logprob_temperature = temperature if role == "base" else 1.0
+        verdicts = await self._scorer.rewards(problem, rollouts)
         group = Group(
             run_id=self._spec.run_id,
             task=self._config.task.name,
@@ -301,14 +335,14 @@ class Generator:
             ordinal=ordinal,
             sampling_temperature=temperature,
             set_point_generation=lease.set_point_generation,
-            prompt_tokens=prompt.tobytes(),
+            prompt_tokens=np.asarray(self._prompt(problem), "<i4").tobytes(),
             producer_id=self._spec.generator_id,
             producer_sequence=self._work.groups,
             started_at=started,
             finished_at=time.time(),
             trajectories=[
-                self._trajectory(problem, index, sample, temperature if base else 1.0)
-                for index, sample in enumerate(rollouts)
+                _trajectory(index, sample, verdict, logprob_temperature)
+                for index, (sample, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
             ],
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
@@ -327,18 +361,18 @@ class Generator:
         if self._ledger is not None:
             self._ledger.append(event)
 
-    async def _sample(
-        self, problem: Problem, samples: int, temperature: float
-    ) -> tuple[np.ndarray, list[Sample]]:
-        prompt = np.asarray(self._tokenizer.encode(problem.prompt), dtype="<i4")
-        rollouts = await self._require_engine().sample(
-            prompt.tolist(),
+    def _prompt(self, problem: Problem) -> list[int]:
+        """Token ids."""
+        return encode_prompt(self._tokenizer, problem, self._config)
+
+    async def _sample(self, problem: Problem, samples: int, temperature: float) -> list[Sample]:
+        return await self._require_engine().sample(
+            self._prompt(problem),
             n=samples,
             temperature=temperature,
             max_tokens=self._config.rollout.max_new_tokens,
             eos_token=self._eos_token,
         )
-        return prompt, rollouts
 
     @property
     def _eos_token(self) -> int:
@@ -347,28 +381,9 @@ class Generator:
             raise ValueError(f"the tokenizer in {self._spec.model_dir} has no end-of-sequence token")
         return token
 
-    def _score(self, problem: Problem, sample: Sample) -> Verdict:
-        if sample.finish_reason == "length":
-            return NO_END
-        tokens = sample.tokens[:-1] if sample.tokens[-1] == self._eos_token else sample.tokens
-        return self._task.verify(problem, str(self._tokenizer.decode(tokens.tolist())))
-
-    def _trajectory(
-        self, problem: Problem, index: int, sample: Sample, logprob_temperature: float
-    ) -> Trajectory:
-        verdict = self._score(problem, sample)
-        return Trajectory(
-            group_index=index,
-            response_tokens=sample.tokens.tobytes(),
-            behaviour_logprobs=sample.logprobs.tobytes(),
-            loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
-            logprob_temperature=logprob_temperature,
-            versions=sample.versions,
-            reward=verdict.reward,
-            reward_components=verdict.components,
-            verdict=verdict.verdict,
-            finish_reason=sample.finish_reason,
-        )
+    async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
+        """Fully rewarded ones."""
+        return sum(verdict.reward >= 1 for verdict in await self._scorer.verdicts(problem, rollouts))
 
     async def _beats(self) -> None:
         while True:
@@ -401,3 +416,18 @@ class Generator:
 
 GeneratorActor = ray.remote(Generator)
 """The Ray actor. vLLM is imported in its process only: the driver, which defines it, stays light."""
+
+
+def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperature: float) -> Trajectory:
+    return Trajectory(
+        group_index=index,
+        response_tokens=sample.tokens.tobytes(),
+        behaviour_logprobs=sample.logprobs.tobytes(),
+        loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+        logprob_temperature=logprob_temperature,
+        versions=sample.versions,
+        reward=verdict.reward,
+        reward_components=verdict.components,
+        verdict=verdict.verdict,
+        finish_reason=sample.finish_reason,
+    )

@@ -163,6 +163,16 @@ class RunKeys:
         return self._key(f"seen-attempts:{role}")
 
     @property
+    def reading(self) -> str:
+        """Set of stream ids: what the learner's reader is decoding and checking."""
+        return self._key("reading")
+
+    @property
+    def learning(self) -> str:
+        """Set of stream ids: the groups of the step that the learner computes."""
+        return self._key("learning")
+
+    @property
     def entry_bytes(self) -> str:
         """Hash: stream id of a read, unacknowledged entry → its size, bytes."""
         return self._key("entry-bytes")

@@ -1,9 +1,9 @@
 """The ledger: which groups generators offered to the queue, and which of them each learner step applied.
 
-One JSON line an event, in the run directory's `ledger/`: `applied-<lineage>.jsonl` by the learner, always, before
-anything follows from the step, each incarnation in a file of its own, so that one that was frozen and thaws writes
-into no other's; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what an audit of the
-training data, and the proof that no group was lost or used twice, are made from.
+One JSON line an event, in the run directory's `ledger/`: `applied-<lineage>.jsonl` by the learner, always, where it
+begins and then each step before anything follows from it, each incarnation in a file of its own, so that one that was
+frozen and thaws writes into no other's; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what
+an audit of the training data, and the proof that no group was lost or used twice, are made from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import msgspec
 FOLDER = "ledger"
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Began(msgspec.Struct, frozen=True, tag="began", tag_field="event"):
+    """A lineage begins at learner step `step`, and takes back what others did from there on."""
+
+    lineage: int
+    step: int
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="event"):
     """One learner step."""
 
     lineage: int
@@ -34,7 +41,7 @@ class Offered(msgspec.Struct, frozen=True):
     outcome: Literal["offered", "added", "duplicate"]
 
 
-Event = TypeVar("Event", Applied, Offered)
+Event = TypeVar("Event")
 
 
 class Ledger:
@@ -49,7 +56,7 @@ class Ledger:
             os.truncate(path, len(_whole_lines(path.read_bytes())))
         self._file = path.open("ab", buffering=0)
 
-    def append(self, event: Applied | Offered) -> None:
+    def append(self, event: Began | Applied | Offered) -> None:
         """Write one event."""
         self._file.write(msgspec.json.encode(event) + b"\n")
 
@@ -62,10 +69,14 @@ class Ledger:
         self._file.close()
 
 
-def read_applied(run_dir: Path) -> list[Applied]:
-    """Every step that was applied, by lineage, those of dead ones included; see `surviving`."""
+def read_history(run_dir: Path) -> list[Began | Applied]:
+    """What every learner did, by lineage, dead ones included; see `surviving`."""
     files = (run_dir / FOLDER).glob("applied-*.jsonl")
-    return [event for file in sorted(files, key=_lineage_of) for event in _read(file, Applied)]
+    return [
+        event
+        for file in sorted(files, key=_lineage_of)
+        for event in _decoded(file, msgspec.json.Decoder(Began | Applied))
+    ]
 
 
 def applied_file(run_dir: Path, lineage: int) -> Path:
@@ -76,16 +87,17 @@ def applied_file(run_dir: Path, lineage: int) -> Path:
 def read_offered(run_dir: Path) -> list[Offered]:
     """Every event of every generator, each generator's in order."""
     files = sorted((run_dir / FOLDER).glob("*-generator-*.jsonl"))
-    return [event for file in files for event in _read(file, Offered)]
+    return [event for file in files for event in _decoded(file, msgspec.json.Decoder(Offered))]
 
 
-def surviving(applied: Sequence[Applied]) -> list[Applied]:
-    """The steps that the newest policy is made of: a lineage that begins at a step takes back everything from there."""
+def surviving(history: Sequence[Began | Applied]) -> list[Applied]:
+    """The steps that the newest policy is made of."""
     kept: list[Applied] = []
-    for event in applied:
+    for event in history:
         while kept and kept[-1].step >= event.step:
             kept.pop()
-        kept.append(event)
+        if isinstance(event, Applied):
+            kept.append(event)
     return kept
 
 
@@ -93,10 +105,8 @@ def _lineage_of(path: Path) -> int:
     return int(path.stem.removeprefix("applied-"))
 
 
-def _read(path: Path, kind: type[Event]) -> list[Event]:
-    if not path.exists():
-        return []
-    return [msgspec.json.decode(line, type=kind) for line in _whole_lines(path.read_bytes()).splitlines()]
+def _decoded(path: Path, decoder: msgspec.json.Decoder[Event]) -> list[Event]:
+    return decoder.decode_lines(_whole_lines(path.read_bytes()))
 
 
 def _whole_lines(data: bytes) -> bytes:

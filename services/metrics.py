@@ -14,6 +14,15 @@ from typing import Any, Protocol, get_args, get_origin
 
 import msgspec
 
+MISMATCH_KL_ALARM = 0.02
+STALE_KL_ALLOWANCE = 0.1
+"""Nats per token. On-policy, engine and trainer must agree; each step of staleness adds the policy's own movement."""
+
+
+def mismatch_kl_limit(max_staleness: int) -> float:
+    """Mismatch KL in nats per token, above which a step record carries an alarm."""
+    return MISMATCH_KL_ALARM + STALE_KL_ALLOWANCE * max_staleness
+
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One learner step."""

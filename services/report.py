@@ -67,13 +67,14 @@ class Evaluations:
 
 
 def write_report(
-    directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, wall_seconds: float
+    directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, steps_done: int, wall_seconds: float
 ) -> None:
     """Write both files. wall_seconds: of this incarnation of the driver."""
     from services.driver.run_directory import package_versions
     from services.report_plot import plot
 
-    records = read_records(directory.path / "steps.jsonl")
+    # A learner may have gone back to its checkpoint and been stopped before its first step.
+    records = [r for r in read_records(directory.path / "steps.jsonl") if r.step < steps_done]
     stats = queue_stats(redis, directory.run_id)
     document = {
         "run_id": directory.run_id,

@@ -25,7 +25,8 @@ def step_once(rank_zero: RankZero, step: int, run_dir: Path) -> None:
     for part in range(4):
         (folder / f"part-{part}").write_bytes(b"w" * 50_000)
         time.sleep(STEP_SECONDS)
-    rank_zero.commit_checkpoint(step + 1, 0.0)
+    rank_zero.begin_checkpoint(step + 1)()
+    rank_zero.settle()
     rank_zero.finish_step()
 
 

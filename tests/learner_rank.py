@@ -41,26 +41,34 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     actuators = Actuators(1.0, case["alpha"], case["surprisal_exponent"])
     learner = Learner(config, model_dir)
     result: dict[str, Any] = {"world_size": learner.world_size}
+    first = case.get("first", 0)
+    if first:
+        learner.load(Path(case["from"]), "universal", universal=True)
     result["metrics"] = [
         dataclasses.asdict(learner.step(batch, actuators, strength=case["strength"], step=step))
-        for step in range(steps)
+        for step in range(first, first + steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
+
+    def continue_as(name: str, continued: Learner) -> None:
+        metrics = continued.step(batch, actuators, strength=case["strength"], step=steps)
+        result[name] = [dataclasses.asdict(metrics)]
+        weights = continued.gather_weights()
+        if weights is not None:
+            safetensors.torch.save_file(weights, work / f"{case['name']}-{name}.safetensors")
+
     weights = learner.gather_weights()
     if weights is not None:
         safetensors.torch.save_file(weights, work / f"{case['name']}.safetensors")
     if case.get("continue"):
-        learner.save(work / case["name"], "kept")
+        snapshot = learner.snapshot(work / case["name"], "kept")
+        # The learner goes on before anything is written.
+        continue_as("continued", learner)
+        snapshot.write()
+        dist.barrier()
         again = Learner(config, model_dir)
         again.load(work / case["name"], "kept")
-        for name, continued in (("continued", learner), ("restored", again)):
-            result[name] = [
-                dataclasses.asdict(continued.step(batch, actuators, strength=case["strength"], step=step))
-                for step in range(steps, steps + 1)
-            ]
-            weights = continued.gather_weights()
-            if weights is not None:
-                safetensors.torch.save_file(weights, work / f"{case['name']}-{name}.safetensors")
+        continue_as("restored", again)
     (work / f"{case['name']}-{rank}.json").write_text(json.dumps(result))
 
 

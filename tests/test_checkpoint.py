@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import shutil
@@ -19,7 +20,7 @@ from services.keys import RunKeys
 from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
 from services.set_point import read_applied, read_set_point
-from trainer.checkpoint import CheckpointStore, LearnerState, read_state, verifies
+from trainer.checkpoint import Best, CheckpointStore, LearnerState, read_state, verifies
 from trainer.config import EntropyControlConfig, ScheduleConfig
 from trainer.errors import ScopeError
 
@@ -29,6 +30,8 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None, *, lineage: 
         step=step,
         lineage=lineage,
         config_hash="h",
+        workers=1,
+        zero_stage=2,
         controller={"integral": 0.1 * step},
         regularizer={"coefficient": 0.005 * step},
         set_point_generation=2,
@@ -144,6 +147,49 @@ def test_after_a_fall_back_the_damaged_checkpoint_does_not_crowd_out_good_ones(t
     (tmp_path / "step-00000060" / "state.json").write_text("{}")
     write(store, 50)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000040", "step-00000050"]
+
+
+def test_the_best_is_kept_besides_the_newest_and_survives_a_restart(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (1, 2):
+        write(store, step)
+    assert store.offer(Best(1, 4, 0.3))
+    assert not store.offer(Best(2, 4, 0.3)), "it must be better"
+    assert not store.offer(Best(9, 4, 0.9)), "it must be there"
+    for step in (3, 4):
+        write(store, step)
+    after = CheckpointStore(tmp_path, keep=2)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 1, "k": 4, "pass_at_k": 0.3}
+    write(after, 5)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == [f"step-{s:08d}" for s in (1, 4, 5)]
+    assert after.offer(Best(4, 4, 0.4))
+    for step in (6, 7):
+        write(after, step)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == [f"step-{s:08d}" for s in (4, 6, 7)]
+    assert after.offer(Best(7, 1, 0.1)), "chosen by another k"
+
+
+def test_an_old_checkpoint_that_is_kept_as_the_best_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    """What later ones acknowledged cannot be learned again."""
+    store = CheckpointStore(tmp_path, keep=2)
+    write(store, 1)
+    store.offer(Best(1, 1, 0.3))
+    for step in (2, 3, 4):
+        (write(store, step) / "state.json").write_text("{}")
+    assert verifies(tmp_path / "step-00000001")
+    with pytest.raises(ScopeError, match="None of the 2 checkpoints"):
+        store.newest()
+
+
+@pytest.mark.parametrize("step", [50, 60])
+def test_a_best_that_was_taken_back_is_the_best_no_more(tmp_path: Path, step: int) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for done in (40, 60):
+        write(store, done)
+    store.offer(Best(60, 1, 0.9))
+    (tmp_path / "step-00000060" / "state.json").write_text("{}")
+    write(store, step)
+    assert store.best is None
 
 
 def test_a_fenced_learner_commits_nothing(tmp_path: Path) -> None:
@@ -293,3 +339,19 @@ def test_a_learner_that_was_replaced_can_neither_commit_nor_acknowledge(incarnat
     with pytest.raises(FencedError):
         incarnations.checkpoint(frozen)
     assert incarnations.queue.stats.acknowledged == 0
+
+
+def test_ten_deaths_at_ever_later_steps_give_up_no_group(incarnations: Incarnations) -> None:
+    for death in range(10):
+        incarnations.learn(incarnations.begin(), 1 + death // 2)
+    incarnations.learn(incarnations.begin(), 6)
+    assert incarnations.queue.admin.dead_letters() == []
+
+
+def test_a_step_that_kills_every_learner_is_learned_without_its_groups(incarnations: Incarnations) -> None:
+    for _ in range(incarnations.config.pipeline.max_deliveries):
+        incarnations.learn(incarnations.begin(), 2)
+        assert incarnations.queue.admin.dead_letters() == []
+    incarnations.learn(incarnations.begin(), 3)
+    letters = incarnations.queue.admin.dead_letters()
+    assert {letter.group_id for letter in letters} == {"base:1:0", "adaptive:1:0"}

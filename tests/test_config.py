@@ -176,6 +176,7 @@ def test_every_number_refuses_what_is_not_a_finite_number(write, value):
         ("redis.url=http://x", ["url='http://x'", "redis://"]),
         ("redis.url=redis://me:secret@x", ["SCOPE_REDIS_PASSWORD"]),
         ("generators.adaptive=0", ["generators.adaptive=0", "entropy_control.kind=none"]),
+        ("pipeline.lease_seconds=2", ["pipeline.lease_seconds = 2", "at least 3 and at most 3,600"]),
         ("pipeline.queue_capacity=10", ["pipeline.queue_capacity=10", "192"]),
     ],
 )

@@ -277,7 +277,22 @@ def test_prometheus_reads_every_run_that_its_token_sees(client, redis, run):
     assert f'scope_run_phase{{key="running",run="{run}"}} 1.0' in lines
     assert f'scope_entropy{{key="",run="{run}"}} {record(2).entropy}' in lines
     assert any(line.startswith(f'scope_queue_groups{{key="unread",run="{run}"}}') for line in lines)
+    assert f'scope_staleness_max_steps{{key="",run="{run}"}} {max(record(2).staleness)}.0' in lines
+    assert f'scope_generators_configured{{key="base",run="{run}"}} 1.0' in lines
+    assert any(line.startswith('scope_redis_memory_bytes{key="used"} ') for line in lines)
     is_problem(client.get("/metrics"), 401)
+
+
+def test_prometheus_tells_how_far_a_generator_is_behind(client, redis, run):
+    from services.run_state import beat, update_status
+
+    update_status(redis, run, phase="running", step=7)
+    beat(redis, run, "base-generator-0", {"role": "base", "state": "sampling", "step": 4})
+    reader = bearer(tokens.create_token(redis, run, "prometheus", "viewer"))
+    lag = f'scope_generator_lag_steps{{key="base-generator-0",run="{run}"}} 3.0'
+    assert lag in client.get("/metrics", headers=reader).text.splitlines()
+    update_status(redis, run, phase="finished")
+    assert "scope_generator_lag_steps{" not in client.get("/metrics", headers=reader).text
 
 
 def test_ready_asks_for_a_learner_that_lives(client, redis, run):

@@ -18,7 +18,7 @@ from incarnations import Incarnations
 from redis import Redis
 
 from services.fencing import FencedError
-from services.ledger import read_applied, surviving
+from services.ledger import Applied, read_history, surviving
 from services.metrics import read_records
 from services.redis_client import RedisAccess
 from tests.test_checkpoint import state
@@ -126,7 +126,7 @@ def everything(redis: Redis, run_id: str, run_dir: Path) -> dict[str, str]:
         and not path.name.startswith(logs)
     }
     found["records"] = repr(read_records(run_dir / "steps.jsonl"))
-    found["applied"] = repr(surviving(read_applied(run_dir)))
+    found["applied"] = repr(surviving(read_history(run_dir)))
     keys: Any = redis.scan_iter(f"scope:{{{run_id}}}:*")
     for key in keys:
         found[key.decode()] = hashlib.sha256(str(redis.dump(key)).encode()).hexdigest()
@@ -158,5 +158,5 @@ def test_a_learner_frozen_at_any_moment_changes_nothing_when_it_thaws(
         assert everything(incarnations.queue.redis, run_id, run_dir) == before
     lineages = [record.lineage for record in read_records(run_dir / "steps.jsonl")]
     assert lineages == sorted(lineages)
-    order = [(event.lineage, event.step) for event in read_applied(run_dir)]
+    order = [(event.lineage, event.step) for event in read_history(run_dir) if isinstance(event, Applied)]
     assert order == sorted(set(order))

@@ -74,11 +74,20 @@ class Stage:
         }
         pipeline = {"max_staleness": STALENESS}
         return tiny_config(
-            rollout=rollout | blocks.get("rollout", {}), pipeline=pipeline | blocks.get("pipeline", {})
+            **blocks
+            | {
+                "rollout": rollout | blocks.get("rollout", {}),
+                "pipeline": pipeline | blocks.get("pipeline", {}),
+            }
         )
 
     def act(
-        self, role: Role, scene: Callable[[OnSharedEngine], Coroutine[Any, Any, None]], **blocks: Any
+        self,
+        role: Role,
+        scene: Callable[[OnSharedEngine], Coroutine[Any, Any, None]],
+        *,
+        kind: type[OnSharedEngine] = OnSharedEngine,
+        **blocks: Any,
     ) -> None:
         """Play `scene` on the event loop of the engine of `role`, with a started generator that ends with it."""
         engine = self.engines.reset(role, self.learner)
@@ -88,7 +97,7 @@ class Stage:
             spec = GeneratorSpec(
                 self.run_id, role, 0, config, str(self.model_dir), self.access, engine.version
             )
-            generator = OnSharedEngine(spec, engine)
+            generator = kind(spec, engine)
             await generator.start()
             try:
                 await scene(generator)
@@ -231,14 +240,14 @@ def test_a_living_generator_keeps_its_leases_and_a_stopped_one_lets_them_expire(
                     assert (await other.lease("base", "other", 8, 8, 30)).ordinals == []
                 (beat,) = (await asyncio.to_thread(generators, stage.redis, stage.run_id)).values()
                 assert (beat["state"], beat["in_flight"]) == ("sampling", 8)
-            await asyncio.sleep(2.2)
+            await asyncio.sleep(3.2)
             assert (await other.lease("base", "other", 8, 8, 30)).ordinals == list(range(8))
             assert stage.produced() == 0
         finally:
             await generator._shared._engine.resume_generation()
             await other_redis.aclose()
 
-    stage.act("base", scene, pipeline={"lease_seconds": 2.0})
+    stage.act("base", scene, pipeline={"lease_seconds": 3.0})
 
 
 def test_nothing_sampled_with_weights_that_failed_their_proof_enters_the_queue(stage: Stage) -> None:

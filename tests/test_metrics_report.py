@@ -147,9 +147,11 @@ def directory(tmp_path: Path, run_id: str) -> RunDirectory:
     return RunDirectory(tmp_path, run_id, RunConfig(steps=STEPS), resumed=False)
 
 
-def report(directory: RunDirectory, redis: Redis, evaluations: Evaluations | None = None) -> dict[str, Any]:
+def report(
+    directory: RunDirectory, redis: Redis, evaluations: Evaluations | None = None, steps_done: int = STEPS
+) -> dict[str, Any]:
     evaluations = evaluations or Evaluations(directory.path / "evaluations.json")
-    write_report(directory, evaluations, redis, wall_seconds=75.0)
+    write_report(directory, evaluations, redis, steps_done=steps_done, wall_seconds=75.0)
     text = (directory.path / "report.json").read_text()
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
@@ -214,6 +216,13 @@ def test_the_picture_of_the_set_point_follows_the_records(
     monkeypatch.setattr(Figure, "savefig", keep)
     plot(tmp_path / "report.png", "r", records, [])
     np.testing.assert_allclose(drawn["set-point"], [math.nan, *targets[1:]])
+
+
+def test_steps_that_were_taken_back_and_not_done_again_are_not_reported(
+    directory: RunDirectory, redis: Redis
+) -> None:
+    write(directory.path / "steps.jsonl", *(record(step) for step in range(STEPS)))
+    assert report(directory, redis, steps_done=STEPS - 1)["steps"] == STEPS - 1
 
 
 def test_a_run_that_ended_before_its_first_step_still_gets_a_report(

@@ -257,24 +257,67 @@ def test_a_new_incarnation_gets_pending_entries_in_order_but_for_the_applied_one
     read = queue.consumer.read(ENTRIES_A_SCRIPT + 3, 0)
     queue.consumer.acknowledge([read[0].entry_id])
     again = queue.new_consumer()
-    pending = again.pending(applied={read[1].entry_id})
+    pending = list(again.pending(applied={read[1].entry_id}))
     assert group_ids(pending) == group_ids(read[2:])
-    assert {entry.deliveries for entry in pending} == {2}
     assert [entry.data for entry in pending] == [entry.data for entry in read[2:]]
     assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_A_SCRIPT + 3}:0"]
-    third = {entry.entry_id: entry.deliveries for entry in queue.new_consumer().pending()}
-    assert third[read[1].entry_id] == 2, "a skipped entry was not delivered"
-    assert third[read[2].entry_id] == 3
 
 
-def test_an_entry_delivered_too_often_is_dead_lettered(queue: Queue) -> None:
-    queue.fill(1)
+def test_ten_restarts_give_up_no_group_that_the_learner_gets_through_in_between(queue: Queue) -> None:
+    """Each learner dies one step further, or at the same one, and does every step before it again."""
+    queue.fill(12)
+    steps = [[entry.entry_id for entry in queue.consumer.read(2, 0)] for _ in range(6)]
+    queue.consumer.put_down()
+    for death in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
+        for step in steps[: death + 1]:
+            queue.consumer.take_up(step)
+        queue.consumer = queue.new_consumer()
+        pending = list(queue.consumer.pending())
+        assert [entry.entry_id for entry in pending] == [i for step in steps for i in step]
+        assert all(entry.deliveries == 1 for entry in pending if entry.entry_id not in steps[death])
+    assert queue.admin.dead_letters() == []
+
+
+def test_restarts_count_nothing_against_entries_that_only_wait(queue: Queue) -> None:
+    queue.fill(40)
+    queue.consumer.read(40, 0)
     queue.consumer.read(1, 0)
-    assert [len(queue.new_consumer().pending()) for _ in range(3)] == [1, 1, 0]
+    for _ in range(10):
+        queue.consumer = queue.new_consumer()
+        assert [entry.deliveries for entry in queue.consumer.pending()] == [1] * 40
+    assert queue.admin.dead_letters() == []
+
+
+def test_the_groups_of_a_step_that_kills_the_learner_each_time_are_dead_lettered(queue: Queue) -> None:
+    queue.fill(6)
+    ids = [entry.entry_id for entry in queue.consumer.read(6, 0)]
+    queue.consumer.put_down()
+    for death in range(1, 4):
+        queue.consumer.take_up(ids[:2])
+        queue.consumer.take_up(ids[2:4])
+        queue.consumer = queue.new_consumer()
+        left = [entry.entry_id for entry in queue.consumer.pending()]
+        assert left == (ids if death < 3 else [*ids[:2], *ids[4:]])
+    assert {letter.group_id for letter in queue.admin.dead_letters()} == {"base:2:0", "base:3:0"}
+
+
+def test_an_entry_that_kills_its_reader_each_time_stands_alone_after_the_first(queue: Queue) -> None:
+    """Those that were read together with it come back one by one, so that only it is in hand at the next death."""
+    queue.fill(40)
+    poison = queue.consumer.read(40, 0)[7].entry_id
+    for _ in range(2):
+        queue.consumer = queue.new_consumer()
+        assert any(entry.entry_id == poison for entry in queue.consumer.pending()), "it was not reached"
+    queue.consumer = queue.new_consumer()
+    survivors = list(queue.consumer.pending())
+    assert len(survivors) == 39
+    assert {entry.deliveries for entry in survivors} == {2}
     (letter,) = queue.admin.dead_letters()
-    assert letter.reason == "delivered 3 times and never acknowledged"
-    assert (letter.group_id, letter.size) == ("base:0:0", len(group_bytes("base", 0)))
-    assert queue.stats.pending == 0
+    assert letter.reason == "the learner died 3 times in a row while it worked on it"
+    assert (letter.group_id, letter.size) == ("base:7:0", len(group_bytes("base", 7)))
+    queue.consumer.take_up([entry.entry_id for entry in survivors])
+    queue.consumer.take_up(())
+    assert {entry.deliveries for entry in queue.new_consumer().pending()} == {1}
 
 
 def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
@@ -286,7 +329,9 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
     for write in (
         queue.consumer.check,
         lambda: queue.consumer.read(1, 1000),
-        queue.consumer.pending,
+        lambda: list(queue.consumer.pending()),
+        lambda: queue.consumer.take_up([entry_id]),
+        queue.consumer.put_down,
         lambda: queue.consumer.acknowledge([entry_id]),
         lambda: queue.consumer.dead_letter(entry_id, "no"),
         queue.consumer.trim,
@@ -298,7 +343,7 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
         ):
             write()
     assert {key: queue.redis.dump(key) for key in before} == before
-    assert group_ids(newer.pending() + newer.read(5, 0)) == ["base:0:0", "base:1:0", "base:2:0"]
+    assert group_ids([*newer.pending(), *newer.read(5, 0)]) == ["base:0:0", "base:1:0", "base:2:0"]
 
 
 def test_a_consumer_that_was_not_opened_can_write_nothing(redis_access: RedisAccess, run_id: str) -> None:

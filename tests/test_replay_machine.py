@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +26,7 @@ from services.replay.entries import Entry
 from trainer.trajectory import Role
 
 CAPACITY, MAX_DELIVERIES = 4, 3
+ZOMBIE_CALLS = ("read", "take up", "put down", "acknowledge", "dead_letter", "trim", "publish")
 ROLES: tuple[Role, ...] = ("base", "adaptive")
 roles = st.sampled_from(ROLES)
 producers = st.sampled_from(("g0", "g1"))
@@ -51,6 +53,9 @@ class Model:
     unread: list[str] = field(default_factory=list)
     pending: dict[str, int] = field(default_factory=dict)
     """group id → deliveries, in order"""
+    reading: set[str] = field(default_factory=set)
+    learning: set[str] = field(default_factory=set)
+    """what the learner has in hand: of its newest reading call, and of the step that it computes"""
     acknowledged: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
@@ -175,6 +180,7 @@ class ReplayMachine(RuleBasedStateMachine):
             assert [entry.group_id for entry in entries] == expected
         self.receive(entries, first=True)
         del self.model.unread[: len(expected)]
+        self.model.reading = set(expected)
 
     def receive(self, entries: list[Entry], *, first: bool) -> None:
         for entry in entries:
@@ -183,21 +189,57 @@ class ReplayMachine(RuleBasedStateMachine):
             self.entry_ids[entry.group_id] = entry.entry_id
             self.model.pending[entry.group_id] = entry.deliveries
 
-    @rule(skip=st.sets(st.integers(0, 8)))
-    def learner_restarts(self, skip: set[int]) -> None:
+    @rule(skip=st.sets(st.integers(0, 8)), gets=st.integers(0, 6))
+    def learner_restarts(self, skip: set[int], gets: int) -> None:
+        """It gets through so many entries of those it reads again, and has what it got last still in hand."""
+        model = self.model
         self.zombies.append(self.queue.consumer)
         self.queue.consumer = self.queue.new_consumer()
-        applied = {g for i, g in enumerate(self.model.pending) if i in skip}
-        expected = [g for g in self.model.pending if g not in applied]
-        for group_id in expected:
-            self.model.pending[group_id] += 1
-        worn_out = [g for g in expected if self.model.pending[g] > MAX_DELIVERIES]
+        for group_id in model.pending:
+            model.pending[group_id] += group_id in model.reading | model.learning
+        model.reading, model.learning = set(), set()
+        applied = {g for i, g in enumerate(model.pending) if i in skip}
+        left = [g for g in model.pending if g not in applied]
         entries = self.queue.consumer.pending({self.entry_ids[g] for g in applied})
-        assert [e.group_id for e in entries] == [g for g in expected if g not in worn_out]
-        for group_id in worn_out:
-            del self.model.pending[group_id]
-            self.model.dead.append(group_id)
-        self.receive(entries, first=False)
+        while gets > 0 and left:
+            page = self.next_page(left)
+            got = list(islice(entries, min(gets, max(len(page), 1))))
+            assert [entry.group_id for entry in got] == page[: len(got)]
+            self.receive(got, first=False)
+            model.reading, gets = set(page), gets - len(page)
+
+    def next_page(self, left: list[str]) -> list[str]:
+        """Takes what is delivered together next out of `left`: a suspect alone, others up to the next suspect."""
+        page: list[str] = []
+        while left:
+            deliveries = self.model.pending[left[0]]
+            if deliveries > MAX_DELIVERIES:
+                self.bury(left.pop(0))
+            elif deliveries == 1 or not page:
+                page.append(left.pop(0))
+                if deliveries > 1:
+                    break
+            else:
+                break
+        return page
+
+    def bury(self, group_id: str) -> None:
+        del self.model.pending[group_id]
+        self.model.dead.append(group_id)
+
+    @precondition(lambda self: self.model.pending)
+    @rule(chosen=st.sets(st.integers(0, 8)))
+    def take_up(self, chosen: set[int]) -> None:
+        """A step begins, with these groups, or none; the one before is done."""
+        for group_id in self.model.learning & self.model.pending.keys():
+            self.model.pending[group_id] = 1
+        self.model.learning = {g for i, g in enumerate(self.model.pending) if i in chosen}
+        self.queue.consumer.take_up([self.entry_ids[g] for g in self.model.learning])
+
+    @rule()
+    def put_down(self) -> None:
+        self.queue.consumer.put_down()
+        self.model.reading = set()
 
     @rule(chosen=st.sets(st.integers(0, 8), min_size=1), lose_reply=st.booleans())
     def acknowledge(self, chosen: set[int], lose_reply: bool) -> None:
@@ -222,8 +264,7 @@ class ReplayMachine(RuleBasedStateMachine):
         group_id = list(self.model.pending)[pick % len(self.model.pending)]
         assert self.queue.consumer.dead_letter(self.entry_ids[group_id], "too old")
         assert not self.queue.consumer.dead_letter(self.entry_ids[group_id], "too old")
-        del self.model.pending[group_id]
-        self.model.dead.append(group_id)
+        self.bury(group_id)
 
     @rule()
     def trim(self) -> None:
@@ -234,12 +275,14 @@ class ReplayMachine(RuleBasedStateMachine):
         self.model.trimmed += left - kept
 
     @precondition(lambda self: self.zombies)
-    @rule(pick=picks, call=st.sampled_from(("read", "acknowledge", "dead_letter", "trim", "publish")))
+    @rule(pick=picks, call=st.sampled_from(ZOMBIE_CALLS))
     def frozen_learner_thaws(self, pick: int, call: str) -> None:
         zombie = self.zombies[pick % len(self.zombies)]
         ids = list(self.entry_ids.values())[-3:] or ["1-1"]
         calls: dict[str, Callable[[], object]] = {
             "read": lambda: zombie.read(2, 0),
+            "take up": lambda: zombie.take_up(ids),
+            "put down": zombie.put_down,
             "acknowledge": lambda: zombie.acknowledge(ids),
             "dead_letter": lambda: zombie.dead_letter(ids[0], "zombie"),
             "trim": zombie.trim,
@@ -306,6 +349,8 @@ class ReplayMachine(RuleBasedStateMachine):
         redis, keys = self.queue.redis, self.queue.keys
         assert redis.xlen(keys.trajectories) == len(model.entered) - model.trimmed
         assert redis.xpending(keys.trajectories, CONSUMER_GROUP)["pending"] == len(model.pending)
+        counted = redis.xpending_range(keys.trajectories, CONSUMER_GROUP, "-", "+", 100)
+        assert [item["times_delivered"] for item in counted] == list(model.pending.values())
         (group,) = redis.xinfo_groups(keys.trajectories)
         assert group["lag"] == len(model.unread)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.ledger import read_applied, surviving
+from services.ledger import read_history, surviving
 from tests.chaos.processes import processes
 from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
 
@@ -169,7 +169,7 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_under_a_new_lineage(
     begun = next(r for r in records if r.lineage == 2)
     assert begun.step % 5 == 0, "it did not begin at a checkpoint"
     assert begun.set_point == 0.3
-    kept = surviving(read_applied(run.directory))
+    kept = surviving(read_history(run.directory))
     groups = [group for event in kept for group in event.groups]
     assert len(groups) == len(set(groups)) >= len(records) * 2 * 8
 

@@ -107,7 +107,7 @@ def test_the_learner_holds_between_steps_writes_what_it_is_asked_for_and_goes_on
     ask(redis, run_id, "checkpoint", "ada")
     assert learner.next_order(2)[0].kind == "checkpoint"
     incarnations.checkpoint(learner)
-    learner.checkpoint_done()
+    learner.answer_checkpoint()
     assert learner.next_order(2)[0].kind == "idle"
     ask(redis, run_id, "resume", "ada")
     incarnations.learn(learner, 1)

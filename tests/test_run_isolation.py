@@ -51,7 +51,8 @@ def live(access: RedisAccess, run: str) -> None:
     queue.consumer.acknowledge([entries[4].entry_id])
     queue.consumer.trim()
     queue.consumer = queue.new_consumer()
-    queue.consumer.pending()
+    queue.consumer.take_up([entries[5].entry_id])
+    assert next(queue.consumer.pending()).entry_id == entries[5].entry_id
     queue.consumer.publish_version(queue.consumer.epoch, 3)
     epoch = queue.consumer.epoch
     RedisRecords(redis, run, epoch, 0).write(record(0))

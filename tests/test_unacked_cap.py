@@ -148,7 +148,7 @@ def advance(incarnations: Incarnations, learner: RankZero, until: int) -> list[s
             incarnations.step += 1
         elif order.kind == "checkpoint":
             incarnations.checkpoint(learner)
-            learner.checkpoint_done()
+            learner.answer_checkpoint()
         cap = incarnations.config.pipeline.unacked_bytes
         assert incarnations.queue.stats.unacknowledged_bytes <= cap
     return kinds

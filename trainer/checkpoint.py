@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 LEAST_FREE_BYTES = 1 << 20
 """A disk with less is called full: torch does not say why a write failed."""
 STATE = "state.json"
+BEST = "best.json"
 PREFIX = "step-"
 
 
@@ -33,6 +34,9 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     """learner steps done"""
     lineage: int
     config_hash: str
+    workers: int
+    """learner ranks that wrote their parts"""
+    zero_stage: int
     controller: dict[str, float]
     regularizer: dict[str, float]
     """state of its strength law"""
@@ -50,12 +54,56 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
+class Best(msgspec.Struct, frozen=True):
+    """The checkpoint with the best held-out result so far, as it is in `best.json`."""
+
+    step: int
+    k: int
+    pass_at_k: float
+
+
 class CheckpointStore:
     """The checkpoints of one run, under one directory."""
 
     def __init__(self, directory: Path, keep: int) -> None:
         self._directory = directory
         self._keep = keep
+
+    @property
+    def directory(self) -> Path:
+        """Where they are."""
+        return self._directory
+
+    @property
+    def best(self) -> Best | None:
+        """Which one is the best; None while none was evaluated."""
+        try:
+            return msgspec.json.decode((self._directory / BEST).read_bytes(), type=Best)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    @property
+    def best_step(self) -> int | None:
+        """The best one's step."""
+        best = self.best
+        return None if best is None else best.step
+
+    def offer(self, candidate: Best) -> bool:
+        """Note an evaluated checkpoint if it is here and better than the best; whether it was.
+
+        One that was chosen by another k gives way.
+        """
+        best = self.best
+        if best is not None and best.k == candidate.k and best.pass_at_k >= candidate.pass_at_k:
+            return False
+        if not self._path(candidate.step).is_dir():
+            return False
+        writing = self._directory / f".{BEST}.new"
+        writing.write_bytes(msgspec.json.encode(candidate))
+        _fsync(writing)
+        os.replace(writing, self._directory / BEST)
+        _fsync(self._directory)
+        return True
 
     def writing(self, step: int, lineage: int) -> Path:
         """Where the files of checkpoint `step` are to be written before `commit`; empty."""
@@ -70,7 +118,7 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, state: LearnerState, check: Callable[[], None]) -> Path:
-        """Make the files written for `state` a checkpoint, and drop all but the newest `keep`.
+        """Make the files written for `state` a checkpoint, and drop all but the newest `keep` and the best.
 
         Those of later steps are dropped too: they are what a fall-back passed over, of a lineage that is dead.
 
@@ -90,7 +138,7 @@ class CheckpointStore:
         ):
             _fsync(path)
         check()
-        final = self._directory / f"{PREFIX}{state.step:08d}"
+        final = self._path(state.step)
         self._drop(final, state.lineage)
         # Fails when a successor has put its own there meanwhile: a directory that is not empty is never replaced.
         os.rename(writing, final)
@@ -105,18 +153,44 @@ class CheckpointStore:
             raise ScopeError(
                 f"checkpoint {final} does not verify right after it was written; check the disk."
             )
-        complete = self._complete()
-        newest = complete.index(final) + 1
-        for dropped in (*complete[: max(0, newest - self._keep)], *complete[newest:]):
+        self._tidy(final, state)
+        return final
+
+    def _tidy(self, newest: Path, state: LearnerState) -> None:
+        complete, best = self._complete(), self.best_step
+        place = complete.index(newest) + 1
+        spared = None if best is None else self._path(best)
+        for dropped in complete[: max(0, place - self._keep)]:
+            if dropped != spared:
+                self._drop(dropped, state.lineage)
+        for dropped in complete[place:]:
             self._drop(dropped, state.lineage)
+        if spared is not None and (spared == newest or not spared.exists()):
+            # What was evaluated was taken back.
+            (self._directory / BEST).unlink()
+
+    def adopt(self, step: int, lineage: int) -> Path | None:
+        """Make what lies in `writing(step, lineage)`, manifest included, a checkpoint; None where it is damaged.
+
+        One of that step is replaced. For a driver, while no learner runs.
+        """
+        writing, final = self._hidden(step, lineage), self._path(step)
+        if not _whole(writing, step):
+            shutil.rmtree(writing)
+            return None
+        for path in (*writing.rglob("*"), writing):
+            _fsync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(writing, final)
+        _fsync(self._directory)
         return final
 
     def newest(self) -> Path | None:
-        """The newest checkpoint whose manifest verifies, or None before the first.
+        """The newest checkpoint whose manifest verifies, or None before the first; an old one kept as the best is none.
 
         Raises ScopeError when there are some and none verifies: what they acknowledged cannot be learned again.
         """
-        complete = self._complete()
+        complete = self._complete()[-self._keep :]
         found = next((path for path in reversed(complete) if verifies(path)), None)
         if found is None and complete:
             raise ScopeError(
@@ -132,6 +206,9 @@ class CheckpointStore:
 
     def _complete(self) -> list[Path]:
         return sorted(self._directory.glob(f"{PREFIX}*"))
+
+    def _path(self, step: int) -> Path:
+        return self._directory / f"{PREFIX}{step:08d}"
 
     def _hidden(self, step: int, lineage: int) -> Path:
         return self._directory / f".writing-{PREFIX}{step:08d}-{lineage}"
@@ -172,12 +249,21 @@ def read_state(checkpoint: Path) -> LearnerState:
     return msgspec.json.decode((checkpoint / STATE).read_bytes(), type=LearnerState)
 
 
+def read_manifest(checkpoint: Path) -> Manifest:
+    """The manifest of a checkpoint; raises OSError or msgspec.DecodeError when it is damaged."""
+    return msgspec.json.decode((checkpoint / MANIFEST).read_bytes(), type=Manifest)
+
+
 def verifies(checkpoint: Path) -> bool:
     """True when every file that the manifest lists is there with its checksum, and its step is the directory's."""
+    return _whole(checkpoint, int(checkpoint.name.removeprefix(PREFIX)))
+
+
+def _whole(checkpoint: Path, step: int) -> bool:
     try:
-        manifest = msgspec.json.decode((checkpoint / MANIFEST).read_bytes(), type=Manifest)
+        manifest = read_manifest(checkpoint)
         whole = all(_sha256(checkpoint / name) == digest for name, digest in manifest.files.items())
-        return whole and checkpoint.name == f"{PREFIX}{manifest.step:08d}"
+        return whole and manifest.step == step
     except (OSError, msgspec.DecodeError):
         return False
 

@@ -19,22 +19,11 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.config_task import RewardConfig as RewardConfig
+from trainer.config_task import TaskConfig as TaskConfig
 from trainer.trajectory import MOST_ROLLOUTS
 
-
-class TaskConfig(Block):
-    """Where prompts come from and how responses are scored."""
-
-    name: str = Field(default="countdown", description="registered task name")
-    seed: Annotated[int, Field(ge=0)] = 17
-    max_number: Annotated[int, Field(ge=4, le=40)] = Field(
-        default=20, description="operands are 1..max_number"
-    )
-    max_target: Annotated[int, Field(ge=4, le=999)] = 99
-    heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
-    easy_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
-        default=0.0, description="share of easy problems in training; `countdown_cot` only"
-    )
+RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
 
 
 class ModelConfig(Block):
@@ -51,6 +40,10 @@ class ModelConfig(Block):
     max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
         default=64, description="context length, tokens"
     )
+    chat: Literal["auto", "on", "off"] = Field(
+        default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
+    )
+    system_prompt: str | None = Field(default=None, description="system message of chat prompts")
 
 
 class WarmStartConfig(Block):
@@ -112,11 +105,13 @@ class PipelineConfig(Block):
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=16 << 20, description="size cap of one encoded group"
     )
-    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+    lease_seconds: Annotated[float, Field(ge=3, le=3600)] = Field(
         default=30.0, description="after it a silent generator's groups are made by another"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
-        default=5, description="then an entry is dead-lettered; each restart of the learner is one"
+        default=3,
+        description="learners in a row that may die while they work on an entry before it is dead-lettered; above "
+        "learner.max_restarts, the run stops first",
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=600.0, description="longest wait for a full batch"
@@ -175,6 +170,11 @@ class LearnerConfig(Block):
     gpus_per_worker: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Ray GPUs of each worker; 0 trains on the CPU over gloo"
     )
+    ray_resource: RayResource = Field(
+        default=None,
+        description="custom Ray resource of which each worker takes one, so that it runs on nodes that have it; "
+        "lower-case letters, digits and _",
+    )
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
         default=16384, description="padded tokens in one forward pass"
@@ -206,6 +206,11 @@ class GeneratorConfig(Block):
     cpus_per_generator: Positive = Field(default=0.5, description="Ray CPUs reserved by each generator")
     gpus_per_generator: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Ray GPUs of each generator; 0 samples on the CPU"
+    )
+    ray_resource: RayResource = Field(
+        default=None,
+        description="custom Ray resource of which each generator takes one, so that it runs on nodes that have it; "
+        "lower-case letters, digits and _",
     )
     tensor_parallel: Annotated[int, Field(ge=1)] = Field(default=1, description="GPUs that share one engine")
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU engines: threads of each")
@@ -262,10 +267,42 @@ class RedisConfig(Block):
 
 
 class CheckpointConfig(Block):
-    """Checkpoints live in the run directory; the last `keep` are kept."""
+    """Checkpoints live in the run directory: the last `keep`, and the best one.
 
-    every_steps: Annotated[int, Field(ge=1)] = 20
-    keep: Annotated[int, Field(ge=2)] = 3
+    One is due by steps or by seconds, whichever comes first.
+    """
+
+    every_steps: Annotated[int, Field(ge=1)] = Field(default=20, description="learner steps")
+    every_seconds: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="one follows the first learner step that begins this long after the last; unset: by steps alone",
+    )
+    keep: Annotated[int, Field(ge=2)] = Field(default=3, description="the newest ones that stay")
+    best_k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="of the held-out pass@k whose best checkpoint stays, one of `evaluation.ks`; unset: their smallest",
+    )
+    asynchronous: bool = Field(
+        default=True,
+        description="the learner waits for a copy in host memory only; False: until the checkpoint is there, "
+        "without the copy",
+    )
+    mirror: str | None = Field(
+        default=None,
+        description="fsspec URL, such as s3://bucket/folder, under which each checkpoint is kept once more; its driver "
+        "(s3fs, gcsfs) must be installed, and the learner's processes need its credentials",
+    )
+
+
+class DeterminismConfig(Block):
+    """Whether runs of one configuration are the same, bit for bit, on one machine. See docs/reliability.md."""
+
+    strict: bool = Field(
+        default=False,
+        description="the same groups and the same losses in every run, resumed or not; needs one generator of each "
+        "role and pipeline.max_staleness=0, and gives an engine each step as a whole, whatever "
+        "generators.groups_in_flight says",
+    )
 
 
 class EvaluationConfig(Block):
@@ -327,6 +364,7 @@ class RunConfig(Block):
     regularizer: RegularizerConfig = RegularizerConfig()
     redis: RedisConfig = RedisConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     ray: RayConfig = RayConfig()
@@ -338,6 +376,13 @@ class RunConfig(Block):
                 f"generators.adaptive=0 leaves entropy_control.kind={self.entropy_control.kind!r} without samples; "
                 "use at least 1, or entropy_control.kind=none"
             )
+        for block in ("generators", "learner"):
+            resource = getattr(self, block).ray_resource
+            if resource is not None and self.ray.address is None:
+                raise ValueError(
+                    f"{block}.ray_resource={resource!r} needs ray.address: the local cluster of a run has no custom "
+                    "resources"
+                )
         if self.loss.minibatches > self.rollout.prompts_per_step:
             raise ValueError(
                 f"loss.minibatches={self.loss.minibatches} must not exceed rollout.prompts_per_step="
@@ -357,7 +402,30 @@ class RunConfig(Block):
                 "least every "
                 f"{max(1, math.floor(self.checkpoint.every_steps * self.pipeline.unacked_bytes / worst))} steps"
             )
+        if self.checkpoint.best_k is not None and self.checkpoint.best_k not in self.evaluation.ks:
+            raise ValueError(
+                f"checkpoint.best_k={self.checkpoint.best_k} must be one of evaluation.ks={list(self.evaluation.ks)}"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _repeatable(self) -> RunConfig:
+        wanted = {"pipeline.max_staleness": (self.pipeline.max_staleness, 0)}
+        for role in self.roles:
+            wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
+        if self.determinism.strict:
+            for name, (value, only) in wanted.items():
+                if value != only:
+                    raise ValueError(
+                        f"{name}={value} is not allowed with determinism.strict=true, only {only}: otherwise timing "
+                        "decides what a step learns from"
+                    )
+        return self
+
+    @property
+    def best_k(self) -> int:
+        """k of the pass@k that decides which checkpoint is the best."""
+        return self.checkpoint.best_k or min(self.evaluation.ks)
 
     @property
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:

@@ -102,6 +102,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _overridden(_read_tree(Path(path)), overrides)
 
 
+def load_config_over(below: dict[str, Any], path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Like `load_config`, with `below`, a plain tree, for the fields that the file leaves out."""
+    return _overridden(_merged(below, _read_tree(Path(path))), overrides)
+
+
 def default_config(overrides: Sequence[str] = ()) -> RunConfig:
     """The defaults with `overrides`. Raises like `load_config`."""
     return _overridden({}, overrides)
@@ -145,6 +150,14 @@ def _overridden(tree: dict[str, Any], overrides: Sequence[str]) -> RunConfig:
     return validate_config(tree)
 
 
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        under = below.get(name)
+        merged[name] = _merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def _read_tree(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8")
@@ -185,7 +198,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             "`--set optimizer.learning_rate=1e-4`."
         )
     value = _parse(text, f"The value of the override {override!r}")
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not any(
+        field.path == path.strip() and field.type == "a mapping" for field in describe_fields()
+    ):
         raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
     node = tree
     for depth, name in enumerate(names[:-1], start=1):
@@ -278,6 +293,8 @@ def _type_words(schema: dict[str, Any]) -> str:
     if "prefixItems" in schema:
         parts = [f"{_type_words(item)} {_range_words(item)}".rstrip() for item in schema["prefixItems"]]
         return f"[{', '.join(parts)}]"
+    if "$ref" in schema:
+        return "a mapping"
     if schema["type"] == "array":
         return f"a list, each element {_type_words(schema['items'])} {_range_words(schema['items'])}".rstrip()
     return {
@@ -286,6 +303,7 @@ def _type_words(schema: dict[str, Any]) -> str:
         "string": "text",
         "boolean": "true or false",
         "null": "null",
+        "object": "a mapping",
     }[schema["type"]]
 
 

@@ -23,11 +23,13 @@ from transformers import AutoTokenizer, PreTrainedModel
 from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
+from trainer.determinism import use_deterministic_algorithms
 from trainer.plan import StepPlan, plan_step
 from trainer.policy import PolicyModel, load_policy
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
+from trainer.snapshot import Snapshot, SnapshotEngine
 
 PROBE_TOKENS = 16
 PROBE_SEED = 20251008
@@ -71,6 +73,8 @@ class Learner:
         self._config = config
         self._regularizer = make_regularizer(config.regularizer)
         torch.set_num_threads(config.learner.threads)
+        if config.determinism.strict:
+            use_deterministic_algorithms()
         policy = load_policy(
             model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
         )
@@ -85,6 +89,8 @@ class Learner:
         self.engine: Any = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=_deepspeed_config(config)
         )[0]
+        self._saves = SnapshotEngine(copy=config.checkpoint.asynchronous)
+        self.engine.checkpoint_engine = self._saves
 
     @property
     def device(self) -> torch.device:
@@ -201,12 +207,17 @@ class Learner:
         states = self.engine.optimizer.optimizer.state.values()
         return sum(v.numel() * v.element_size() for s in states for v in s.values() if isinstance(v, Tensor))
 
-    def save(self, directory: Path, tag: str) -> None:
-        """Save weights and optimizer state of every rank under `directory/tag`."""
-        self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
+    def snapshot(self, directory: Path, tag: str) -> Snapshot:
+        """What this rank is to write under `directory/tag`, which is there then: weights and optimizer state.
 
-    def load(self, directory: Path, tag: str) -> None:
-        """Restore what `save` wrote; raises RuntimeError when it is not there."""
+        Unless `checkpoint.asynchronous` is off, training may go on before it is written.
+        """
+        self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
+        return self._saves.take()
+
+    def load(self, directory: Path, tag: str, *, universal: bool = False) -> None:
+        """Restore what snapshots of all ranks wrote, or `to_universal` made of it; raises RuntimeError without it."""
+        self.engine._config.load_universal_checkpoint = universal
         path, _ = self.engine.load_checkpoint(str(directory), tag=tag)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint at {directory / tag}")

@@ -11,6 +11,7 @@ from services.cli.queue import add_queue
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
 from services.cli.status import add_status
+from services.cli.submit import add_submit
 from services.cli.tokens import add_audit, add_token
 from trainer.errors import ScopeError
 
@@ -39,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_train(commands.add_parser("train", help="run a configuration, or resume a run"))
+    add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
     add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_status(commands.add_parser("status", help="how a run goes"))

@@ -20,6 +20,15 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--replace", action="store_true", help="move an existing run directory of that name aside"
     )
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="continue the run of that --run-id where it exists, else start it: what a job that is retried needs",
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of what goes to the terminal"
+    )
     parser.set_defaults(command=_train)
 
 
@@ -72,20 +81,24 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from services.driver.run_directory import new_run, reopen_run
+    from services.driver.run_directory import new_run, open_run, reopen_run
 
     if (options.config is None) == (options.resume is None):
         raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, and not both.")
     if options.resume is not None:
-        if options.run_id or options.replace:
-            raise ScopeError("--run-id and --replace belong to a new run, not to --resume.")
+        if options.run_id or options.replace or options.go_on:
+            raise ScopeError("--run-id, --replace and --continue belong to a new run, not to --resume.")
         directory = reopen_run(options.resume, options.overrides)
+    elif options.go_on:
+        if not options.run_id or options.replace:
+            raise ScopeError("--continue needs --run-id, and excludes --replace.")
+        directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
-    from services.driver.progress import Progress
+    from services.driver.progress import JsonProgress, Progress
     from services.driver.run import train
 
-    progress = Progress()
+    progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
     progress.say(f"run {directory.run_id} in {directory.path}")
     return train(directory, progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 from fastapi import APIRouter, Depends
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,10 +14,13 @@ from starlette.responses import Response
 from services.control_plane import problems
 from services.control_plane.auth import State, visible_runs
 from services.control_plane.strict_route import StrictRoute
-from services.metrics import flatten
+from services.metrics import flatten, mismatch_kl_limit
 from services.reads import fetch
 from services.replay.stats import queue_stats
-from services.run_state import DamagedDocument, documents_read, server_time
+from services.run_state import DamagedDocument, documents_read, generators, server_time
+from trainer.trajectory import Role
+
+_WORKING = ("running", "paused", "stopping")
 
 router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
 
@@ -28,7 +31,7 @@ router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format."}},
 )
 def prometheus(redis: State, visible: Annotated[list[str], Depends(visible_runs)]) -> Response:
-    """Gauges of the newest step record (`scope_<field>`), of progress, and of the queue; labels run, key and phase."""
+    """Gauges of the newest step record (`scope_<field>`), of progress, generators, queue and Redis; labels run, key."""
     return Response(generate_latest(_Runs(redis, visible)), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -62,15 +65,31 @@ class _Runs:
             put("run_steps_done", status.step, run_id)
             put("run_steps_configured", status.of, run_id)
             put("run_heartbeat_age_seconds", max(0.0, now - status.heartbeat), run_id)
+            config = spec.config
             queue = queue_stats(self._redis, run_id)
             put("queue_groups", queue.unread, run_id, "unread")
             put("queue_groups", queue.pending, run_id, "pending")
             put("queue_groups", queue.dead_letters, run_id, "dead_letters")
-            put("queue_capacity_groups", spec.config["pipeline"]["queue_capacity"], run_id)
+            put("queue_capacity_groups", config["pipeline"]["queue_capacity"], run_id)
+            put("staleness_limit_steps", config["pipeline"]["max_staleness"], run_id)
+            put("mismatch_kl_limit", mismatch_kl_limit(config["pipeline"]["max_staleness"]), run_id)
+            for role in ("base",) if config["entropy_control"]["kind"] == "none" else get_args(Role):
+                put("generators_configured", config["generators"][role], run_id, role)
+            if status.phase in _WORKING:
+                for name, beat in generators(self._redis, run_id).items():
+                    put("generator_lag_steps", max(0, status.step - beat["step"]), run_id, name)
+                    put("generator_heartbeat_age_seconds", max(0.0, now - beat["at"]), run_id, name)
+            if ages := (status.record or {}).get("staleness"):
+                put("staleness_max_steps", max(map(int, ages)), run_id)
             for name, value in flatten(status.record or {}).items():
                 field, _, key = name.partition("/")
                 put(field, value, run_id, key)
         yield from families.values()
+        memory = cast("dict[str, int]", self._redis.info("memory"))
+        family = GaugeMetricFamily("scope_redis_memory_bytes", "of the queue's server", labels=["key"])
+        for key, name in (("used", "used_memory"), ("limit", "maxmemory")):
+            family.add_metric([key], memory[name])
+        yield family
 
 
 _HELP = {
@@ -81,6 +100,12 @@ _HELP = {
     "run_heartbeat_age_seconds": "since the driver or the learner last wrote",
     "queue_groups": "groups of the replay queue by state",
     "queue_capacity_groups": "unread groups before producers wait",
+    "staleness_limit_steps": "learner steps between a rollout's oldest token and the step that uses it, allowed",
+    "staleness_max_steps": "the same, of the newest step's oldest rollout",
+    "mismatch_kl_limit": "mismatch KL above which a step record carries an alarm, nats per token",
+    "generators_configured": "by role",
+    "generator_lag_steps": "learner steps by which a generator's weights are older than the learner's",
+    "generator_heartbeat_age_seconds": "since a generator last wrote",
     "entropy": "policy entropy, nats per token",
     "set_point": "entropy set-point in force, nats per token",
 }

@@ -9,6 +9,8 @@ from typing import Any
 
 from services.driver.learner_failure import LearnerFailure, learner_failure
 from services.learner.spec import LearnerSpec
+from trainer.config import LearnerConfig
+from trainer.determinism import compute_environment
 
 
 class LearnerJob:
@@ -46,13 +48,14 @@ class LearnerJob:
             scaling_config=ray.train.ScalingConfig(
                 num_workers=learner.workers,
                 use_gpu=learner.gpus_per_worker > 0,
-                resources_per_worker=_resources(learner.cpus_per_worker, learner.gpus_per_worker),
+                resources_per_worker=_resources(learner),
             ),
             run_config=ray.train.RunConfig(
                 name=self._spec.run_id,
                 storage_path=str(Path(self._spec.run_dir) / "ray-train"),
                 worker_runtime_env={
                     "env_vars": learner_environment(learner.threads, learner.gpus_per_worker)
+                    | compute_environment(strict=self._spec.config.determinism.strict)
                 },
             ),
         )
@@ -79,5 +82,8 @@ def learner_environment(threads: int, gpus: float) -> dict[str, str]:
     return environment if gpus else {**environment, "DS_ACCELERATOR": "cpu"}
 
 
-def _resources(cpus: float, gpus: float) -> dict[str, float]:
-    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+def _resources(learner: LearnerConfig) -> dict[str, float]:
+    wanted = {"CPU": learner.cpus_per_worker, "GPU": learner.gpus_per_worker}
+    if learner.ray_resource is not None:
+        wanted[learner.ray_resource] = 1.0
+    return {name: amount for name, amount in wanted.items() if amount}

@@ -7,6 +7,7 @@ from pathlib import Path
 from services.listen import bind
 from services.redis_client import RedisAccess, check
 from services.redis_server import find_server
+from trainer.checkpoint_mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
@@ -33,6 +34,8 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
     patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
     """
     preflight_learning(config)
+    if config.checkpoint.mirror is not None:
+        check_writable(config.checkpoint.mirror)
     if config.redis.url is None:
         find_server(config.redis)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,20 @@ QUIET_SECONDS = 20.0
 HEADER = (
     f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'age':>4} "
     f"{'s/step':>7} {'wait':>6}"
+)
+
+
+JSON_FIELDS = (
+    "step",
+    "entropy",
+    "set_point",
+    "temperature",
+    "alpha",
+    "saturated",
+    "reward",
+    "positives",
+    "step_seconds",
+    "wait_seconds",
 )
 
 
@@ -60,6 +75,31 @@ class Progress:
         for alarm in record["alarms"]:
             if "limit of its actuators" not in alarm:
                 self.say(f"  alarm: {alarm}")
+
+
+class JsonProgress(Progress):
+    """The same as JSON, one object a line, for collectors of logs: at (seconds since the epoch), run, role and event,
+    and of a learner step its number and headline fields under the names of the step record."""
+
+    def __init__(self, run_id: str, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._run_id = run_id
+
+    def say(self, text: str) -> None:
+        self._write("driver", "message", {"text": text.strip()})
+
+    def show(self, status: RunStatus | None) -> None:
+        record = status.record if status else None
+        if record is None or status is None or record["step"] == self._last_step:
+            return
+        self._last_step = record["step"]
+        self._write("learner", "step", {"of": status.of, **{name: record[name] for name in JSON_FIELDS}})
+        for alarm in record["alarms"]:
+            self._write("learner", "alarm", {"step": record["step"], "text": alarm})
+
+    def _write(self, role: str, event: str, fields: dict[str, Any]) -> None:
+        line = {"at": round(time.time(), 3), "run": self._run_id, "role": role, "event": event, **fields}
+        print(json.dumps(line), file=self._stream, flush=True)
 
 
 def _line(record: dict[str, Any], of: int) -> str:

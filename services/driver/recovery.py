@@ -1,4 +1,4 @@
-"""What a resumption needs, checked as soon as Redis is there: a whole checkpoint, and the queue that belongs to it."""
+"""What a resumption needs: a whole checkpoint that this configuration can load, and the queue that belongs to it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,46 @@ from redis import Redis
 from services.driver.run_directory import RunDirectory
 from services.keys import RunKeys
 from trainer.checkpoint import CheckpointStore, queue_is_gone, read_state
+from trainer.checkpoint_mirror import CheckpointMirror
+from trainer.errors import ScopeError
+
+
+def checkpoint_store(directory: RunDirectory) -> CheckpointStore:
+    """The run's checkpoints."""
+    return CheckpointStore(directory.path / "checkpoints", directory.config.checkpoint.keep)
+
+
+def checkpoint_mirror(directory: RunDirectory) -> CheckpointMirror | None:
+    """Where they are kept once more."""
+    config = directory.config.checkpoint
+    return None if config.mirror is None else CheckpointMirror(config.mirror, directory.run_id, config.keep)
+
+
+def fetch_checkpoint(directory: RunDirectory) -> str | None:
+    """Bring the newest checkpoint in from `checkpoint.mirror` where the run directory has none; a sentence about it.
+
+    Raises ScopeError when the mirror does not answer, or has nothing but damaged ones.
+    """
+    store, mirror = checkpoint_store(directory), checkpoint_mirror(directory)
+    if mirror is None or _has_one(store) or (fetched := mirror.restore(store)) is None:
+        return None
+    return f"{fetched.name} was brought in from checkpoint.mirror={directory.config.checkpoint.mirror!r}"
 
 
 def check_recoverable(directory: RunDirectory, redis: Redis) -> None:
     """Raises ScopeError when every checkpoint is damaged, or Redis has lost the run's queue; nothing is changed."""
-    checkpoint = CheckpointStore(directory.path / "checkpoints", directory.config.checkpoint.keep).newest()
+    checkpoint = checkpoint_store(directory).newest()
     if checkpoint is None:
         return
     state = read_state(checkpoint)
     epoch = int(cast("bytes | None", redis.get(RunKeys(directory.run_id).fence)) or 0)
     if epoch < state.lineage:
         raise queue_is_gone(state, epoch)
+
+
+def _has_one(store: CheckpointStore) -> bool:
+    try:
+        return store.newest() is not None
+    except ScopeError:
+        # All are damaged: what the disk lost may be in the mirror.
+        return False

@@ -23,13 +23,20 @@ from redis.exceptions import RedisError
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
-from services.driver.recovery import check_recoverable
+from services.driver.recovery import (
+    check_recoverable,
+    checkpoint_mirror,
+    checkpoint_store,
+    fetch_checkpoint,
+)
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
 from services.ledger import FOLDER
 from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from services.tokens import register_token
+from trainer.checkpoint import Best
+from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion
 
@@ -56,6 +63,8 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(f"warning: {warning}")
         redis = queue.access.sync()
         stack.callback(redis.close)
+        if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
+            progress.say(fetched)
         check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_run(redis, directory.run_id, _spec(directory))
@@ -135,6 +144,7 @@ class _Drive:
             return Path(self._config.model.path).expanduser().resolve()
         # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.update(compute_environment(strict=self._config.determinism.strict))
         from transformers.utils.logging import disable_progress_bar
 
         from trainer.warm_start import ensure_warm_start
@@ -179,7 +189,9 @@ class _Drive:
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
-        version = PolicyVersion(0, 0) if self._fresh else None
+        # A strict run samples only what its learner has published, so that no load falls into the first step.
+        at_once = self._fresh and not self._config.determinism.strict
+        version = PolicyVersion(0, 0) if at_once else None
         ledger = str(self._directory.path / FOLDER) if self._config.pipeline.ledger else None
         specs = [
             GeneratorSpec(
@@ -218,6 +230,14 @@ class _Drive:
         added = evaluations.add(step, correct, evaluation)
         add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
+        self._offer_best(step, float(added.at(self._config.best_k).mean()))
+
+    def _offer_best(self, step: int, value: float) -> None:
+        store = checkpoint_store(self._directory)
+        if not store.offer(Best(step, self._config.best_k, value)):
+            return
+        if (mirror := checkpoint_mirror(self._directory)) is not None:
+            mirror.put_best(store)
 
     def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor) -> None:
         """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
@@ -251,7 +271,7 @@ class _Drive:
         if done == self._config.steps:
             self._evaluate(pool, evaluations, done)
         wall_seconds = time.monotonic() - self._started
-        write_report(self._directory, evaluations, self._redis, wall_seconds=wall_seconds)
+        write_report(self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds)
         update_status(self._redis, self._run_id, phase="finished")
         path = self._directory.path
         self._progress.say(f"results: {path}/report.json, report.png, model/")

@@ -109,6 +109,18 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     return directory
 
 
+def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirectory:
+    """Continue the run of that id where it exists, else begin it with the file's configuration.
+
+    A directory that was left before it had a configuration holds nothing and is moved aside.
+    """
+    config = load_config(config_path, overrides)
+    path = Path(config.runs_dir) / run_id
+    if is_run_id(run_id) and (path / CONFIG_FILE).is_file():
+        return reopen_run(path, overrides)
+    return new_run(config_path, overrides, run_id, replace=True)
+
+
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide a run's behaviour, those that are installed."""
     found = {}

@@ -7,11 +7,13 @@ dead-letter stream with its reason, and its place in the step stays empty.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from services.fencing import FencedError
 from services.learner.judge import Judge, too_late
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
@@ -39,8 +41,9 @@ class StepGroups:
         return len(self.groups) + len(self.missing)
 
     def consumed(self) -> list[tuple[str, str]]:
-        """(entry id, group id) of the groups, for the checkpoint."""
-        return [(entry.entry_id, group.group_id) for entry, group in self.groups.values()]
+        """(entry id, group id) of the groups, for the checkpoint, by role and ordinal: not in order of arrival."""
+        ordered = sorted(self.groups.items())
+        return [(entry.entry_id, group.group_id) for _, (entry, group) in ordered]
 
 
 class Collector:
@@ -62,6 +65,8 @@ class Collector:
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closing = False
+        self._caught_up = False
+        """what an earlier incarnation had read is placed"""
         self._applied: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._read, name="replay-reader", daemon=True)
 
@@ -71,7 +76,10 @@ class Collector:
         self._thread.start()
 
     def take(self, step: int, keep_waiting: Callable[[], bool]) -> StepGroups | None:
-        """The groups of `step`, once all have arrived or are known to be missing.
+        """The groups of `step`, once all have arrived or are known to be missing; the learner works on them from then.
+
+        No step begins before everything that an earlier incarnation had read was looked at again: an entry that kills
+        the reader must not do so while innocent ones are computed.
 
         Returns None when `keep_waiting` (asked about twice a second) says no. Raises ScopeError after
         `pipeline.batch_timeout_seconds`, and what the reading thread raised.
@@ -82,9 +90,10 @@ class Collector:
             with self._changed:
                 if self._failure is not None:
                     raise self._failure
-                if self._steps[step].filled == self._config.groups_per_step:
+                if self._complete(step):
                     self._next_step = step + 1
-                    return self._steps.pop(step)
+                    taken = self._steps.pop(step)
+                    break
                 self._changed.wait_for(
                     lambda: self._failure is not None or self._complete(step), WAIT_SECONDS
                 )
@@ -95,16 +104,23 @@ class Collector:
                 raise ScopeError(late)
             if not keep_waiting():
                 return None
+        self._consumer.take_up([entry_id for entry_id, _ in taken.consumed()])
+        return taken
 
     def close(self) -> None:
         """Stop reading."""
         self._closing = True
         self._thread.join()
+        with contextlib.suppress(FencedError):  # then the newer learner has counted what this one had in hand
+            self._consumer.put_down()
 
     def _read(self) -> None:
         try:
             for entry in self._consumer.pending(self._applied):
                 self._place(entry)
+            with self._changed:
+                self._caught_up = True
+                self._changed.notify_all()
             while not self._closing:
                 for entry in self._consumer.read(READ_COUNT, READ_BLOCK_MS):
                     self._place(entry)
@@ -156,7 +172,8 @@ class Collector:
             filling.missing |= lost - filling.groups.keys()
 
     def _complete(self, step: int) -> bool:
-        return step in self._steps and self._steps[step].filled == self._config.groups_per_step
+        filled = self._steps[step].filled if step in self._steps else 0
+        return self._caught_up and filled == self._config.groups_per_step
 
     def _judge(self, entry: Entry, step: int) -> Group | str:
         """The group of an entry, or why it cannot be used."""

@@ -1,7 +1,7 @@
 """The learner's loop, run by every rank under Ray Train.
 
     order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.step  →  control  →  publish
-    →  checkpoint every so often  →  step record
+    →  every so often a snapshot, which becomes a checkpoint meanwhile  →  step record
 
 Everything that only one process may do is in `RankZero`; everything here is collective.
 """
@@ -9,6 +9,7 @@ Everything that only one process may do is in `RankZero`; everything here is col
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
-from services.learner.rank_zero import RankZero
+from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
+from services.learner.rank_zero import ENGINE_TAG, RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.priority import yield_to_others
@@ -26,7 +28,7 @@ from trainer.checkpoint import disk_full
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
 
-ENGINE_TAG = "engine"
+LINGER_SECONDS = 60.0
 
 
 def learner_loop(settings: dict[str, Any]) -> None:
@@ -46,14 +48,30 @@ class LearnerLoop:
         self._spec = spec
         self._learner = Learner(spec.config, Path(spec.model_dir))
         self._device = self._learner.device
-        self._desk = RankZero(spec) if dist.get_rank() == 0 else None
+        self._writer = CheckpointWriter(exchange_over_gloo())
+        self._desk = RankZero(spec, self._writer.check) if dist.get_rank() == 0 else None
         self._step, self._saved_step = self._restore()
         self._optimizer_measured = False
 
     def run(self) -> None:
         """Learn until the last step or until asked to stop; the last checkpoint and the model are then written."""
+        try:
+            self._learn()
+        except BaseException:
+            # A checkpoint that every rank has its part of is worth the wait, whatever the learner ended of.
+            self._writer.linger(LINGER_SECONDS)
+            raise
+        if self._saved_step != self._step:
+            self._checkpoint()
+        self._await_checkpoint()
+        self._export()
+        if self._desk is not None:
+            self._desk.close()
+
+    def _learn(self) -> None:
         self._publish()
         while self._step < self._spec.config.steps:
+            self._writer.check()
             order, shards = (None, None) if self._desk is None else self._desk.next_order(self._step)
             order = broadcast_order(order, self._device)
             match order.kind:
@@ -63,23 +81,19 @@ class LearnerLoop:
                     self._extra_checkpoint()
                 case "step":
                     self._one_step(order, shards)
-        if self._saved_step != self._step:
-            self._checkpoint()
-        self._export()
-        if self._desk is not None:
-            self._desk.close()
 
     def _restore(self) -> tuple[int, int]:
         """The step to go on from, and the step of the newest checkpoint, or -1; every rank takes rank 0's choice."""
-        box: list[tuple[int, Path | None]] = [
-            (self._desk.first_step, self._desk.checkpoint) if self._desk else (0, None)
-        ]
+        box: list[Restored] = [self._desk.restored() if self._desk else Restored(0, None)]
         dist.broadcast_object_list(box, src=0, device=self._device)
-        step, path = box[0]
-        if path is None:
-            return step, -1
-        self._learner.load(path, ENGINE_TAG)
-        return step, step
+        restored = box[0]
+        if restored.folder is None:
+            return restored.step, -1
+        self._learner.load(restored.folder, ENGINE_TAG, universal=restored.universal)
+        dist.barrier()
+        if self._desk is not None and restored.universal:
+            shutil.rmtree(restored.folder)
+        return restored.step, restored.step
 
     def _measure_optimizer(self) -> None:
         """Once, after the first update: only then does the optimizer have its state."""
@@ -99,7 +113,7 @@ class LearnerLoop:
         self._publish()
         if not self._optimizer_measured:
             self._measure_optimizer()
-        if self._step % self._spec.config.checkpoint.every_steps == 0:
+        if order.checkpoint_after:
             self._checkpoint()
         if self._desk is not None:
             self._desk.finish_step()
@@ -109,7 +123,7 @@ class LearnerLoop:
         if self._saved_step != self._step:
             self._checkpoint()
         if self._desk is not None:
-            self._desk.checkpoint_done()
+            self._desk.answer_checkpoint()
 
     def _publish(self) -> None:
         started = time.perf_counter()
@@ -120,18 +134,30 @@ class LearnerLoop:
 
     def _checkpoint(self) -> None:
         started = time.perf_counter()
+        self._await_checkpoint()
         box: list[str] = [str(self._desk.open_checkpoint(self._step)) if self._desk else ""]
         dist.broadcast_object_list(box, src=0, device=self._device)
+        folder = Path(box[0])
         try:
-            self._learner.save(Path(box[0]), ENGINE_TAG)
-            dist.barrier()
-            if self._desk is not None:
-                self._desk.commit_checkpoint(self._step, started)
+            snapshot = self._learner.snapshot(folder, ENGINE_TAG)
         except (OSError, RuntimeError) as error:
-            if (full := disk_full(Path(box[0]), error)) is not None:
+            if (full := disk_full(folder, error)) is not None:
                 raise full from error
             raise
+        commit = None if self._desk is None else self._desk.begin_checkpoint(self._step)
+        self._writer.begin(folder, snapshot.write, commit)
         self._saved_step = self._step
+        if not self._spec.config.checkpoint.asynchronous:
+            self._await_checkpoint()
+            # Until rank 0 has committed, so that the next update finds every rank done.
+            dist.barrier()
+        if self._desk is not None:
+            self._desk.checkpoint_waited(time.perf_counter() - started)
+
+    def _await_checkpoint(self) -> None:
+        self._writer.wait()
+        if self._desk is not None:
+            self._desk.settle()
 
     def _export(self) -> None:
         weights = self._learner.gather_weights()

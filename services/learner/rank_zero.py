@@ -6,12 +6,15 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from services.learner.collector import Collector, StepGroups
+from services.learner.commits import Commits
 from services.learner.heart import Heart
 from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
@@ -19,31 +22,44 @@ from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.ledger import Applied, Ledger, applied_file
+from services.ledger import Applied, Began, Ledger, applied_file
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
 from services.run_state import update_status
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
-from trainer.checkpoint import LearnerState, queue_is_gone, read_state
+from trainer.checkpoint import LearnerState, disk_full, queue_is_gone, read_state
 from trainer.control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
+from trainer.reshape import to_universal
 from trainer.trajectory import PolicyVersion
 
+ENGINE_TAG = "engine"
 HOLD_SECONDS = 5.0
 """between two orders while the run is paused"""
 HOLD_POLL_SECONDS = 0.2
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What a learner goes on from. folder: of the checkpoint, under which `ENGINE_TAG` is; None before the first."""
+
+    step: int
+    folder: Path | None
+    universal: bool = False
+    """a copy made for another number of ranks or another ZeRO stage, to be removed once every rank has read it"""
+
+
 class RankZero:
     """State of one learner incarnation besides tensors. Its fencing epoch is also its lineage."""
 
-    def __init__(self, spec: LearnerSpec) -> None:
+    def __init__(self, spec: LearnerSpec, check_writer: Callable[[], None] = lambda: None) -> None:
         """Fence earlier incarnations off, then continue from the newest checkpoint.
 
         In this order: the checkpoint that is found is not replaced by a learner that thaws.
+        check_writer: raises what the checkpoint in flight failed with.
         Raises ScopeError when every checkpoint is damaged, and when Redis has lost the run's queue.
         """
         self._spec = spec
@@ -68,17 +84,15 @@ class RankZero:
         self._strength_law = make_strength_law(spec.config.regularizer)
         self._ledger = Ledger(applied_file(Path(spec.run_dir), self._lineage))
         self._applying = Applied(self._lineage, 0, [])
-        self._consumed: list[tuple[str, str]] = []
-        self._listed: set[str] = set()
-        """entry ids that the newest checkpoint lists and that are not acknowledged before the next one is verified"""
-        self._asked_checkpoints = 0
+        self._check_writer = check_writer
+        self._asked_checkpoints = self._promised_checkpoints = 0
         self._phase: Literal["running", "paused"] = "running"
         self.first_step = restored.step if restored else 0
+        self._ledger.append(Began(self._lineage, self.first_step))
+        update_status(self._redis, spec.run_id, step=self.first_step, epoch=self._epoch)
         if restored is not None:
             self._controller.restore(restored.controller)
             self._strength_law.restore(restored.regularizer)
-            self._consumed = [(entry_id, group_id) for entry_id, group_id in restored.consumed]
-            self._listed = {entry_id for entry_id, _ in restored.consumed}
         self._acting: Actuators = self._controller.actuators
         self._target = TargetInForce(
             self._redis,
@@ -92,7 +106,16 @@ class RankZero:
             self._consumer, spec.config, spec.run_id, self.first_step, vocabulary_size(spec.model_dir)
         )
         self._room = UnackedRoom(self._consumer, spec.config.pipeline.unacked_bytes, restored)
-        self._collector.start(self._consumed)
+        self._commits = Commits(
+            spec.config.checkpoint,
+            self._store,
+            spec.mirror,
+            self._consumer,
+            self._ledger,
+            self._room,
+            restored,
+        )
+        self._collector.start(self._commits.consumed)
         self._weights = WeightPublisher(
             spec.run_id,
             spec.generator_ids,
@@ -101,6 +124,20 @@ class RankZero:
         )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
         self._heart = Heart(self._redis, spec.run_id, self._epoch)
+
+    def restored(self) -> Restored:
+        """What every rank is to load. Raises ScopeError when the disk is too full for a copy."""
+        if self.checkpoint is None:
+            return Restored(0, None)
+        state, learner = read_state(self.checkpoint), self._config.learner
+        if (state.workers, state.zero_stage) == (learner.workers, learner.zero_stage):
+            return Restored(state.step, self.checkpoint)
+        folder = self._store.writing(state.step, self._lineage)
+        try:
+            to_universal(self.checkpoint / ENGINE_TAG, folder / ENGINE_TAG)
+        except (OSError, RuntimeError) as error:
+            raise disk_full(folder, error) or error from error
+        return Restored(state.step, folder, universal=True)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
@@ -111,17 +148,23 @@ class RankZero:
             asked = StepOrder("checkpoint")
         if asked is not None:
             return asked, None
-        taken = self._collector.take(step, lambda: self._room.can_wait(step) and self._keep_waiting())
+        taken = self._collector.take(step, lambda: self._keep_waiting() and self._room.can_wait(step))
         self._recorder.batch_complete()
         if taken is None:
             return StepOrder("idle"), None
         self._target.begin(step)
         consumed = taken.consumed()
-        self._consumed += consumed
+        self._commits.applied(consumed)
         self._applying = Applied(self._lineage, step, [group_id for _, group_id in consumed])
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
-        order = order_of(shards[0], self._acting, strength=self._strength_law.strength, step=step)
+        order = order_of(
+            shards[0],
+            self._acting,
+            strength=self._strength_law.strength,
+            step=step,
+            checkpoint_after=self._commits.due_after(step),
+        )
         return order, shards
 
     def optimizer_bytes(self, by_rank: list[int]) -> None:
@@ -131,7 +174,7 @@ class RankZero:
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Take a step's measurements and decide the actuators and the regularizer's strength of the next one."""
-        self._consumer.check()
+        self._consumer.take_up(())
         self._ledger.append(self._applying)
         acted, strength = self._acting, self._strength_law.strength
         self._target.measured(metrics.entropy)
@@ -156,26 +199,35 @@ class RankZero:
         """Where the ranks write their parts of checkpoint `step`."""
         return self._store.writing(step, self._lineage)
 
-    def commit_checkpoint(self, step: int, started: float) -> None:
-        """Make the checkpoint real, then acknowledge what the one before it lists."""
+    def begin_checkpoint(self, step: int) -> Callable[[], None]:
+        """Take rank 0's part of the snapshot; returns the commit, for when every rank has written its part.
+
+        `settle` must have been called since the commit before.
+        """
         state = LearnerState(
             step=step,
             lineage=self._lineage,
             config_hash=self._spec.config_hash,
+            workers=self._config.learner.workers,
+            zero_stage=self._config.learner.zero_stage,
             controller=self._controller.state(),
             regularizer=self._strength_law.state(),
             set_point_generation=self._target.generation,
             starting_entropy=self._target.starting_entropy,
-            consumed=list(self._consumed),
+            consumed=self._commits.consumed,
         )
-        self._ledger.sync()
-        self._store.commit(state, self._consumer.check)
-        self._consumer.acknowledge(sorted(self._listed))
-        self._room.committed(step)
-        self._consumer.trim()
-        self._consumed = [pair for pair in self._consumed if pair[0] not in self._listed]
-        self._listed = {entry_id for entry_id, _ in self._consumed}
-        self._recorder.checkpointed(time.perf_counter() - started)
+        return self._commits.begin(state)
+
+    def settle(self) -> None:
+        """Acknowledge behind the checkpoint in flight if it is there. Raises what it failed with."""
+        self._check_writer()
+        if self._commits.settle() and self._promised_checkpoints:
+            checkpoints_done(self._redis, self._spec.run_id, self._promised_checkpoints)
+            self._promised_checkpoints = 0
+
+    def checkpoint_waited(self, seconds: float) -> None:
+        """How long the learner waited for a checkpoint after the step."""
+        self._recorder.checkpointed(seconds)
 
     def check(self) -> None:
         """Raise FencedError when a newer learner has taken over; before writing what Redis does not guard."""
@@ -198,25 +250,31 @@ class RankZero:
         self._heart.close()
         self._redis.close()
 
-    def checkpoint_done(self) -> None:
-        """Every checkpoint that was asked for up to here is written."""
-        checkpoints_done(self._redis, self._spec.run_id, self._asked_checkpoints)
+    def answer_checkpoint(self) -> None:
+        """What was asked for is done with the checkpoint in flight, or now, where none is."""
+        if self._commits.in_flight:
+            self._promised_checkpoints += self._asked_checkpoints
+        else:
+            checkpoints_done(self._redis, self._spec.run_id, self._asked_checkpoints)
+        self._asked_checkpoints = 0
 
     def _keep_waiting(self) -> bool:
+        self.settle()
         self._recorder.loads(self._weights.poll())
         self._recorder.observe_generators()
         now = desired(self._redis, self._spec.run_id)
-        return now.state == "run" and not now.checkpoints
+        return now.state == "run" and now.checkpoints <= self._promised_checkpoints
 
     def _asked(self) -> StepOrder | None:
         """What somebody asked for in place of the next step; while the run is paused, after a while of holding."""
         deadline = time.monotonic() + HOLD_SECONDS
         while True:
+            self.settle()
             now = desired(self._redis, self._spec.run_id)
             if now.state == "stop":
                 return StepOrder("stop")
-            if now.checkpoints:
-                self._asked_checkpoints = now.checkpoints
+            if now.checkpoints > self._promised_checkpoints:
+                self._asked_checkpoints = now.checkpoints - self._promised_checkpoints
                 return StepOrder("checkpoint")
             if now.state == "run":
                 self._announce("running")

@@ -15,7 +15,7 @@ from redis import Redis
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard
+from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
 from services.step_records import RedisRecords
@@ -25,9 +25,6 @@ from trainer.learner import StepMetrics
 
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""
-MISMATCH_KL_ALARM = 0.02
-STALE_KL_ALLOWANCE = 0.1
-"""Nats per token. On-policy, engine and trainer must agree; each step of staleness adds the policy's own movement."""
 
 
 class Recorder:
@@ -97,7 +94,7 @@ class Recorder:
         """Numbers of the update and of the control decision that follows it."""
         controlled = self._spec.config.entropy_control.kind != "none"
         worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
-        limit = MISMATCH_KL_ALARM + STALE_KL_ALLOWANCE * self._spec.config.pipeline.max_staleness
+        limit = mismatch_kl_limit(self._spec.config.pipeline.max_staleness)
         if worst_kl > limit:
             self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
         if not math.isfinite(metrics.entropy):

@@ -23,14 +23,18 @@ class StepOrder:
     actuators: Actuators = NEUTRAL
     strength: float = 0.0
     """of the regularizer"""
+    checkpoint_after: bool = False
+    """whether a checkpoint follows the step"""
     shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
-def order_of(batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int) -> StepOrder:
+def order_of(
+    batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int, checkpoint_after: bool
+) -> StepOrder:
     """The order that announces `batch`; all shards have its shape."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
     shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in columns)
-    return StepOrder("step", step, actuators, strength, shapes)
+    return StepOrder("step", step, actuators, strength, checkpoint_after, shapes)
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from services.redis_client import RedisAccess
 from trainer.checkpoint import CheckpointStore
+from trainer.checkpoint_mirror import CheckpointMirror
 from trainer.config import RunConfig
 
 
@@ -28,3 +29,9 @@ class LearnerSpec:
     def checkpoints(self) -> CheckpointStore:
         """The run's checkpoints."""
         return CheckpointStore(Path(self.run_dir) / "checkpoints", self.config.checkpoint.keep)
+
+    @property
+    def mirror(self) -> CheckpointMirror | None:
+        """Where checkpoints are kept once more."""
+        config = self.config.checkpoint
+        return None if config.mirror is None else CheckpointMirror(config.mirror, self.run_id, config.keep)

@@ -3,6 +3,10 @@
 Every write carries the epoch of this learner incarnation; Redis refuses it once a newer one has opened the
 queue. Reading is a write: it moves entries to the reader. A call may be retried after a lost reply: none
 takes effect twice, and no entry is lost on the way.
+
+Redis knows what the learner has in hand: the entries of the newest reading call, and the groups of the step that it
+computes. Only those are suspected when it dies. A suspect is delivered alone the next time, so that one that kills its
+reader soon stands alone; a step that gets through clears its groups.
 """
 
 from __future__ import annotations
@@ -31,8 +35,8 @@ FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.002, 0.05
 class ReplayConsumer:
     """The learner's access to the queue of `run_id`.
 
-    max_deliveries: an entry delivered more often is dead-lettered; unacked_bytes: nothing is read that would bring what
-    is read and not acknowledged above it (None: no limit).
+    max_deliveries: learners in a row that may die with an entry in hand before it is dead-lettered; unacked_bytes:
+    nothing is read that would bring what is read and not acknowledged above it (None: no limit).
     """
 
     def __init__(
@@ -46,13 +50,27 @@ class ReplayConsumer:
         self._held_after: int | None = None
         """acknowledgements done when a read began that found no room; None where the newest read found some"""
         self._open = redis.register_script(script("open"))
-        names = ("check", "read", "redeliver", "acknowledge", "dead_letter", "trim", "set_fields")
+        names = (
+            "check",
+            "read",
+            "redeliver",
+            "take_up",
+            "acknowledge",
+            "dead_letter",
+            "trim",
+            "set_fields",
+        )
         self._scripts = {name: redis.register_script(fenced_script(name)) for name in names}
 
     def open(self) -> int:
-        """Begin a learner incarnation; returns its epoch. Every earlier one is fenced off from now on."""
-        keys = [self._keys.fence, self._keys.trajectories, self._keys.counters]
-        self._epoch, newest = cast("tuple[int, bytes]", self._open(keys=keys, args=[CONSUMER_GROUP]))
+        """Begin a learner incarnation; returns its epoch. Every earlier one is fenced off from now on.
+
+        What the last one had in hand counts one more delivery.
+        """
+        keys = self._keys
+        names = [keys.fence, keys.trajectories, keys.counters, keys.reading, keys.learning]
+        reply = self._open(keys=names, args=[CONSUMER_GROUP, CONSUMER_NAME])
+        self._epoch, newest = cast("tuple[int, bytes]", reply)
         self._received = newest.decode()
         return self._epoch
 
@@ -65,23 +83,24 @@ class ReplayConsumer:
         """Raise `FencedError` if a newer incarnation exists; for writes elsewhere (a checkpoint)."""
         self._call("check", [], [])
 
-    def pending(self, applied: Collection[str] = ()) -> list[Entry]:
+    def pending(self, applied: Collection[str] = ()) -> Iterator[Entry]:
         """After `open`: the entries an earlier incarnation read and did not acknowledge, in their old order.
 
-        applied: entry ids whose effect the loaded checkpoint holds; they are skipped. The others count one
-        more delivery; those above `max_deliveries` are dead-lettered instead.
+        applied: entry ids whose effect the loaded checkpoint holds; they are skipped. Those delivered more than
+        `max_deliveries` times are dead-lettered instead. Lazy: asking for an entry says that those before are done.
         """
-        entries = []
-        for ids in _pages((i for i in self._pending_ids() if i not in applied), ENTRIES_A_SCRIPT):
-            arguments = [CONSUMER_GROUP, CONSUMER_NAME, *ids]
-            for entry in _entries(self._call("redeliver", [self._keys.trajectories], arguments)):
-                if entry.deliveries <= self._max_deliveries:
-                    entries.append(entry)
-                else:
-                    self.dead_letter(
-                        entry.entry_id, f"delivered {self._max_deliveries} times and never acknowledged"
-                    )
-        return entries
+        for ids in self._pages_to_redeliver(applied):
+            yield from _entries(self._redeliver(ids))
+        self.put_down()
+
+    def put_down(self) -> None:
+        """The reader has nothing in hand any more, as after an orderly end."""
+        self._redeliver(())
+
+    def take_up(self, entry_ids: Sequence[str]) -> None:
+        """The learner computes these entries from now on, and nothing else; what it had taken up before got through."""
+        keys = [self._keys.trajectories, self._keys.learning]
+        self._call("take_up", keys, [CONSUMER_GROUP, CONSUMER_NAME, *entry_ids])
 
     def read(self, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for one."""
@@ -149,12 +168,24 @@ class ReplayConsumer:
         return queue_stats(self._redis, self._run_id)
 
     def _read_now(self, count: int) -> list[Entry]:
-        keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
+        keys = [
+            self._keys.trajectories,
+            self._keys.entry_bytes,
+            self._keys.counters,
+            self._keys.reading,
+        ]
         entries: list[Entry] = []
         while (left := count - len(entries)) > 0:
             began_after = self._acknowledgements
             wanted = min(left, ENTRIES_A_SCRIPT)
-            arguments = [CONSUMER_GROUP, CONSUMER_NAME, wanted, self._received, self._unacked_bytes]
+            arguments = [
+                CONSUMER_GROUP,
+                CONSUMER_NAME,
+                wanted,
+                self._received,
+                self._unacked_bytes,
+                0 if entries else 1,
+            ]
             held, rows = self._call("read", keys, arguments)
             self._held_after = began_after if held else None
             if not rows:
@@ -163,7 +194,32 @@ class ReplayConsumer:
             self._received = entries[-1].entry_id
         return entries
 
-    def _pending_ids(self) -> Iterator[str]:
+    def _redeliver(self, ids: Sequence[str]) -> list[Any]:
+        return self._call("redeliver", [self._keys.trajectories, self._keys.reading], [CONSUMER_GROUP, *ids])
+
+    def _pages_to_redeliver(self, applied: Collection[str]) -> Iterator[list[str]]:
+        page: list[str] = []
+        for entry_id, deliveries in self._pending_ids():
+            if entry_id in applied:
+                continue
+            if deliveries > self._max_deliveries:
+                self.dead_letter(
+                    entry_id,
+                    f"the learner died {self._max_deliveries} times in a row while it worked on it",
+                )
+                continue
+            if page and (deliveries > 1 or len(page) == ENTRIES_A_SCRIPT):
+                yield page
+                page = []
+            page.append(entry_id)
+            if deliveries > 1:
+                yield page
+                page = []
+        if page:
+            yield page
+
+    def _pending_ids(self) -> Iterator[tuple[str, int]]:
+        """Stream id and deliveries."""
         after = "-"
         while page := cast(
             "list[dict[str, Any]]",
@@ -172,7 +228,7 @@ class ReplayConsumer:
             ),
         ):
             for item in page:
-                yield item["message_id"].decode()
+                yield item["message_id"].decode(), item["times_delivered"]
             after = f"({page[-1]['message_id'].decode()}"
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:

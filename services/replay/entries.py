@@ -19,7 +19,7 @@ class Entry:
     producer_id: str
     data: bytes = field(repr=False)
     deliveries: int
-    """how often a learner incarnation got it, this time included"""
+    """1, and 1 more for each learner that died with it in hand since it last got through a step"""
 
     @property
     def place(self) -> tuple[str, int] | None:

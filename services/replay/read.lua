@@ -1,12 +1,17 @@
 #!lua flags=allow-oom
 -- Reads entries in admission order: first those whose reply got lost on the way to this incarnation, then new ones.
 -- A blocking XREADGROUP would not do: that of a frozen learner could not be fenced and would take entries later.
--- KEYS fence, trajectories, entry bytes, counters
--- ARGV epoch, consumer group, consumer, count, newest id that reached this incarnation, cap on unacknowledged bytes or ''
+-- KEYS fence, trajectories, entry bytes, counters, reading
+-- ARGV epoch, consumer group, consumer, count, newest id that reached this incarnation, cap on unacknowledged bytes or '',
+--      1 to begin anew what the reader has in hand
 -- Returns {1 if the next entry would exceed the cap, else 0; {id, group id, producer id, data, deliveries} of each}
+if ARGV[7] == '1' then
+    redis.call('DEL', KEYS[5])
+end
 local entries = {}
 for i, missed in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '(' .. ARGV[5], '+', ARGV[4])) do
     local fields = redis.call('XRANGE', KEYS[2], missed[1], missed[1])[1][2]
+    redis.call('SADD', KEYS[5], missed[1])
     entries[i] = {missed[1], fields[2], fields[4] or '', fields[6] or '', missed[4]}
 end
 if #entries > 0 then
@@ -43,6 +48,7 @@ for i, item in ipairs(reply[1][2]) do
         foreign, foreign_bytes = foreign + 1, foreign_bytes + #data
     end
     redis.call('HSET', KEYS[3], id, #data)
+    redis.call('SADD', KEYS[5], id)
     bytes = bytes + #data
     entries[i] = {id, fields[2], fields[4] or '', data, 1}
 end

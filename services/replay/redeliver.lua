@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Delivers pending entries once more. XCLAIM, unlike a history read, makes the delivery count durable.
--- KEYS fence, trajectories
--- ARGV epoch, consumer group, consumer, id...
+-- Delivers pending entries once more; they are what the reader has in hand from now on.
+-- KEYS fence, trajectories, reading
+-- ARGV epoch, consumer group, id...
 -- Returns {id, group id, producer id, data, deliveries} of each that is still pending
 local entries = {}
-for i = 4, #ARGV do
+redis.call('DEL', KEYS[3])
+for i = 3, #ARGV do
     local id = ARGV[i]
     local pending = redis.call('XPENDING', KEYS[2], ARGV[2], id, id, 1)[1]
     local item = redis.call('XRANGE', KEYS[2], id, id)[1]
@@ -12,9 +13,8 @@ for i = 4, #ARGV do
         return redis.error_reply('LOST entry ' .. id .. ' is pending but was deleted from the stream')
     end
     if pending then
-        local deliveries = pending[4] + 1
-        redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, id, 'RETRYCOUNT', deliveries, 'JUSTID')
-        entries[#entries + 1] = {id, item[2][2], item[2][4] or '', item[2][6] or '', deliveries}
+        redis.call('SADD', KEYS[3], id)
+        entries[#entries + 1] = {id, item[2][2], item[2][4] or '', item[2][6] or '', pending[4]}
     end
 end
 return entries

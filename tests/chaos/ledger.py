@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.ledger import Applied, Offered, surviving
+from services.ledger import Applied, Began, Offered, surviving
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,22 @@ class Evidence:
 
     offered: Sequence[Offered]
     """by generators: before each attempt to add a group, and Redis's answer after it"""
-    applied: Sequence[Applied]
-    """by the learner, in the order of the file, dead lineages included"""
+    history: Sequence[Began | Applied]
+    """of the learner, in the order of its files, dead lineages included"""
     dead_lettered: frozenset[str]
     """group ids"""
     pending: frozenset[str]
     """group ids that are in the stream, unread or not acknowledged"""
 
+    @property
+    def applied(self) -> list[Applied]:
+        """Every step that was done, taken back or not."""
+        return [event for event in self.history if isinstance(event, Applied)]
+
 
 def violations(evidence: Evidence) -> list[str]:
     """One sentence for each broken promise; empty when all were kept."""
-    kept = surviving(evidence.applied)
+    kept = surviving(evidence.history)
     used = [group for event in kept for group in event.groups]
     accepted = {event.group for event in evidence.offered if event.outcome != "offered"}
     lost = accepted - set(used) - evidence.dead_lettered - evidence.pending

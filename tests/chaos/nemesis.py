@@ -1,4 +1,4 @@
-"""The nemesis: kills and freezes the processes of a run, in an order and at moments that its seed decides."""
+"""The nemesis: kills and freezes the processes of a run and cuts its links to Redis, as its seed decides."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ KINDS = (
     "kill driver",
     "freeze generator",
     "freeze learner",
+    "freeze redis",
+    "cut redis",
 )
 LONGEST_CALM_SECONDS = 4.0
 FREEZE_SECONDS = (2.0, 8.0)
-AHEAD_STEPS = 4
-"""A killed generator may have finished its groups of the next steps; none of this many, at a staleness of 1."""
+CUT_SECONDS = (1.0, 4.0)
+"""Shorter than what a client of Redis rides out."""
+CUT_EVERY_SECONDS = 0.02
+FURTHER_STEPS = {"generator": 4, "learner": 2}
+"""A killed generator may have finished its groups of the next steps, none of this many at a staleness of 1; a killed
+learner's last step may still be recorded."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,11 @@ class Nemesis:
             before = set(processes(self._subject.driver.pid, target))
             os.kill(victim, signal.SIGKILL)
             self._await_replacement(target, before, victim)
-            further = 1 if target != "generator" else AHEAD_STEPS
-            self._subject.await_step(at_step + further, self._longest)
+            self._subject.await_step(at_step + FURTHER_STEPS.get(target, 1), self._longest)
+        elif action == "cut":
+            self._cut_redis(self._chance.uniform(*CUT_SECONDS))
+            started = time.monotonic()
+            self._subject.await_step(max(at_step, self._subject.steps_done()) + 1, self._longest)
         else:
             victim = self._victim(target)
             os.kill(victim, signal.SIGSTOP)
@@ -82,6 +91,14 @@ class Nemesis:
             started = time.monotonic()
             self._subject.await_step(max(at_step, self._subject.steps_done()) + 1, self._longest)
         return Strike(kind, at_step, time.monotonic() - started)
+
+    def _cut_redis(self, seconds: float) -> None:
+        """Reset every connection to the run's Redis, and every new one at once. It needs no privilege."""
+        until = time.monotonic() + seconds
+        with self._subject.redis() as client:
+            while time.monotonic() < until:
+                client.client_kill_filter(_type="normal", skipme=True)
+                time.sleep(CUT_EVERY_SECONDS)
 
     def _victim(self, target: str) -> int:
         """A process of that kind; waits for one that is still being replaced."""

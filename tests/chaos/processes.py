@@ -7,7 +7,7 @@ from pathlib import Path
 
 KINDS = {
     "learner": r"^ray::.*TrainWorker",
-    "generator": r"^ray::Generator",
+    "generator": r"^ray::(Strict)?Generator",
     "control plane": r"^ray::ServeReplica",
     "redis": r"(valkey|redis)-server",
 }

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
 
 from services.keys import CONSUMER_GROUP, RunKeys
-from services.ledger import read_applied, read_offered
+from services.ledger import read_history, read_offered
+from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
@@ -53,21 +57,35 @@ class Subject:
         self.driver.send_signal(signal.SIGTERM)
         return self.driver.wait(seconds)
 
+    @contextlib.contextmanager
+    def redis(self) -> Iterator[Redis]:
+        """A client of the run's Redis while it runs, past whatever is done to the others' connections."""
+        port = re.search(r"^port (\d+)$", (self._secrets / "redis.conf").read_text(), re.MULTILINE)
+        assert port is not None
+        access = RedisAccess(f"redis://127.0.0.1:{port[1]}/0", str(self._secrets / "password"))
+        with access.impatient() as client:
+            yield client
+
     def evidence(self) -> Evidence:
         """What the run left, once it has ended; its Redis is opened once more."""
-        state = Path(self.run.environment["XDG_STATE_HOME"]) / "scope-rl"
-        (secrets,) = [folder for folder in state.iterdir() if (folder / "redis.conf").exists()]
+        data = self.run.directory / "redis"
         with (
-            EmbeddedRedis(RedisConfig(), data_dir=self.run.directory / "redis", state_dir=secrets) as server,
+            EmbeddedRedis(RedisConfig(), data_dir=data, state_dir=self._secrets) as server,
             server.access.sync() as redis,
         ):
             dead_lettered, pending = queue_groups(redis, self.run.directory.name)
         return Evidence(
             offered=read_offered(self.run.directory),
-            applied=read_applied(self.run.directory),
+            history=read_history(self.run.directory),
             dead_lettered=dead_lettered,
             pending=pending,
         )
+
+    @property
+    def _secrets(self) -> Path:
+        state = Path(self.run.environment["XDG_STATE_HOME"]) / "scope-rl"
+        (folder,) = [folder for folder in state.iterdir() if (folder / "redis.conf").exists()]
+        return folder
 
     def leftovers(self) -> list[str]:
         """Processes, and files that are not whole, that the run left behind."""

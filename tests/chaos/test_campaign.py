@@ -1,4 +1,4 @@
-"""A run whose every kind of process is killed or frozen: it recovers by itself, loses nothing and repeats nothing."""
+"""Every kind of process of a run is killed or frozen, and links are cut: it recovers, loses and repeats nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.nemesis import KINDS, Nemesis
 from tests.chaos.subject import Subject, chaos_run
 
 SEED = 20251
-FAULTS = 8
+FAULTS = len(KINDS)
 START_SECONDS, RECOVERY_SECONDS, GRACE_SECONDS = 900.0, 600.0, 60.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
@@ -35,6 +35,6 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(s
     assert subject.leftovers() == []
     evidence = subject.evidence()
     assert violations(evidence) == []
-    assert len({event.lineage for event in evidence.applied}) >= 3
+    assert max(event.lineage for event in evidence.applied) >= 3
     steps = [record.step for record in subject.run.records()]
     assert steps == sorted(set(steps))

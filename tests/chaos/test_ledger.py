@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.ledger import Applied, Offered
+from services.ledger import Applied, Began, Offered
 from tests.chaos.ledger import Evidence, violations
 
 GROUPS = [f"{role}:{ordinal}:0" for ordinal in range(6) for role in ("base", "adaptive")]
@@ -27,10 +27,12 @@ def evidence() -> Evidence:
     ]
     return Evidence(
         offered=offered,
-        applied=[
+        history=[
+            Began(1, 0),
             Applied(1, 0, GROUPS[0:4]),
             Applied(1, 1, GROUPS[4:8]),
             Applied(1, 2, GROUPS[8:12]),
+            Began(2, 1),
             Applied(2, 1, GROUPS[4:8]),
             Applied(2, 2, GROUPS[8:12]),
         ],
@@ -54,7 +56,7 @@ def test_an_accepted_group_that_is_nowhere_is_lost() -> None:
 
 def test_a_group_that_only_a_dead_lineage_applied_is_lost() -> None:
     planted = evidence()
-    planted = replace(planted, applied=[*planted.applied[:4], Applied(2, 2, GROUPS[9:12])])
+    planted = replace(planted, history=[*planted.history[:-1], Applied(2, 2, GROUPS[9:12])])
     assert violations(planted) == [
         f"{GROUPS[8]} was lost: accepted, and neither applied nor dead-lettered nor pending"
     ]
@@ -71,7 +73,7 @@ def test_a_group_in_two_steps_of_the_surviving_lineage_is_seen_under_any_attempt
     planted = replace(
         planted,
         offered=[*planted.offered, Offered(again, "offered")],
-        applied=[*planted.applied[:-1], Applied(2, 2, [*GROUPS[8:12], again])],
+        history=[*planted.history[:-1], Applied(2, 2, [*GROUPS[8:12], again])],
     )
     assert violations(planted) == ["base:0 was applied twice in the surviving lineage"]
 
@@ -79,24 +81,35 @@ def test_a_group_in_two_steps_of_the_surviving_lineage_is_seen_under_any_attempt
 def test_a_group_that_nobody_produced_is_seen_even_in_a_dead_lineage() -> None:
     planted = evidence()
     planted = replace(
-        planted, applied=[*planted.applied[:2], Applied(1, 2, ["base:77:0"]), *planted.applied[3:]]
+        planted, history=[*planted.history[:3], Applied(1, 2, ["base:77:0"]), *planted.history[4:]]
     )
     assert violations(planted) == ["base:77:0 was applied, but never produced"]
 
 
 def test_a_write_of_a_replaced_learner_is_seen() -> None:
     planted = evidence()
-    planted = replace(planted, applied=[*planted.applied, Applied(1, 3, [])])
+    planted = replace(planted, history=[*planted.history, Applied(1, 3, [])])
     assert violations(planted) == ["(1, 3) was applied after (2, 2)"]
 
 
 def test_a_step_done_twice_in_one_lineage_is_seen() -> None:
     planted = evidence()
-    planted = replace(planted, applied=[*planted.applied, planted.applied[-1]])
+    planted = replace(planted, history=[*planted.history, planted.history[-1]])
     assert violations(planted) == ["(2, 2) was applied after (2, 2)"]
 
 
 def test_a_step_that_was_left_out_is_seen() -> None:
     planted = evidence()
-    planted = replace(planted, applied=[*planted.applied, Applied(2, 4, [])])
+    planted = replace(planted, history=[*planted.history, Applied(2, 4, [])])
     assert violations(planted) == ["step 3 is missing from the surviving lineage"]
+
+
+def test_a_lineage_that_ended_before_its_first_step_has_taken_back_what_it_was_to_do_again() -> None:
+    planted = evidence()
+    planted = replace(planted, history=[*planted.history, Began(3, 2)])
+    lost = GROUPS[8:12]
+    assert violations(planted) == [
+        f"{group} was lost: accepted, and neither applied nor dead-lettered nor pending"
+        for group in sorted(lost)
+    ]
+    assert violations(replace(planted, pending=planted.pending | set(lost))) == []

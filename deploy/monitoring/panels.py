@@ -1,0 +1,131 @@
+"""The panels of the Grafana dashboard: title, unit and queries over the control plane's /metrics, row by row.
+
+`run` of a query is the dashboard's variable. Replicas of the control plane say the same, hence `max by`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Query(NamedTuple):
+    """One line, or family of lines, of a panel."""
+
+    expression: str
+    legend: str
+
+
+class Panel(NamedTuple):
+    """One picture. `unit` is Grafana's name of it."""
+
+    title: str
+    unit: str
+    queries: tuple[Query, ...]
+    description: str = ""
+
+
+def gauge(field: str, legend: str | None = None) -> Query:
+    """A number of a run, by its name without `scope_`."""
+    return Query(f'max by (run) (scope_{field}{{run=~"$run"}})', legend or f"{{{{run}}}} {field}")
+
+
+def keyed(field: str, legend: str = "{{run}} {{key}}") -> Query:
+    """A number of a run for each key, such as a role or a generator."""
+    return Query(f'max by (run, key) (scope_{field}{{run=~"$run"}})', legend)
+
+
+ROWS: dict[str, tuple[Panel, ...]] = {
+    "Run": (
+        Panel("Phase", "short", (keyed("run_phase"),), "1 for the phase that the run is in"),
+        Panel("Learner steps", "short", (gauge("run_steps_done"), gauge("run_steps_configured"))),
+        Panel("Silence of driver and learner", "s", (gauge("run_heartbeat_age_seconds"),)),
+        Panel("Restarts", "short", (gauge("generator_restarts"), gauge("learner_restarts"))),
+    ),
+    "Entropy": (
+        Panel(
+            "Policy entropy and reference",
+            "short",
+            (
+                gauge("entropy", "{{run}} entropy"),
+                gauge("reference", "{{run}} reference"),
+                gauge("set_point", "{{run}} set-point"),
+                gauge("generator_entropy", "{{run}} as the generators see it"),
+            ),
+            "nats per token",
+        ),
+        Panel(
+            "Temperature of adaptive rollouts", "short", (gauge("temperature"), gauge("sampling_temperature"))
+        ),
+        Panel("Weight of the regulariser", "short", (gauge("alpha"), gauge("surprisal_exponent"))),
+        Panel("Control at its limit", "bool", (gauge("saturated"),)),
+    ),
+    "Learning": (
+        Panel("Reward", "short", (gauge("reward"), gauge("adaptive_reward"))),
+        Panel("Correct adaptive rollouts a step", "short", (gauge("positives"),)),
+        Panel("Response length", "short", (gauge("response_length"),), "tokens"),
+        Panel("Cut off at the length limit", "percentunit", (gauge("truncated_share"),)),
+        Panel("Clipped tokens", "percentunit", (gauge("clip_fraction"),)),
+        Panel("Gradient norm", "short", (gauge("gradient_norm"),)),
+        Panel("Losses", "short", (gauge("surrogate"), gauge("auxiliary"))),
+        Panel(
+            "Mismatch KL of engine and trainer",
+            "short",
+            (gauge("mismatch_kl_base"), gauge("mismatch_kl_adaptive"), gauge("mismatch_kl_limit")),
+            "nats per token",
+        ),
+        Panel(
+            "Largest ratio deviation",
+            "short",
+            (gauge("ratio_deviation_base"), gauge("ratio_deviation_adaptive")),
+        ),
+    ),
+    "Pipeline": (
+        Panel(
+            "Seconds of a step", "s", (gauge("step_seconds"), gauge("wait_seconds"), gauge("learn_seconds"))
+        ),
+        Panel(
+            "Seconds of what else a step does",
+            "s",
+            (gauge("batch_seconds"), gauge("publish_seconds"), gauge("checkpoint_seconds")),
+        ),
+        Panel(
+            "Staleness",
+            "short",
+            (gauge("staleness_max_steps"), gauge("staleness_limit_steps")),
+            "learner steps",
+        ),
+        Panel(
+            "Rollouts by staleness", "short", (keyed("staleness"),), "of the newest step, by learner steps"
+        ),
+        Panel("Groups in the replay queue", "short", (keyed("queue_groups"), gauge("queue_capacity_groups"))),
+        Panel(
+            "Groups since the start",
+            "short",
+            (gauge("produced"), gauge("acknowledged"), gauge("dead_lettered")),
+        ),
+        Panel("Groups missing in a step", "short", (gauge("missing_groups"), gauge("duplicates"))),
+        Panel(
+            "Memory of the queue's server",
+            "bytes",
+            (Query("max by (namespace, key) (scope_redis_memory_bytes)", "{{namespace}} {{key}}"),),
+        ),
+    ),
+    "Generators and learner": (
+        Panel(
+            "Generators alive and configured",
+            "short",
+            (keyed("generators_alive"), keyed("generators_configured")),
+        ),
+        Panel("Tokens of generators", "short", (keyed("generator_tokens_per_second"),), "a second"),
+        Panel("Tokens of the learner", "short", (gauge("learner_tokens_per_second"),), "a second"),
+        Panel(
+            "Generators at work",
+            "percentunit",
+            (keyed("generator_busy_share"), keyed("generator_loading_share")),
+        ),
+        Panel("Age of a generator's weights", "short", (keyed("generator_lag_steps"),), "learner steps"),
+        Panel("Silence of generators", "s", (keyed("generator_heartbeat_age_seconds"),)),
+        Panel("Weights", "bytes", (gauge("weight_bytes"),)),
+        Panel("Seconds of a weight load", "s", (gauge("weight_load_seconds"),)),
+    ),
+}

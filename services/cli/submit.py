@@ -1,0 +1,41 @@
+"""`scope submit`: a run on Kubernetes, made from an overlay of k8s/ and a configuration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_submit(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("config", type=Path, help="YAML file; it wins over the overlay's run.yaml")
+    parser.add_argument("--overlay", required=True, metavar="NAME", help="folder of MANIFESTS/overlays")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
+    )
+    parser.add_argument(
+        "--run-id", help="at most 47 of a-z, 0-9 and '-'; default: the file's name and the time"
+    )
+    parser.add_argument("--manifests", type=Path, default=Path("k8s"), metavar="DIR", help="default: ./k8s")
+    parser.add_argument("--context", help="of kubectl; default: its current one")
+    parser.add_argument("--print", dest="only_print", action="store_true", help="print, and apply nothing")
+    parser.set_defaults(command=_submit)
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from services.kubernetes import apply, as_yaml, default_run_id, run_objects
+
+    run_id = options.run_id or default_run_id(options.config)
+    objects = run_objects(
+        options.config, options.manifests / "overlays" / options.overlay / "run", run_id, options.overrides
+    )
+    if options.only_print:
+        print(as_yaml(objects), end="")
+        return 0
+    namespace = objects.job["metadata"]["namespace"]
+    apply(objects, options.context)
+    print(
+        f"run {run_id} is submitted. Its pods: kubectl -n {namespace} get pods -l ray.io/originated-from-cr-name="
+        f"{run_id}; its state: scope status --url URL --run-id {run_id}, with a token in SCOPE_TOKEN"
+    )
+    return 0

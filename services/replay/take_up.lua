@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- Sets what the learner computes from now on. What it computed before got through: its deliveries count anew.
+-- KEYS fence, trajectories, learning
+-- ARGV epoch, consumer group, consumer, id...
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+    local pending = redis.call('XPENDING', KEYS[2], ARGV[2], id, id, 1)[1]
+    if pending and pending[4] > 1 then
+        redis.call('XCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, id, 'RETRYCOUNT', 1, 'JUSTID')
+    end
+end
+redis.call('DEL', KEYS[3])
+for i = 4, #ARGV do
+    redis.call('SADD', KEYS[3], ARGV[i])
+end
+return 1

@@ -1,0 +1,199 @@
+"""A second home of a run's checkpoints: any file system that fsspec speaks to, object storage above all.
+
+Nothing can be renamed there, so a checkpoint is whole when its manifest is there, which is uploaded last and removed
+first. Its folder is named by step and lineage: a learner that was frozen and thaws touches nothing of its successors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import fsspec
+import msgspec
+
+from trainer.checkpoint import (
+    BEST,
+    MANIFEST,
+    CheckpointStore,
+    LearnerState,
+    read_manifest,
+)
+from trainer.errors import ScopeError
+
+FOLDER = re.compile(r"step-(\d{8,})-(\d+)")
+PATIENCE_SECONDS = 300.0
+"""for one file; the learner goes on meanwhile, until its next checkpoint is due"""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+Result = TypeVar("Result")
+
+
+class CheckpointMirror:
+    """The checkpoints of one run under `url`/`run_id`. Raises ScopeError, which names `checkpoint.mirror`."""
+
+    def __init__(self, url: str, run_id: str, keep: int) -> None:
+        self._url, self._keep = url, keep
+        self._fs, path = _open(url)
+        self._root = f"{path}/{run_id}"
+
+    def put(
+        self, checkpoint: Path, state: LearnerState, best_step: int | None, check: Callable[[], None]
+    ) -> None:
+        """Upload a whole checkpoint, then drop all but the newest ones and that of `best_step`.
+
+        check: raises when this learner may no longer write; asked before each file.
+        """
+        folder = f"{self._root}/step-{state.step:08d}-{state.lineage}"
+        for name in (*read_manifest(checkpoint).files, MANIFEST):
+            check()
+            self._patiently(
+                f"did not take {checkpoint.name}/{name}",
+                lambda name=name: self._upload(checkpoint / name, f"{folder}/{name}"),
+            )
+        check()
+        self._patiently("could not be tidied", lambda: self._prune(state.lineage, best_step))
+
+    def put_best(self, store: CheckpointStore) -> None:
+        """Upload which checkpoint is the best."""
+        self._patiently(
+            f"did not take {BEST}", lambda: self._upload(store.directory / BEST, f"{self._root}/{BEST}")
+        )
+
+    def restore(self, store: CheckpointStore) -> Path | None:
+        """Bring the newest checkpoint that verifies into an empty or damaged store; None where there is none.
+
+        Raises ScopeError when there are some and none verifies.
+        """
+        folders = self._patiently("could not be listed", self._complete)
+        for step, lineage in reversed(folders):
+            folder = f"{self._root}/step-{step:08d}-{lineage}"
+            if (restored := self._download(folder, store, step, lineage)) is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    self._fetch(f"{self._root}/{BEST}", store.directory / BEST)
+                return restored
+        if folders:
+            raise ScopeError(
+                f"None of the {len(folders)} checkpoints in checkpoint.mirror={self._url!r} verifies: files are "
+                "missing or damaged."
+            )
+        return None
+
+    def _upload(self, source: Path, target: str) -> None:
+        self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        self._fs.put_file(str(source), target)
+        self._fs.invalidate_cache()
+        arrived, size = self._fs.size(target), source.stat().st_size
+        if arrived != size:
+            raise OSError(f"{arrived} of {size} bytes of {target} arrived")
+
+    def _download(self, folder: str, store: CheckpointStore, step: int, lineage: int) -> Path | None:
+        """Bring one in; None where it is damaged."""
+        writing = store.writing(step, lineage)
+        try:
+            self._fetch(f"{folder}/{MANIFEST}", writing / MANIFEST)
+            for name in read_manifest(writing).files:
+                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                    raise FileNotFoundError(name)
+                self._fetch(f"{folder}/{name}", writing / name)
+        except (msgspec.DecodeError, FileNotFoundError):
+            shutil.rmtree(writing)
+            return None
+        return store.adopt(step, lineage)
+
+    def _fetch(self, source: str, target: Path) -> None:
+        """Raises FileNotFoundError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._patiently(
+            f"did not give {source}", lambda: self._fs.get_file(source, str(target)), may_miss=True
+        )
+
+    def _complete(self) -> list[tuple[int, int]]:
+        """(step, lineage) of those with a manifest, the surviving one last."""
+        self._fs.invalidate_cache()
+        found = []
+        for name in self._names():
+            if (match := FOLDER.fullmatch(name)) and self._fs.exists(f"{self._root}/{name}/{MANIFEST}"):
+                found.append((int(match[1]), int(match[2])))
+        return sorted(found, key=lambda place: (place[1], place[0]))
+
+    def _prune(self, lineage: int, best_step: int | None) -> None:
+        kept = self._complete()[-self._keep :]
+        for name in self._names():
+            match = FOLDER.fullmatch(name)
+            if match is None:
+                continue
+            place = int(match[1]), int(match[2])
+            if place in kept or place[0] == best_step or place[1] > lineage:
+                continue
+            folder = f"{self._root}/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm_file(f"{folder}/{MANIFEST}")
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.rm(folder, recursive=True)
+
+    def _names(self) -> list[str]:
+        try:
+            entries = self._fs.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        return [PurePosixPath(entry).name for entry in entries]
+
+    def _patiently(self, fault: str, work: Callable[[], Result], *, may_miss: bool = False) -> Result:
+        """Try until `PATIENCE_SECONDS` are over. may_miss: FileNotFoundError is an answer."""
+        deadline, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if may_miss and isinstance(error, FileNotFoundError):
+                    raise
+                in_vain = isinstance(error, PermissionError | FileNotFoundError)
+                if in_vain or time.monotonic() + pause > deadline:
+                    raise ScopeError(
+                        f"checkpoint.mirror={self._url!r} {fault}: {_sentence(error)}. What is in the run directory "
+                        "is whole. Mend the mirror or leave it unset, then continue with scope train --resume."
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def check_writable(url: str) -> None:
+    """Write and remove a small file there. Raises ScopeError, which names `checkpoint.mirror`."""
+    filesystem, path = _open(url)
+    probe = f"{path}/.probe-{uuid.uuid4().hex}"
+    try:
+        filesystem.makedirs(path, exist_ok=True)
+        filesystem.pipe_file(probe, b"probe")
+        filesystem.rm_file(probe)
+    except Exception as error:
+        raise ScopeError(
+            f"checkpoint.mirror={url!r} cannot be written: {_sentence(error)}. Check the address and the credentials, "
+            "or leave checkpoint.mirror unset."
+        ) from error
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    try:
+        if "://" not in url:
+            raise ValueError("it is not a URL")
+        filesystem, path = fsspec.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ScopeError(
+            f"checkpoint.mirror={url!r} cannot be used: {error}. It must be a URL of a protocol whose fsspec driver is "
+            "installed where the run starts and where the learner runs, such as file:///mnt/share, s3://bucket/folder "
+            "(package s3fs) or gs://bucket/folder (package gcsfs)."
+        ) from error
+    return filesystem, path.rstrip("/")
+
+
+def _sentence(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
