@@ -85,10 +85,11 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings]
 
 
-def test_readme_shows_its_picture_with_real_figures() -> None:
+def test_readme_shows_its_pictures_with_real_figures() -> None:
     text = (ROOT / "README.md").read_text()
-    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert (ROOT / picture).is_file()
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
     assert "NUMBERS-FROM-LEAD" not in text
 
 
