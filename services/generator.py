@@ -24,8 +24,10 @@ from services.probe import Probe
 from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
+from services.scoring import Scorer
 from trainer.config import RunConfig
-from trainer.tasks import NO_END, Problem, Task, Verdict, make_task
+from trainer.prompts import encode_prompt
+from trainer.tasks import Problem, Task, Verdict, make_task
 from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class Generator:
         self._config = spec.config
         self._task: Task = make_task(spec.config.task)
         self._tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
+        self._scorer = Scorer(spec.config, self._task, self._tokenizer)
         self._redis = spec.redis.asyncio()
         self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
@@ -217,7 +220,7 @@ class Generator:
             async with gate:
                 problem = self._task.heldout_problem(index)
                 rollouts = await self._sample(problem, samples, temperature)
-                return self._correct(problem, rollouts)
+                return await self._correct(problem, rollouts)
 
         return list(await asyncio.gather(*(one(index) for index in problems)))
 
@@ -321,6 +324,8 @@ class Generator:
         role, temperature = self._spec.role, self._temperature(lease)
         problem = self._problem(ordinal)
         logprob_temperature = temperature if role == "base" else 1.0
+        prompt = np.asarray(self._prompt(problem), dtype="<i4")
+        verdicts = await self._scorer.rewards(problem, rollouts)
         group = Group(
             run_id=self._spec.run_id,
             task=self._config.task.name,
@@ -329,14 +334,14 @@ class Generator:
             ordinal=ordinal,
             sampling_temperature=temperature,
             set_point_generation=lease.set_point_generation,
-            prompt_tokens=np.asarray(self._prompt(problem), "<i4").tobytes(),
+            prompt_tokens=prompt.tobytes(),
             producer_id=self._spec.generator_id,
             producer_sequence=self._work.groups,
             started_at=started,
             finished_at=time.time(),
             trajectories=[
-                self._trajectory(problem, index, sample, logprob_temperature)
-                for index, sample in enumerate(rollouts)
+                _trajectory(index, sample, verdict, logprob_temperature)
+                for index, (sample, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
             ],
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
@@ -357,7 +362,7 @@ class Generator:
 
     def _prompt(self, problem: Problem) -> list[int]:
         """Token ids."""
-        return list(self._tokenizer.encode(problem.prompt))
+        return list(encode_prompt(self._tokenizer, problem, self._config))
 
     async def _sample(self, problem: Problem, samples: int, temperature: float) -> list[Sample]:
         return await self._require_engine().sample(
@@ -375,32 +380,9 @@ class Generator:
             raise ValueError(f"the tokenizer in {self._spec.model_dir} has no end-of-sequence token")
         return token
 
-    def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
+    async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
         """Fully rewarded ones."""
-        return sum(self._score(problem, sample).reward >= 1 for sample in rollouts)
-
-    def _score(self, problem: Problem, sample: Sample) -> Verdict:
-        if sample.finish_reason == "length":
-            return NO_END
-        tokens = sample.tokens[:-1] if sample.tokens[-1] == self._eos_token else sample.tokens
-        return self._task.verify(problem, str(self._tokenizer.decode(tokens.tolist())))
-
-    def _trajectory(
-        self, problem: Problem, index: int, sample: Sample, logprob_temperature: float
-    ) -> Trajectory:
-        verdict = self._score(problem, sample)
-        return Trajectory(
-            group_index=index,
-            response_tokens=sample.tokens.tobytes(),
-            behaviour_logprobs=sample.logprobs.tobytes(),
-            loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
-            logprob_temperature=logprob_temperature,
-            versions=sample.versions,
-            reward=verdict.reward,
-            reward_components=verdict.components,
-            verdict=verdict.verdict,
-            finish_reason=sample.finish_reason,
-        )
+        return sum(verdict.reward >= 1 for verdict in await self._scorer.verdicts(problem, rollouts))
 
     async def _beats(self) -> None:
         while True:
@@ -433,3 +415,18 @@ class Generator:
 
 GeneratorActor = ray.remote(Generator)
 """The Ray actor. vLLM is imported in its process only: the driver, which defines it, stays light."""
+
+
+def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperature: float) -> Trajectory:
+    return Trajectory(
+        group_index=index,
+        response_tokens=sample.tokens.tobytes(),
+        behaviour_logprobs=sample.logprobs.tobytes(),
+        loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+        logprob_temperature=logprob_temperature,
+        versions=sample.versions,
+        reward=verdict.reward,
+        reward_components=verdict.components,
+        verdict=verdict.verdict,
+        finish_reason=sample.finish_reason,
+    )

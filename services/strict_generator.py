@@ -76,7 +76,9 @@ class StrictGenerator(Generator):
             rollouts = await self._sample_in_order(part, samples, temperature, version)
             if rollouts is None:
                 raise RuntimeError(f"weights were loaded into {self._spec.generator_id} during an evaluation")
-            correct += [self._correct(problem, of) for (_, problem), of in zip(part, rollouts, strict=True)]
+            correct += [
+                await self._correct(problem, of) for (_, problem), of in zip(part, rollouts, strict=True)
+            ]
         return correct
 
     async def _sample_in_order(

@@ -87,7 +87,7 @@ def engines(tiny_model_dir: Path) -> Iterator[Engines]:
     from tests.tiny import tiny_config
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in engine_environment(tiny_config().generators).items():
+        for name, value in engine_environment(tiny_config()).items():
             patch.setenv(name, value)
         from tests.engines import Engines
 

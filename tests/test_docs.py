@@ -99,8 +99,10 @@ def test_every_scope_command_on_a_page_parses(page: Path) -> None:
             options = make_parser().parse_args(arguments)
         except SystemExit:
             pytest.fail(f"scope {shlex.join(arguments)} is no command line")
-        if getattr(options, "config", None) is not None:
-            load_config(ROOT / options.config, options.overrides)
+        config = getattr(options, "config", None)
+        # A page may tell its reader to write the file first; another test follows that page.
+        if config is not None and f"`{config}` beside" not in page.read_text():
+            load_config(ROOT / config, options.overrides)
 
 
 def test_readme_shows_commands_to_train_resume_watch_and_move_the_target() -> None:

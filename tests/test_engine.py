@@ -312,7 +312,7 @@ def test_an_engine_whose_process_is_killed_leaves_nothing_behind(
 ) -> None:
     script = tmp_path / "engine.py"
     script.write_text(ENGINE_SCRIPT)
-    variables = engine_environment(tiny_config().generators)
+    variables = engine_environment(tiny_config())
     environment = os.environ | variables | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(
         [sys.executable, str(script), str(tiny_model_dir)], stdout=subprocess.PIPE, env=environment, text=True

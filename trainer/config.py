@@ -19,22 +19,9 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.config_task import RewardConfig as RewardConfig
+from trainer.config_task import TaskConfig as TaskConfig
 from trainer.trajectory import MOST_ROLLOUTS
-
-
-class TaskConfig(Block):
-    """Where prompts come from and how responses are scored."""
-
-    name: str = Field(default="countdown", description="registered task name")
-    seed: Annotated[int, Field(ge=0)] = 17
-    max_number: Annotated[int, Field(ge=4, le=40)] = Field(
-        default=20, description="operands are 1..max_number"
-    )
-    max_target: Annotated[int, Field(ge=4, le=999)] = 99
-    heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
-    easy_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
-        default=0.0, description="share of easy problems in training; `countdown_cot` only"
-    )
 
 
 class ModelConfig(Block):
@@ -51,6 +38,10 @@ class ModelConfig(Block):
     max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
         default=64, description="context length, tokens"
     )
+    chat: Literal["auto", "on", "off"] = Field(
+        default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
+    )
+    system_prompt: str | None = Field(default=None, description="system message of chat prompts")
 
 
 class WarmStartConfig(Block):

@@ -185,7 +185,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             "`--set optimizer.learning_rate=1e-4`."
         )
     value = _parse(text, f"The value of the override {override!r}")
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not any(
+        field.path == path.strip() and field.type == "a mapping" for field in describe_fields()
+    ):
         raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
     node = tree
     for depth, name in enumerate(names[:-1], start=1):
@@ -278,6 +280,8 @@ def _type_words(schema: dict[str, Any]) -> str:
     if "prefixItems" in schema:
         parts = [f"{_type_words(item)} {_range_words(item)}".rstrip() for item in schema["prefixItems"]]
         return f"[{', '.join(parts)}]"
+    if "$ref" in schema:
+        return "a mapping"
     if schema["type"] == "array":
         return f"a list, each element {_type_words(schema['items'])} {_range_words(schema['items'])}".rstrip()
     return {
@@ -286,6 +290,7 @@ def _type_words(schema: dict[str, Any]) -> str:
         "string": "text",
         "boolean": "true or false",
         "null": "null",
+        "object": "a mapping",
     }[schema["type"]]
 
 

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from trainer.process_group import join_process_group
 from trainer.regularizers import make_strength_law
 from trainer.sampler import Samples, sample
 from trainer.tasks import make_task
+from trainer.tasks.shaping import shape
 from trainer.trajectory import Group, Role, Trajectory, VersionSpan
 
 
@@ -213,7 +214,11 @@ class InProcessRun:
             max_new_tokens=rollout.max_new_tokens,
             generator=self._generator,
         )
-        rewards = score(self._task, self._tokenizer, problems, drawn)
+        verdicts = score(self._task, self._tokenizer, problems, drawn)
+        rewards = [
+            shape(verdict, int(length), self._config.task.reward, rollout.max_new_tokens).reward
+            for verdict, length in zip(verdicts, drawn.lengths, strict=True)
+        ]
         groups = [
             Group(
                 run_id="in-process",
@@ -239,7 +244,7 @@ class InProcessRun:
 
 
 def _trajectory(
-    drawn: Samples, row: int, index: int, policy: int, logprob_temperature: float, rewards: torch.Tensor
+    drawn: Samples, row: int, index: int, policy: int, logprob_temperature: float, rewards: Sequence[float]
 ) -> Trajectory:
     length = int(drawn.lengths[row])
     return Trajectory(
@@ -249,7 +254,7 @@ def _trajectory(
         loss_mask=np.ones(length, "u1").tobytes(),
         logprob_temperature=logprob_temperature,
         versions=[VersionSpan(0, 0, policy)],
-        reward=float(rewards[row]),
+        reward=rewards[row],
         reward_components={},
         verdict="",
         finish_reason="stop" if drawn.ended[row] else "length",

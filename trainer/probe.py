@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.sampler import Samples, sample
-from trainer.tasks.base import NO_END, Problem, Task
+from trainer.tasks.base import NO_END, Problem, Task, Verdict
 
 PROBLEMS_AT_ONCE = 64
 
@@ -58,20 +57,19 @@ def measure(
         )
         total_entropy += float(drawn.entropy.sum())
         total_tokens += float(drawn.lengths.sum())
-        rewards = score(task, tokenizer, part, drawn)
-        correct += (rewards.view(len(part), samples) == 1.0).sum(1).tolist()
+        right = torch.tensor([verdict.reward == 1.0 for verdict in score(task, tokenizer, part, drawn)])
+        correct += right.view(len(part), samples).sum(1).tolist()
     return Measurement(total_entropy / total_tokens, correct, samples)
 
 
 def score(
     task: Task, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], drawn: Samples
-) -> Tensor:
-    """Rewards of `drawn`, whose rows are equally many responses to each problem in turn. Returns float32[N]."""
+) -> list[Verdict]:
+    """Verdicts of the N rows of `drawn`, equally many responses to each problem in turn."""
     samples = len(drawn.lengths) // len(problems)
-    rewards = torch.zeros(len(drawn.lengths))
+    verdicts = []
     for row, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
         problem = problems[row // samples]
         text = str(tokenizer.decode(tokens[: length - 1]))
-        verdict = task.verify(problem, text) if drawn.ended[row] else NO_END
-        rewards[row] = verdict.reward
-    return rewards
+        verdicts.append(task.verify(problem, text) if drawn.ended[row] else NO_END)
+    return verdicts

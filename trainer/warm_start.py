@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +27,11 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from trainer.config import RunConfig, WarmStartConfig
+from trainer.config import RunConfig, TaskConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.probe import measure
 from trainer.tasks import TaskWithSolutions, make_task
+from trainer.tasks.references import source_digest
 from trainer.tiny_model import build_model, build_tokenizer
 
 CODE_VERSION = 1
@@ -72,18 +74,25 @@ class WarmStartProgress:
 
 def cache_key(config: RunConfig) -> str:
     """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
-    # a share of 0 decides nothing; leaving it out keeps warm starts valid whose configuration has no such field
-    unread = None if config.task.easy_share else {"easy_share"}
     parts = {
         "code": CODE_VERSION,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "task": config.task.model_dump(mode="json", exclude=unread),
-        "model": config.model.model_dump(mode="json"),
+        "task": _task_part(config.task),
+        "model": config.model.model_dump(mode="json", exclude={"chat", "system_prompt"}),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _task_part(task: TaskConfig) -> dict[str, Any]:
+    """What of a task's configuration, and of its own code, decides the problems and solutions."""
+    if ":" in task.name:
+        return task.model_dump(mode="json") | {"source": source_digest(task.name, task.folder, "task.name")}
+    # A share of 0 decides nothing, and neither do the blocks of other tasks.
+    read = {"name", "seed", "heldout", "max_number", "max_target"}
+    return task.model_dump(mode="json", include=read | ({"easy_share"} if task.easy_share else set()))
 
 
 def ensure_warm_start(

@@ -13,9 +13,10 @@ from ray.exceptions import RayActorError, RayTaskError
 from services.generator import GeneratorActor, GeneratorSpec
 from services.keys import actor_namespace
 from services.strict_generator import StrictGeneratorActor
-from trainer.config import GeneratorConfig
+from trainer.config import RunConfig
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
+from trainer.tasks.dataset_rows import reads_hub
 
 HEALTHY_SECONDS = 600.0
 """A generator that ran for this long before it died begins the count of restarts anew."""
@@ -40,7 +41,6 @@ class GeneratorPool:
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._config = specs[0].config.generators
-        self._strict = specs[0].config.determinism.strict
         self._members = {spec.generator_id: self._launch(spec) for spec in specs}
 
     def wait_ready(self, still_wanted: Callable[[], None]) -> None:
@@ -111,15 +111,13 @@ class GeneratorPool:
             ray.kill(handle)
 
     def _launch(self, spec: GeneratorSpec, in_a_row: int = 0) -> _Member:
-        actor = StrictGeneratorActor if self._strict else GeneratorActor
+        actor = StrictGeneratorActor if spec.config.determinism.strict else GeneratorActor
         handle = actor.options(
             name=spec.generator_id,
             namespace=actor_namespace(spec.run_id),
             num_cpus=self._config.cpus_per_generator,
             num_gpus=self._config.gpus_per_generator,
-            runtime_env={
-                "env_vars": engine_environment(self._config) | compute_environment(strict=self._strict)
-            },
+            runtime_env={"env_vars": engine_environment(spec.config)},
             max_concurrency=1000,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
@@ -156,17 +154,17 @@ class GeneratorPool:
         return f"{name} ended and is restarted ({in_a_row} of {allowed}): {reason}"
 
 
-def engine_environment(config: GeneratorConfig) -> dict[str, str]:
+def engine_environment(config: RunConfig) -> dict[str, str]:
     """vLLM's and torch's own switches for a generator's processes."""
     return {
-        "OMP_NUM_THREADS": str(config.threads),
+        "OMP_NUM_THREADS": str(config.generators.threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+        "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",
-    }
+    } | compute_environment(strict=config.determinism.strict)
 
 
 def _cause(error: RayActorError | RayTaskError) -> str:

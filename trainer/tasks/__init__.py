@@ -1,27 +1,56 @@
-"""Tasks by name: the first box of the picture. To add one, write its file and add a line to `_TASKS`."""
+"""Tasks by name: the first box of the picture. To add one, write its file and add a line to `_TASKS`.
+
+A task of your own needs neither: `task.name` may be `module:object`, for anything that makes a `Task` of its
+configuration, and `task.folder` is where the module is.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
-from trainer.config import TaskConfig
+from trainer.config_task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import NO_END, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
+from trainer.tasks.dataset import Dataset
+from trainer.tasks.gym import ReasoningGym
+from trainer.tasks.mixture import Mixture
+from trainer.tasks.references import load_reference
 
 __all__ = ["NO_END", "Problem", "Task", "TaskWithSolutions", "Verdict", "Vocabulary", "make_task"]
 
-_TASKS: dict[str, Callable[[TaskConfig], Task]] = {"countdown": Countdown, "countdown_cot": CountdownCot}
+_TASKS: dict[str, Callable[[Any], Task]] = {
+    "countdown": Countdown,
+    "countdown_cot": CountdownCot,
+    "dataset": Dataset,
+    "reasoning_gym": ReasoningGym,
+}
 
 
 def make_task(config: TaskConfig) -> Task:
-    """The task that `config.name` registers; raises ScopeError for a name that is not registered."""
+    """The task that `config.name` says; raises ScopeError for one that there is not, or that cannot be made."""
+    if config.name == "mixture":
+        return Mixture([_single(part) for part in config.mixture], [part.weight for part in config.mixture])
+    return _single(config)
+
+
+def _single(config: SingleTaskConfig) -> Task:
+    if ":" in config.name:
+        task = load_reference(config.name, config.folder, "task.name")(config)
+        if not isinstance(task, Task):
+            raise ScopeError(
+                f"task.name={config.name!r} made a {type(task).__name__}, which is no task: a task has name, "
+                "train_size, heldout_size, train_problem, heldout_problem and verify (trainer/tasks/base.py)."
+            )
+        return task
     if config.name not in _TASKS:
-        near = difflib.get_close_matches(config.name, _TASKS, n=3, cutoff=0.4) or sorted(_TASKS)
+        known = [*_TASKS, "mixture"]
+        near = difflib.get_close_matches(config.name, known, n=3, cutoff=0.4) or sorted(known)
         raise ScopeError(
             f"task.name={config.name!r} is not a task. Nearest valid names: {', '.join(near)}; "
-            f"all valid names: {', '.join(sorted(_TASKS))}."
+            f"all valid names: {', '.join(sorted(known))}, or module:object for one of your own."
         )
     return _TASKS[config.name](config)

@@ -1,0 +1,52 @@
+"""Scoring of rollouts off the event loop: what a verifier takes is no time that an engine waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from trainer.config import RunConfig
+from trainer.tasks import NO_END, Problem, Task, Verdict
+from trainer.tasks.shaping import shape
+
+if TYPE_CHECKING:
+    from services.engine import Sample
+
+
+class Scorer:
+    """Verdicts of one generator's rollouts, as many at once as the verifier has workers."""
+
+    def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
+        self._config, self._task, self._tokenizer = config, task, tokenizer
+        self._threads = ThreadPoolExecutor(config.task.verifier.workers, thread_name_prefix="verifier")
+
+    async def verdicts(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
+        """One for each sample, as the task gives it. Raises what the task raises."""
+        loop = asyncio.get_running_loop()
+        # Decoding stays here: the tokenizer is not to be used by two threads at once.
+        texts = [self._text(sample) for sample in samples]
+        return list(
+            await asyncio.gather(
+                *(
+                    loop.run_in_executor(self._threads, self._verdict, problem, sample, text)
+                    for sample, text in zip(samples, texts, strict=True)
+                )
+            )
+        )
+
+    async def rewards(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
+        """The same, shaped by `task.reward`: what is trained on."""
+        limit = self._config.rollout.max_new_tokens
+        return [
+            shape(verdict, len(sample.tokens), self._config.task.reward, limit)
+            for verdict, sample in zip(await self.verdicts(problem, samples), samples, strict=True)
+        ]
+
+    def _text(self, sample: Sample) -> str:
+        ended = sample.tokens[-1] == self._tokenizer.eos_token_id
+        return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
+
+    def _verdict(self, problem: Problem, sample: Sample, text: str) -> Verdict:
+        return NO_END if sample.finish_reason == "length" else self._task.verify(problem, text)

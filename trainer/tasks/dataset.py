@@ -1,0 +1,64 @@
+"""Problems from a data set, scored by the configured verifier; mathematics by default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.config_task import SingleTaskConfig
+from trainer.errors import ScopeError
+from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.dataset_rows import Row, read_rows
+from trainer.tasks.split import Split, seeded_rank
+from trainer.tasks.verifiers import make_verifier
+
+
+class Dataset(Split):
+    """The task. The order of training problems is the seed's; no held-out problem is ever trained on."""
+
+    name = "dataset"
+
+    def __init__(self, config: SingleTaskConfig) -> None:
+        """Raises ScopeError for data that cannot be read, or that leaves nothing to train on."""
+        source = config.dataset
+        if source.train is None:
+            raise ScopeError("task.name='dataset' needs task.dataset.train")
+        rows = read_rows(source.train, source, field="task.dataset.train", split=source.split)
+        rows.sort(key=lambda row: seeded_rank(config.seed, row.identity))
+        if source.heldout is None:
+            heldout, train = rows[: config.heldout], rows[config.heldout :]
+        else:
+            heldout = read_rows(
+                source.heldout, source, field="task.dataset.heldout", split=source.heldout_split
+            )
+            known = {row.identity for row in heldout}
+            train = [row for row in rows if row.identity not in known]
+        self.contaminated = len(rows) - len(train) if source.heldout is not None else 0
+        """training problems that were left out because they are held out, too"""
+        if not train:
+            raise ScopeError(
+                f"task.dataset.train={source.train!r} has {len(rows)} different problems, and none is left to train "
+                f"on: use task.heldout below {len(rows)}, or another task.dataset.heldout."
+            )
+        super().__init__(
+            self._problems(train, source.instruction, source.train), self._heldout(heldout, config)
+        )
+        self._verifier = make_verifier(config.verifier, config.folder)
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        """What the verifier says."""
+        return self._verifier.verify(problem, response_text)
+
+    def _heldout(self, rows: Sequence[Row], config: SingleTaskConfig) -> list[Problem]:
+        source = config.dataset
+        return self._problems(rows, source.instruction, source.heldout or str(source.train))
+
+    @staticmethod
+    def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Problem]:
+        return [
+            Problem(
+                row.identity,
+                row.text + instruction,
+                {"text": row.text, "answer": row.answer, "extra": row.extra, "source": source},
+            )
+            for row in rows
+        ]

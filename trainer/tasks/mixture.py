@@ -1,0 +1,71 @@
+"""Several tasks in one run, their prompts interleaved by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.tasks.base import Problem, Task, Verdict
+
+
+class Mixture:
+    """Position i of the training stream belongs to the part that is furthest behind its share: no randomness.
+
+    Held-out problems are those of all parts, one after the other.
+    """
+
+    name = "mixture"
+
+    def __init__(self, tasks: Sequence[Task], weights: Sequence[float]) -> None:
+        self._tasks = tasks
+        self._round = _round(weights)
+        self._before = [
+            [sum(1 for earlier in self._round[:i] if earlier == part) for part in range(len(tasks))]
+            for i in range(len(self._round) + 1)
+        ]
+        self.train_size = len(self._round) * max(
+            -(-task.train_size // max(self._round.count(part), 1)) for part, task in enumerate(tasks)
+        )
+        self.heldout_size = sum(task.heldout_size for task in tasks)
+
+    def train_problem(self, i: int) -> Problem:
+        """Training problem at position `i`; raises IndexError for a negative one."""
+        if i < 0:
+            raise IndexError(f"training position {i} is negative")
+        rounds, place = divmod(i, len(self._round))
+        part = self._round[place]
+        within = rounds * self._before[-1][part] + self._before[place][part]
+        return self._of(part, self._tasks[part].train_problem(within))
+
+    def heldout_problem(self, i: int) -> Problem:
+        """Held-out problem `i`; raises IndexError outside [0, heldout_size)."""
+        if i >= 0:
+            left = i
+            for part, task in enumerate(self._tasks):
+                if left < task.heldout_size:
+                    return self._of(part, task.heldout_problem(left))
+                left -= task.heldout_size
+        raise IndexError(f"held-out problem {i} is not in 0..{self.heldout_size - 1}")
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        """The verdict of the part that the problem is from."""
+        inner: Problem = problem.data["problem"]
+        return self._tasks[problem.data["part"]].verify(inner, response_text)
+
+    @staticmethod
+    def _of(part: int, problem: Problem) -> Problem:
+        return Problem(f"{part}:{problem.id}", problem.prompt, {"part": part, "problem": problem})
+
+
+ROUND = 100
+"""prompts in which every part has its share, to within one"""
+
+
+def _round(weights: Sequence[float]) -> list[int]:
+    """Which part has each place: the one furthest behind its share, the first of equals."""
+    total, given, order = sum(weights), [0] * len(weights), []
+    for place in range(1, ROUND + 1):
+        behind = [place * weight / total - count for weight, count in zip(weights, given, strict=True)]
+        part = behind.index(max(behind))
+        given[part] += 1
+        order.append(part)
+    return order

@@ -1,0 +1,43 @@
+"""`module:object`, from a folder of the user's own: how their tasks and verifiers are found."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ScopeError
+
+
+def load_reference(reference: str, folder: str | None, field: str) -> Any:
+    """The object that `module:object` names; `folder` is searched first. Raises ScopeError, which names `field`."""
+    if folder is not None:
+        path = Path(folder).expanduser().resolve()
+        if not path.is_dir():
+            raise ScopeError(f"task.folder={folder!r} is not a folder.")
+        if str(path) not in sys.path:
+            sys.path.insert(0, str(path))
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ScopeError(
+            f"{field}={reference!r}: there is no module {error.name!r}. Set task.folder to the folder that it is in."
+        ) from error
+    except AttributeError as error:
+        raise ScopeError(f"{field}={reference!r}: {module} has no {name}.") from error
+
+
+def source_digest(reference: str, folder: str | None, field: str) -> str:
+    """Hash of the file of the object that `module:object` names. Raises like `load_reference`."""
+    module = sys.modules[load_reference(reference, folder, field).__module__]
+    return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+
+
+def call_reference(reference: str, folder: str | None, arguments: Mapping[str, Any] | None = None) -> Any:
+    """Load the object, and call it if there are arguments; a function that a bounded process can be told to run."""
+    found = load_reference(reference, folder, "task.verifier.function")
+    return None if arguments is None else found(**arguments)

@@ -1,0 +1,145 @@
+"""Verifiers of data set tasks: math-verify, a verl-style function, or an HTTP service. None can stall a generator."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import httpx
+
+from trainer.config_task import VerifierConfig
+from trainer.errors import ScopeError
+from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.bounded import BoundedError, BoundedPool
+from trainer.tasks.references import call_reference, load_reference
+
+ATTEMPTS = 3
+"""of a request to a service, before its fault ends the run: a reward that nobody computed is not 0"""
+
+
+class Verifier(Protocol):
+    """Scores a response to a problem whose `data` has `answer` and `extra`."""
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Never takes longer than the configuration allows."""
+        ...
+
+
+def make_verifier(config: VerifierConfig, folder: str | None) -> Verifier:
+    """The configured verifier. Raises ScopeError when a package or the user's function is missing."""
+    if config.kind == "http":
+        return HttpVerifier(config)
+    return FunctionVerifier(config, folder) if config.kind == "function" else MathVerifier(config)
+
+
+class MathVerifier:
+    r"""Reward 1 when the last `\boxed{}` equals the answer by math-verify; format is whether there is an answer."""
+
+    def __init__(self, config: VerifierConfig) -> None:
+        try:
+            from trainer.tasks.math_answers import judge
+        except ImportError as error:
+            raise ScopeError(
+                "task.verifier.kind='math' needs the package math-verify: pip install 'scope-rl-service[cpu]', or [gpu]"
+            ) from error
+        self._pool = _pool(judge, config, warm_up=("1", "\\boxed{\\frac{1}{2}}"))
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Verdicts: "correct", "wrong", "no answer", "too slow", "out of memory", "verifier died"."""
+        try:
+            verdict = self._pool.call(problem.data["answer"], response)
+        except BoundedError as error:
+            return Verdict(0.0, {"correct": 0.0, "format": 1.0}, str(error))
+        correct = float(verdict == "correct")
+        return Verdict(correct, {"correct": correct, "format": float(verdict != "no answer")}, verdict)
+
+
+class FunctionVerifier:
+    """verl's `compute_score(data_source, solution_str, ground_truth, extra_info)`: a number, or a dict with `score`.
+
+    Runs in the bounded processes. Numbers outside [0, 1] are clipped; other entries of a dict that are numbers become
+    components. What it raises ends the run: it is a fault of the function.
+    """
+
+    def __init__(self, config: VerifierConfig, folder: str | None) -> None:
+        if config.function is None:
+            raise ScopeError("task.verifier.kind='function' needs task.verifier.function")
+        load_reference(config.function, folder, "task.verifier.function")
+        self._reference, self._folder = config.function, folder
+        self._pool = _pool(call_reference, config, warm_up=(self._reference, folder))
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Verdicts: "correct" (score 1), "partial", "wrong" (0), and those of a bounded call."""
+        arguments = {
+            "data_source": problem.data["source"],
+            "solution_str": response,
+            "ground_truth": problem.data["answer"],
+            "extra_info": dict(problem.data["extra"]),
+        }
+        try:
+            found = self._pool.call(self._reference, self._folder, arguments)
+        except BoundedError as error:
+            return Verdict(0.0, {}, str(error))
+        parts = dict(found) if isinstance(found, Mapping) else {"score": found}
+        return _verdict(parts.pop("score", None), parts, f"task.verifier.function={self._reference!r}")
+
+
+class HttpVerifier:
+    """POSTs {"problem_id", "problem", "answer", "extra", "response"} and reads {"reward", "verdict", "components"}.
+
+    A service that is slow, absent or answers nonsense three times in a row ends the run with a clear error.
+    """
+
+    def __init__(self, config: VerifierConfig) -> None:
+        if config.url is None:
+            raise ScopeError("task.verifier.kind='http' needs task.verifier.url")
+        self._url = config.url
+        self._client = httpx.Client(
+            timeout=config.timeout_seconds, limits=httpx.Limits(max_connections=config.workers)
+        )
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """The service's verdict. Raises ScopeError when there is none."""
+        data = problem.data
+        body = {"problem_id": problem.id, "problem": data["text"], "answer": data["answer"]}
+        body |= {"extra": dict(data["extra"]), "response": response}
+        fault: Exception | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                answer = self._client.post(self._url, json=body)
+                answer.raise_for_status()
+                found = answer.json()
+                components = found.get("components", {})
+                return _verdict(found["reward"], components, "its reward", found.get("verdict"))
+            except (httpx.HTTPError, json.JSONDecodeError, KeyError, AttributeError, ScopeError) as error:
+                fault = error
+        raise ScopeError(
+            f"task.verifier.url={self._url!r} gave no verdict in {ATTEMPTS} tries: {type(fault).__name__}: {fault}"
+        ) from fault
+
+
+def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = None) -> Verdict:
+    if isinstance(score, bool):
+        score = float(score)
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise ScopeError(f"{who} must give a finite number, not {score!r}.")
+    reward = min(max(float(score), 0.0), 1.0)
+    components = {
+        str(name): min(max(float(value), 0.0), 1.0)
+        for name, value in parts.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+    word = "correct" if reward == 1.0 else "wrong" if reward == 0.0 else "partial"
+    return Verdict(reward, components, said or word)
+
+
+def _pool(function: Any, config: VerifierConfig, warm_up: tuple[Any, ...]) -> BoundedPool:
+    return BoundedPool(
+        function,
+        workers=config.workers,
+        seconds=config.timeout_seconds,
+        memory_mib=config.memory_mib,
+        warm_up=warm_up,
+    )
