@@ -1,5 +1,7 @@
 """The control plane as it runs: under uvicorn and under Ray Serve, driven by its client."""
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from redis import Redis
 
@@ -166,6 +169,40 @@ def test_under_ray_serve_it_takes_no_core(
         serve_app.stop()
     with pytest.raises(ControlPlaneError, match="does not answer"):
         ControlPlaneClient(url, operator).runs()
+
+
+@pytest.mark.cluster
+def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
+    cluster, redis_access: RedisAccess, redis, run_id, operator, unused_port
+):
+    from services.control_plane import serve_app
+
+    url = serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port), replicas=2)
+    try:
+        first = listening(unused_port)
+        assert len(first) == 2
+        drive(url, operator, redis, run_id)
+        os.kill(min(first), signal.SIGKILL)
+        # The other one serves on.
+        wait_for(url, operator)
+        deadline = time.monotonic() + 60
+        while len(listening(unused_port)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert listening(unused_port) != first
+    finally:
+        serve_app.stop()
+
+
+def listening(port: int) -> set[int]:
+    """Processes with a socket that listens on that port of 127.0.0.1."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            connections = process.net_connections("tcp4")
+            if any(c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in connections if c.laddr):
+                found.add(process.pid)
+    return found
 
 
 def wait_for(url: str, token: str, seconds: float = 30.0) -> None:

@@ -444,8 +444,8 @@ def test_the_history_goes_on_by_pages(page, server, redis, run):
 
 def test_a_name_is_text_and_never_markup(page, server, redis, run):
     error = "<img src=x onerror=alert(1)> & <b>bold</b>"
-    update_status(redis, run, phase="failed", error=error)
     change_set_point(redis, run, 0.5, "<script>alert(2)</script>", EntropyControlConfig())
+    update_status(redis, run, phase="failed", error=error)
     sign_in(page, server, redis, run)
     expect(page.locator(".failure")).to_have_text(error)
     expect(page.locator(".history")).to_contain_text("<script>alert(2)</script>")

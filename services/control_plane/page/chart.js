@@ -23,6 +23,7 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @property {Line[]} lines
  * @property {boolean} [stacked]
  * @property {boolean} [zero] the axis begins at zero
+ * @property {number} [top] no value lies above it
  * @property {boolean} [large]
  * @property {(value: number | null | undefined) => string} [format]
  */
@@ -144,7 +145,7 @@ export class Chart {
     const [low, high] = roomy(extent([...shown, preview]) ?? [0, 1]);
     const pad = (high - low) * 0.06;
     const from = this.look.zero || (low >= 0 && low < pad) ? Math.min(0, low) : low - pad;
-    const vertical = axis(from, high + pad / 2, this.look.large ? 5 : 3, true);
+    const vertical = axis(from, Math.min(high + pad / 2, this.look.top ?? Infinity), this.look.large ? 5 : 3, true);
     const bottom = this.#height - EDGE.bottom;
     this.#x = scale(first, last, EDGE.left, this.#width - EDGE.right);
     this.#y = scale(vertical.low, vertical.high, bottom, EDGE.top);

@@ -84,7 +84,7 @@ export function panelsOf(config) {
 }
 
 /** How pass@k over the evaluations looks; its lines depend on what was evaluated. */
-export const passAtK = { title: "Held-out pass@k", unit: "evaluations", lines: [] };
+export const passAtK = { title: "Held-out pass@k", unit: "evaluations", top: 1, lines: [] };
 
 /**
  * Lines and columns of the evaluations.

@@ -106,7 +106,7 @@ export class Series {
    */
   know(record) {
     const back = this.#lineage >= 0 && record.lineage > this.#lineage && record.step <= this.last;
-    if (record.step >= (this.newest.step ?? -1) || back) this.newest = flatten(record);
+    if (record.step >= (this.newest.step ?? -1) || back) this.newest = this.#flat(record);
     this.#lineage = Math.max(this.#lineage, record.lineage);
     return !back;
   }
@@ -119,7 +119,7 @@ export class Series {
     const onwards = this.know(record);
     if (this.#held) this.#held.push(record);
     else if (record.step > this.last) {
-      this.#extend(record.step, flatten(record));
+      this.#extend(record.step, this.#flat(record));
       this.#forget();
     }
     return onwards;
@@ -138,6 +138,16 @@ export class Series {
     this.#appended += fresh ? 1 : 0;
     this.steps[at] = step;
     for (const field of this.fields) (this.values[field] ??= [])[at] = mean(this.#tail.map((one) => one[field] ?? null));
+  }
+
+  /**
+   * The record's fields; an age that no rollout has counts 0, as in the curves that the control plane gives.
+   * @param {Record<string, any>} record
+   */
+  #flat(record) {
+    const flat = flatten(record);
+    for (const field of this.fields) if (field.startsWith("staleness/")) flat[field] ??= 0;
+    return flat;
   }
 
   #forget() {
