@@ -335,7 +335,7 @@ class Generator:
             ordinal=ordinal,
             sampling_temperature=temperature,
             set_point_generation=lease.set_point_generation,
-            prompt_tokens=prompt.tobytes(),
+            prompt_tokens=np.asarray(self._prompt(problem), "<i4").tobytes(),
             producer_id=self._spec.generator_id,
             producer_sequence=self._work.groups,
             started_at=started,
