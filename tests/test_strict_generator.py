@@ -16,7 +16,7 @@ from tests.replay_harness import group_bytes
 from tests.test_generator import PROMPTS, OnSharedEngine, Stage, running
 from tests.tiny import LearnerView, perturbed
 from trainer.determinism import rollout_seed
-from trainer.trajectory import Group, PolicyVersion, Role
+from trainer.trajectory import Group, PolicyVersion, Role, VersionSpan
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -97,7 +97,7 @@ def test_weights_load_after_what_is_being_sampled_in_order_and_never_within(
         await engine.load(new, LearnerView(tiny_model_dir).blob, LearnerView(tiny_model_dir).probe())
         assert sampling.done()
         assert bits(await sampling) == wanted
-        assert {tuple(s.versions) for group in await sampling for s in group} == {((0, *old),)}
+        assert {tuple(s.versions) for group in await sampling for s in group} == {(VersionSpan(0, *old),)}
         assert (
             await engine.sample_in_order(
                 prompts(), version=old, temperature=1.0, max_tokens=TOKENS, eos_token=EOS

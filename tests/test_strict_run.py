@@ -14,7 +14,7 @@ import pytest
 from services.ledger import read_history, surviving
 from services.metrics import StepRecord
 from tests.chaos.processes import processes
-from tests.run_harness import Run, left_running, new_run
+from tests.run_harness import Run, free_ports, left_running, new_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
@@ -85,6 +85,7 @@ def strict_run(folder: Path, name: str) -> Run:
             *EASY,
             "control_plane.enabled=false",
             "ray.dashboard=false",
+            f"ray.dashboard_port={free_ports(1)[0]}",
         ],
     )
 

@@ -41,7 +41,6 @@ class GeneratorPool:
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._config = specs[0].config.generators
-        self._strict = specs[0].config.determinism.strict
         self._members = {spec.generator_id: self._launch(spec) for spec in specs}
 
     def wait_ready(self, still_wanted: Callable[[], None]) -> None:
@@ -112,16 +111,14 @@ class GeneratorPool:
             ray.kill(handle)
 
     def _launch(self, spec: GeneratorSpec, in_a_row: int = 0) -> _Member:
-        actor = StrictGeneratorActor if self._strict else GeneratorActor
+        actor = StrictGeneratorActor if spec.config.determinism.strict else GeneratorActor
         handle = actor.options(
             name=spec.generator_id,
             namespace=actor_namespace(spec.run_id),
             num_cpus=self._config.cpus_per_generator,
             num_gpus=self._config.gpus_per_generator,
             resources={self._config.ray_resource: 1} if self._config.ray_resource else None,
-            runtime_env={
-                "env_vars": engine_environment(spec.config) | compute_environment(strict=self._strict)
-            },
+            runtime_env={"env_vars": engine_environment(spec.config)},
             max_concurrency=1000,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
@@ -168,7 +165,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",
-    }
+    } | compute_environment(strict=config.determinism.strict)
 
 
 def _cause(error: RayActorError | RayTaskError) -> str:
