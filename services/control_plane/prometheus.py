@@ -77,7 +77,8 @@ class _Runs:
                 put("generators_configured", config["generators"][role], run_id, role)
             if status.phase in _WORKING:
                 for name, beat in generators(self._redis, run_id).items():
-                    put("generator_lag_steps", max(0, status.step - beat["step"]), run_id, name)
+                    if "step" in beat:
+                        put("generator_lag_steps", max(0, status.step - beat["step"]), run_id, name)
                     put("generator_heartbeat_age_seconds", max(0.0, now - beat["at"]), run_id, name)
             if ages := (status.record or {}).get("staleness"):
                 put("staleness_max_steps", max(map(int, ages)), run_id)
