@@ -343,7 +343,7 @@ def test_a_token_of_every_run_shows_what_it_may_do_on_each(client, redis, run):
     ]
 
 
-@pytest.mark.parametrize("token", [tokens.new_token(), "guess"])
+@pytest.mark.parametrize("token", [tokens.new_token(), "guess"], ids=["well formed", "guess"])
 def test_a_stranger_leaves_nothing_in_redis(client, redis, run, token):
     before = set(redis.keys("scope:*"))
     for path in (f"/v1/runs/{run}", f"/v1/runs/{run}/metrics", "/v1/token", "/v1/runs"):
