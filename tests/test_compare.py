@@ -22,7 +22,7 @@ from services.compare.plots import plot_all
 from services.compare.pool import Job, Pool, Process
 from services.compare.report import Table, markdown, terminal
 from services.compare.results import read_result, write_result
-from services.compare.run import compare, start_in_process
+from services.compare.run import compare, differences, start_in_process
 from services.compare.table import comparison
 from services.driver.progress import Progress
 from services.driver.run_directory import RunDirectory
@@ -340,6 +340,14 @@ def test_a_unit_that_fails_is_named_with_its_last_words_and_starts_no_other(tmp_
         pool.run()
     assert begun == ["a-s1", "b-s1"]
     assert "a-s1: finished; 2 of 4 units" in out.getvalue()
+
+
+def test_units_in_one_process_are_the_same_whatever_the_queue_is_configured_to() -> None:
+    there = {"steps": 4, "pipeline.max_deliveries": 5, "pipeline.max_staleness": 1, "runs_dir": "a"}
+    here = {"steps": 4, "pipeline.max_deliveries": 3, "pipeline.max_staleness": 2, "runs_dir": "b"}
+    assert differences(there, here, in_process=True) == ["pipeline.max_staleness"]
+    assert differences(there, here, in_process=False) == ["pipeline.max_deliveries", "pipeline.max_staleness"]
+    assert differences({"steps": 4}, {"steps": 5}, in_process=True) == ["steps"]
 
 
 def test_an_interrupt_stops_what_runs_and_is_passed_on(tmp_path: Path) -> None:

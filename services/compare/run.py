@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from trainer.errors import ScopeError
 
 INTERRUPTED = 130
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+_DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", "weights.")
+"""blocks that a run in one process does not read"""
 
 StartInProcess = Callable[[Path, Path], Process]
 """from a request and a log file to the process that runs it"""
@@ -123,9 +125,7 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
             **unit.config.model_dump(mode="json"),
         }
     )
-    differing = [
-        name for name in {**here, **there} if here.get(name) != there.get(name) and name != "runs_dir"
-    ]
+    differing = differences(there, here, in_process=plan.source == "in-process")
     if differing:
         shown = ", ".join(
             f"{name} = {there.get(name)!r} there, {here.get(name)!r} now" for name in differing[:3]
@@ -136,6 +136,17 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
             "or move that directory aside."
         )
     return True
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], *, in_process: bool) -> list[str]:
+    """Dotted fields of two configurations that differ and that a run of this kind reads."""
+    return [
+        name
+        for name in {**here, **there}
+        if here.get(name) != there.get(name)
+        and name != "runs_dir"
+        and not (in_process and name.startswith(_DISTRIBUTED) and name != "pipeline.max_staleness")
+    ]
 
 
 def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
