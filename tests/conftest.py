@@ -31,18 +31,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--api-cases", type=int, default=80, help="requests to each group of the control plane's routes"
     )
-    parser.addoption("--chaos", action="store_true", help="also the campaign of faults on whole runs")
+    parser.addoption(
+        "--chaos", action="store_true", help="also the faults on whole runs: campaign and strict run"
+    )
+
+
+KILLED_RUNS = ("test_campaign.py", "test_strict_run.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest file first, so that workers end together; what was not asked for is left out, and says so."""
-    items.sort(key=lambda item: "test_run.py" not in item.nodeid)
+    """The longest files first, so that workers end together; what was not asked for is left out, and says so."""
+    first = ("test_run.py", *KILLED_RUNS)
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
     if config.getoption("--chaos"):
         return
     for item in items:
-        if "test_campaign.py" in item.nodeid:
+        if item.path.name in KILLED_RUNS:
             item.add_marker(
-                pytest.mark.skip(reason="about ten minutes of faults on whole runs: pytest --chaos")
+                pytest.mark.skip(reason="five to ten minutes of faults on whole runs: pytest --chaos")
             )
 
 
