@@ -38,6 +38,13 @@ NO_END = Verdict(0.0, {}, "no end")
 """For a rollout cut off at the length limit: it is not shown to the verifier."""
 
 
+def graded(score: float, components: dict[str, float], said: str | None = None) -> Verdict:
+    """The verdict of a finite `score`, clipped to [0, 1]: "correct" for 1, "wrong" for 0, else "partial", or `said`."""
+    reward = min(max(score, 0.0), 1.0)
+    word = "correct" if reward == 1.0 else "wrong" if reward == 0.0 else "partial"
+    return Verdict(reward, components, said or word)
+
+
 @runtime_checkable
 class Task(Protocol):
     """A stream of training problems and a disjoint, fixed set of held-out ones, set by the configuration."""

@@ -22,8 +22,9 @@ class BoundedError(Exception):
 class BoundedPool:
     """Runs `function`, a module's function with plain arguments, in `workers` processes of their own.
 
-    seconds: for one call; memory_mib: address space of a process. Processes start with the first call, are replaced
-    when they are killed, and end with this one. Thread-safe.
+    seconds: for one call; memory_mib: address space of a process; warm_up: arguments of a call that each process makes
+    first, outside both bounds, so that importing a library counts against neither. Processes start with the first
+    call, are replaced when they are killed, and end with this one. Thread-safe.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class BoundedPool:
         memory_mib: int,
         warm_up: tuple[Any, ...] = (),
     ) -> None:
-        self._function, self._seconds, self._warm_up = function, seconds, warm_up
+        self._function, self._seconds = function, seconds
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=RECYCLE_AFTER,

@@ -32,15 +32,14 @@ class Dataset(Split):
             )
             known = {row.identity for row in heldout}
             train = [row for row in rows if row.identity not in known]
-        self.contaminated = len(rows) - len(train) if source.heldout is not None else 0
-        """training problems that were left out because they are held out, too"""
         if not train:
             raise ScopeError(
                 f"task.dataset.train={source.train!r} has {len(rows)} different problems, and none is left to train "
                 f"on: use task.heldout below {len(rows)}, or another task.dataset.heldout."
             )
         super().__init__(
-            self._problems(train, source.instruction, source.train), self._heldout(heldout, config)
+            _problems(train, source.instruction, source.train),
+            _problems(heldout, source.instruction, source.heldout or source.train),
         )
         self._verifier = make_verifier(config.verifier, config.folder)
 
@@ -48,17 +47,13 @@ class Dataset(Split):
         """What the verifier says."""
         return self._verifier.verify(problem, response_text)
 
-    def _heldout(self, rows: Sequence[Row], config: SingleTaskConfig) -> list[Problem]:
-        source = config.dataset
-        return self._problems(rows, source.instruction, source.heldout or str(source.train))
 
-    @staticmethod
-    def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Problem]:
-        return [
-            Problem(
-                row.identity,
-                row.text + instruction,
-                {"text": row.text, "answer": row.answer, "extra": row.extra, "source": source},
-            )
-            for row in rows
-        ]
+def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Problem]:
+    return [
+        Problem(
+            row.identity,
+            row.text + instruction,
+            {"text": row.text, "answer": row.answer, "extra": row.extra, "source": source},
+        )
+        for row in rows
+    ]

@@ -19,7 +19,6 @@ class Source:
     subset: str | None = None
     answer_after: str | None = None
     """the answer is what follows the last one of these in its column"""
-    revision: str | None = None
 
 
 PRESETS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config_task import GymConfig, SingleTaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.base import Problem, Verdict, graded
 from trainer.tasks.bounded import BoundedError, BoundedPool
 
 
@@ -65,9 +65,7 @@ class ReasoningGym:
             return Verdict(0.0, {"correct": 0.0, "format": 1.0}, str(error))
         if score is None:
             return Verdict(0.0, {"correct": 0.0, "format": 0.0}, "no answer")
-        reward = min(max(float(score), 0.0), 1.0)
-        word = "correct" if reward == 1.0 else "wrong" if reward == 0.0 else "partial"
-        return Verdict(reward, {"correct": reward, "format": 1.0}, word)
+        return graded(score, {"correct": min(max(score, 0.0), 1.0), "format": 1.0})
 
     def _problem(self, entry: dict[str, Any]) -> Problem:
         question = entry["question"]

@@ -11,7 +11,7 @@ import httpx
 
 from trainer.config_task import VerifierConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.base import Problem, Verdict, graded
 from trainer.tasks.bounded import BoundedError, BoundedPool
 from trainer.tasks.references import call_reference, load_reference
 
@@ -125,14 +125,12 @@ def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = 
         score = float(score)
     if not isinstance(score, int | float) or not math.isfinite(score):
         raise ScopeError(f"{who} must give a finite number, not {score!r}.")
-    reward = min(max(float(score), 0.0), 1.0)
     components = {
         str(name): min(max(float(value), 0.0), 1.0)
         for name, value in parts.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    word = "correct" if reward == 1.0 else "wrong" if reward == 0.0 else "partial"
-    return Verdict(reward, components, said or word)
+    return graded(float(score), components, said)
 
 
 def _pool(function: Any, config: VerifierConfig, warm_up: tuple[Any, ...]) -> BoundedPool:
