@@ -20,7 +20,8 @@ class Scorer:
 
     def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
         self._config, self._task, self._tokenizer = config, task, tokenizer
-        self._threads = ThreadPoolExecutor(config.task.verifier.workers, thread_name_prefix="verifier")
+        workers = max(task.verifier.workers for task in (config.task, *config.task.mixture))
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verifier")
 
     async def verdicts(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
         """One for each sample, as the task gives it. Raises what the task raises."""

@@ -75,7 +75,8 @@ class Task(Protocol):
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """Score a finished response: its text without the end token, other special tokens kept.
 
-        Never raises and never takes long, whatever the text.
+        Never takes long, and whatever the text is, it gets a verdict. Raises ScopeError only where nobody can give one,
+        such as for a service that does not answer; that ends the run.
         """
         ...
 
