@@ -78,7 +78,8 @@ def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
                 num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
                 include_dashboard=config.ray.dashboard,
                 dashboard_host="127.0.0.1",
-                dashboard_port=config.ray.dashboard_port,
+                # Ray's own head server, which is there without the dashboard too, then takes any free port.
+                dashboard_port=config.ray.dashboard_port if config.ray.dashboard else None,
                 object_store_memory=config.ray.object_store_mib << 20,
                 _temp_dir=str(temporary),
                 **common,
