@@ -61,6 +61,7 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
         yield context.dashboard_url
     finally:
         ray.shutdown()
+        end_orphans(temporary)
         _keep_logs(temporary, run_dir / "logs" / "ray")
 
 
