@@ -1,6 +1,6 @@
 """The control plane under load: beside a training run, what it costs the run; without one, what it sustains.
 
-    .venv/bin/python benchmarks/control_plane/load.py
+    .venv/bin/python -m benchmarks.control_plane.load
 
 1. The quickstart for some steps, `scope train` as a user starts it. After a warm-up, stretches of equal length with and
    without load take turns: 64 clients read once a second and 8 move the set-point every 5 seconds.

@@ -34,11 +34,13 @@ def main() -> None:
     parser = study.options(__doc__)
     parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS)
     parser.add_argument("--only-tune", action="store_true", help="stop after the choices")
+    parser.add_argument("--tuning-seeds", type=int, choices=(1, 2), default=1, help="runs of each value")
     options = parser.parse_args()
     tuning: dict[str, Any] = {}
+    seeds = study.TUNING_SEEDS[: options.tuning_seeds]
 
     sweep = {f"scope-{target}": f"entropy_control.target={target}" for target in TARGETS}
-    found = _tune([f"{label}@scope:{setting}" for label, setting in sweep.items()], options.parallel)
+    found = _tune([f"{label}@scope:{setting}" for label, setting in sweep.items()], seeds, options.parallel)
     reference = _row(found["grpo"])
     tuning["scope"] = {label: _row(found[label]) for label in sweep}
     best = _choose(tuning["scope"], reference)
@@ -50,7 +52,7 @@ def main() -> None:
             f"{name}-{i}": [*_own(name, point), f"entropy_control.target={target}"]
             for i, point in enumerate(grid(name))
         }
-        found = _tune([_control(label, name, own) for label, own in values.items()], options.parallel)
+        found = _tune([_control(label, name, own) for label, own in values.items()], seeds, options.parallel)
         rows = tuning[name] = {label: _row(found[label]) | {"settings": values[label]} for label in values}
         pick = _choose(rows, reference)
         chosen[name] = _control(name, name, values[pick])
@@ -58,12 +60,12 @@ def main() -> None:
         closest = min(tracked, key=lambda label: tracked[label]) if tracked else pick
         if closest != pick:
             chosen[f"{name}-tracking"] = _control(f"{name}-tracking", name, values[closest])
-    _print_tuning(tuning, reference, chosen)
+    _print_tuning(tuning, reference, chosen, seeds)
     if options.only_tune:
         return
 
     _, document = study.run(["grpo", *chosen.values()], seeds=options.seeds, parallel=options.parallel)
-    tuned = {"tuning": tuning, "tuning_seeds": study.TUNING_SEEDS, "grpo_tuning": reference, "chosen": chosen}
+    tuned = {"tuning": tuning, "tuning_seeds": seeds, "grpo_tuning": reference, "chosen": chosen}
     study.keep(
         "rivals",
         document | tuned | {"made_by": sys.argv},
@@ -71,8 +73,7 @@ def main() -> None:
     )
 
 
-def _tune(controls: Sequence[str], parallel: int) -> dict[str, list[UnitResult]]:
-    seeds = study.TUNING_SEEDS
+def _tune(controls: Sequence[str], seeds: Sequence[int], parallel: int) -> dict[str, list[UnitResult]]:
     groups, _ = study.run(["grpo", *controls], seeds=len(seeds), first_seed=seeds[0], parallel=parallel)
     return groups
 
@@ -107,9 +108,12 @@ def _choose(rows: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any]) -> s
 
 
 def _print_tuning(
-    tuning: Mapping[str, Mapping[str, Any]], grpo: Mapping[str, Any], chosen: Mapping[str, str]
+    tuning: Mapping[str, Mapping[str, Any]],
+    grpo: Mapping[str, Any],
+    chosen: Mapping[str, str],
+    seeds: Sequence[int],
 ) -> None:
-    print(f"\ntuning, seeds {study.TUNING_SEEDS}: pass@1, pass@16, entropy of the last steps, RMS error")
+    print(f"\ntuning, seeds {seeds}: pass@1, pass@16, entropy of the last steps, RMS error")
     print(f"{'grpo':24} {grpo['pass@1']:.3f} {grpo['pass@16']:.3f} {grpo['mean']:.3f}")
     for rows in tuning.values():
         for label, row in rows.items():
