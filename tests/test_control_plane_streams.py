@@ -100,7 +100,7 @@ def test_a_learner_that_begins_again_forgets_the_steps_of_the_dead_lineage_and_a
 
 
 @pytest.mark.parametrize(
-    "query", ["first=-1", "last=x", "rows=0", "rows=2001", "fields=nonsense", "fields=,"]
+    "query", ["first=-1", "last=x", "rows=0", "rows=2001", "fields=nonsense", "fields=,", "rows=5&rows=6"]
 )
 def test_a_bad_query_is_named(client, run, viewer, query):
     (error,) = is_problem(client.get(f"/v1/runs/{run}/metrics?{query}", headers=viewer), 422)["errors"]

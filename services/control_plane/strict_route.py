@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,7 +15,8 @@ from fastapi.routing import APIRoute
 class StrictRoute(APIRoute):
     """A route whose body has every name once, is UTF-8, and is not nested or long beyond reading (else 422).
 
-    A query parameter that the route does not have is refused as well: it is a slip, such as `timout=5`.
+    A query parameter that the route does not have is refused as well, for it is a slip, such as `timout=5`; so is one
+    that comes twice, of which only one would be read.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -23,11 +25,8 @@ class StrictRoute(APIRoute):
         known = set(self._query_names())
 
         async def strictly(request: Request) -> Response:
-            strange = [name for name in request.query_params if name not in known]
-            if strange:
-                raise RequestValidationError(
-                    [_strange(name, request.query_params[name]) for name in dict.fromkeys(strange)]
-                )
+            if wrong := _wrong(request.query_params.multi_items(), known):
+                raise RequestValidationError(wrong)
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return strictly
@@ -64,5 +63,12 @@ def _every_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _strange(name: str, value: str) -> dict[str, Any]:
-    return {"loc": ("query", name[:80]), "type": "extra_forbidden", "input": value}
+def _wrong(query: list[tuple[str, str]], known: set[str]) -> list[dict[str, Any]]:
+    times = Counter(name for name, _ in query)
+    wrong = {name: "extra_forbidden" for name in times if name not in known}
+    wrong |= {name: "given_twice" for name, count in times.items() if name in known and count > 1}
+    values = dict(query)
+    return [
+        {"loc": ("query", name[:80]), "type": kind, "input": values[name], "msg": "once"}
+        for name, kind in wrong.items()
+    ]
