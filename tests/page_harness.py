@@ -22,21 +22,9 @@ from services.run_state import beat, update_status
 from services.set_point import mark_applied, read_set_point
 from services.step_records import RedisRecords
 from services.tokens import Scope, create_token
+from tests.browser import WAIT_SECONDS
 from tests.control_plane import AMPLE
 from tests.test_metrics_report import record
-
-WAIT_SECONDS = 20
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-"""Of a headless Chromium that may run as root and calls nobody."""
 
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);

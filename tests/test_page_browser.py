@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from services.keys import RunKeys
@@ -21,11 +20,10 @@ from services.run_state import add_evaluation, beat, update_status
 from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
 from services.step_records import RedisRecords
 from services.tokens import create_token, revoke_token
+from tests.browser import chromium, needs_chromium, watched
 from tests.control_plane import start_run
 from tests.page_harness import (
     CONTRAST,
-    FLAGS,
-    WAIT_SECONDS,
     Learner,
     curve,
     generator,
@@ -41,12 +39,7 @@ from tests.page_harness import (
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
 
-CHROMIUM = shutil.which("chromium")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no `chromium` on this machine (Debian: apt-get install chromium)"
-)
-expect.set_options(timeout=1000 * WAIT_SECONDS)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +50,8 @@ def server(redis_access: RedisAccess) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -71,17 +62,8 @@ def expected() -> list[str]:
 
 @pytest.fixture
 def page(browser: Browser, expected: list[str]) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("requestfailed", lambda request: faults.append(f"{request.failure} {request.url}"))
-    yield page
-    context.close()
-    # What a view that is left was still waiting for is cut off.
-    left = [fault for fault in faults if "ERR_ABORTED" not in fault]
-    assert [fault for fault in left if not any(re.search(pattern, fault) for pattern in expected)] == []
+    with watched(browser, expected) as page:
+        yield page
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import expect
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.ledger import read_history, surviving
+from services.run_secrets import RunSecrets
+from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.processes import processes
+from tests.page_harness import curve, last_step, shows_step
 from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -138,6 +143,38 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
     assert [r.set_point for r in records] == [0.42 if r.step < first else 0.3 for r in records]
 
 
+@needs_chromium
+def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
+    live: tuple[Run, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = live
+    monkeypatch.setenv("XDG_STATE_HOME", run.environment["XDG_STATE_HOME"])
+    url = run.json("endpoint.json")["url"]
+    with chromium() as browser, watched(browser) as page:
+        page.goto(f"{url}/#/runs/{run.directory.name}")
+        page.get_by_label("Token").fill(RunSecrets(run.directory).token())
+        page.get_by_role("button", name="Sign in").click()
+        shows_step(page, 3)
+        before = curve(page)
+        shows_step(page, last_step(page) + 3)
+        assert curve(page) != before
+        for name in ("base-generator-0", "adaptive-generator-0"):
+            expect(page.get_by_role("row").filter(has_text=name)).to_be_visible()
+        page.get_by_label("New target").fill("0.36")
+        page.get_by_role("button", name="Set the target…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
+        message = page.locator("#target-message")
+        expect(message).to_have_text(re.compile(r"^in force from learner step \d+ \(generation 3\)$"))
+        first = int(re.findall(r"\d+", message.inner_text())[0])
+        page.reload()
+        shows_step(page, first + 1)
+        expect(page.locator(".target-control .state")).to_contain_text("generation 3")
+        page.screenshot(path=run.directory / "page.png", full_page=True)
+    held = {r.step: (r.set_point, r.set_point_generation) for r in run.records()}
+    assert held[first - 1] == (0.3, 2)
+    assert held[first] == (0.36, 3)
+
+
 def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
@@ -157,6 +194,7 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_under_a_new_lineage(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
     run, process = live
+    target = run.scope("entropy", "get")["spec"]["target"]
     run.wait_for("a checkpoint", lambda: list((run.directory / "checkpoints").glob("step-*")), process)
     (rank,) = processes(process.pid, "learner")
     os.kill(rank, signal.SIGKILL)
@@ -168,7 +206,7 @@ def test_a_killed_learner_goes_on_from_its_checkpoint_under_a_new_lineage(
     assert records[-1].learner_restarts == 1
     begun = next(r for r in records if r.lineage == 2)
     assert begun.step % 5 == 0, "it did not begin at a checkpoint"
-    assert begun.set_point == 0.3
+    assert begun.set_point == target
     kept = surviving(read_history(run.directory))
     groups = [group for event in kept for group in event.groups]
     assert len(groups) == len(set(groups)) >= len(records) * 2 * 8
@@ -178,6 +216,7 @@ def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
     run, process = live
+    target = run.scope("entropy", "get")["spec"]["target"]
     interrupt(process)
     assert process.wait(120) == 0, run.log
     assert not left_running(run)
@@ -190,7 +229,7 @@ def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
     records = run.records()
     assert [r.step for r in records] == list(range(done + 3)), "a step was lost"
     assert [r.lineage for r in records[done - 1 :]] == [2, 3, 3, 3]
-    assert records[-1].set_point == 0.3, "the live set-point did not survive the restart"
+    assert records[-1].set_point == target, "the live set-point did not survive the restart"
     report = run.json("report.json")
     assert report["queue"]["consumed"] == (done + 3) * 2 * 8
     assert report["evaluation"]["end"]["step"] == done + 3

@@ -21,7 +21,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Options that name a run."""
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="default: the newest run under runs/")
     parser.add_argument("--url", help="control plane elsewhere; then --run-id and SCOPE_TOKEN are needed")
-    parser.add_argument("--run-id", help="with --url: which run")
+    parser.add_argument("--context", help="of kubectl: the control plane in that cluster, instead of --url")
+    parser.add_argument("--namespace", default="scope-rl", help="with --context; default: scope-rl")
+    parser.add_argument("--run-id", help="with --url or --context: which run")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
@@ -30,15 +32,16 @@ def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient,
     """A client for the run that the options name, and its run id."""
     from services.client import ControlPlaneClient, ControlPlaneError
 
-    url, run_id, token = _endpoint(options)
-    try:
-        with ControlPlaneClient(url, token) as client:
-            yield client, run_id
-    except ControlPlaneError as error:
-        raise ScopeError(str(error)) from error
+    with _endpoint(options) as (url, run_id, token):
+        try:
+            with ControlPlaneClient(url, token) as client:
+                yield client, run_id
+        except ControlPlaneError as error:
+            raise ScopeError(str(error)) from error
 
 
-def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
+@contextmanager
+def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     from services.run_secrets import RunSecrets
     from services.tokens import TOKEN_VARIABLE
 
@@ -47,19 +50,38 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
         raise ScopeError(
             f"{TOKEN_VARIABLE} holds a character that no token has; allowed are printable ASCII ones."
         )
-    if options.url:
-        needed = "a bearer token" if getattr(options, "every_run", False) else "--run-id and a bearer token"
-        if not token or not (options.run_id or getattr(options, "every_run", False)):
-            raise ScopeError(f"--url needs {needed} in the environment variable {TOKEN_VARIABLE}.")
-        return options.url, options.run_id or "", token
-    run = options.run or _newest_run()
+    url: str | None = options.url
+    context: str | None = options.context
+    if url is not None and context is not None:
+        raise ScopeError("--url and --context name a control plane each; only one of them can be given.")
+    if url is None and context is None:
+        run = options.run or _newest_run()
+        address, run_id = _left_by(run)
+        yield address, run_id, token or RunSecrets(run).token()
+        return
+    every_run = getattr(options, "every_run", False)
+    if not token or not (options.run_id or every_run):
+        way = "--url" if context is None else "--context"
+        needed = "a bearer token" if every_run else "--run-id and a bearer token"
+        raise ScopeError(f"{way} needs {needed} in the environment variable {TOKEN_VARIABLE}.")
+    if url is not None:
+        yield url, options.run_id or "", token
+    elif context is not None:
+        from services.port_forward import forwarded
+
+        with forwarded(context, options.namespace) as address:
+            yield address, options.run_id or "", token
+
+
+def _left_by(run: Path) -> tuple[str, str]:
+    """Address and run id that a run directory names."""
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())
     except (OSError, ValueError) as error:
         raise ScopeError(
             f"--run {run} has no endpoint.json: it is not a run directory, or its control plane never started."
         ) from error
-    return endpoint["url"], endpoint["run_id"], token or RunSecrets(run).token()
+    return endpoint["url"], endpoint["run_id"]
 
 
 def _newest_run() -> Path:

@@ -34,8 +34,9 @@ def _submit(options: argparse.Namespace) -> int:
         return 0
     namespace = objects.job["metadata"]["namespace"]
     apply(objects, options.context)
+    context = options.context or "CONTEXT"
     print(
         f"run {run_id} is submitted. Its pods: kubectl -n {namespace} get pods -l ray.io/originated-from-cr-name="
-        f"{run_id}; its state: scope status --url URL --run-id {run_id}, with a token in SCOPE_TOKEN"
+        f"{run_id}; its state, with a token in SCOPE_TOKEN: scope status --context {context} --run-id {run_id}"
     )
     return 0
