@@ -1,4 +1,4 @@
-"""The step record: defined once, written to JSONL, TensorBoard, `ray.util.metrics` and the run's status.
+"""The step record: defined once, written to JSONL, `ray.util.metrics`, loggers and the run's status.
 
 Field names here are the names everywhere. Quantities are per learner step unless they say otherwise; seconds are
 wall clock; log-quantities are nats.
@@ -70,6 +70,10 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     auxiliary: float
     clip_fraction: float
     gradient_norm: float
+    learning_rate: float | None = None
+    """in force for the step's updates"""
+    reference_kl: float | None = None
+    """KL(policy ‖ starting policy) on base tokens before the update, nats per token; None without a reference"""
     mismatch_kl_base: float
     mismatch_kl_adaptive: float
     ratio_deviation_base: float
@@ -170,22 +174,6 @@ class JsonLines:
 
     def close(self) -> None:
         self._file.close()
-
-
-class TensorBoard:
-    """Scalars under the record's names."""
-
-    def __init__(self, directory: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory), flush_secs=10)
-
-    def write(self, record: StepRecord) -> None:
-        for name, value in flatten(msgspec.structs.asdict(record)).items():
-            self._writer.add_scalar(name, value, record.step, walltime=record.at)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 class RayMetrics:

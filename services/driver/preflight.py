@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.listen import bind
+from services.loggers import require_loggers
 from services.redis_client import RedisAccess, check
 from services.redis_server import find_server
 from trainer.checkpoint_mirror import check_writable
@@ -34,6 +35,7 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
     patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
     """
     preflight_learning(config)
+    require_loggers(config.loggers)
     if config.checkpoint.mirror is not None:
         check_writable(config.checkpoint.mirror)
     if config.redis.url is None:

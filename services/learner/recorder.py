@@ -15,7 +15,8 @@ from redis import Redis
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard, mismatch_kl_limit
+from services.loggers import LoggedRun, Loggers
+from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
 from services.step_records import RedisRecords
@@ -41,11 +42,12 @@ class Recorder:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
         # Redis first: it refuses an incarnation that was replaced, before files are written.
+        self._loggers = Loggers(LoggedRun(spec.run_id, run_dir, spec.config))
         self._sinks: list[Sink] = [
             RedisRecords(redis, spec.run_id, lineage, first_step),
             JsonLines(run_dir / "steps.jsonl"),
-            TensorBoard(run_dir / "tensorboard"),
             RayMetrics(spec.run_id),
+            self._loggers,
         ]
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
@@ -130,6 +132,8 @@ class Recorder:
             "auxiliary": metrics.auxiliary,
             "clip_fraction": metrics.clip_fraction,
             "gradient_norm": metrics.gradient_norm,
+            "learning_rate": metrics.learning_rate,
+            "reference_kl": metrics.reference_kl,
             "mismatch_kl_base": metrics.mismatch_kl_base,
             "mismatch_kl_adaptive": metrics.mismatch_kl_adaptive,
             "ratio_deviation_base": metrics.ratio_deviation_base,
@@ -174,6 +178,7 @@ class Recorder:
             for role, alive in self._alive.items()
             if alive < self._expected(role)
         ]
+        self._values["alarms"] += self._loggers.reports()
         seconds = [load.seconds for load in self._loads if not load.error]
         record = StepRecord(
             **self._values,
