@@ -41,6 +41,10 @@ class Sample:
     """float32[T], nats"""
     finish_reason: FinishReason
     versions: list[VersionSpan]
+    mask: np.ndarray | None = None
+    """uint8[T], 0 for tokens of an environment; None: the policy sampled every token"""
+    turns: tuple[str, ...] = ()
+    """the policy's responses in turn, where the task is an environment"""
 
 
 @dataclass(frozen=True)

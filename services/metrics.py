@@ -86,6 +86,14 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """rollouts sampled from more than one policy version"""
     missing_groups: int
     """groups of this step that were dead-lettered"""
+    uniform_groups: int = 0
+    """base groups of this step whose rewards are all equal: they have no gradient"""
+    refilled_groups: int = 0
+    """base groups that generators made again of another problem since the last step, by their heartbeats"""
+    mixture_shares: dict[str, float] = {}
+    mixture_pass_rates: dict[str, float] = {}
+    """by part of a mixture with a curriculum, before this step was measured: share of the prompts that are decided
+    from there on, and smoothed pass rate"""
     queue_unread: int
     queue_pending: int
     groups: int

@@ -19,6 +19,7 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.config_task import CurriculumConfig as CurriculumConfig
 from trainer.config_task import RewardConfig as RewardConfig
 from trainer.config_task import TaskConfig as TaskConfig
 from trainer.config_update import LoraConfig as LoraConfig

@@ -38,7 +38,7 @@ class Samples:
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[list[int]],
     *,
     samples: int = 1,
     temperature: float | Tensor = 1.0,
@@ -48,11 +48,16 @@ def sample(
 ) -> Samples:
     """`samples` responses to each prompt: row i * samples + j is response j to prompt i.
 
-    Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is computed once.
+    prompts: texts, or token ids. Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is
+    computed once.
     """
     rows = len(prompts) * samples
     end = tokenizer.eos_token_id
-    encoded = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    if isinstance(prompts[0], str):
+        encoded = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    else:
+        ids = {"input_ids": list(prompts)}
+        encoded = tokenizer.pad(ids, padding=True, padding_side="left", return_tensors="pt")
     attention = encoded["attention_mask"]
     output = model(
         input_ids=encoded["input_ids"],

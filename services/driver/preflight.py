@@ -11,7 +11,7 @@ from services.redis_server import find_server
 from trainer.checkpoint_mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.tasks import make_task
+from trainer.tasks import Environment, make_task
 
 
 def preflight_learning(config: RunConfig) -> None:
@@ -21,6 +21,11 @@ def preflight_learning(config: RunConfig) -> None:
         raise ScopeError(
             f"evaluation.problems={config.evaluation.problems} must be at most {task.heldout_size}, the number of "
             "held-out problems of the task (task.heldout)."
+        )
+    if config.determinism.strict and isinstance(task, Environment):
+        raise ScopeError(
+            f"determinism.strict=true cannot run task.name={config.task.name!r}: its rollouts take several turns, "
+            "whose requests enter the engine at different times."
         )
     if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
         raise ScopeError(

@@ -22,7 +22,9 @@ from services.run_state import generators, server_time, update_status
 from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.control import Actuators
+from trainer.curriculum import Curriculum
 from trainer.learner import StepMetrics
+from trainer.problem_order import is_uniform
 
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""
@@ -78,9 +80,21 @@ class Recorder:
             "spanning_rollouts": sum(len(t.versions) > 1 for t in rollouts),
             "groups": len(groups),
             "missing_groups": len(taken.missing),
+            "uniform_groups": sum(
+                group.role == "base" and is_uniform([t.reward for t in group.trajectories])
+                for group in groups
+            ),
             "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
             "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
             "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],
+        }
+
+    def mixture(self, curriculum: Curriculum) -> None:
+        """The mixture's shares and pass rates as they were before this step was measured."""
+        rates = enumerate(curriculum.pass_rates)
+        self._values |= {
+            "mixture_shares": {str(part): share for part, share in enumerate(curriculum.shares)},
+            "mixture_pass_rates": {str(part): rate for part, rate in rates if rate is not None},
         }
 
     def learned(
@@ -218,10 +232,13 @@ class Recorder:
         beats = generators(self._redis, self._spec.run_id)
         elapsed = time.monotonic() - self._observed_at
         shares: dict[str, dict[str, float]] = {"tokens": {}, "sampling_seconds": {}, "loading_seconds": {}}
-        generated = 0.0
+        generated = refilled = 0.0
         restarts = sum(b["restarts"] for b in beats.values())
         for role in self._spec.config.roles:
             names = [name for name, b in beats.items() if b["role"] == role]
+            refilled += sum(
+                max(0, beats[n].get("refills", 0) - self._before.get(n, {}).get("refills", 0)) for n in names
+            )
             for counter, by_role in shares.items():
                 grown = sum(
                     max(0.0, beats[n][counter] - self._before.get(n, {}).get(counter, 0.0)) for n in names
@@ -231,6 +248,7 @@ class Recorder:
         self._before, self._observed_at = beats, time.monotonic()
         return {
             "generated_tokens": round(generated),
+            "refilled_groups": round(refilled),
             "generator_tokens_per_second": shares["tokens"],
             "generator_busy_share": shares["sampling_seconds"],
             "generator_loading_share": shares["loading_seconds"],
