@@ -20,10 +20,11 @@ import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.batching import shard_batches
-from trainer.config import RunConfig
+from trainer.config import RewardConfig, RunConfig
 from trainer.control import Controller, make_controller
 from trainer.control.schedule import Schedule
 from trainer.curriculum import make_curriculum
+from trainer.errors import ScopeError
 from trainer.in_process_rollouts import InProcessRollouts
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
@@ -182,9 +183,9 @@ class InProcessRun:
     def _evaluate_turns(self, step: int, samples: int) -> InProcessEvaluation:
         problems = [self._task.heldout_problem(i) for i in range(self._config.evaluation.problems)]
         generator = torch.Generator().manual_seed(self._config.seed)
-        rollouts = InProcessRollouts(
-            self._config, self._task, self._learner.model, self._tokenizer, generator
-        )
+        unshaped = self._config.task.model_copy(update={"reward": RewardConfig()})
+        config = self._config.model_copy(update={"task": unshaped})
+        rollouts = InProcessRollouts(config, self._task, self._learner.model, self._tokenizer, generator)
         made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
         surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
         correct = [sum(t.reward >= 1 for t in of) for of in made]
@@ -195,7 +196,11 @@ class InProcessRun:
         self._learner.snapshot(directory, "policy").write()
 
     def start_from(self, directory: Path, step: int) -> None:
-        """Begin with what `save` kept, at learner step `step`."""
+        """Begin with what `save` kept, at learner step `step`. Raises ScopeError with a curriculum."""
+        if self._curriculum is not None:
+            raise ScopeError(
+                "a run in one process cannot begin in the middle of a curriculum (task.curriculum.kind)"
+            )
         self._learner.load(directory, "policy")
         self._step = step
 
