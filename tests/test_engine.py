@@ -147,9 +147,11 @@ def check_loads_in_flight(
     return seen
 
 
+@pytest.mark.parametrize("message_bytes", [1 << 30, 0], ids=["by message", "by file"])
 def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_apart(
-    engines: Engines, tiny_model_dir: Path
+    engines: Engines, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, message_bytes: int
 ) -> None:
+    monkeypatch.setattr("services.engine.MESSAGE_BYTES", message_bytes)
     learner = LearnerView(tiny_model_dir)
     before = learner.weights
     model = learner.policy.model

@@ -223,6 +223,15 @@ class GeneratorConfig(Block):
         description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
     )
 
+    @model_validator(mode="after")
+    def _an_engine_has_its_gpus(self) -> GeneratorConfig:
+        if self.gpus_per_generator and self.tensor_parallel not in (1, self.gpus_per_generator):
+            raise ValueError(
+                f"tensor_parallel={self.tensor_parallel} needs generators.gpus_per_generator={self.tensor_parallel}, "
+                f"not {self.gpus_per_generator:g}: an engine runs on the GPUs of its actor"
+            )
+        return self
+
 
 class WeightsConfig(Block):
     """How policy versions travel from the learner to the generators."""
