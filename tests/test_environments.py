@@ -53,7 +53,7 @@ def say(
     dialogue.say(tokens, [-0.5] * len(tokens), spans or [VersionSpan(0, 0, 0)], stopped=stopped)
 
 
-@given(st.integers(4, 40), st.data())
+@given(st.integers(5, 40), st.data())
 def test_bisection_finds_every_number_within_the_turns(most: int, data: st.DataObject) -> None:
     task, _ = guessing(f"task.max_number={most}", "task.heldout=16")
     problem = task.train_problem(data.draw(st.integers(0, task.train_size - 1)))

@@ -12,6 +12,7 @@ from trainer.checkpoint_mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Environment, make_task
+from trainer.tokenizer_check import check_tokenizer
 
 
 def preflight_learning(config: RunConfig) -> None:
@@ -32,6 +33,8 @@ def preflight_learning(config: RunConfig) -> None:
             f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
             "a directory that transformers loads, or leave model.path unset for the built-in tiny model."
         )
+    if config.model.path is not None:
+        check_tokenizer(Path(config.model.path).expanduser(), config.model)
 
 
 def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
