@@ -91,8 +91,12 @@ class WeightExtension:
         requests = cast("_WatchedRequests", self.model_runner.requests)
         sampled = requests.ended | {name: len(state.output_token_ids) for name, state in requests.items()}
         requests.ended = {}
-        read = safetensors.torch.load_file if isinstance(weights, str) else safetensors.torch.load
-        self.model_runner.reload_weights(weights_iterator=iter(read(weights).items()))
+        tensors = (
+            safetensors.torch.load_file(weights)
+            if isinstance(weights, str)
+            else safetensors.torch.load(weights)
+        )
+        self.model_runner.reload_weights(weights_iterator=iter(tensors.items()))
         self._repack_tied_head(self.model_runner.model)
         return sampled
 

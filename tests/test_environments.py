@@ -37,7 +37,7 @@ def guessing(*overrides: str) -> tuple[NumberGuess, RunConfig]:
             "task.name=number_guess",
             "task.heldout=16",
             "model.max_length=512",
-            "rollout.max_new_tokens=64",
+            "rollout.max_new_tokens=120",
             *overrides,
         ]
     )
@@ -104,7 +104,7 @@ def test_tokens_of_the_environment_are_masked_and_spans_count_from_the_response(
     ("overrides", "turns", "finish"),
     [
         (["rollout.max_turns=2"], 2, "stop"),
-        (["rollout.max_new_tokens=24"], 2, "length"),
+        (["rollout.max_new_tokens=25"], 2, "length"),
         ([], 5, "stop"),
     ],
     ids=["turns of the configuration", "tokens", "turns of the task"],

@@ -45,7 +45,7 @@ class ReferencePolicy:
         else:
             dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
             self._policy = policy.to(engine.device, dtype)
-        self._policy.train(engine.training)
+        self._policy.eval()
         self._as_reference = nullcontext
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,11 +54,7 @@ def sample(
     """
     rows = len(prompts) * samples
     end = tokenizer.eos_token_id
-    if isinstance(prompts[0], str):
-        encoded = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
-    else:
-        ids = {"input_ids": list(prompts)}
-        encoded = tokenizer.pad(ids, padding=True, padding_side="left", return_tensors="pt")
+    encoded = _encoded(tokenizer, prompts)
     attention = encoded["attention_mask"]
     output = model(
         input_ids=encoded["input_ids"],
@@ -110,3 +107,11 @@ def sample(
         )
         logits = output.logits[:, -1]
     return drawn
+
+
+def _encoded(tokenizer: Any, prompts: Sequence[str] | Sequence[list[int]]) -> Any:
+    """Token ids and attention mask, int64[P, L], padded on the left."""
+    if isinstance(prompts[0], str):
+        return tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    ids = {"input_ids": list(prompts)}
+    return tokenizer.pad(ids, padding=True, padding_side="left", return_tensors="pt")
