@@ -92,7 +92,7 @@ def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, A
         with (work / f"rank-{rank}.log").open("wb") as log:
             command = [sys.executable, str(Path(__file__).with_name("learner_rank.py")), str(job)]
             ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 240
     try:  # a rank that fails leaves the others waiting for it
         while any(r.poll() is None for r in ranks) and not any(r.poll() for r in ranks):
             assert time.monotonic() < deadline, "the ranks wait for each other"
