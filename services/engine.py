@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,10 @@ from trainer.trajectory import FinishReason, PolicyVersion, Role, VersionSpan
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted difference of a probe log-probability between learner and engine, nats, by engine dtype."""
 
+MESSAGE_BYTES = 1 << 30
+"""Weights above it reach an engine's workers by a file in shared memory: a message to them holds less than 4 GiB."""
+SHARED_MEMORY = "/dev/shm"
+
 
 class WeightLoadError(RuntimeError):
     """An engine does not run the weights it was given."""
@@ -41,6 +46,10 @@ class Sample:
     """float32[T], nats"""
     finish_reason: FinishReason
     versions: list[VersionSpan]
+    mask: np.ndarray | None = None
+    """uint8[T], 0 for tokens of an environment; None: the policy sampled every token"""
+    turns: tuple[str, ...] = ()
+    """the policy's responses in turn, where the task is an environment"""
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ class SamplingEngine:
         async with self._load_lock:
             await self._engine.pause_generation(mode="keep", clear_cache=True)
             try:
-                sampled = (await self._engine.collective_rpc("load_version", args=(blob,)))[0]
+                sampled = (await self._load_into_workers(blob))[0]
                 counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
                 for record in self._in_flight.values():
                     record.switches.append((version, counts))
@@ -188,6 +197,14 @@ class SamplingEngine:
             finally:
                 await self._engine.resume_generation()
             await self._verify(probe)
+
+    async def _load_into_workers(self, blob: bytes) -> list[dict[str, int]]:
+        if len(blob) <= MESSAGE_BYTES:
+            return await self._engine.collective_rpc("load_version", args=(blob,))
+        with tempfile.NamedTemporaryFile(dir=SHARED_MEMORY, prefix="scope-weights-") as file:
+            await asyncio.to_thread(file.write, blob)
+            file.flush()
+            return await self._engine.collective_rpc("load_version", args=(file.name,))
 
     async def verify(self, probe: Probe) -> None:
         """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
+from services.curriculum import read_mix
+from services.dialogue import hold_dialogue
 from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
@@ -27,8 +29,10 @@ from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
 from services.scoring import Scorer
 from trainer.config import RunConfig
+from trainer.dialogue import Dialogue
+from trainer.problem_order import is_uniform, problem_at
 from trainer.prompts import encode_prompt
-from trainer.tasks import Problem, Task, Verdict, make_task
+from trainer.tasks import Environment, Problem, Task, Verdict, make_task
 from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
 
 if TYPE_CHECKING:
@@ -68,6 +72,8 @@ class _Work:
     groups: int = 0
     duplicates: int = 0
     tokens: int = 0
+    refills: int = 0
+    """groups that were thrown away, and made again of another problem, since their rewards were all equal"""
     spanning_rollouts: int = 0
     """rollouts sampled from more than one policy version"""
     sampling_seconds: float = 0.0
@@ -301,9 +307,16 @@ class Generator:
         self._leased.add(ordinal)
         started = time.time()
         try:
-            problem = self._problem(ordinal)
-            rollouts = await self._sample(problem, self._samples, self._temperature(lease))
-            await self._offer(ordinal, lease, rollouts, started)
+            for attempt in range(self._config.rollout.refills + 1):
+                problem = await self._problem(ordinal, attempt)
+                rollouts = await self._sample(problem, self._samples, self._temperature(lease))
+                verdicts = await self._scorer.rewards(problem, rollouts)
+                last = attempt == self._config.rollout.refills or self._spec.role != "base"
+                if last or not is_uniform([verdict.reward for verdict in verdicts]):
+                    break
+                self._work.refills += 1
+                self._work.tokens += _sampled(rollouts)
+            await self._offer(ordinal, lease, problem, rollouts, verdicts, started)
         finally:
             self._leased.discard(ordinal)
             self._work.account("sampling")
@@ -318,15 +331,26 @@ class Generator:
         """What the role samples at."""
         return self._config.rollout.base_temperature if self._spec.role == "base" else lease.temperature
 
-    def _problem(self, ordinal: int) -> Problem:
-        return self._task.train_problem(self._config.data_position(ordinal))
+    async def _problem(self, ordinal: int, attempt: int = 0) -> Problem:
+        """What `ordinal` is about, in the `attempt`-th try at its group."""
+        mix = None
+        if self._config.task.curriculum.kind != "fixed":
+            step = ordinal // self._config.rollout.prompts_per_step
+            mix = await read_mix(self._redis, self._spec.run_id, step)
+        return problem_at(self._task, self._config, ordinal, attempt, mix)
 
-    async def _offer(self, ordinal: int, lease: Lease, rollouts: Sequence[Sample], started: float) -> None:
-        """Score a group's rollouts and add it to the queue. started: seconds since the epoch."""
+    async def _offer(
+        self,
+        ordinal: int,
+        lease: Lease,
+        problem: Problem,
+        rollouts: Sequence[Sample],
+        verdicts: Sequence[Verdict],
+        started: float,
+    ) -> None:
+        """Add a group to the queue. started: seconds since the epoch."""
         role, temperature = self._spec.role, self._temperature(lease)
-        problem = self._problem(ordinal)
         logprob_temperature = temperature if role == "base" else 1.0
-        verdicts = await self._scorer.rewards(problem, rollouts)
         group = Group(
             run_id=self._spec.run_id,
             task=self._config.task.name,
@@ -354,7 +378,7 @@ class Generator:
         self._note(Offered(group.group_id, "duplicate" if outcome == "duplicate" else "added"))
         self._work.groups += 1
         self._work.duplicates += outcome == "duplicate"
-        self._work.tokens += sum(len(sample.tokens) for sample in rollouts)
+        self._work.tokens += _sampled(rollouts)
         self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
 
     def _note(self, event: Offered) -> None:
@@ -366,12 +390,25 @@ class Generator:
         return encode_prompt(self._tokenizer, problem, self._config)
 
     async def _sample(self, problem: Problem, samples: int, temperature: float) -> list[Sample]:
-        return await self._require_engine().sample(
+        engine, prompt, limit = (
+            self._require_engine(),
             self._prompt(problem),
-            n=samples,
-            temperature=temperature,
-            max_tokens=self._config.rollout.max_new_tokens,
-            eos_token=self._eos_token,
+            self._config.rollout.max_new_tokens,
+        )
+        first = await engine.sample(
+            prompt, n=samples, temperature=temperature, max_tokens=limit, eos_token=self._eos_token
+        )
+        task = self._task
+        if not isinstance(task, Environment):
+            return first
+        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for _ in first]
+        return list(
+            await asyncio.gather(
+                *(
+                    hold_dialogue(engine, prompt, dialogue, opening, temperature, self._eos_token)
+                    for dialogue, opening in zip(dialogues, first, strict=True)
+                )
+            )
         )
 
     @property
@@ -423,7 +460,7 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
         group_index=index,
         response_tokens=sample.tokens.tobytes(),
         behaviour_logprobs=sample.logprobs.tobytes(),
-        loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+        loss_mask=_mask(sample).tobytes(),
         logprob_temperature=logprob_temperature,
         versions=sample.versions,
         reward=verdict.reward,
@@ -431,3 +468,12 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
         verdict=verdict.verdict,
         finish_reason=sample.finish_reason,
     )
+
+
+def _mask(sample: Sample) -> np.ndarray:
+    return np.ones(len(sample.tokens), "u1") if sample.mask is None else sample.mask
+
+
+def _sampled(rollouts: Sequence[Sample]) -> int:
+    """Tokens that the policy sampled."""
+    return sum(int(_mask(sample).sum()) for sample in rollouts)

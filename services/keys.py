@@ -63,6 +63,11 @@ class RunKeys:
         return self._key("actuators")
 
     @property
+    def curriculum(self) -> str:
+        """Hash: learner step → JSON of its mix, `trainer.curriculum.StepMix`; the newest steps only."""
+        return self._key("curriculum")
+
+    @property
     def published(self) -> str:
         """Hash: lineage, step — the newest published policy version."""
         return self._key("published")

@@ -1,4 +1,4 @@
-"""The step record: defined once, written to JSONL, TensorBoard, `ray.util.metrics` and the run's status.
+"""The step record: defined once, written to JSONL, `ray.util.metrics`, loggers and the run's status.
 
 Field names here are the names everywhere. Quantities are per learner step unless they say otherwise; seconds are
 wall clock; log-quantities are nats.
@@ -70,6 +70,10 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     auxiliary: float
     clip_fraction: float
     gradient_norm: float
+    learning_rate: float | None = None
+    """in force for the step's updates"""
+    reference_kl: float | None = None
+    """KL(policy ‖ starting policy) on base tokens before the update, nats per token; None without a reference"""
     mismatch_kl_base: float
     mismatch_kl_adaptive: float
     ratio_deviation_base: float
@@ -82,6 +86,14 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """rollouts sampled from more than one policy version"""
     missing_groups: int
     """groups of this step that were dead-lettered"""
+    uniform_groups: int = 0
+    """base groups of this step whose rewards are all equal: they have no gradient"""
+    refilled_groups: int = 0
+    """base groups that generators made again of another problem since the last step, by their heartbeats"""
+    mixture_shares: dict[str, float] = {}
+    mixture_pass_rates: dict[str, float] = {}
+    """by part of a mixture with a curriculum, before this step was measured: share of the prompts that are decided
+    from there on, and smoothed pass rate"""
     queue_unread: int
     queue_pending: int
     groups: int
@@ -170,22 +182,6 @@ class JsonLines:
 
     def close(self) -> None:
         self._file.close()
-
-
-class TensorBoard:
-    """Scalars under the record's names."""
-
-    def __init__(self, directory: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory), flush_secs=10)
-
-    def write(self, record: StepRecord) -> None:
-        for name, value in flatten(msgspec.structs.asdict(record)).items():
-            self._writer.add_scalar(name, value, record.step, walltime=record.at)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 class RayMetrics:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from trainer.config import RunConfig
-from trainer.tasks import NO_END, Problem, Task, Verdict
+from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.shaping import shape
 
 if TYPE_CHECKING:
@@ -50,4 +50,8 @@ class Scorer:
         return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
 
     def _verdict(self, problem: Problem, sample: Sample, text: str) -> Verdict:
-        return NO_END if sample.finish_reason == "length" else self._task.verify(problem, text)
+        if sample.finish_reason == "length":
+            return NO_END
+        if isinstance(self._task, Environment):
+            return self._task.verify_turns(problem, sample.turns)
+        return self._task.verify(problem, text)

@@ -50,11 +50,11 @@ class StrictGenerator(Generator):
     ) -> None:
         started, size = time.time(), self._config.rollout.prompts_per_step
         step_groups = range(step * size, (step + 1) * size)
-        rollouts = None
+        rollouts, problems = None, [await self._problem(ordinal) for ordinal in step_groups]
         # After a rollback of the learner its actuators arrive before its weights.
         if lease.actuator_step == version.step:
             rollouts = await self._sample_in_order(
-                [(f"{self._spec.role}:{o}", self._problem(o)) for o in step_groups],
+                [(f"{self._spec.role}:{o}", p) for o, p in zip(step_groups, problems, strict=True)],
                 self._samples,
                 self._temperature(lease),
                 version,
@@ -65,7 +65,8 @@ class StrictGenerator(Generator):
             await asyncio.sleep(IDLE_POLL_SECONDS)
             return
         for ordinal in ordinals:
-            await self._offer(ordinal, lease, rollouts[ordinal - step_groups.start], started)
+            problem, of = problems[ordinal - step_groups.start], rollouts[ordinal - step_groups.start]
+            await self._offer(ordinal, lease, problem, of, await self._scorer.rewards(problem, of), started)
             self._leased.discard(ordinal)
 
     async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:

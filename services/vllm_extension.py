@@ -82,8 +82,8 @@ class WeightExtension:
         """Keep account of requests from now on; to be called once, before the first."""
         self.model_runner.requests = _WatchedRequests(self.model_runner.requests)
 
-    def load_version(self, blob: bytes) -> dict[str, int]:
-        """Replace every weight by those in `blob` (safetensors, Hugging Face names).
+    def load_version(self, weights: bytes | str) -> dict[str, int]:
+        """Replace every weight by those in `weights`: safetensors with Hugging Face names, or a file that holds them.
 
         Returns, for each request the worker holds or has ended since the last load, the number of tokens already
         sampled, by the version before. The engine must be paused, and `watch_requests` must have been called.
@@ -91,7 +91,12 @@ class WeightExtension:
         requests = cast("_WatchedRequests", self.model_runner.requests)
         sampled = requests.ended | {name: len(state.output_token_ids) for name, state in requests.items()}
         requests.ended = {}
-        self.model_runner.reload_weights(weights_iterator=iter(safetensors.torch.load(blob).items()))
+        tensors = (
+            safetensors.torch.load_file(weights)
+            if isinstance(weights, str)
+            else safetensors.torch.load(weights)
+        )
+        self.model_runner.reload_weights(weights_iterator=iter(tensors.items()))
         self._repack_tied_head(self.model_runner.model)
         return sampled
 

@@ -26,11 +26,19 @@ class Crash(BaseException):
 STEP_GROUPS = 2
 """One prompt a step, both roles."""
 
+MIXTURE = {
+    "name": "mixture",
+    "mixture": [{"weight": 1.0}, {"weight": 2.0}],
+    "curriculum": {"kind": "pass_rate"},
+}
+
 
 class Incarnations:
     """Rank 0 of a learner over a real queue, restarted at will; no tensors and no Ray take part."""
 
-    def __init__(self, access: RedisAccess, run_id: str, run_dir: Path, *, groups: int = 20) -> None:
+    def __init__(
+        self, access: RedisAccess, run_id: str, run_dir: Path, *, groups: int = 20, curriculum: bool = False
+    ) -> None:
         self.config = RunConfig.model_validate(
             {
                 "rollout": {"prompts_per_step": 1, "base_samples": 2, "adaptive_samples": 2},
@@ -38,6 +46,7 @@ class Incarnations:
                 "loss": {"minibatches": 1},
                 "checkpoint": {"keep": 3},
                 "regularizer": {"kind": "adaptive_coefficient", "adaptive_coefficient": {"delta": 0.1}},
+                **({"task": MIXTURE} if curriculum else {}),
             }
         )
         self.queue = Queue(access, run_id, capacity=2 * groups)
@@ -53,7 +62,9 @@ class Incarnations:
         initialise_run(self.queue.redis, run_id, spec)
         for role in ("base", "adaptive"):
             for ordinal in self.queue.lease(groups, role=role).ordinals:
-                group = msgspec.structs.replace(make_group(role, ordinal), run_id=run_id)
+                group = msgspec.structs.replace(
+                    make_group(role, ordinal), run_id=run_id, problem_id=f"{ordinal % 2}:{ordinal}"
+                )
                 self.queue.add(ordinal, role=role, data=encode_group(group, size_cap=1 << 20))
         self._open: list[RankZero] = []
         self.step = 0

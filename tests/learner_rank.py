@@ -57,9 +57,12 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         if weights is not None:
             safetensors.torch.save_file(weights, work / f"{case['name']}-{name}.safetensors")
 
-    weights = learner.gather_weights()
+    weights, adapter = learner.gather_weights(), learner.gather_adapter()
+    result["probe"] = learner.probe_logprobs()
     if weights is not None:
         safetensors.torch.save_file(weights, work / f"{case['name']}.safetensors")
+        if case.get("export"):
+            learner.export(work / case["export"], weights, model_dir, adapter)
     if case.get("continue"):
         snapshot = learner.snapshot(work / case["name"], "kept")
         # The learner goes on before anything is written.

@@ -27,7 +27,8 @@ from services.engine import Sample, SamplingEngine, WeightLoadError, version_spa
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches
-from trainer.config import RunConfig
+from trainer.config import LoraConfig, RunConfig
+from trainer.lora import add_adapters, merged_weights
 from trainer.trajectory import Group, PolicyVersion, Role, Trajectory
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -144,6 +145,32 @@ def check_loads_in_flight(
             np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
     assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
     return seen
+
+
+@pytest.mark.parametrize("message_bytes", [1 << 30, 0], ids=["by message", "by file"])
+def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_apart(
+    engines: Engines, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, message_bytes: int
+) -> None:
+    monkeypatch.setattr("services.engine.MESSAGE_BYTES", message_bytes)
+    learner = LearnerView(tiny_model_dir)
+    before = learner.weights
+    model = learner.policy.model
+    add_adapters(model, LoraConfig.model_validate({"rank": 4}), seed=1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(len(name)))
+    merged = merged_weights(model)
+    assert merged.keys() == before.keys()
+    assert not torch.equal(
+        merged["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"]
+    )
+    engine = engines.reset("base", LearnerView(tiny_model_dir))
+    version = PolicyVersion(engine.version.lineage, 1)
+    engines.run("base", engine.load(version, safetensors.torch.save(merged), learner.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", learner).sings
+    with pytest.raises(WeightLoadError):
+        engines.run("base", engine.verify(LearnerView(tiny_model_dir).probe()))
 
 
 @dataclass

@@ -25,8 +25,10 @@ from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
 from services.run_state import generators
 from tests.engines import ROLES, Engines
+from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.config import RunConfig
+from trainer.problem_order import is_uniform, problem_at
 from trainer.tasks import NO_END, make_task
 from trainer.trajectory import Group, PolicyVersion, Role, decode_group
 
@@ -197,6 +199,52 @@ def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage)
             np.testing.assert_allclose(trajectory.logprobs, expected, atol=1e-3)
             rewards.append(trajectory.reward)
     assert {0.0, 1.0} <= set(rewards)
+
+
+def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> None:
+    async def scene(generator: OnSharedEngine) -> None:
+        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        async with running(generator):
+            await stage.until(lambda: stage.produced() == 2 * PROMPTS)
+
+    blocks: dict[str, Any] = {"task": {"name": "tests.rally:Rally"}, "rollout": {"max_new_tokens": 40}}
+    stage.act("base", scene, **blocks)
+    tokenizer = AutoTokenizer.from_pretrained(stage.model_dir)
+    (reply,) = tokenizer.encode(REPLY)
+    turns = []
+    for group in stage.groups():
+        expectations = stage.learner.logprobs(
+            group.prompt.tolist(), [t.tokens for t in group.trajectories], 0.7
+        )
+        for trajectory, expected in zip(group.trajectories, expectations, strict=True):
+            tokens, counted = trajectory.tokens, trajectory.mask == 1
+            ends = [i for i, token in enumerate(tokens[:-1]) if token == tokenizer.eos_token_id]
+            heard = [end + 1 for end in ends]
+            assert np.flatnonzero(~counted).tolist() == heard
+            assert {int(tokens[i]) for i in heard} <= {reply}
+            assert len(tokens) <= 40
+            np.testing.assert_allclose(trajectory.logprobs[counted], expected[counted], atol=1e-3)
+            assert (trajectory.finish_reason == "stop") == (trajectory.verdict in ("different", "same"))
+            turns.append(len(ends) + 1)
+    assert max(turns) == TURNS
+
+
+def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) -> None:
+    async def scene(generator: OnSharedEngine) -> None:
+        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        async with running(generator):
+            await stage.until(lambda: stage.produced() == 2 * PROMPTS)
+
+    stage.act("base", scene, rollout={"refills": 3})
+    config = stage.config(rollout={"refills": 3})
+    task, refilled = make_task(config.task), 0
+    for group in stage.groups():
+        tries = [problem_at(task, config, group.ordinal, attempt).id for attempt in range(4)]
+        attempt = tries.index(group.problem_id)
+        refilled += attempt
+        assert attempt == 3 or not is_uniform([t.reward for t in group.trajectories])
+    (beat,) = generators(stage.redis, stage.run_id).values()
+    assert beat["refills"] == refilled > 0
 
 
 def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage: Stage) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from redis import Redis
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from services.driver.run_directory import RunDirectory
-from services.metrics import JsonLines, StepRecord, TensorBoard, flatten, read_records
+from services.metrics import JsonLines, StepRecord, flatten, read_records
 from services.report import Evaluations, write_report
 from services.report_plot import plot
 from trainer.config import RunConfig
@@ -128,18 +127,6 @@ def test_flattening_keeps_every_finite_number_under_its_name() -> None:
     assert flat["generator_busy_share/adaptive"] == 0.8
     assert flat["saturated"] == 1
     assert not {"entropy", "set_point", "alarms"} & flat.keys()
-
-
-def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
-    sink = TensorBoard(tmp_path)
-    for step in range(3):
-        sink.write(record(step))
-    sink.close()
-    events = EventAccumulator(str(tmp_path)).Reload()
-    scalars = events.Scalars("entropy")
-    assert [e.step for e in scalars] == [0, 1, 2]
-    np.testing.assert_allclose([e.value for e in scalars], [0.7, 0.68, 0.66], rtol=1e-6)
-    assert events.Scalars("generator_tokens_per_second/base")[0].value == 100
 
 
 @pytest.fixture

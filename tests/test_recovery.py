@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from incarnations import Incarnations
+from incarnations import Incarnations, measured
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -28,6 +29,7 @@ from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state
 from trainer.checkpoint import CheckpointStore, disk_full
 from trainer.config import RunConfig
+from trainer.curriculum import StepMix
 from trainer.errors import ScopeError
 
 
@@ -250,3 +252,32 @@ def test_only_processes_with_files_in_the_dead_session_are_ended(tmp_path: Path)
         assert other.poll() is None
     finally:
         other.kill()
+
+
+def test_a_curriculum_goes_on_from_the_checkpoint_with_the_mixes_that_generators_have(
+    redis: Redis, redis_access: RedisAccess, run_id: str, tmp_path: Path
+) -> None:
+    incarnations = Incarnations(redis_access, run_id, tmp_path / "run", groups=6, curriculum=True)
+    try:
+        first = incarnations.begin()
+        for _ in range(4):
+            incarnations.learn(first, 1)
+            first.learned(measured(0.3), 1.0)
+            if incarnations.step == 3:
+                incarnations.checkpoint(first)
+                assert first._curriculum is not None
+                kept = first._curriculum.state()
+        second = incarnations.begin()
+        assert second._curriculum is not None
+        assert second._curriculum.state() == kept
+        assert None not in second._curriculum.pass_rates, "no part was measured"
+        published = {
+            int(step): msgspec.json.decode(mix, type=StepMix)
+            for step, mix in redis.hgetall(RunKeys(run_id).curriculum).items()  # pyright: ignore[reportAttributeAccessIssue]
+        }
+        assert {step: published[step] for step in second._curriculum.mixes} == second._curriculum.mixes
+        record = first._recorder._values
+        assert sum(record["mixture_shares"].values()) == pytest.approx(1)
+        assert record["mixture_pass_rates"].keys() == {"0", "1"}
+    finally:
+        incarnations.close()

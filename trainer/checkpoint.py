@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,6 +41,8 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     controller: dict[str, float]
     regularizer: dict[str, float]
     """state of its strength law"""
+    curriculum: dict[str, Any] | None = None
+    """state of the mixture's curriculum, where there is one"""
     set_point_generation: int
     starting_entropy: float | None = None
     """of the run's first learner step, nats per token; None while it was not measured"""

@@ -19,10 +19,15 @@ from trainer.config_control import PaperLaw as PaperLaw
 from trainer.config_control import ScheduleConfig as ScheduleConfig
 from trainer.config_control import SplitRangeLaw as SplitRangeLaw
 from trainer.config_regularizer import RegularizerConfig
+from trainer.config_task import CurriculumConfig as CurriculumConfig
 from trainer.config_task import RewardConfig as RewardConfig
 from trainer.config_task import TaskConfig as TaskConfig
+from trainer.config_update import LoraConfig as LoraConfig
+from trainer.config_update import LossConfig as LossConfig
+from trainer.config_update import OptimizerConfig as OptimizerConfig
 from trainer.trajectory import MOST_ROLLOUTS
 
+LoggerName = Literal["tensorboard", "wandb"]
 RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
 
 
@@ -75,6 +80,14 @@ class RolloutConfig(Block):
     )
     base_temperature: Temperature = 1.0
     max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
+    refills: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=0,
+        description="dynamic sampling (DAPO): other problems that a base group may be made of while its rewards are "
+        "all equal; 0: such groups stay, without a gradient",
+    )
+    max_turns: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=8, description="responses of one rollout; tasks with an environment only"
+    )
     top_p: Finite = 1.0
     top_k: int = 0
     min_p: Finite = 0.0
@@ -123,41 +136,6 @@ class PipelineConfig(Block):
     )
 
 
-class LossConfig(Block):
-    """GRPO's clipped surrogate on base rollouts, and how its tokens are averaged."""
-
-    aggregation: Literal["sequence_mean", "token_mean", "dr_grpo"] = Field(
-        default="sequence_mean",
-        description="mean over rollouts of token means; mean over all tokens (DAPO); or Dr. GRPO: sums over "
-        "rollout.max_new_tokens, advantages not divided by the standard deviation",
-    )
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="ratio at least 1 - clip_low"
-    )
-    clip_high: Annotated[float, Field(gt=0, lt=10)] = Field(
-        default=0.2, description="ratio at most 1 + clip_high"
-    )
-    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="optimizer updates a step")
-    tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(
-        default=2.0, description="cap on proximal / behaviour"
-    )
-    advantage_epsilon: Positive = Field(default=1e-6, description="added to a group's standard deviation")
-
-
-class OptimizerConfig(Block):
-    """AdamW with a constant rate after linear warm-up. A rate of 0 is the canary: nothing may move."""
-
-    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1e-4
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="learner steps of linear warm-up"
-    )
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    epsilon: Positive = 1e-8
-    gradient_clip: Positive = Field(default=1.0, description="global gradient norm")
-
-
 class LearnerConfig(Block):
     """DeepSpeed ZeRO under Ray Train."""
 
@@ -166,6 +144,11 @@ class LearnerConfig(Block):
         default=2, description="what is partitioned: 1 optimizer state, 2 also gradients, 3 also parameters"
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of the forward and backward pass")
+    offload: Literal["none", "optimizer", "all"] = Field(
+        default="none",
+        description="what lies in host memory between uses: optimizer state, or parameters as well (ZeRO-3 only)",
+    )
+    lora: LoraConfig = LoraConfig()
     cpus_per_worker: Positive = Field(default=0.5, description="Ray CPUs reserved by each worker")
     gpus_per_worker: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Ray GPUs of each worker; 0 trains on the CPU over gloo"
@@ -191,6 +174,15 @@ class LearnerConfig(Block):
         description="restarts from the newest checkpoint, in a row without a step beyond any before, until the run "
         "stops",
     )
+
+    @model_validator(mode="after")
+    def _parameters_are_partitioned(self) -> LearnerConfig:
+        if self.offload == "all" and self.zero_stage != 3:
+            raise ValueError(
+                f"offload='all' needs learner.zero_stage=3, not {self.zero_stage}; "
+                "lower stages offload the optimizer alone (offload='optimizer')"
+            )
+        return self
 
 
 class GeneratorConfig(Block):
@@ -230,6 +222,15 @@ class GeneratorConfig(Block):
         default=3,
         description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
     )
+
+    @model_validator(mode="after")
+    def _an_engine_has_its_gpus(self) -> GeneratorConfig:
+        if self.gpus_per_generator and self.tensor_parallel not in (1, self.gpus_per_generator):
+            raise ValueError(
+                f"tensor_parallel={self.tensor_parallel} needs generators.gpus_per_generator={self.tensor_parallel}, "
+                f"not {self.gpus_per_generator:g}: an engine runs on the GPUs of its actor"
+            )
+        return self
 
 
 class WeightsConfig(Block):
@@ -335,6 +336,16 @@ class ControlPlaneConfig(Block):
     )
 
 
+class WandbConfig(Block):
+    """Weights & Biases, where `loggers` names it. Credentials are W&B's own (`wandb login`)."""
+
+    project: str = "scope-rl"
+    entity: str | None = Field(default=None, description="team or user; unset: W&B's default")
+    mode: Literal["online", "offline"] = Field(
+        default="online", description="offline: into the run directory's wandb/, for `wandb sync`"
+    )
+
+
 class RayConfig(Block):
     """`address` unset starts a local cluster that ends with the run."""
 
@@ -367,6 +378,11 @@ class RunConfig(Block):
     determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
+    loggers: tuple[LoggerName, ...] = Field(
+        default=("tensorboard",),
+        description="who gets step records besides steps.jsonl; for wandb install the extra `loggers`",
+    )
+    wandb: WandbConfig = WandbConfig()
     ray: RayConfig = RayConfig()
 
     @model_validator(mode="after")
@@ -387,6 +403,13 @@ class RunConfig(Block):
             raise ValueError(
                 f"loss.minibatches={self.loss.minibatches} must not exceed rollout.prompts_per_step="
                 f"{self.rollout.prompts_per_step}: a minibatch without rollouts would still move the weights"
+            )
+        if self.optimizer.warmup_steps >= (self.optimizer.decay_steps or self.steps) and (
+            self.optimizer.schedule != "constant"
+        ):
+            raise ValueError(
+                f"optimizer.warmup_steps={self.optimizer.warmup_steps} leaves nothing to the "
+                f"{self.optimizer.schedule} schedule, which ends at step {self.optimizer.decay_steps or self.steps}"
             )
         unread = self.groups_per_step * (1 + self.pipeline.max_staleness)
         if self.pipeline.queue_capacity < unread:
@@ -410,7 +433,10 @@ class RunConfig(Block):
 
     @model_validator(mode="after")
     def _repeatable(self) -> RunConfig:
-        wanted = {"pipeline.max_staleness": (self.pipeline.max_staleness, 0)}
+        wanted = {
+            "pipeline.max_staleness": (self.pipeline.max_staleness, 0),
+            "rollout.refills": (self.rollout.refills, 0),
+        }
         for role in self.roles:
             wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
         if self.determinism.strict:

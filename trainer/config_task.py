@@ -96,6 +96,21 @@ class RewardConfig(Block):
     overlong_penalty: Fraction = Field(default=1.0, description="share of the reward lost at the longest")
 
 
+class CurriculumConfig(Block):
+    """How often the parts of a mixture come."""
+
+    kind: Literal["fixed", "pass_rate"] = Field(
+        default="fixed",
+        description="fixed: by weight; pass_rate: by weight times 4 p (1 - p), p the part's measured pass rate",
+    )
+    floor: Annotated[float, Field(ge=0.01, le=1)] = Field(
+        default=0.1, description="least factor of a part's weight, so that its pass rate stays measured"
+    )
+    smoothing: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2, description="weight of the newest step in a part's pass rate"
+    )
+
+
 class SingleTaskConfig(Block):
     """One task."""
 
@@ -149,6 +164,7 @@ class TaskConfig(SingleTaskConfig):
     mixture: tuple[MixturePart, ...] = Field(
         default=(), description="the parts of `task.name=mixture`, each a task with a `weight`"
     )
+    curriculum: CurriculumConfig = CurriculumConfig()
     reward: RewardConfig = RewardConfig()
 
     @field_validator("mixture")
@@ -165,4 +181,6 @@ class TaskConfig(SingleTaskConfig):
                 f"task.name={self.name!r} with {len(self.mixture)} part(s) in task.mixture: "
                 "a mixture needs task.name=mixture and at least one part"
             )
+        if self.curriculum.kind != "fixed" and not self.mixture:
+            raise ValueError(f"task.curriculum.kind={self.curriculum.kind!r} needs task.name=mixture")
         return self

@@ -15,24 +15,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.batching import shard_batches
-from trainer.config import RunConfig
+from trainer.config import RewardConfig, RunConfig
 from trainer.control import Controller, make_controller
 from trainer.control.schedule import Schedule
+from trainer.curriculum import make_curriculum
+from trainer.errors import ScopeError
+from trainer.in_process_rollouts import InProcessRollouts
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
-from trainer.probe import measure, score
+from trainer.probe import measure
 from trainer.process_group import join_process_group
 from trainer.regularizers import make_strength_law
-from trainer.sampler import Samples, sample
-from trainer.tasks import make_task
-from trainer.tasks.shaping import shape
-from trainer.trajectory import Group, Role, Trajectory, VersionSpan
+from trainer.tasks import Environment, make_task
+from trainer.tasks.mixture import Mixture
+from trainer.trajectory import Group
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class InProcessRun:
         )
         self._strength_law = make_strength_law(config.regularizer)
         self._generator = torch.Generator().manual_seed(config.seed)
+        self._rollouts = InProcessRollouts(
+            config, self._task, self._learner.model, self._tokenizer, self._generator
+        )
+        self._curriculum = make_curriculum(config)
         self._step = 0
         self._ahead: deque[tuple[list[Group], float, int, float]] = deque()
         """sampled and not yet learned from: groups, temperature, tokens, seconds"""
@@ -132,6 +137,8 @@ class InProcessRun:
             if target is not None:
                 self._strength_law.update(metrics.entropy, target)
                 self._controller.update(metrics.entropy, target, positives=metrics.positives)
+            if self._curriculum is not None:
+                self._curriculum.learned(step, _base_rewards(groups))
             self._step += 1
             yield InProcessStep(
                 step=step,
@@ -155,8 +162,13 @@ class InProcessRun:
             )
 
     def evaluate(self, step: int, *, samples: int | None = None) -> InProcessEvaluation:
-        """Measure the present policy on the held-out problems of `evaluation`."""
+        """Measure the present policy on the held-out problems of `evaluation`.
+
+        Where rollouts take turns with an environment, the entropy is estimated by the mean surprisal of the tokens.
+        """
         evaluation = self._config.evaluation
+        if isinstance(self._task, Environment):
+            return self._evaluate_turns(step, samples or evaluation.samples)
         found = measure(
             self._learner.model,
             self._tokenizer,
@@ -168,12 +180,27 @@ class InProcessRun:
         )
         return InProcessEvaluation(step, found.entropy, found.samples, found.correct)
 
+    def _evaluate_turns(self, step: int, samples: int) -> InProcessEvaluation:
+        problems = [self._task.heldout_problem(i) for i in range(self._config.evaluation.problems)]
+        generator = torch.Generator().manual_seed(self._config.seed)
+        unshaped = self._config.task.model_copy(update={"reward": RewardConfig()})
+        config = self._config.model_copy(update={"task": unshaped})
+        rollouts = InProcessRollouts(config, self._task, self._learner.model, self._tokenizer, generator)
+        made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
+        surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
+        correct = [sum(t.reward >= 1 for t in of) for of in made]
+        return InProcessEvaluation(step, surprisal / tokens, samples, correct)
+
     def save(self, directory: Path) -> None:
         """Keep weights and optimizer, for another run to start from; neither the law nor what was sampled ahead."""
         self._learner.snapshot(directory, "policy").write()
 
     def start_from(self, directory: Path, step: int) -> None:
-        """Begin with what `save` kept, at learner step `step`."""
+        """Begin with what `save` kept, at learner step `step`. Raises ScopeError with a curriculum."""
+        if self._curriculum is not None:
+            raise ScopeError(
+                "a run in one process cannot begin in the middle of a curriculum (task.curriculum.kind)"
+            )
         self._learner.load(directory, "policy")
         self._step = step
 
@@ -191,71 +218,20 @@ class InProcessRun:
             started = time.process_time()
             temperature = self._controller.actuators.temperature
             groups, tokens = [], 0
+            mix = None if self._curriculum is None else self._curriculum.mixes[wanted]
             for role in self._config.roles:
-                made, count = self._sample_step(wanted, step, role, temperature)
+                heat = self._config.rollout.base_temperature if role == "base" else temperature
+                made, count = self._rollouts.groups(wanted, step, role, heat, mix)
                 groups += made
                 tokens += count
             self._ahead.append((groups, temperature, tokens, time.process_time() - started))
 
-    def _sample_step(self, step: int, policy: int, role: Role, adaptive: float) -> tuple[list[Group], int]:
-        rollout, base = self._config.rollout, role == "base"
-        temperature = rollout.base_temperature if base else adaptive
-        samples = rollout.base_samples if base else rollout.adaptive_samples
-        first = step * rollout.prompts_per_step
-        ordinals = range(first, first + rollout.prompts_per_step)
-        problems = [self._task.train_problem(self._config.data_position(n)) for n in ordinals]
-        drawn = sample(
-            self._learner.model,
-            self._tokenizer,
-            [p.prompt for p in problems],
-            samples=samples,
-            temperature=temperature,
-            logprob_temperature=temperature if base else 1.0,
-            max_new_tokens=rollout.max_new_tokens,
-            generator=self._generator,
-        )
-        verdicts = score(self._task, self._tokenizer, problems, drawn)
-        rewards = [
-            shape(verdict, int(length), self._config.task.reward, rollout.max_new_tokens).reward
-            for verdict, length in zip(verdicts, drawn.lengths, strict=True)
-        ]
-        groups = [
-            Group(
-                run_id="in-process",
-                task=self._task.name,
-                problem_id=problem.id,
-                role=role,
-                ordinal=ordinal,
-                sampling_temperature=temperature,
-                set_point_generation=1,
-                prompt_tokens=np.asarray(self._tokenizer.encode(problem.prompt), "<i4").tobytes(),
-                producer_id="in-process",
-                producer_sequence=ordinal,
-                started_at=0.0,
-                finished_at=0.0,
-                trajectories=[
-                    _trajectory(drawn, i * samples + j, j, policy, temperature if base else 1.0, rewards)
-                    for j in range(samples)
-                ],
-            )
-            for i, (ordinal, problem) in enumerate(zip(ordinals, problems, strict=True))
-        ]
-        return groups, int(drawn.lengths.sum())
 
-
-def _trajectory(
-    drawn: Samples, row: int, index: int, policy: int, logprob_temperature: float, rewards: Sequence[float]
-) -> Trajectory:
-    length = int(drawn.lengths[row])
-    return Trajectory(
-        group_index=index,
-        response_tokens=drawn.tokens[row, :length].numpy().astype("<i4").tobytes(),
-        behaviour_logprobs=drawn.logprobs[row, :length].numpy().astype("<f4").tobytes(),
-        loss_mask=np.ones(length, "u1").tobytes(),
-        logprob_temperature=logprob_temperature,
-        versions=[VersionSpan(0, 0, policy)],
-        reward=rewards[row],
-        reward_components={},
-        verdict="",
-        finish_reason="stop" if drawn.ended[row] else "length",
-    )
+def _base_rewards(groups: Sequence[Group]) -> list[tuple[int, float]]:
+    """Part of the mixture and reward of each base rollout."""
+    return [
+        (Mixture.part_of(group.problem_id), trajectory.reward)
+        for group in groups
+        if group.role == "base"
+        for trajectory in group.trajectories
+    ]

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ from trainer.batching import RolloutBatch, micro_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
+from trainer.engine_config import learner_engine_config
+from trainer.learning_rate import learning_rate
+from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 from trainer.plan import StepPlan, plan_step
-from trainer.policy import PolicyModel, load_policy
+from trainer.policy import PolicyModel, host_weights, load_policy
+from trainer.reference_policy import ReferencePolicy, reference_kl
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
@@ -64,6 +69,10 @@ class StepMetrics:
     """-mean behaviour log-probability of base rollouts (an estimate of the entropy where their temperature is 1)"""
     proximal_seconds: float
     update_seconds: float
+    learning_rate: float = 0.0
+    """in force for the step's updates"""
+    reference_kl: float | None = None
+    """KL(policy ‖ reference) on base tokens before the update, at their temperature; None without a reference"""
 
 
 class Learner:
@@ -78,17 +87,23 @@ class Learner:
         policy = load_policy(
             model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
         )
+        if config.learner.lora.rank:
+            add_adapters(policy.model, config.learner.lora, config.seed)
         optimizer = torch.optim.AdamW(
-            policy.parameters(),
+            [p for p in policy.parameters() if p.requires_grad],
             lr=config.optimizer.learning_rate,
             betas=(config.optimizer.beta1, config.optimizer.beta2),
             eps=config.optimizer.epsilon,
             weight_decay=config.optimizer.weight_decay,
+            fused=True if config.learner.offload != "none" else None,
         )
         # DeepSpeed's engine is untyped in all that matters here.
         self.engine: Any = deepspeed.initialize(
-            model=policy, optimizer=optimizer, config=_deepspeed_config(config)
+            model=policy, optimizer=optimizer, config=learner_engine_config(config)
         )[0]
+        self._reference = (
+            None if config.loss.reference == "none" else ReferencePolicy(config, model_dir, self.engine)
+        )
         self._saves = SnapshotEngine(copy=config.checkpoint.asynchronous)
         self.engine.checkpoint_engine = self._saves
 
@@ -108,16 +123,19 @@ class Learner:
         return dist.get_world_size()
 
     def step(self, batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int) -> StepMetrics:
-        """One learner step: measure the proximal policy, then `loss.minibatches` optimizer updates.
+        """One learner step: measure the proximal policy, then `loss.epochs` x `loss.minibatches` optimizer updates.
 
-        batch: this rank's share; strength: of the regularizer; step: learner step, for the rate's warm-up and random
+        batch: this rank's share; strength: of the regularizer; step: learner step, for the learning rate and random
         choices.
         Raises FloatingPointError when the gradient norm is not finite, before weights are published.
         """
         batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
-        self._set_learning_rate(step)
+        rate = self._set_learning_rate(step)
         started = time.perf_counter()
         proximal, entropy, tilted = self._measure(batch, self._regularizer.relative_temperature(strength))
+        reference = None
+        if self._reference is not None:
+            reference = self._reference.logprobs(batch, self._all_micro_batches(batch))
         measured = time.perf_counter()
         base, adaptive = sums = role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
         plan = plan_step(
@@ -131,11 +149,13 @@ class Learner:
             surprisal_exponent=actuators.surprisal_exponent,
             strength=strength,
             step=step,
+            reference=reference,
         )
         totals = torch.zeros(4, device=self.engine.device)
         norms = []
-        for minibatch in range(self._config.loss.minibatches):
-            rows = (batch.minibatch == minibatch).nonzero().squeeze(-1)
+        updates = self._config.loss.epochs * self._config.loss.minibatches
+        for update in range(updates):
+            rows = (batch.minibatch == update % self._config.loss.minibatches).nonzero().squeeze(-1)
             totals += self._update(batch, rows, plan, actuators.alpha)
             norms.append(float(self.engine.get_global_grad_norm() or 0.0))
         dist.all_reduce(totals)
@@ -144,8 +164,8 @@ class Learner:
         surrogate, auxiliary, clipped, counted = totals.tolist()
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
-            surrogate=surrogate / self._config.loss.minibatches,
-            auxiliary=auxiliary / self._config.loss.minibatches,
+            surrogate=surrogate / updates,
+            auxiliary=auxiliary / updates,
             clip_fraction=clipped / max(counted, 1.0),
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
@@ -161,16 +181,17 @@ class Learner:
             generator_entropy=-base.behaviour / base.tokens if base.tokens else math.nan,
             proximal_seconds=measured - started,
             update_seconds=time.perf_counter() - measured,
+            learning_rate=rate,
+            reference_kl=None if reference is None else reference_kl(batch, proximal, reference),
         )
 
     def gather_weights(self) -> dict[str, Tensor] | None:
-        """The policy's parameters by Hugging Face name, on the CPU; on rank 0 only, None elsewhere."""
-        parameters = [(n.removeprefix("model."), p) for n, p in self._policy.named_parameters()]
-        stage3 = self._config.learner.zero_stage == 3
-        with deepspeed.zero.GatheredParameters([p for _, p in parameters], enabled=stage3):
-            if dist.get_rank() != 0:
-                return None
-            return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in parameters}
+        """The policy's parameters by Hugging Face name, adapters merged, on the CPU; on rank 0 only, None elsewhere."""
+        return self._gathered(merged_weights if self._config.learner.lora.rank else host_weights)
+
+    def gather_adapter(self) -> dict[str, Tensor] | None:
+        """The adapters by peft's names, on the CPU; on rank 0 of a run with LoRA only, None elsewhere."""
+        return self._gathered(adapter_weights) if self._config.learner.lora.rank else None
 
     @torch.no_grad()
     def probe_logprobs(self) -> tuple[list[int], list[float]]:
@@ -190,15 +211,23 @@ class Learner:
         )
         return tokens.tolist(), logprobs[0].tolist()
 
-    def export(self, directory: Path, weights: dict[str, Tensor], source: Path) -> None:
+    def export(
+        self,
+        directory: Path,
+        weights: dict[str, Tensor],
+        source: Path,
+        adapter: dict[str, Tensor] | None = None,
+    ) -> None:
         """Write a Hugging Face directory: `weights` in safetensors, configuration and tokenizer of `source`.
 
-        It appears whole: it is written beside `directory` and renamed.
+        It appears whole: it is written beside `directory` and renamed. adapter: goes into its folder `adapter`.
         """
         writing = directory.with_name(f".writing-{directory.name}")
         shutil.rmtree(writing, ignore_errors=True)
         self._policy.model.save_pretrained(writing, state_dict=weights)
         AutoTokenizer.from_pretrained(source).save_pretrained(writing)
+        if adapter is not None:
+            save_adapter(writing / "adapter", self._config.learner.lora, adapter)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(writing, directory)
 
@@ -212,13 +241,18 @@ class Learner:
 
         Unless `checkpoint.asynchronous` is off, training may go on before it is written.
         """
-        self.engine.save_checkpoint(str(directory), tag=tag, save_latest=False)
+        # What is frozen is in the starting policy, which every start begins with.
+        frozen = self._config.learner.lora.rank > 0
+        self.engine.save_checkpoint(
+            str(directory), tag=tag, save_latest=False, exclude_frozen_parameters=frozen
+        )
         return self._saves.take()
 
     def load(self, directory: Path, tag: str, *, universal: bool = False) -> None:
         """Restore what snapshots of all ranks wrote, or `to_universal` made of it; raises RuntimeError without it."""
         self.engine._config.load_universal_checkpoint = universal
-        path, _ = self.engine.load_checkpoint(str(directory), tag=tag)
+        strict = not self._config.learner.lora.rank
+        path, _ = self.engine.load_checkpoint(str(directory), tag=tag, load_module_strict=strict)
         if path is None:
             raise RuntimeError(f"DeepSpeed found no checkpoint at {directory / tag}")
 
@@ -226,11 +260,21 @@ class Learner:
     def _policy(self) -> PolicyModel:
         return self.engine.module
 
-    def _set_learning_rate(self, step: int) -> None:
-        warmup = self._config.optimizer.warmup_steps
-        rate = self._config.optimizer.learning_rate * min(1.0, (step + 1) / (warmup + 1))
+    def _set_learning_rate(self, step: int) -> float:
+        rate = learning_rate(self._config.optimizer, step, self._config.steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
+        return rate
+
+    def _gathered(self, read: Callable[[PreTrainedModel], dict[str, Tensor]]) -> dict[str, Tensor] | None:
+        """What rank 0 reads of the whole model. Collective."""
+        parameters = list(self._policy.parameters())
+        stage3 = self._config.learner.zero_stage == 3
+        with deepspeed.zero.GatheredParameters(parameters, enabled=stage3):
+            return read(self._policy.model) if dist.get_rank() == 0 else None
+
+    def _all_micro_batches(self, batch: RolloutBatch) -> list[Tensor]:
+        return self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device))
 
     def _micro_batches(self, batch: RolloutBatch, rows: Tensor) -> list[Tensor]:
         return micro_batches(rows, batch.input_ids.shape[1], self._config.learner.micro_batch_tokens)
@@ -241,7 +285,7 @@ class Learner:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities, entropy and, at `relative_temperature` times their temperature, log-probabilities."""
         logprobs, entropies = [], []
-        for rows in self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device)):
+        for rows in self._all_micro_batches(batch):
             micro = batch.select(rows)
             temperature = micro.temperature.unsqueeze(-1)
             if relative_temperature is not None:
@@ -278,6 +322,7 @@ class Learner:
                 tis_cap=self._config.loss.tis_cap,
                 base_clip=plan.base_clip,
                 entropy_coefficient=plan.entropy_coefficient,
+                kl_coefficient=self._config.loss.kl_coefficient if plan.kl_weight is not None else 0.0,
             )
             self.engine.backward(outputs.loss * self.world_size)
             totals += torch.stack(
@@ -304,15 +349,3 @@ class Learner:
         )
         dist.all_reduce(used)
         return 1 - float(used[0] / used[1])
-
-
-def _deepspeed_config(config: RunConfig) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.optimizer.gradient_clip,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": config.learner.zero_stage, "overlap_comm": False},
-        "bf16": {"enabled": config.learner.precision == "bf16"},
-        "steps_per_print": 1 << 30,
-    }

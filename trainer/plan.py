@@ -39,11 +39,16 @@ class StepPlan:
     """float[N], see `LossInputs`; a minibatch's share of the step counts `loss.minibatches`-fold"""
     entropy_coefficient: float
     base_clip: ClipRange | None
+    reference: Tensor | None = None
+    """float[N, T], nats"""
+    kl_weight: Tensor | None = None
+    """float[N], see `LossInputs`; None where the loss has no KL term"""
 
     @property
     def learning(self) -> Tensor:
         """bool[N]: the rows that move the policy. The others have no gradient and may be left out."""
-        return (self.base_weight + self.auxiliary_weight + self.entropy_weight) != 0
+        moving = self.base_weight + self.auxiliary_weight + self.entropy_weight
+        return (moving if self.kl_weight is None else moving + self.kl_weight) != 0
 
     def inputs(self, rows: Tensor, batch: RolloutBatch, logprobs: Tensor, entropy: Tensor) -> LossInputs:
         """Loss inputs of some rows. rows: int64[n]; batch, logprobs, entropy: of these rows, in their order."""
@@ -59,6 +64,8 @@ class StepPlan:
             penalty=None if self.penalty is None else self.penalty[rows],
             entropy=entropy,
             entropy_weight=self.entropy_weight[rows],
+            reference=None if self.reference is None else self.reference[rows],
+            kl_weight=None if self.kl_weight is None else self.kl_weight[rows],
         )
 
 
@@ -74,10 +81,12 @@ def plan_step(
     surprisal_exponent: float,
     strength: float,
     step: int,
+    reference: Tensor | None = None,
 ) -> StepPlan:
     """Shape the tokens and weigh the rows of this rank. Collective.
 
-    proximal, entropy, tilted: float[N, T], nats, as `Measured` describes them; sums: of base and adaptive rollouts.
+    proximal, entropy, tilted: float[N, T], nats, as `Measured` describes them; sums: of base and adaptive rollouts;
+    reference: float[N, T], nats, log-probabilities of the reference policy.
     """
     base, adaptive = sums
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
@@ -88,12 +97,16 @@ def plan_step(
     )
     neutral = torch.ones_like(of_base)
     advantages = torch.where(of_base > 0, terms.advantages, batch.advantages.unsqueeze(-1))
+    loss = config.loss
+    if reference is not None and loss.kl_coefficient and loss.kl_estimator == "k1":
+        # As a loss k1 has a mean gradient of 0; as a cost of the sampled token it has that of the divergence.
+        advantages = advantages - loss.kl_coefficient * (proximal - reference) * of_base
     keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
     penalty = None if terms.penalty is None else terms.penalty * of_base
     paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)
-    minibatches = config.loss.minibatches
+    minibatches = loss.minibatches
     base_weight = minibatches * base_row_weights(
-        config.loss.aggregation,
+        loss.aggregation,
         of_base.sum(-1),
         rollouts=base.rollouts,
         tokens=base.tokens,
@@ -113,6 +126,8 @@ def plan_step(
         entropy_weight=entropy_weight if coefficient else torch.zeros_like(entropy_weight),
         entropy_coefficient=coefficient,
         base_clip=regularizer.clip_range(strength),
+        reference=reference,
+        kl_weight=base_weight if loss.kl_coefficient and loss.kl_estimator == "k3" else None,
     )
 
 

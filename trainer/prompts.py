@@ -33,6 +33,28 @@ def encode_prompt(tokenizer: Any, problem: Problem, config: RunConfig) -> list[i
     return tokens
 
 
+def encode_reply(tokenizer: Any, reply: str, config: RunConfig) -> list[int]:
+    """Tokens between the end token of one response and the first token of the next, with `reply` as the user's turn.
+
+    Raises ScopeError for a chat template that cannot be continued.
+    """
+    if not uses_chat(tokenizer, config.model):
+        return tokenizer.encode(reply, add_special_tokens=False)
+    before = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    after = [*before, {"role": "user", "content": reply}]
+    said = tokenizer.apply_chat_template(before, tokenize=False)
+    text = tokenizer.apply_chat_template(after, add_generation_prompt=True, tokenize=False)
+    if not text.startswith(said) or "answer" not in said:
+        raise ScopeError(
+            "the tokenizer's chat template changes what was said before when a turn is added, so that a task with "
+            "an environment cannot use it; set model.chat=off."
+        )
+    rest = text[said.rindex("answer") + len("answer") :]
+    # The response has its end token already.
+    end = str(tokenizer.eos_token)
+    return tokenizer.encode(rest.partition(end)[2] if end in rest else rest, add_special_tokens=False)
+
+
 def uses_chat(tokenizer: Any, config: ModelConfig) -> bool:
     """Whether prompts go through the chat template. Raises ScopeError when they must and there is none."""
     template = getattr(tokenizer, "chat_template", None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class Samples:
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[list[int]],
     *,
     samples: int = 1,
     temperature: float | Tensor = 1.0,
@@ -48,11 +49,12 @@ def sample(
 ) -> Samples:
     """`samples` responses to each prompt: row i * samples + j is response j to prompt i.
 
-    Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is computed once.
+    prompts: texts, or token ids. Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is
+    computed once.
     """
     rows = len(prompts) * samples
     end = tokenizer.eos_token_id
-    encoded = tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    encoded = _encoded(tokenizer, prompts)
     attention = encoded["attention_mask"]
     output = model(
         input_ids=encoded["input_ids"],
@@ -105,3 +107,11 @@ def sample(
         )
         logits = output.logits[:, -1]
     return drawn
+
+
+def _encoded(tokenizer: Any, prompts: Sequence[str] | Sequence[list[int]]) -> Any:
+    """Token ids and attention mask, int64[P, L], padded on the left."""
+    if isinstance(prompts[0], str):
+        return tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
+    ids = {"input_ids": list(prompts)}
+    return tokenizer.pad(ids, padding=True, padding_side="left", return_tensors="pt")

@@ -1,10 +1,11 @@
 """The SCOPE objective: GRPO's clipped surrogate plus alpha times adaptive-temperature positives.
 
-    J = sum_base v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H
+    J = sum_base v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H - b KL
         + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
 
 (arXiv 2510.08141; r is the importance ratio current / proximal policy; v_i = 1/N unless `trainer.aggregation` says
-otherwise; k = 1, p = 0 and c = 0 unless `trainer.regularizers` says otherwise.) Three things differ from the paper:
+otherwise; k = 1, p = 0 and c = 0 unless `trainer.regularizers` says otherwise; b = 0 unless `loss.kl_coefficient` is
+set, KL from the reference policy.) Three things differ from the paper:
 w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
 sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of
 the whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
@@ -50,6 +51,10 @@ class LossInputs:
     """float[N, T], current policy, with gradient; read only where the entropy has a coefficient"""
     entropy_weight: Tensor | None = None
     """float[N], weight of the row's mean entropy; 0 for auxiliary rows"""
+    reference: Tensor | None = None
+    """float[N, T], reference policy; read only where the KL divergence has a coefficient"""
+    kl_weight: Tensor | None = None
+    """float[N], weight of the row's mean KL divergence; 0 for auxiliary rows"""
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,12 @@ def scope_loss(
     tis_cap: float,
     base_clip: tuple[float, float] | None = None,
     entropy_coefficient: float = 0.0,
+    kl_coefficient: float = 0.0,
 ) -> LossOutputs:
     """Negative SCOPE objective of some rows. alpha = 0 leaves GRPO.
 
     The ratio is clipped to [1 - clip_low, 1 + clip_high], that of base rows by the (low, high) of `base_clip` where
-    it is given. Raises ValueError when the entropy has a coefficient and `inputs` lacks it.
+    it is given. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks it.
     """
     log_ratio = inputs.logprobs - inputs.proximal_logprobs
     ratio = log_ratio.exp()
@@ -102,6 +108,13 @@ def scope_loss(
             raise ValueError(f"entropy_coefficient={entropy_coefficient} needs entropy and its row weights")
         mean_entropy = (inputs.entropy * inputs.mask).sum(-1) / lengths
         objective = objective + entropy_coefficient * (inputs.entropy_weight * mean_entropy).sum()
+    if kl_coefficient != 0:
+        if inputs.reference is None or inputs.kl_weight is None:
+            raise ValueError(
+                f"kl_coefficient={kl_coefficient} needs reference log-probabilities and row weights"
+            )
+        divergence = (kl_k3(inputs.logprobs, inputs.reference) * inputs.mask).sum(-1) / lengths
+        objective = objective - kl_coefficient * (inputs.kl_weight * divergence).sum()
     with torch.no_grad():
         counted = inputs.mask * ((inputs.base_weight + inputs.auxiliary_weight) != 0).unsqueeze(-1)
         binding = (ratio * advantage > clipped * advantage) & (counted > 0)
@@ -112,6 +125,15 @@ def scope_loss(
         clipped_tokens=binding.sum(),
         tokens=counted.sum(),
     )
+
+
+def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """Estimate of KL(policy ‖ reference) from a token that the policy sampled, nats: exp(-d) - 1 + d, never negative.
+
+    d = log(policy / reference); "k3" of joschu.net/blog/kl-approx.html, the form that GRPO uses.
+    """
+    difference = reference - logprobs
+    return difference.exp() - 1 - difference
 
 
 def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:

@@ -160,7 +160,8 @@ class LearnerLoop:
             self._desk.settle()
 
     def _export(self) -> None:
-        weights = self._learner.gather_weights()
+        weights, adapter = self._learner.gather_weights(), self._learner.gather_adapter()
         if self._desk is not None and weights is not None:
             self._desk.check()
-            self._learner.export(Path(self._spec.run_dir) / "model", weights, Path(self._spec.model_dir))
+            model, start = Path(self._spec.run_dir) / "model", Path(self._spec.model_dir)
+            self._learner.export(model, weights, start, adapter)

@@ -31,9 +31,11 @@ from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState, disk_full, queue_is_gone, read_state
 from trainer.control import Actuators, make_controller
+from trainer.curriculum import make_curriculum
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
 from trainer.reshape import to_universal
+from trainer.tasks.mixture import Mixture
 from trainer.trajectory import PolicyVersion
 
 ENGINE_TAG = "engine"
@@ -93,6 +95,10 @@ class RankZero:
         if restored is not None:
             self._controller.restore(restored.controller)
             self._strength_law.restore(restored.regularizer)
+        self._curriculum = make_curriculum(spec.config)
+        if self._curriculum is not None and restored is not None and restored.curriculum is not None:
+            self._curriculum.restore(restored.curriculum, restored.step)
+        self._base_rewards: list[tuple[int, float]] = []
         self._acting: Actuators = self._controller.actuators
         self._target = TargetInForce(
             self._redis,
@@ -156,6 +162,8 @@ class RankZero:
         consumed = taken.consumed()
         self._commits.applied(consumed)
         self._applying = Applied(self._lineage, step, [group_id for _, group_id in consumed])
+        if self._curriculum is not None:
+            self._base_rewards = _base_rewards(taken)
         shards = shard_batches([group for _, group in taken.groups.values()], self._config)
         self._recorder.batch(taken, _staleness(taken, step))
         order = order_of(
@@ -177,6 +185,9 @@ class RankZero:
         self._consumer.take_up(())
         self._ledger.append(self._applying)
         acted, strength = self._acting, self._strength_law.strength
+        if self._curriculum is not None:
+            self._recorder.mixture(self._curriculum)
+            self._curriculum.learned(self._applying.step, self._base_rewards)
         self._target.measured(metrics.entropy)
         # Without a set-point (no control, or `auto` not measured yet) everything stays as it is: neutral.
         if self._target.value is not None:
@@ -212,6 +223,7 @@ class RankZero:
             zero_stage=self._config.learner.zero_stage,
             controller=self._controller.state(),
             regularizer=self._strength_law.state(),
+            curriculum=None if self._curriculum is None else self._curriculum.state(),
             set_point_generation=self._target.generation,
             starting_entropy=self._target.starting_entropy,
             consumed=self._commits.consumed,
@@ -291,6 +303,9 @@ class RankZero:
         self._phase = phase
 
     def _publish_actuators(self, step: int) -> None:
+        """What generators need besides weights for the steps that version `step` lets them work on."""
+        if self._curriculum is not None:
+            self._consumer.set_mixes(self._curriculum.mixes)
         self._consumer.set_actuators(
             self._acting.temperature, self._acting.alpha, step, self._target.generation
         )
@@ -303,3 +318,13 @@ def _staleness(taken: StepGroups, step: int) -> Counter[int]:
         for _, group in taken.groups.values()
         for trajectory in group.trajectories
     )
+
+
+def _base_rewards(taken: StepGroups) -> list[tuple[int, float]]:
+    """Part of the mixture and reward of each base rollout, in the order of ordinals and not of arrival."""
+    return [
+        (Mixture.part_of(group.problem_id), trajectory.reward)
+        for (role, _), (_, group) in sorted(taken.groups.items(), key=lambda item: item[0])
+        if role == "base"
+        for trajectory in group.trajectories
+    ]

@@ -15,13 +15,16 @@ from redis import Redis
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
 from services.learner.target import TargetInForce
-from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, TensorBoard, mismatch_kl_limit
+from services.loggers import LoggedRun, Loggers
+from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer
 from services.run_state import generators, server_time, update_status
 from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.control import Actuators
+from trainer.curriculum import Curriculum
 from trainer.learner import StepMetrics
+from trainer.problem_order import is_uniform
 
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""
@@ -41,11 +44,12 @@ class Recorder:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
         # Redis first: it refuses an incarnation that was replaced, before files are written.
+        self._loggers = Loggers(LoggedRun(spec.run_id, run_dir, spec.config))
         self._sinks: list[Sink] = [
             RedisRecords(redis, spec.run_id, lineage, first_step),
             JsonLines(run_dir / "steps.jsonl"),
-            TensorBoard(run_dir / "tensorboard"),
             RayMetrics(spec.run_id),
+            self._loggers,
         ]
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
@@ -76,9 +80,21 @@ class Recorder:
             "spanning_rollouts": sum(len(t.versions) > 1 for t in rollouts),
             "groups": len(groups),
             "missing_groups": len(taken.missing),
+            "uniform_groups": sum(
+                group.role == "base" and is_uniform([t.reward for t in group.trajectories])
+                for group in groups
+            ),
             "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
             "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
             "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],
+        }
+
+    def mixture(self, curriculum: Curriculum) -> None:
+        """The mixture's shares and pass rates as they were before this step was measured."""
+        rates = enumerate(curriculum.pass_rates)
+        self._values |= {
+            "mixture_shares": {str(part): share for part, share in enumerate(curriculum.shares)},
+            "mixture_pass_rates": {str(part): rate for part, rate in rates if rate is not None},
         }
 
     def learned(
@@ -130,6 +146,8 @@ class Recorder:
             "auxiliary": metrics.auxiliary,
             "clip_fraction": metrics.clip_fraction,
             "gradient_norm": metrics.gradient_norm,
+            "learning_rate": metrics.learning_rate,
+            "reference_kl": metrics.reference_kl,
             "mismatch_kl_base": metrics.mismatch_kl_base,
             "mismatch_kl_adaptive": metrics.mismatch_kl_adaptive,
             "ratio_deviation_base": metrics.ratio_deviation_base,
@@ -174,6 +192,7 @@ class Recorder:
             for role, alive in self._alive.items()
             if alive < self._expected(role)
         ]
+        self._values["alarms"] += self._loggers.reports()
         seconds = [load.seconds for load in self._loads if not load.error]
         record = StepRecord(
             **self._values,
@@ -213,10 +232,13 @@ class Recorder:
         beats = generators(self._redis, self._spec.run_id)
         elapsed = time.monotonic() - self._observed_at
         shares: dict[str, dict[str, float]] = {"tokens": {}, "sampling_seconds": {}, "loading_seconds": {}}
-        generated = 0.0
+        generated = refilled = 0.0
         restarts = sum(b["restarts"] for b in beats.values())
         for role in self._spec.config.roles:
             names = [name for name, b in beats.items() if b["role"] == role]
+            refilled += sum(
+                max(0, beats[n].get("refills", 0) - self._before.get(n, {}).get("refills", 0)) for n in names
+            )
             for counter, by_role in shares.items():
                 grown = sum(
                     max(0.0, beats[n][counter] - self._before.get(n, {}).get(counter, 0.0)) for n in names
@@ -226,6 +248,7 @@ class Recorder:
         self._before, self._observed_at = beats, time.monotonic()
         return {
             "generated_tokens": round(generated),
+            "refilled_groups": round(refilled),
             "generator_tokens_per_second": shares["tokens"],
             "generator_busy_share": shares["sampling_seconds"],
             "generator_loading_share": shares["loading_seconds"],

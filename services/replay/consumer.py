@@ -12,7 +12,7 @@ reader soon stands alone; a step that gets through clears its groups.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
@@ -20,15 +20,19 @@ from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
+from services.curriculum import encode_mixes
 from services.fencing import FencedError
 from services.keys import CONSUMER_GROUP, CONSUMER_NAME, RunKeys
 from services.replay.entries import Entry
 from services.replay.scripts import fenced_script, script
 from services.replay.stats import QueueStats, queue_stats
+from trainer.curriculum import StepMix
 
 ENTRIES_A_SCRIPT = 32
 """Entries that one script hands out, so that Redis answers others meanwhile."""
 IDS_A_SCRIPT = 1000
+MIXES_KEPT = 64
+"""learner steps behind the oldest that may be worked on"""
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.002, 0.05
 
 
@@ -162,6 +166,12 @@ class ReplayConsumer:
             generation,
         ]
         self._call("set_fields", [self._keys.actuators], fields)
+
+    def set_mixes(self, mixes: Mapping[int, StepMix]) -> None:
+        """Tell generators the mixes of the steps that they may work on; those of long ago are forgotten."""
+        self._call("set_fields", [self._keys.curriculum], encode_mixes(mixes))
+        old = min(mixes) - MIXES_KEPT
+        self._redis.hdel(self._keys.curriculum, *(str(step) for step in range(old - len(mixes), old)))
 
     def stats(self) -> QueueStats:
         """The queue's counters."""

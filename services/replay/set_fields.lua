@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Writes the fields of a hash of the learner: the actuators or the published version.
+-- Writes the fields of a hash of the learner: the actuators, the published version or the mixes of a curriculum.
 -- KEYS fence, hash
 -- ARGV epoch, field, value...
 return redis.call('HSET', KEYS[2], unpack(ARGV, 2))

@@ -12,20 +12,31 @@ from typing import Any
 
 from trainer.config_task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import NO_END, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
+from trainer.tasks.base import NO_END, Environment, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.gym import ReasoningGym
 from trainer.tasks.mixture import Mixture
+from trainer.tasks.number_guess import NumberGuess
 from trainer.tasks.references import load_reference
 
-__all__ = ["NO_END", "Problem", "Task", "TaskWithSolutions", "Verdict", "Vocabulary", "make_task"]
+__all__ = [
+    "NO_END",
+    "Environment",
+    "Problem",
+    "Task",
+    "TaskWithSolutions",
+    "Verdict",
+    "Vocabulary",
+    "make_task",
+]
 
 _TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": Countdown,
     "countdown_cot": CountdownCot,
     "dataset": Dataset,
+    "number_guess": NumberGuess,
     "reasoning_gym": ReasoningGym,
 }
 
@@ -33,7 +44,13 @@ _TASKS: dict[str, Callable[[Any], Task]] = {
 def make_task(config: TaskConfig) -> Task:
     """The task that `config.name` says; raises ScopeError for one that there is not, or that cannot be made."""
     if config.name == "mixture":
-        return Mixture([_single(part) for part in config.mixture], [part.weight for part in config.mixture])
+        parts = [_single(part) for part in config.mixture]
+        if any(isinstance(part, Environment) for part in parts):
+            raise ScopeError(
+                "a part of task.mixture takes several turns (number_guess, or one of your own); "
+                "such a task runs alone, as task.name."
+            )
+        return Mixture(parts, [part.weight for part in config.mixture])
     return _single(config)
 
 

@@ -6,7 +6,7 @@ in `trainer.tasks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -78,6 +78,26 @@ class Task(Protocol):
         Never takes long, and whatever the text is, it gets a verdict. Raises ScopeError only where nobody can give one,
         such as for a service that does not answer; that ends the run.
         """
+        ...
+
+
+@runtime_checkable
+class Environment(Task, Protocol):
+    """A task whose rollouts take turns: after each response it may answer, and the policy goes on.
+
+    Both methods are functions of their arguments alone, so that a rollout can be made again. turns: the policy's
+    responses so far, each without the end token, oldest first, never empty; what was answered follows from them.
+    """
+
+    def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        """The answer to the newest turn, such as a tool's result; None ends the rollout.
+
+        Quick and for any text, as `verify`. It is not asked after turn `rollout.max_turns`.
+        """
+        ...
+
+    def verify_turns(self, problem: Problem, turns: Sequence[str]) -> Verdict:
+        """Score a rollout that has ended; otherwise as `verify`, which is not called for it."""
         ...
 
 

@@ -34,7 +34,21 @@ class Mixture:
         rounds, place = divmod(i, len(self._round))
         part = self._round[place]
         within = rounds * self._before[-1][part] + self._before[place][part]
-        return self._of(part, self._tasks[part].train_problem(within))
+        return self.part_problem(part, within)
+
+    def part_problem(self, part: int, i: int) -> Problem:
+        """Training problem at position `i` of the stream of one part."""
+        return self._of(part, self._tasks[part].train_problem(i))
+
+    def part_size(self, part: int) -> int:
+        """Positions after which the stream of one part repeats."""
+        return self._tasks[part].train_size
+
+    @staticmethod
+    def part_of(problem_id: str) -> int:
+        """The part that a problem of a mixture is from, by its id; -1 where that is no id of one."""
+        part = problem_id.partition(":")[0]
+        return int(part) if part.isascii() and part.isdigit() and len(part) < 6 else -1
 
     def heldout_problem(self, i: int) -> Problem:
         """Held-out problem `i`; raises IndexError outside [0, heldout_size)."""

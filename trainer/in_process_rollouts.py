@@ -1,0 +1,194 @@
+"""Sampling and scoring of a run in one process: the groups of a learner step, from the learner's own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.config import RunConfig
+from trainer.curriculum import StepMix
+from trainer.dialogue import Dialogue
+from trainer.probe import score
+from trainer.problem_order import is_uniform, problem_at
+from trainer.sampler import Samples, sample
+from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
+from trainer.tasks.shaping import shape
+from trainer.trajectory import Group, Role, Trajectory, VersionSpan
+
+
+class InProcessRollouts:
+    """Makes groups of `model` as it is when it is asked. Random numbers are those of `generator`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        generator: torch.Generator,
+    ) -> None:
+        self._config, self._task, self._model = config, task, model
+        # Any: what a tokenizer returns is not in its type.
+        self._tokenizer: Any = tokenizer
+        self._generator = generator
+
+    def groups(
+        self, step: int, policy: int, role: Role, temperature: float, mix: StepMix | None
+    ) -> tuple[list[Group], int]:
+        """The groups of `step` by policy version `policy`, and the number of tokens that were sampled for them."""
+        rollout, base = self._config.rollout, role == "base"
+        samples = rollout.base_samples if base else rollout.adaptive_samples
+        reported = temperature if base else 1.0
+        first = step * rollout.prompts_per_step
+        ordinals = range(first, first + rollout.prompts_per_step)
+        problems = [problem_at(self._task, self._config, ordinal, 0, mix) for ordinal in ordinals]
+        made, tokens = self.rollouts(problems, samples, temperature, reported, policy)
+        for attempt in range(1, rollout.refills + 1) if base else ():
+            again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of])]
+            if not again:
+                break
+            others = [problem_at(self._task, self._config, ordinals[i], attempt, mix) for i in again]
+            remade, more = self.rollouts(others, samples, temperature, reported, policy)
+            tokens += more
+            for i, problem, of in zip(again, others, remade, strict=True):
+                problems[i], made[i] = problem, of
+        groups = [
+            Group(
+                run_id="in-process",
+                task=self._task.name,
+                problem_id=problem.id,
+                role=role,
+                ordinal=ordinal,
+                sampling_temperature=temperature,
+                set_point_generation=1,
+                prompt_tokens=np.asarray(self._tokenizer.encode(problem.prompt), "<i4").tobytes(),
+                producer_id="in-process",
+                producer_sequence=ordinal,
+                started_at=0.0,
+                finished_at=0.0,
+                trajectories=of,
+            )
+            for ordinal, problem, of in zip(ordinals, problems, made, strict=True)
+        ]
+        return groups, tokens
+
+    def rollouts(
+        self, problems: Sequence[Problem], samples: int, temperature: float, reported: float, policy: int
+    ) -> tuple[list[list[Trajectory]], int]:
+        """`samples` scored rollouts of each problem, and the tokens sampled. reported: of the log-probabilities."""
+        drawn = self._draw([p.prompt for p in problems], samples, temperature, reported)
+        of = [problem for problem in problems for _ in range(samples)]
+        if isinstance(self._task, Environment):
+            dialogues = self._take_turns(self._task, of, drawn, temperature, reported)
+            flat = [
+                self._dialogue(self._task, problem, dialogue, row % samples, policy, reported)
+                for row, (problem, dialogue) in enumerate(zip(of, dialogues, strict=True))
+            ]
+            tokens = sum(int(trajectory.mask.sum()) for trajectory in flat)
+        else:
+            verdicts = score(self._task, self._tokenizer, problems, drawn)
+            flat = [
+                self._single(drawn, row, row % samples, policy, reported, verdict)
+                for row, verdict in enumerate(verdicts)
+            ]
+            tokens = int(drawn.lengths.sum())
+        return [flat[i : i + samples] for i in range(0, len(flat), samples)], tokens
+
+    def _draw(
+        self, prompts: Sequence[str] | Sequence[list[int]], samples: int, temperature: float, reported: float
+    ) -> Samples:
+        return sample(
+            self._model,
+            self._tokenizer,
+            prompts,
+            samples=samples,
+            temperature=temperature,
+            logprob_temperature=reported,
+            max_new_tokens=self._config.rollout.max_new_tokens,
+            generator=self._generator,
+        )
+
+    def _take_turns(
+        self,
+        task: Environment,
+        problems: Sequence[Problem],
+        drawn: Samples,
+        temperature: float,
+        reported: float,
+    ) -> list[Dialogue]:
+        prompts = [self._tokenizer.encode(problem.prompt) for problem in problems]
+        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for problem in problems]
+        going = list(range(len(problems)))
+        while going:
+            for row, i in enumerate(going):
+                length = min(int(drawn.lengths[row]), dialogues[i].room)
+                dialogues[i].say(
+                    drawn.tokens[row, :length].tolist(),
+                    drawn.logprobs[row, :length].tolist(),
+                    [VersionSpan(0, 0, 0)],
+                    stopped=bool(drawn.ended[row]) and length == int(drawn.lengths[row]),
+                )
+            going = [i for i in going if dialogues[i].finish is None]
+            if going:
+                said = [prompts[i] + dialogues[i].tokens for i in going]
+                drawn = self._draw(said, 1, temperature, reported)
+        return dialogues
+
+    def _dialogue(
+        self,
+        task: Environment,
+        problem: Problem,
+        dialogue: Dialogue,
+        index: int,
+        policy: int,
+        reported: float,
+    ) -> Trajectory:
+        verdict = NO_END if dialogue.finish == "length" else task.verify_turns(problem, dialogue.turns)
+        tokens, logprobs, mask = dialogue.arrays()
+        ended = dialogue.finish == "stop"
+        return self._trajectory(index, tokens, logprobs, mask, policy, reported, verdict, ended=ended)
+
+    def _single(
+        self, drawn: Samples, row: int, index: int, policy: int, reported: float, verdict: Verdict
+    ) -> Trajectory:
+        length = int(drawn.lengths[row])
+        return self._trajectory(
+            index,
+            drawn.tokens[row, :length].numpy().astype("<i4"),
+            drawn.logprobs[row, :length].numpy().astype("<f4"),
+            np.ones(length, "u1"),
+            policy,
+            reported,
+            verdict,
+            ended=bool(drawn.ended[row]),
+        )
+
+    def _trajectory(
+        self,
+        index: int,
+        tokens: np.ndarray,
+        logprobs: np.ndarray,
+        mask: np.ndarray,
+        policy: int,
+        reported: float,
+        verdict: Verdict,
+        *,
+        ended: bool,
+    ) -> Trajectory:
+        shaped = shape(verdict, len(tokens), self._config.task.reward, self._config.rollout.max_new_tokens)
+        return Trajectory(
+            group_index=index,
+            response_tokens=tokens.tobytes(),
+            behaviour_logprobs=logprobs.tobytes(),
+            loss_mask=mask.tobytes(),
+            logprob_temperature=reported,
+            versions=[VersionSpan(0, 0, policy)],
+            reward=shaped.reward,
+            reward_components={},
+            verdict="",
+            finish_reason="stop" if ended else "length",
+        )

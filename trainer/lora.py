@@ -1,0 +1,108 @@
+"""Low-rank adapters (arXiv 2106.09685) by peft: what is trained, what generators get, what a run leaves.
+
+Adapters are put into the model in place, so that the learner's forward pass is the same with and without. Generators
+get merged weights under the model's own names: they know nothing of adapters, and the probe proves the merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trainer.config import LoraConfig
+from trainer.errors import ScopeError
+from trainer.policy import host_weights
+
+if TYPE_CHECKING:
+    import peft
+
+ADAPTER = "default"
+_PEFT_PREFIX = "base_model.model."
+
+
+def add_adapters(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
+    """Freeze `model` and give its linear layers adapters, which change nothing yet; the same ones for the same seed.
+
+    Raises ScopeError where a layer that `learner.lora.targets` names is not there.
+    """
+    import peft
+
+    linear = {
+        name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)
+    }
+    if unknown := sorted(set(config.targets) - linear):
+        raise ScopeError(
+            f"learner.lora.targets={list(config.targets)}: the model has no linear layer {unknown[0]!r}; "
+            f"it has {', '.join(sorted(linear))}."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(_peft_config(config), model, adapter_name=ADAPTER)
+
+
+@contextmanager
+def adapters_off(model: PreTrainedModel) -> Iterator[None]:
+    """Within it the model is the one that the adapters were added to."""
+    layers = list(_layers(model).values())
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def merged_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every parameter under its name without adapters, adapters added to their layers, on the CPU.
+
+    Parameters must be whole (gathered, with ZeRO-3). The sum is taken in float32 and rounded to the layer's own type.
+    """
+    merged = {name: weight for name, weight in host_weights(model).items() if ".lora_" not in name}
+    for path, layer in _layers(model).items():
+        name = f"{path}.base_layer.weight"
+        up, down = layer.lora_B[ADAPTER].weight, layer.lora_A[ADAPTER].weight
+        change = layer.scaling[ADAPTER] * (up.detach().float() @ down.detach().float())
+        merged[name] = (merged[name].float() + change.cpu()).to(merged[name].dtype)
+    return {name.replace(".base_layer.", "."): weight for name, weight in merged.items()}
+
+
+def adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The adapters alone under peft's names, on the CPU; parameters must be whole."""
+    return {
+        _PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): weight
+        for name, weight in host_weights(model).items()
+        if ".lora_" in name
+    }
+
+
+def save_adapter(directory: Path, config: LoraConfig, weights: dict[str, Tensor]) -> None:
+    """Write what `peft.PeftModel.from_pretrained` reads. weights: as `adapter_weights` gives them."""
+    directory.mkdir(parents=True)
+    _peft_config(config).save_pretrained(str(directory))
+    safetensors.torch.save_file(weights, directory / "adapter_model.safetensors")
+
+
+def _peft_config(config: LoraConfig) -> peft.LoraConfig:
+    import peft  # takes seconds to import, and only runs with adapters need it
+
+    return peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType] - peft divides it, whatever it is
+        lora_dropout=0.0,
+        target_modules=list(config.targets) or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _layers(model: PreTrainedModel) -> dict[str, Any]:
+    from peft.tuners.lora import LoraLayer
+
+    return {name: part for name, part in model.named_modules() if isinstance(part, LoraLayer)}

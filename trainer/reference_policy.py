@@ -1,0 +1,72 @@
+"""The reference of the KL divergence: the policy that the run began with, frozen, beside the one that is trained.
+
+With LoRA it is the same model with its adapters off, and costs no memory. Otherwise it is a second copy in the
+learner's precision, partitioned over the ranks where ZeRO-3 partitions the policy, and in host memory where
+`learner.offload=all` keeps the policy's parameters there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from torch import Tensor
+
+from trainer.batching import RolloutBatch
+from trainer.collectives import sum_over_ranks
+from trainer.config import RunConfig
+from trainer.engine_config import reference_engine_config
+from trainer.lora import adapters_off
+from trainer.policy import load_policy
+from trainer.scope_loss import kl_k3
+
+
+class ReferencePolicy:
+    """Log-probabilities of the starting policy. Collective: all ranks call it with equally many micro-batches.
+
+    engine: the learner's, whose model serves with its adapters off; model_dir: the starting policy.
+    """
+
+    def __init__(self, config: RunConfig, model_dir: Path, engine: Any) -> None:
+        if config.learner.lora.rank:
+            self._policy: Any = engine
+            self._as_reference: Callable[[], Any] = lambda: adapters_off(engine.module.model)
+            return
+        policy = load_policy(
+            model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
+        )
+        policy.requires_grad_(False)
+        if config.learner.zero_stage == 3:
+            self._policy = deepspeed.initialize(model=policy, config=reference_engine_config(config))[0]
+        else:
+            dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
+            self._policy = policy.to(engine.device, dtype)
+        self._policy.eval()
+        self._as_reference = nullcontext
+
+    @torch.no_grad()
+    def logprobs(self, batch: RolloutBatch, parts: list[Tensor]) -> Tensor:
+        """Of the batch's tokens at their rows' temperature, float32[N, T], nats. parts: row numbers, in order."""
+        with self._as_reference():
+            measured = [self._measure(batch.select(rows)) for rows in parts]
+        return torch.cat(measured)
+
+    def _measure(self, micro: RolloutBatch) -> Tensor:
+        return self._policy(
+            micro.input_ids, micro.prompt_lengths, micro.targets, micro.mask, micro.temperature
+        )[0]
+
+
+def reference_kl(batch: RolloutBatch, proximal: Tensor, reference: Tensor) -> float:
+    """Estimate of KL(policy ‖ reference) on base tokens of all ranks, nats per token; 0 without tokens. Collective.
+
+    proximal, reference: float[N, T], nats. The k3 estimator: never negative, of small variance.
+    """
+    of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
+    sums = torch.stack([(kl_k3(proximal, reference) * of_base).sum(), of_base.sum()])
+    total, tokens = sum_over_ranks(sums.double()).tolist()
+    return total / tokens if tokens else 0.0
