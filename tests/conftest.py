@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-KILLED_RUNS = ("test_campaign.py", "test_strict_run.py")
+KILLED_RUNS = ("test_campaign.py", "test_elastic_run.py", "test_strict_run.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

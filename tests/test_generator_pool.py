@@ -16,43 +16,19 @@ from ray import cloudpickle
 from services.driver.generator_pool import GeneratorPool
 from services.generator import GeneratorSpec
 from services.redis_client import RedisAccess
+from tests import generator_stub
+from tests.generator_stub import Stub
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 
-class Stub:
-    """Starts at once, works until it is killed, answers every problem with its index."""
-
-    def __init__(self, spec: GeneratorSpec) -> None:
-        self._spec = spec
-
-    async def start(self) -> int:
-        return os.getpid()
-
-    async def run(self) -> None:
-        import asyncio
-
-        await asyncio.sleep(3600)
-
-    async def process_id(self) -> int:
-        return os.getpid()
-
-    async def evaluate(self, problems: list[int], samples: int, temperature: float) -> list[int]:
-        if self._spec.index == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return problems
-
-    async def stop(self) -> None: ...
-
-    async def shutdown(self) -> None: ...
-
-
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A local Ray for the module; its workers get the stubs by value, since they cannot import tests."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    for module in (generator_stub, sys.modules[__name__]):
+        cloudpickle.register_pickle_by_value(module)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)

@@ -215,6 +215,11 @@ class GeneratorConfig(Block):
         default=48, description="groups an engine works on at once"
     )
     enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
+    elastic: bool = Field(
+        default=False,
+        description="begin with one generator of each role; others join when nodes have room for them, and one whose "
+        "node is lost waits for another",
+    )
     start_timeout_seconds: Annotated[float, Field(ge=5)] = Field(
         default=600.0, description="longest start of an engine"
     )

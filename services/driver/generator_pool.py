@@ -23,7 +23,7 @@ HEALTHY_SECONDS = 600.0
 
 
 @dataclass
-class _Member:
+class Member:
     """One generator and the call of its that is under way: `start`, later `run`."""
 
     spec: GeneratorSpec
@@ -41,7 +41,9 @@ class GeneratorPool:
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._config = specs[0].config.generators
-        self._members = {spec.generator_id: self._launch(spec) for spec in specs}
+        self._members: dict[str, Member] = {}
+        for spec in specs:
+            self._open(spec)
 
     def wait_ready(self, still_wanted: Callable[[], None]) -> None:
         """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not.
@@ -59,20 +61,21 @@ class GeneratorPool:
             try:
                 ray.get(member.call)
             except (RayActorError, RayTaskError) as error:
-                raise ScopeError(f"{member.spec.generator_id} could not start: {_cause(error)}") from error
+                raise ScopeError(f"{member.spec.generator_id} could not start: {cause_of(error)}") from error
             member.ready, member.ready_at = True, time.monotonic()
 
     def run(self) -> None:
-        """Let every generator produce groups."""
+        """Let every generator that is ready produce groups; others begin as soon as they are."""
         for member in self._members.values():
-            member.call = member.handle.run.remote()
+            if member.ready:
+                member.call = member.handle.run.remote()
 
     def supervise(self) -> list[str]:
         """Restart generators that died; returns a sentence about each. To be called about once a second.
 
         Raises ScopeError when one died more than `generators.max_restarts` times in a row.
         """
-        return [note for name in self._members if (note := self._look_after(name)) is not None]
+        return [note for name in list(self._members) if (note := self._look_after(name)) is not None]
 
     def evaluate(self, problems: int, samples: int, temperature: float) -> list[int]:
         """Correct answers of each of the first `problems` held-out problems, shared out over all generators.
@@ -96,7 +99,7 @@ class GeneratorPool:
                 except (RayActorError, RayTaskError) as error:
                     members.remove(member)
                     left += share
-                    reason = _cause(error)
+                    reason = cause_of(error)
                 else:
                     for index, count in zip(share, counts, strict=True):
                         correct[index] = count
@@ -110,7 +113,19 @@ class GeneratorPool:
         for handle in handles:
             ray.kill(handle)
 
-    def _launch(self, spec: GeneratorSpec, in_a_row: int = 0) -> _Member:
+    def _open(self, spec: GeneratorSpec, in_a_row: int = 0) -> None:
+        """Begin with a generator, now or when there is room for it."""
+        self._launch(spec, in_a_row)
+
+    def _close(self, member: Member) -> None:
+        """End one that is not among the members any more."""
+        ray.kill(member.handle)
+
+    def _lost_its_node(self, member: Member) -> bool:
+        """Whether it ended because its node did, which is no fault of its own."""
+        return False
+
+    def _launch(self, spec: GeneratorSpec, in_a_row: int, **placing: Any) -> None:
         actor = StrictGeneratorActor if spec.config.determinism.strict else GeneratorActor
         handle = actor.options(
             name=spec.generator_id,
@@ -120,9 +135,10 @@ class GeneratorPool:
             resources={self._config.ray_resource: 1} if self._config.ray_resource else None,
             runtime_env={"env_vars": engine_environment(spec.config)},
             max_concurrency=1000,
+            **placing,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
-        return _Member(spec, handle, handle.start.remote(), deadline, in_a_row)
+        self._members[spec.generator_id] = Member(spec, handle, handle.start.remote(), deadline, in_a_row)
 
     def _look_after(self, name: str) -> str | None:
         member = self._members[name]
@@ -130,28 +146,35 @@ class GeneratorPool:
         if not done:
             if member.ready or time.monotonic() < member.deadline:
                 return None
-            ray.kill(member.handle)
             return self._restart(name, "it did not start in time")
         try:
             ray.get(member.call)
         except (RayActorError, RayTaskError) as error:
-            ray.kill(member.handle)
-            return self._restart(name, _cause(error))
+            return self._ended(name, error)
         if member.ready:
             return None
         member.ready, member.ready_at = True, time.monotonic()
         member.call = member.handle.run.remote()
-        return f"{name} is back"
+        return f"{name} {'is back' if member.spec.restarts else 'joined'}"
+
+    def _ended(self, name: str, error: RayActorError | RayTaskError) -> str | None:
+        """What is done about one whose call failed."""
+        return self._restart(name, cause_of(error))
 
     def _restart(self, name: str, reason: str) -> str:
-        member, allowed = self._members[name], self._config.max_restarts
+        member, allowed = self._members.pop(name), self._config.max_restarts
+        lost = self._lost_its_node(member)
+        self._close(member)
+        # The learner sends it the newest weights; until then it leases nothing.
+        spec = replace(member.spec, version=None, restarts=member.spec.restarts + 1)
+        if lost:
+            self._open(spec)
+            return f"the node of {name} was lost; it starts again on another"
         healthy = member.ready and time.monotonic() - member.ready_at > HEALTHY_SECONDS
         in_a_row = 1 if healthy else member.in_a_row + 1
         if in_a_row > allowed:
             raise ScopeError(f"{name} ended again after generators.max_restarts={allowed} restarts: {reason}")
-        # The learner sends it the newest weights; until then it leases nothing.
-        spec = replace(member.spec, version=None, restarts=member.spec.restarts + 1)
-        self._members[name] = self._launch(spec, in_a_row)
+        self._open(spec, in_a_row)
         return f"{name} ended and is restarted ({in_a_row} of {allowed}): {reason}"
 
 
@@ -168,7 +191,8 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
     } | compute_environment(strict=config.determinism.strict)
 
 
-def _cause(error: RayActorError | RayTaskError) -> str:
+def cause_of(error: RayActorError | RayTaskError) -> str:
+    """The kind and the first line of what ended a call."""
     cause = getattr(error, "cause", None) or error
     first = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {first[0] if first else 'no message'}"

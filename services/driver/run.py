@@ -183,6 +183,7 @@ class _Drive:
 
     def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
         """Generators that are ready, and the learner, not started yet."""
+        from services.driver.elastic_pool import ElasticPool
         from services.driver.generator_pool import GeneratorPool
         from services.driver.learner_supervisor import LearnerSupervisor
         from services.generator import GeneratorSpec
@@ -209,7 +210,7 @@ class _Drive:
         ]
         names = tuple(spec.generator_id for spec in specs)
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
-        pool = GeneratorPool(specs)
+        pool = ElasticPool(specs) if self._config.generators.elastic else GeneratorPool(specs)
         self._stack.callback(pool.stop)
         pool.wait_ready(self._raise_if_stopped)
         spec = LearnerSpec(

@@ -226,7 +226,10 @@ class Recorder:
             sink.close()
 
     def _expected(self, role: str) -> int:
-        return self._spec.config.generators.base if role == "base" else self._spec.config.generators.adaptive
+        wanted = self._spec.config.generators
+        if wanted.elastic:
+            return 1
+        return wanted.base if role == "base" else wanted.adaptive
 
     def _generator_work(self) -> dict[str, Any]:
         beats = generators(self._redis, self._spec.run_id)

@@ -1,0 +1,35 @@
+"""What stands for a generator where only the driver's care of it is tried."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from services.generator import GeneratorSpec
+
+
+class Stub:
+    """Starts at once, works until it is killed, answers every problem with its index."""
+
+    def __init__(self, spec: GeneratorSpec) -> None:
+        self._spec = spec
+
+    async def start(self) -> int:
+        return os.getpid()
+
+    async def run(self) -> None:
+        import asyncio
+
+        await asyncio.sleep(3600)
+
+    async def process_id(self) -> int:
+        return os.getpid()
+
+    async def evaluate(self, problems: list[int], samples: int, temperature: float) -> list[int]:
+        if self._spec.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return problems
+
+    async def stop(self) -> None: ...
+
+    async def shutdown(self) -> None: ...
