@@ -42,7 +42,7 @@ class LearnerView:
     """One set of weights as the learner has it: what it would publish, and its log-probabilities."""
 
     def __init__(self, model_dir: Path, change: Callable[[str, Tensor], Tensor] | None = None) -> None:
-        self.policy: PolicyModel = load_policy(model_dir, logit_chunk_tokens=256, share_prompts=False).eval()
+        self.policy: PolicyModel = load_policy(model_dir, LearnerConfig(logit_chunk_tokens=256, share_prompts=False)).eval()
         with torch.no_grad():
             for name, parameter in self.policy.model.named_parameters():
                 parameter.copy_(change(name, parameter) if change else parameter)

@@ -184,7 +184,17 @@ class LearnerConfig(Block):
         description="compute a prompt once for all its rollouts; needs full attention in every layer",
     )
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
-        default=4096, description="tokens whose logits exist at once"
+        default=4096, description="tokens whose logits exist at once, at most"
+    )
+    fused_head: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="log-probabilities in blocks of the vocabulary, whose whole logits then never exist; auto: from "
+        "16,384 entries on",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="keep a layer's input alone and compute the rest again in the backward pass: about a third more "
+        "computation for a fraction of the memory of activations",
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3,

@@ -75,9 +75,7 @@ class Learner:
         torch.set_num_threads(config.learner.threads)
         if config.determinism.strict:
             use_deterministic_algorithms()
-        policy = load_policy(
-            model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
-        )
+        policy = load_policy(model_dir, config.learner)
         optimizer = torch.optim.AdamW(
             policy.parameters(),
             lr=config.optimizer.learning_rate,
