@@ -46,7 +46,8 @@ def eager(
 ) -> tuple[Tensor, Tensor]:
     """All logits at once, in the precision of the arguments."""
     logits = hidden @ weight.T if bias is None else hidden @ weight.T + bias
-    scaled = logits.unsqueeze(1) / temperature.reshape(len(hidden), -1, 1)
+    columns = temperature.unsqueeze(-1) if temperature.dim() == 1 else temperature
+    scaled = logits.unsqueeze(1) / columns.unsqueeze(-1)
     chosen = scaled.log_softmax(-1).gather(-1, targets[:, None, None].expand(-1, scaled.shape[1], 1))
     return chosen[..., 0].reshape(temperature.shape), differentiable_entropy(logits)
 
@@ -63,7 +64,7 @@ def slopes(outputs: tuple[Tensor, Tensor], inputs: list[Tensor]) -> tuple[Tensor
 
 
 @given(shapes, seeds, st.sampled_from([0.0, 1.0, 30.0, 1e4]), columns, blocks, st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 def test_values_and_gradients_are_the_eager_ones(shape, seed, scale, several, size, biased, bonus):
     hidden, weight, bias, targets, temperature = make(seed, shape, scale, several, torch.float64)
     inputs = [hidden, weight, bias][: 3 if biased else 2]
@@ -81,8 +82,8 @@ def test_values_and_gradients_are_the_eager_ones(shape, seed, scale, several, si
         torch.testing.assert_close(fused, plain, rtol=1e-8, atol=1e-8 * max(scale, 1.0))
 
 
-@given(shapes, seeds, st.sampled_from([0.1, 1.0, 30.0, 1e4]), columns, blocks)
-@settings(deadline=None, max_examples=60)
+@given(shapes, seeds, st.sampled_from([0.1, 1.0, 30.0]), columns, blocks)
+@settings(deadline=None, max_examples=30)
 def test_in_float32_values_are_within_1e5_and_gradients_within_1e4(shape, seed, scale, several, size):
     hidden, weight, _, targets, temperature = make(seed, shape, scale, several, torch.float32)
     inputs = [hidden.requires_grad_(), weight.requires_grad_()]
@@ -106,11 +107,11 @@ def test_in_float32_values_are_within_1e5_and_gradients_within_1e4(shape, seed, 
     for fused, plain in zip(measured, expected, strict=True):
         torch.testing.assert_close(fused.detach(), plain.detach(), rtol=1e-5, atol=tolerance)
     for fused, plain in zip(slopes(measured, inputs), slopes(expected, inputs), strict=True):
-        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=10 * tolerance * max(1.0, scale))
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-4 * max(1.0, scale))
 
 
 @given(shapes, seeds, st.sampled_from([0.1, 1.0, 10.0]), columns, blocks)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_bfloat16_inputs_are_summed_up_in_float32(shape, seed, scale, several, size):
     hidden, weight, _, targets, temperature = make(seed, shape, scale, several, torch.bfloat16)
     narrow = [hidden.requires_grad_(), weight.requires_grad_()]

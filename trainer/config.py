@@ -177,7 +177,13 @@ class LearnerConfig(Block):
     )
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
-        default=16384, description="padded tokens in one forward pass"
+        default=16384,
+        description="padded tokens in one forward pass, at most; a single longer rollout has a pass of its own",
+    )
+    micro_batching: Literal["rows", "tokens"] = Field(
+        default="rows",
+        description="rows: equally many rows a pass, padded to the step's longest; tokens: rollouts of about one "
+        "length together, padded to the longest of their pass, and prompts shared out over ranks by their tokens",
     )
     share_prompts: bool = Field(
         default=True,

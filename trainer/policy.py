@@ -55,7 +55,11 @@ class PolicyModel(nn.Module):
         """
         rows, columns = mask.nonzero(as_tuple=True)
         hidden = self._predictors(input_ids, prompt_lengths, mask, rows, columns)
-        head, tokens, temperatures = self.model.get_output_embeddings(), targets[rows, columns], temperature[rows]
+        head, tokens, temperatures = (
+            self.model.get_output_embeddings(),
+            targets[rows, columns],
+            temperature[rows],
+        )
         if isinstance(head, FusedHead):
             logprobs, entropy = head(hidden, tokens, temperatures, with_entropy, entropy_gradient)
         else:
