@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from trainer.fused_head import FUSED_FROM_VOCABULARY, FusedHead, fused_logprobs
+from trainer.fused_head import FusedHead, fused_logprobs
 from trainer.logprobs import differentiable_entropy
 from trainer.policy import PolicyModel
+from trainer.sizing import FUSED_FROM_VOCABULARY
 
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 6), st.integers(2, 70))
 seeds = st.integers(0, 2**32 - 1)

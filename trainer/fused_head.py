@@ -16,12 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-FUSED_FROM_VOCABULARY = 16_384
-"""With `learner.fused_head=auto` smaller vocabularies take the plain path, which computes no product twice."""
-BLOCK_COLUMNS = 4096
-"""Columns of the vocabulary in a block."""
-CPU_BLOCK_ROWS, DEVICE_BLOCK_ROWS = 512, 4096
-"""Tokens in a block at most: on CPUs a block (8 MiB in float32) stays in the caches, on GPUs it fills the device."""
+from trainer.sizing import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS
 
 
 class FusedHead(nn.Linear):
@@ -72,7 +67,7 @@ def fused_logprobs(
     with_entropy: bool,
     entropy_gradient: bool = False,
     block_rows: int | None = None,
-    block_columns: int = BLOCK_COLUMNS,
+    block_columns: int = FUSED_COLUMNS,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
@@ -84,7 +79,7 @@ def fused_logprobs(
     as wide as the hidden states; logits of narrower ones are summed up and kept in float32.
     """
     width = torch.promote_types(hidden.dtype, torch.float32)
-    usual = CPU_BLOCK_ROWS if hidden.device.type == "cpu" else DEVICE_BLOCK_ROWS
+    usual = CPU_FUSED_ROWS if hidden.device.type == "cpu" else DEVICE_FUSED_ROWS
     blocks = _Blocks(min(usual, block_rows or usual), block_columns)
     columns = temperature.unsqueeze(-1) if temperature.dim() == 1 else temperature
     logprobs, entropy = _Measure.apply(  # pyright: ignore[reportGeneralTypeIssues]
