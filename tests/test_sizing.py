@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def test_zero_stages_share_out_what_they_say(stage, precision, weights, gradient
     assert memory.weights == COUNT * weights
     assert memory.gradients == COUNT * gradients
     assert memory.optimizer == COUNT * 6
-    assert memory.gathered == (2 * 2 * 100_000 if stage == 3 else 0)
+    assert memory.loading == COUNT * 4
+    assert memory.gathered == (2 * 2 * LAYER if stage == 3 else 0)
 
 
 def test_activations_by_hand():
@@ -139,3 +142,9 @@ def test_models_that_the_arithmetic_does_not_cover_are_refused():
         model_shape(SIZES | {"num_experts": 8})
     with pytest.raises(ScopeError, match="intermediate_size"):
         model_shape({name: size for name, size in SIZES.items() if name != "intermediate_size"})
+
+
+def test_the_sizing_table_of_the_performance_page_is_the_arithmetics():
+    script = RESULTS.parent / "performance" / "sizing.py"
+    printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() in (RESULTS.parents[1] / "docs" / "performance.md").read_text(), f"run {script}"

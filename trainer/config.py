@@ -195,7 +195,7 @@ class LearnerConfig(Block):
     fused_head: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="log-probabilities in blocks of the vocabulary, whose whole logits then never exist; auto: from "
-        "16,384 entries on",
+        "4,096 entries on",
     )
     gradient_checkpointing: bool = Field(
         default=False,

@@ -14,8 +14,8 @@ from typing import Any
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
-FUSED_FROM_VOCABULARY = 16_384
-"""With `learner.fused_head=auto` smaller vocabularies take the plain head, see `trainer.fused_head`."""
+FUSED_FROM_VOCABULARY = 4096
+"""With `learner.fused_head=auto` smaller vocabularies, whose logits are one block anyway, take the plain head."""
 FUSED_COLUMNS = 4096
 """Columns of the vocabulary whose logits the fused head holds at once."""
 CPU_FUSED_ROWS, DEVICE_FUSED_ROWS = 512, 4096
@@ -118,6 +118,8 @@ class RankMemory:
     """parameters of other ranks that ZeRO-3 holds for the moment, with their gradients"""
     host_copies: int
     """in host memory, of rank 0: the policy version on its way, and the checkpoint being written"""
+    loading: int
+    """in host memory, of every rank while it starts: the whole model in float32"""
 
     @property
     def device(self) -> int:
@@ -144,6 +146,7 @@ def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
         head=head_bytes(shape, config, tokens),
         gathered=gathered,
         host_copies=version + copied,
+        loading=4 * count,
     )
 
 

@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY)]
 FITTED_TOKENS = (256, 768)
 PACKAGES = ("torch", "numpy")
+TIMES = ("forward_cpu_seconds", "backward_cpu_seconds", "cpu_seconds")
 
 
 def main() -> None:
@@ -51,39 +52,48 @@ def main() -> None:
         return
     document = measure(options)
     table(document)
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written to {options.out}")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak bytes and seconds of both ways."""
-    fitted = {tokens: run("eager", tokens, options)["peak_bytes"] for tokens in FITTED_TOKENS}
+    """Peak bytes and seconds of both ways. The document is written after every repeat: a case takes minutes."""
     few, many = FITTED_TOKENS
+    fitted = {tokens: run("eager", tokens, options)["peak_bytes"] for tokens in FITTED_TOKENS}
     slope = (fitted[many] - fitted[few]) / (many - few)
     eager_bytes = fitted[few] + slope * (options.memory_tokens - few)
     fits = eager_bytes < psutil.virtual_memory().available * 0.8
     if fits:
         eager_bytes = run("eager", options.memory_tokens, options)["peak_bytes"]
     fused_bytes = run("fused", options.memory_tokens, options)["peak_bytes"]
-    times: dict[str, list[dict[str, float]]] = {"eager": [], "fused": []}
+    memory = {
+        "tokens": options.memory_tokens,
+        "eager_bytes": round(eager_bytes),
+        "eager_measured": fits,
+        "eager_bytes_at_smaller_sizes": fitted,
+        "fused_bytes": fused_bytes,
+        "fused_over_eager": fused_bytes / eager_bytes,
+    }
+    times: dict[str, list[dict[str, Any]]] = {"eager": [], "fused": []}
+    document: dict[str, Any] = {}
     for _ in range(options.repeats):
         for way, found in times.items():
             found.append(run(way, options.time_tokens, options))
+        document = write(options, memory, times)
+    return document
+
+
+def write(
+    options: argparse.Namespace, memory: dict[str, Any], times: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """The document, written to `options.out`."""
     seconds = {
         way: {key: statistics.median(case[key] for case in found) for key in TIMES}
         for way, found in times.items()
     }
-    return {
+    document = {
         "vocabulary": options.vocabulary,
         "hidden": options.hidden,
-        "memory": {
-            "tokens": options.memory_tokens,
-            "eager_bytes": round(eager_bytes),
-            "eager_measured": fits,
-            "eager_bytes_at_smaller_sizes": fitted,
-            "fused_bytes": fused_bytes,
-            "fused_over_eager": fused_bytes / eager_bytes,
-        },
+        "memory": memory,
         "time": {
             "tokens": options.time_tokens,
             "threads": options.threads,
@@ -96,9 +106,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "machine": {"cpus": os.cpu_count(), "load": os.getloadavg(), "platform": platform.platform()},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-
-
-TIMES = ("forward_cpu_seconds", "backward_cpu_seconds", "cpu_seconds", "wall_seconds")
+    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    return document
 
 
 def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def estimate(shape: ModelShape, config: RunConfig, device: sizing.Device | None)
         "learner_rank_gathered_bytes": rank.gathered,
         "learner_rank_device_bytes": rank.device,
         "learner_rank_0_host_copies_bytes": rank.host_copies,
+        "learner_rank_host_loading_bytes": rank.loading,
         "generator_weights_bytes": engine.weights,
         "generator_key_values_wanted_bytes": engine.key_values_wanted,
         "checkpoint_bytes": sizing.checkpoint_bytes(shape, config),
