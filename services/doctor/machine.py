@@ -68,12 +68,13 @@ def check_gpus(config: RunConfig) -> list[str]:
 
 
 def host_bytes(shape: ModelShape, config: RunConfig) -> int:
-    """Host memory of a local run on CPUs: every learner rank, every generator, and Ray's object store."""
+    """Host memory of a local run: every learner rank, which loads the whole model first, every generator, and Ray's
+    object store."""
     rank, engine = rank_memory(shape, config), generator_memory(shape, config)
     learner, generators = config.learner, config.generators
     total = config.ray.object_store_mib << 20
     on_device = 0 if learner.gpus_per_worker else rank.device
-    total += learner.workers * (PROCESS_BYTES + on_device) + rank.host_copies
+    total += learner.workers * (PROCESS_BYTES + max(on_device, rank.loading)) + rank.host_copies
     each = 0 if generators.gpus_per_generator else engine.weights + (generators.kv_cache_gib << 30)
     engines = sum(getattr(generators, role) for role in config.roles)
     return total + engines * (2 * PROCESS_BYTES + each)
