@@ -45,7 +45,7 @@ def test_checkpointed_layers_are_computed_twice_and_give_the_same_gradient(model
             nonlocal count
             count += 1
 
-        policy.model.model.layers[0].mlp.register_forward_hook(note)
+        policy.model.model.layers[0].mlp.register_forward_pre_hook(note)
         policy(*arguments)[0].sum().backward()
         calls.append(count)
         gradients.append({name: p.grad for name, p in policy.named_parameters()})
