@@ -268,7 +268,9 @@ class Learner:
         self, batch: RolloutBatch, temperature: Tensor, *, with_entropy: bool, entropy_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy of a micro-batch, as wide as it is."""
-        micro = batch.trimmed() if self._by_tokens else batch
+        micro, most = batch, None
+        if self._by_tokens:
+            micro, most = batch.trimmed(), max(self._config.learner.micro_batch_tokens, batch.mask.shape[1])
         logprobs, entropy = self.engine(
             micro.input_ids,
             micro.prompt_lengths,
@@ -277,6 +279,7 @@ class Learner:
             temperature,
             with_entropy,
             entropy_gradient,
+            most,
         )
         missing = batch.mask.shape[1] - micro.mask.shape[1]
         if missing == 0:

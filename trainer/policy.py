@@ -46,13 +46,15 @@ class PolicyModel(nn.Module):
         temperature: Tensor,
         with_entropy: bool = False,
         entropy_gradient: bool = False,
+        most_tokens: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
         float[N], or float[N, K] for log-probabilities at K temperatures. Returns (logprobs, entropy), float32
         [N, T] ([N, T, K]) in nats, 0 where the mask is 0; see `token_logprobs` for the gradient. The plain head's
-        number of logit chunks follows from the shape of the mask alone, so that it is the same on all ranks.
+        number of logit chunks follows from `most_tokens`, or else from the size of the mask, and must be the same on
+        all ranks: where theirs differ, `most_tokens` is a number that none exceeds.
         """
         rows, columns = mask.nonzero(as_tuple=True)
         hidden = self._predictors(input_ids, prompt_lengths, mask, rows, columns)
@@ -69,7 +71,7 @@ class PolicyModel(nn.Module):
                 head,
                 tokens,
                 temperatures,
-                chunks=math.ceil(mask.numel() / self._chunk),
+                chunks=math.ceil((most_tokens or mask.numel()) / self._chunk),
                 with_entropy=with_entropy,
                 entropy_gradient=entropy_gradient,
             )
