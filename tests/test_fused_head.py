@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from trainer.fused_head import FusedHead, fused_logprobs
@@ -128,7 +129,7 @@ def test_bfloat16_inputs_are_summed_up_in_float32(shape, seed, scale, several, s
         block_rows=size[0],
         block_columns=size[1],
     )
-    expected = eager(*wide, None, targets, temperature)
+    expected = eager(wide[0], wide[1], None, targets, temperature)
     for fused, plain in zip(measured, expected, strict=True):
         torch.testing.assert_close(fused.detach(), plain.detach(), rtol=1e-5, atol=2e-5)
     for fused, plain in zip(slopes(measured, narrow), slopes(expected, wide), strict=True):
@@ -178,7 +179,7 @@ def test_the_whole_logits_are_never_held():
     hidden.requires_grad_()
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             nonlocal largest
             result = function(*args, **(kwargs or {}))
