@@ -109,6 +109,9 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generated_tokens: int
     """response tokens of every role that generators sampled since the last step, by their heartbeats; used or not"""
     padding_share: float
+    """share of the learner's forward-pass tokens that were padding, before prompts are shared"""
+    token_imbalance: float = 1.0
+    """tokens of the learner rank that has most over the mean of the ranks"""
     step_seconds: float
     wait_seconds: float
     """rank 0 waiting for a full batch"""

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import group_advantages
 
-from trainer.batching import RolloutBatch, micro_batches, shard_batches
+from trainer.batching import (
+    RolloutBatch,
+    balanced_ranks,
+    micro_batches,
+    shard_batches,
+    split_to,
+    token_micro_batches,
+)
 from trainer.config import RunConfig
 from trainer.trajectory import Group, Role, Trajectory, VersionSpan
 
@@ -261,6 +268,49 @@ def test_micro_batches_keep_the_order_and_the_token_budget(rows, length, budget)
     parts = micro_batches(torch.arange(rows), length, budget)
     assert torch.cat(parts).tolist() == list(range(rows))
     assert all(len(part) == 1 or len(part) * length <= budget for part in parts if len(part))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 300), st.integers(0, 50))
+def test_token_micro_batches_hold_every_row_once_within_the_budget(lengths, budget, count):
+    rows = torch.arange(len(lengths)) + 100
+    parts = token_micro_batches(rows, lengths, lengths, budget)
+    sizes = [[lengths[int(row) - 100] for row in part] for part in parts]
+    assert all(len(part) == 1 or len(part) * max(part) <= budget for part in sizes)
+    assert sum(len(part) * max(part) for part in sizes) <= len(lengths) * max(lengths)
+    divided = split_to(parts, count)
+    assert sorted(torch.cat(divided).tolist()) == rows.tolist()
+    assert len(divided) == max(len(parts), min(count, len(lengths)))
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.data())
+def test_balanced_ranks_have_equal_slots_of_each_minibatch_and_nearly_equal_tokens(
+    workers, minibatches, each, data
+):
+    slots = workers * minibatches * each
+    tokens = data.draw(st.lists(st.integers(0, 1000), min_size=slots, max_size=slots))
+    ranks = balanced_ranks(tokens, workers, minibatches)
+    totals = [0] * workers
+    for slot, rank in enumerate(ranks):
+        totals[rank] += tokens[slot]
+    for minibatch in range(minibatches):
+        members = ranks[minibatch::minibatches]
+        assert [members.count(rank) for rank in range(workers)] == [each] * workers
+    assert max(totals) - min(totals) <= minibatches * max(tokens)
+
+
+def test_long_prompts_are_shared_out_over_ranks_and_columns_that_nobody_needs_are_cut():
+    config = make_config(4, 2, 1)
+    learner = config.learner.model_copy(update={"micro_batching": "tokens"})
+    rng = np.random.default_rng(4)
+    groups = [make_group("base", slot, 3, rng) for slot in range(4)]
+    shards = shard_batches(groups, config.model_copy(update={"learner": learner}))
+    keys = [row_key(s, row) for s in shards for row in range(len(s.rewards)) if not is_empty(s, row)]
+    assert sorted(keys) == sorted(key for group in groups for key in group_keys(group))
+    shard = shards[0]
+    short = shard.select(shard.lengths.argsort()[:2]).trimmed()
+    assert short.input_ids.shape[1] == int(short.lengths.max()) < shard.input_ids.shape[1]
+    assert short.mask.shape == short.targets.shape == short.behaviour_logprobs.shape
+    assert short.mask.shape[1] == max(1, int((short.lengths - short.prompt_lengths).max()))
 
 
 def test_select_keeps_every_field_in_the_order_asked_for():

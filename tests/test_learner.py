@@ -122,6 +122,8 @@ def runs(
     lopsided = write_groups(work / "lopsided.bin", make_groups(model_dir, noise=0.5, lengths=lopsided_length))
     still = {"optimizer": {"learning_rate": 0.0}}
     low = {"learner": {"precision": "bf16"}}
+    tokens = {"learner": {"micro_batching": "tokens"}}
+    frugal = {"learner": tokens["learner"] | {"fused_head": "on", "gradient_checkpointing": True}}
 
     def case(name: str, stage: int, groups: str, **changes: Any) -> dict[str, Any]:
         keeps = changes.pop("continue_", False)
@@ -139,6 +141,7 @@ def runs(
         }
 
     cases = [case(f"stage{stage}", stage, stale, continue_=True) for stage in (1, 2, 3)]
+    cases += [case("frugal", 3, stale, **frugal), case("tokens-lopsided", 3, lopsided, **tokens)]
     cases += [case("lopsided", 3, lopsided), case("bf16", 2, stale, **low), case("canary", 2, fresh, **still)]
     if world > 1:
         cases += [case(name, control.stage, stale, control=control) for name, control in CONTROLS.items()]
@@ -177,6 +180,23 @@ def test_every_zero_stage_trains_like_a_plain_loop(runs: Path, plain: Any, stage
     assert trained.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(trained[name].double(), value, rtol=1e-5, atol=3e-6)
+
+
+def test_token_budgets_fused_head_and_checkpointed_layers_change_memory_and_nothing_else(
+    runs: Path, plain: Any, lopsided_weights: Any
+) -> None:
+    """Micro-batches of a token budget under ZeRO-3, with ranks that would have different numbers of them."""
+    records, expected = plain
+    metrics, usual = (result(runs, name)["metrics"] for name in ("frugal", "stage3"))
+    for got, want in zip(metrics, records, strict=True):
+        for name, value in want.items():
+            assert got[name] == pytest.approx(value, rel=2e-5, abs=2e-6), name
+    for case, weights_of in (("frugal", expected), ("tokens-lopsided", lopsided_weights)):
+        trained = weights(runs, case)
+        for name, value in weights_of.items():
+            torch.testing.assert_close(trained[name].double(), value, rtol=1e-5, atol=3e-6)
+    assert metrics[0]["padding_share"] < usual[0]["padding_share"]
+    assert 1 <= metrics[0]["token_imbalance"] <= usual[0]["token_imbalance"]
 
 
 @pytest.fixture(scope="module")

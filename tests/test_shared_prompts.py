@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from trainer import shared_prompts
+from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
 from trainer.policy import PolicyModel, load_policy
 from trainer.shared_prompts import pack_rollouts
@@ -106,8 +107,8 @@ def test_a_model_with_sliding_windows_is_refused(tmp_path):
     config = Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=4, max_window_layers=1)
     Qwen3ForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(ScopeError, match=r"share_prompts=true needs full attention.*share_prompts=false"):
-        load_policy(tmp_path, 64, share_prompts=True)
-    assert load_policy(tmp_path, 64, share_prompts=False)
+        load_policy(tmp_path, LearnerConfig())
+    assert load_policy(tmp_path, LearnerConfig(share_prompts=False))
 
 
 def test_a_model_whose_attention_mixes_rollouts_is_refused(tmp_path, monkeypatch):
@@ -115,9 +116,9 @@ def test_a_model_whose_attention_mixes_rollouts_is_refused(tmp_path, monkeypatch
     everyone = lambda block, response: torch.ones(*block.shape, block.shape[1], dtype=torch.bool).unsqueeze(1)  # noqa: E731
     monkeypatch.setattr(shared_prompts, "_attention", everyone)
     with pytest.raises(ScopeError, match="mixes rollouts that share a prompt"):
-        load_policy(tmp_path, 64, share_prompts=True)
+        load_policy(tmp_path, LearnerConfig())
 
 
 def test_another_architecture_is_served(tmp_path):
     MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)).save_pretrained(tmp_path)
-    assert load_policy(tmp_path, 64, share_prompts=True)
+    assert load_policy(tmp_path, LearnerConfig())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from services.probe import Probe
-from trainer.config import RunConfig
+from trainer.config import LearnerConfig, RunConfig
 from trainer.config_load import validate_config
 from trainer.policy import PolicyModel, load_policy
 from trainer.warm_start import ensure_warm_start
@@ -42,7 +42,9 @@ class LearnerView:
     """One set of weights as the learner has it: what it would publish, and its log-probabilities."""
 
     def __init__(self, model_dir: Path, change: Callable[[str, Tensor], Tensor] | None = None) -> None:
-        self.policy: PolicyModel = load_policy(model_dir, logit_chunk_tokens=256, share_prompts=False).eval()
+        self.policy: PolicyModel = load_policy(
+            model_dir, LearnerConfig(logit_chunk_tokens=256, share_prompts=False)
+        ).eval()
         with torch.no_grad():
             for name, parameter in self.policy.model.named_parameters():
                 parameter.copy_(change(name, parameter) if change else parameter)

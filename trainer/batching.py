@@ -1,7 +1,8 @@
 """From decoded groups to padded arrays: one step's rollouts, shared out over minibatches and learner ranks.
 
-Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W, so that both roles of a
-prompt are learned from together. Missing groups become empty rows, and slots are filled up with empty ones to
+Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W (with `learner.micro_batching`
+at `tokens`: to the rank that has fewest tokens yet), so that both roles of a prompt are learned from together, on one
+rank. Missing groups become empty rows, and slots are filled up with empty ones to
 a multiple of M W, so that every rank has equally many rows in every minibatch: collective calls must match.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -49,6 +50,19 @@ class RolloutBatch:
         """The given rows, in their order. rows: int64[n]."""
         return RolloutBatch(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    @property
+    def lengths(self) -> Tensor:
+        """int64[N], tokens of prompt and response up to the last that counts."""
+        width = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
+        return self.prompt_lengths + ((self.mask != 0) * width).amax(1)
+
+    def trimmed(self) -> RolloutBatch:
+        """Without the columns in which no row has a token that counts; at least one response column stays."""
+        longest = int(self.lengths.max())
+        response = max(int((self.lengths - self.prompt_lengths).max()), 1)
+        widths = {"input_ids": longest} | dict.fromkeys(("targets", "mask", "behaviour_logprobs"), response)
+        return replace(self, **{name: getattr(self, name)[:, :width] for name, width in widths.items()})
+
 
 def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBatch]:
     """One `RolloutBatch` for each rank, all of equal shape.
@@ -67,11 +81,17 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
     slots = math.ceil(config.rollout.prompts_per_step / cycle) * cycle
     sequence = max((len(g.prompt) + max(len(t.tokens) for t in g.trajectories) for g in groups), default=2)
     response = max((len(t.tokens) for g in groups for t in g.trajectories), default=1)
+    rank_of = [(slot // minibatches) % workers for slot in range(slots)]
+    if config.learner.micro_batching == "tokens":
+        tokens = [0] * slots
+        for (_, slot), group in by_slot.items():
+            tokens[slot] += sum(len(group.prompt) + len(t.tokens) for t in group.trajectories)
+        rank_of = balanced_ranks(tokens, workers, minibatches)
     shards = []
     for rank in range(workers):
         builder = _Rows(sequence, response)
         for slot in range(slots):
-            if (slot // minibatches) % workers != rank:
+            if rank_of[slot] != rank:
                 continue
             for role in config.roles:
                 samples = config.rollout.base_samples if role == "base" else config.rollout.adaptive_samples
@@ -84,6 +104,55 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
                 )
         shards.append(builder.batch())
     return shards
+
+
+def balanced_ranks(tokens: Sequence[int], workers: int, minibatches: int) -> list[int]:
+    """The rank of each slot: equally many slots of every minibatch for each rank, and tokens about equal.
+
+    tokens: of each slot, a multiple of workers * minibatches in number. Largest slots first, each to the rank with
+    fewest tokens that has room (Graham's longest-processing-time rule).
+    """
+    ranks = [0] * len(tokens)
+    totals = [0] * workers
+    for minibatch in range(minibatches):
+        members = range(minibatch, len(tokens), minibatches)
+        room = [len(members) // workers] * workers
+        for slot in sorted(members, key=lambda slot: -tokens[slot]):
+            rank = min((r for r in range(workers) if room[r]), key=lambda r: totals[r])
+            ranks[slot] = rank
+            room[rank] -= 1
+            totals[rank] += tokens[slot]
+    return ranks
+
+
+def token_micro_batches(
+    rows: Tensor, lengths: Sequence[int], keys: Sequence[int], token_budget: int
+) -> list[Tensor]:
+    """Split row numbers into parts of rows times longest row at most `token_budget` tokens (at least one row).
+
+    lengths: tokens of each of `rows`; keys: rows are taken in the order of falling keys, so that rows of a part are
+    about equally long.
+    """
+    parts: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -keys[i]):
+        longest = max(longest, lengths[index]) if parts else lengths[index]
+        if not parts or (len(parts[-1]) + 1) * longest > token_budget:
+            parts.append([])
+            longest = lengths[index]
+        parts[-1].append(index)
+    return [rows[torch.tensor(part, device=rows.device)] for part in parts]
+
+
+def split_to(parts: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The parts, the ones of most rows halved until there are `count`, or until every part is one row."""
+    divided = list(parts)
+    while len(divided) < count:
+        at = max(range(len(divided)), key=lambda i: len(divided[i]))
+        if len(divided[at]) < 2:
+            break
+        divided[at : at + 1] = divided[at].tensor_split(2)
+    return divided
 
 
 def micro_batches(rows: Tensor, sequence_length: int, token_budget: int) -> list[Tensor]:

@@ -160,14 +160,30 @@ class LearnerConfig(Block):
     )
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="torch threads of each worker")
     micro_batch_tokens: Annotated[int, Field(ge=64)] = Field(
-        default=16384, description="padded tokens in one forward pass"
+        default=16384,
+        description="padded tokens in one forward pass, at most; a single longer rollout has a pass of its own",
+    )
+    micro_batching: Literal["rows", "tokens"] = Field(
+        default="rows",
+        description="rows: equally many rows a pass, padded to the step's longest; tokens: rollouts of about one "
+        "length together, padded to the longest of their pass, and prompts shared out over ranks by their tokens",
     )
     share_prompts: bool = Field(
         default=True,
         description="compute a prompt once for all its rollouts; needs full attention in every layer",
     )
     logit_chunk_tokens: Annotated[int, Field(ge=16)] = Field(
-        default=4096, description="tokens whose logits exist at once"
+        default=4096, description="tokens whose logits exist at once, at most"
+    )
+    fused_head: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="log-probabilities in blocks of the vocabulary, whose whole logits then never exist; auto: from "
+        "4,096 entries on",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="keep a layer's input alone and compute the rest again in the backward pass: about a third more "
+        "computation for a fraction of the memory of activations",
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3,

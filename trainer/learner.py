@@ -19,9 +19,10 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AutoTokenizer, PreTrainedModel
 
-from trainer.batching import RolloutBatch, micro_batches
+from trainer.batching import RolloutBatch, micro_batches, split_to, token_micro_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
@@ -34,6 +35,7 @@ from trainer.reference_policy import ReferencePolicy, reference_kl
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
+from trainer.shared_prompts import prompt_runs
 from trainer.snapshot import Snapshot, SnapshotEngine
 
 PROBE_TOKENS = 16
@@ -58,7 +60,9 @@ class StepMetrics:
     """response tokens that were learned from or measured"""
     response_length: float
     padding_share: float
-    """share of forward-pass tokens that were padding"""
+    """share of forward-pass tokens that were padding, before prompts are shared"""
+    token_imbalance: float
+    """tokens of the rank that has most, prompts and responses, over the mean of the ranks"""
     mismatch_kl_base: float
     mismatch_kl_adaptive: float
     """E[exp(d) - 1 - d], d = proximal - behaviour log-probability"""
@@ -84,9 +88,7 @@ class Learner:
         torch.set_num_threads(config.learner.threads)
         if config.determinism.strict:
             use_deterministic_algorithms()
-        policy = load_policy(
-            model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
-        )
+        policy = load_policy(model_dir, config.learner)
         if config.learner.lora.rank:
             add_adapters(policy.model, config.learner.lora, config.seed)
         optimizer = torch.optim.AdamW(
@@ -132,10 +134,14 @@ class Learner:
         batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
         rate = self._set_learning_rate(step)
         started = time.perf_counter()
-        proximal, entropy, tilted = self._measure(batch, self._regularizer.relative_temperature(strength))
+        rows = torch.arange(len(batch.rewards), device=self.engine.device)
+        parts = self._micro_batches(batch, rows)
+        proximal, entropy, tilted = self._measure(
+            batch, parts, self._regularizer.relative_temperature(strength)
+        )
         reference = None
         if self._reference is not None:
-            reference = self._reference.logprobs(batch, self._all_micro_batches(batch))
+            reference = self._reference.logprobs(batch, parts)
         measured = time.perf_counter()
         base, adaptive = sums = role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
         plan = plan_step(
@@ -162,6 +168,7 @@ class Learner:
         if not all(math.isfinite(norm) for norm in norms):
             raise FloatingPointError(f"gradient norm {norms} is not finite at learner step {step}")
         surrogate, auxiliary, clipped, counted = totals.tolist()
+        padding_share, token_imbalance = self._token_shares(batch, parts)
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
             surrogate=surrogate / updates,
@@ -173,7 +180,8 @@ class Learner:
             reward_adaptive=adaptive.reward / adaptive.rollouts if adaptive.rollouts else math.nan,
             tokens=int(base.tokens + adaptive.tokens),
             response_length=(base.tokens + adaptive.tokens) / max(base.rollouts + adaptive.rollouts, 1.0),
-            padding_share=self._padding_share(batch),
+            padding_share=padding_share,
+            token_imbalance=token_imbalance,
             mismatch_kl_base=base.kl / max(base.tokens, 1.0),
             mismatch_kl_adaptive=adaptive.kl / max(adaptive.tokens, 1.0),
             ratio_deviation_base=base.ratio_deviation,
@@ -273,30 +281,70 @@ class Learner:
         with deepspeed.zero.GatheredParameters(parameters, enabled=stage3):
             return read(self._policy.model) if dist.get_rank() == 0 else None
 
-    def _all_micro_batches(self, batch: RolloutBatch) -> list[Tensor]:
-        return self._micro_batches(batch, torch.arange(len(batch.rewards), device=self.engine.device))
+    @property
+    def _by_tokens(self) -> bool:
+        return self._config.learner.micro_batching == "tokens"
 
     def _micro_batches(self, batch: RolloutBatch, rows: Tensor) -> list[Tensor]:
-        return micro_batches(rows, batch.input_ids.shape[1], self._config.learner.micro_batch_tokens)
+        """Row numbers of each forward pass, equally many passes on every rank."""
+        budget = self._config.learner.micro_batch_tokens
+        if not self._by_tokens:
+            return micro_batches(rows, batch.input_ids.shape[1], budget)
+        chosen = batch.select(rows)
+        lengths = keys = chosen.lengths.tolist()
+        if self._config.learner.share_prompts:
+            # Rollouts of one prompt stay together.
+            keys = list(lengths)
+            for start, end in prompt_runs(
+                chosen.input_ids.cpu().numpy(), chosen.prompt_lengths.cpu().numpy()
+            ):
+                keys[start:end] = [max(lengths[start:end])] * (end - start)
+        parts = token_micro_batches(rows, lengths, keys, budget)
+        most = torch.tensor(len(parts), device=rows.device)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        # Every rank has equally many rows, so that each can make as many parts.
+        return split_to(parts, int(most))
+
+    def _forward(
+        self, batch: RolloutBatch, temperature: Tensor, *, with_entropy: bool, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropy of a micro-batch, as wide as it is."""
+        micro, most = batch, None
+        if self._by_tokens:
+            micro, most = batch.trimmed(), max(self._config.learner.micro_batch_tokens, batch.mask.shape[1])
+        logprobs, entropy = self.engine(
+            micro.input_ids,
+            micro.prompt_lengths,
+            micro.targets,
+            micro.mask,
+            temperature,
+            with_entropy,
+            entropy_gradient,
+            most,
+        )
+        missing = batch.mask.shape[1] - micro.mask.shape[1]
+        if missing == 0:
+            return logprobs, entropy
+        beside = (0, 0) * (logprobs.dim() - 2)
+        return pad(logprobs, (*beside, 0, missing)), pad(entropy, (0, missing))
 
     @torch.no_grad()
     def _measure(
-        self, batch: RolloutBatch, relative_temperature: float | None
+        self, batch: RolloutBatch, parts: list[Tensor], relative_temperature: float | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Log-probabilities, entropy and, at `relative_temperature` times their temperature, log-probabilities."""
         logprobs, entropies = [], []
-        for rows in self._all_micro_batches(batch):
+        for rows in parts:
             micro = batch.select(rows)
             temperature = micro.temperature.unsqueeze(-1)
             if relative_temperature is not None:
                 temperature = torch.cat([temperature, relative_temperature * temperature], dim=-1)
-            logprob, entropy = self.engine(
-                micro.input_ids, micro.prompt_lengths, micro.targets, micro.mask, temperature, True
-            )
+            logprob, entropy = self._forward(micro, temperature, with_entropy=True, entropy_gradient=False)
             logprobs.append(logprob)
             entropies.append(entropy)
-        proximal, *tilted = torch.cat(logprobs).unbind(-1)
-        return proximal, torch.cat(entropies), tilted[0] if tilted else None
+        back = torch.cat(parts).argsort()
+        proximal, *tilted = torch.cat(logprobs)[back].unbind(-1)
+        return proximal, torch.cat(entropies)[back], tilted[0] if tilted else None
 
     def _update(self, batch: RolloutBatch, rows: Tensor, plan: StepPlan, alpha: float) -> Tensor:
         parts = self._micro_batches(batch, self._learning_rows(rows, plan))
@@ -305,14 +353,8 @@ class Learner:
         for index, part in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             micro = batch.select(part)
-            logprobs, entropy = self.engine(
-                micro.input_ids,
-                micro.prompt_lengths,
-                micro.targets,
-                micro.mask,
-                micro.temperature,
-                wants_entropy,
-                wants_entropy,
+            logprobs, entropy = self._forward(
+                micro, micro.temperature, with_entropy=wants_entropy, entropy_gradient=wants_entropy
             )
             outputs = scope_loss(
                 plan.inputs(part, micro, logprobs, entropy),
@@ -343,9 +385,14 @@ class Learner:
         # Every rank has equally many rows to fill up from, see `shard_batches`.
         return rows[torch.argsort(~learning, stable=True)][: int(needed)]
 
-    def _padding_share(self, batch: RolloutBatch) -> float:
-        used = torch.stack(
-            [batch.mask.sum() + batch.prompt_lengths.sum(), batch.mask.new_tensor(batch.input_ids.numel())]
-        )
-        dist.all_reduce(used)
-        return 1 - float(used[0] / used[1])
+    def _token_shares(self, batch: RolloutBatch, parts: list[Tensor]) -> tuple[float, float]:
+        """`padding_share` and `token_imbalance` of the step. Collective."""
+        tokens = torch.zeros(self.world_size + 1, dtype=torch.float64)
+        tokens[dist.get_rank()] = float(batch.mask.sum() + batch.prompt_lengths.sum())
+        for part in parts:
+            width = int(batch.lengths[part].max()) if self._by_tokens else batch.input_ids.shape[1]
+            tokens[-1] += len(part) * width
+        tokens = tokens.to(self.engine.device)
+        dist.all_reduce(tokens)
+        used = tokens[:-1]
+        return 1 - float(used.sum() / tokens[-1]), float(used.max() / used.mean())

@@ -9,17 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
+from trainer.fused_head import FusedHead
 from trainer.logprobs import token_logprobs
 from trainer.shared_prompts import pack_rollouts
+from trainer.sizing import FUSED_FROM_VOCABULARY
 
 
 class PolicyModel(nn.Module):
     """Wraps a Hugging Face causal LM so that one forward pass (and ZeRO-3's hooks) covers body and head."""
 
-    def __init__(self, model: PreTrainedModel, logit_chunk_tokens: int, *, share_prompts: bool) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        logit_chunk_tokens: int,
+        *,
+        share_prompts: bool,
+        fused_head: str = "auto",
+    ) -> None:
         super().__init__()
+        _choose_head(model, logit_chunk_tokens, fused_head)
         # Any: what transformers adds to a module is not in its type.
         self.model: Any = model
         self._chunk = logit_chunk_tokens
@@ -34,24 +46,35 @@ class PolicyModel(nn.Module):
         temperature: Tensor,
         with_entropy: bool = False,
         entropy_gradient: bool = False,
+        most_tokens: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
         float[N], or float[N, K] for log-probabilities at K temperatures. Returns (logprobs, entropy), float32
-        [N, T] ([N, T, K]) in nats, 0 where the mask is 0; see `token_logprobs` for the gradient. The number of
-        logit chunks follows from the shape of the mask alone, so that it is the same on all ranks.
+        [N, T] ([N, T, K]) in nats, 0 where the mask is 0; see `token_logprobs` for the gradient. The plain head's
+        number of logit chunks follows from `most_tokens`, or else from the size of the mask, and must be the same on
+        all ranks: where theirs differ, `most_tokens` is a number that none exceeds.
         """
         rows, columns = mask.nonzero(as_tuple=True)
-        logprobs, entropy = token_logprobs(
-            self._predictors(input_ids, prompt_lengths, mask, rows, columns),
+        hidden = self._predictors(input_ids, prompt_lengths, mask, rows, columns)
+        head, tokens, temperatures = (
             self.model.get_output_embeddings(),
             targets[rows, columns],
             temperature[rows],
-            chunks=math.ceil(mask.numel() / self._chunk),
-            with_entropy=with_entropy,
-            entropy_gradient=entropy_gradient,
         )
+        if isinstance(head, FusedHead):
+            logprobs, entropy = head(hidden, tokens, temperatures, with_entropy, entropy_gradient)
+        else:
+            logprobs, entropy = token_logprobs(
+                hidden,
+                head,
+                tokens,
+                temperatures,
+                chunks=math.ceil((most_tokens or mask.numel()) / self._chunk),
+                with_entropy=with_entropy,
+                entropy_gradient=entropy_gradient,
+            )
         empty = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         several = empty.new_zeros(mask.shape + temperature.shape[1:])
         where = (rows, columns)
@@ -76,15 +99,53 @@ class PolicyModel(nn.Module):
         return hidden.flatten(0, 1)[packed.predictor[rows, columns]]
 
 
-def load_policy(model_dir: Path, logit_chunk_tokens: int, *, share_prompts: bool) -> PolicyModel:
+def load_policy(model_dir: Path, config: LearnerConfig) -> PolicyModel:
     """Load a Hugging Face model directory in float32 (DeepSpeed casts it where the run asks for bf16).
 
-    Raises ScopeError when prompts are to be shared and the model's attention does not keep rollouts apart.
+    Raises ScopeError when prompts are to be shared and the model's attention does not keep rollouts apart, or when
+    layers are to be computed again and the model does not support it.
     """
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    if share_prompts:
+    if config.share_prompts:
         _require_separation(model)
-    return PolicyModel(model, logit_chunk_tokens, share_prompts=share_prompts)
+    if config.gradient_checkpointing:
+        _checkpoint_layers(model)
+    return PolicyModel(
+        model,
+        config.logit_chunk_tokens,
+        share_prompts=config.share_prompts,
+        fused_head=config.fused_head,
+    )
+
+
+def _choose_head(model: PreTrainedModel, block_rows: int, fused: str) -> None:
+    """Put the fused head in the place of the model's where it is asked for, or large enough to gain by it."""
+    head = model.get_output_embeddings()
+    large = type(head) is nn.Linear and head.out_features >= FUSED_FROM_VOCABULARY
+    if fused == "off" or (fused == "auto" and not large):
+        return
+    if type(head) is not nn.Linear:
+        raise ScopeError(
+            f"learner.fused_head=on needs a linear output head; this model has {type(head).__name__}; set "
+            "learner.fused_head=auto"
+        )
+    model.set_output_embeddings(FusedHead(head, block_rows))
+
+
+def _checkpoint_layers(model: PreTrainedModel) -> None:
+    """Keep a layer's input and compute the rest again in the backward pass.
+
+    transformers does so in training mode only. The layers alone are put into it, not what is inside, so that dropout
+    stays off as without it.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not model.supports_gradient_checkpointing or not layers:
+        raise ScopeError(
+            f"learner.gradient_checkpointing=true is not supported by {type(model).__name__}; set it to false"
+        )
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for layer in layers:
+        layer.training = True
 
 
 def host_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -36,9 +36,7 @@ class ReferencePolicy:
             self._policy: Any = engine
             self._as_reference: Callable[[], Any] = lambda: adapters_off(engine.module.model)
             return
-        policy = load_policy(
-            model_dir, config.learner.logit_chunk_tokens, share_prompts=config.learner.share_prompts
-        )
+        policy = load_policy(model_dir, config.learner)
         policy.requires_grad_(False)
         if config.learner.zero_stage == 3:
             self._policy = deepspeed.initialize(model=policy, config=reference_engine_config(config))[0]
@@ -50,10 +48,10 @@ class ReferencePolicy:
 
     @torch.no_grad()
     def logprobs(self, batch: RolloutBatch, parts: list[Tensor]) -> Tensor:
-        """Of the batch's tokens at their rows' temperature, float32[N, T], nats. parts: row numbers, in order."""
+        """Of the batch's tokens at their rows' temperature, float32[N, T], nats. parts: all row numbers, any order."""
         with self._as_reference():
             measured = [self._measure(batch.select(rows)) for rows in parts]
-        return torch.cat(measured)
+        return torch.cat(measured)[torch.cat(parts).argsort()]
 
     def _measure(self, micro: RolloutBatch) -> Tensor:
         return self._policy(

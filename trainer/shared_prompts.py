@@ -52,7 +52,7 @@ def pack_rollouts(input_ids: Tensor, prompt_lengths: Tensor, response_lengths: T
     prompts, responses = prompt_lengths.cpu().numpy(), response_lengths.cpu().numpy()
     inputs = np.maximum(responses - 1, 0)
     twins, blocks = np.arange(len(ids)), []
-    for start, end in _prompt_runs(ids, prompts):
+    for start, end in prompt_runs(ids, prompts):
         first: dict[bytes, int] = {}
         for row in range(start, end):
             text = ids[row, prompts[row] : prompts[row] + inputs[row]]
@@ -89,7 +89,7 @@ def pack_rollouts(input_ids: Tensor, prompt_lengths: Tensor, response_lengths: T
     )
 
 
-def _prompt_runs(ids: np.ndarray, prompts: np.ndarray) -> list[tuple[int, int]]:
+def prompt_runs(ids: np.ndarray, prompts: np.ndarray) -> list[tuple[int, int]]:
     """Row ranges with one prompt: (first, one past the last)."""
     within = np.arange(ids.shape[1]) < prompts[:, None]
     changed = (prompts[1:] != prompts[:-1]) | ((ids[1:] != ids[:-1]) & within[1:]).any(1)

