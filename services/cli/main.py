@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from services.cli.entropy import add_entropy
+from services.cli.evaluate import add_eval
 from services.cli.queue import add_queue
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
@@ -42,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_train(commands.add_parser("train", help="run a configuration, or resume a run"))
     add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
     add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
+    add_eval(commands.add_parser("eval", help="evaluate a model on held-out problems: pass@k, maj@n"))
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_status(commands.add_parser("status", help="how a run goes"))
     add_runs(commands)

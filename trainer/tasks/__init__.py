@@ -12,7 +12,15 @@ from typing import Any
 
 from trainer.config_task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import NO_END, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
+from trainer.tasks.base import (
+    NO_END,
+    Problem,
+    Task,
+    TaskWithAnswers,
+    TaskWithSolutions,
+    Verdict,
+    Vocabulary,
+)
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tasks.dataset import Dataset
@@ -20,7 +28,16 @@ from trainer.tasks.gym import ReasoningGym
 from trainer.tasks.mixture import Mixture
 from trainer.tasks.references import load_reference
 
-__all__ = ["NO_END", "Problem", "Task", "TaskWithSolutions", "Verdict", "Vocabulary", "make_task"]
+__all__ = [
+    "NO_END",
+    "Problem",
+    "Task",
+    "TaskWithAnswers",
+    "TaskWithSolutions",
+    "Verdict",
+    "Vocabulary",
+    "make_task",
+]
 
 _TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": Countdown,

@@ -1,0 +1,148 @@
+"""One engine of an evaluation, as a process: `python -m services.evaluation.worker SPEC`.
+
+Reads its share from the file SPEC, samples as many problems at once as an engine takes, and appends a line to its
+part file as soon as a problem is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from services.evaluation.plan import EvaluationPlan, TaskPlan
+from services.evaluation.results import ProblemResult, Response
+from services.priority import yield_to_others
+from trainer.errors import ScopeError
+from trainer.prompts import encode_prompt
+from trainer.tasks import Problem, TaskWithAnswers
+
+
+class WorkerSpec(msgspec.Struct, frozen=True):
+    """What one engine does."""
+
+    plan: EvaluationPlan
+    share: dict[str, list[int]]
+    """label of a task → indices of its problems"""
+    part: str
+    """the file for results"""
+    engine_seed: int
+
+
+class _TaskAtWork:
+    """A task, its prompts, and the verifier beside the engine."""
+
+    def __init__(self, plan: TaskPlan, tokenizer: Any) -> None:
+        from services.scoring import Scorer
+
+        self.label, self.config, self.task = plan.label, plan.run_config, plan.make()
+        self._tokenizer = tokenizer
+        self.scorer = Scorer(self.config, self.task, tokenizer)
+
+    def prompt(self, problem: Problem) -> list[int]:
+        """Token ids. Raises ScopeError where it leaves no room for a response."""
+        return encode_prompt(self._tokenizer, problem, self.config)
+
+    def answer(self, problem: Problem, text: str) -> str | None:
+        """What a finished response answers, if the task can say."""
+        return self.task.final_answer(problem, text) if isinstance(self.task, TaskWithAnswers) else None
+
+
+async def work(spec: WorkerSpec) -> None:
+    """Do the whole share. Raises ScopeError before the engine starts where a prompt does not fit."""
+    from transformers import AutoTokenizer
+
+    from services.engine import SamplingEngine
+    from trainer.trajectory import PolicyVersion
+
+    plan = spec.plan
+    tokenizer: Any = AutoTokenizer.from_pretrained(plan.model)
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise ScopeError(f"the tokenizer in {plan.model} has no end-of-sequence token")
+    tasks = [_TaskAtWork(task, tokenizer) for task in plan.tasks if spec.share.get(task.label)]
+    waiting = [
+        (task, index, problem, task.prompt(problem))
+        for task in tasks
+        for index in spec.share[task.label]
+        for problem in [task.task.heldout_problem(index)]
+    ]
+    engine = await SamplingEngine.start(
+        Path(plan.model),
+        tasks[0].config.generators,
+        role="base",
+        max_length=max(task.config.model.max_length for task in tasks),
+        seed=spec.engine_seed,
+        version=PolicyVersion(0, 0),
+    )
+    gate = asyncio.Semaphore(tasks[0].config.generators.groups_in_flight)
+    try:
+        with Path(spec.part).open("ab") as file:
+
+            async def one(task: _TaskAtWork, index: int, problem: Problem, prompt: list[int]) -> None:
+                async with gate:
+                    samples = await engine.sample(
+                        prompt,
+                        n=plan.sampling.samples,
+                        temperature=plan.sampling.temperature,
+                        top_p=plan.sampling.top_p,
+                        max_tokens=task.config.rollout.max_new_tokens,
+                        eos_token=tokenizer.eos_token_id,
+                    )
+                    verdicts = await task.scorer.verdicts(problem, samples)
+                responses = []
+                for sample, verdict in zip(samples, verdicts, strict=True):
+                    text = task.scorer.text(sample)
+                    ended = sample.finish_reason != "length"
+                    responses.append(
+                        Response(
+                            text=text,
+                            tokens=len(sample.tokens),
+                            finish=sample.finish_reason,
+                            reward=verdict.reward,
+                            verdict=verdict.verdict,
+                            answer=task.answer(problem, text) if ended else None,
+                        )
+                    )
+                _write(
+                    file,
+                    ProblemResult(
+                        task=task.label,
+                        index=index,
+                        problem_id=problem.id,
+                        prompt=problem.prompt,
+                        responses=responses,
+                    ),
+                )
+
+            async with asyncio.TaskGroup() as group:
+                for entry in waiting:
+                    group.create_task(one(*entry))
+    finally:
+        engine.shutdown()
+
+
+def _write(file: IO[bytes], result: ProblemResult) -> None:
+    file.write(msgspec.json.encode(result) + b"\n")
+    file.flush()
+
+
+def main() -> int:
+    """Exit status 2 with one sentence for a fault that the user can mend."""
+    spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WorkerSpec)
+    yield_to_others()
+    try:
+        asyncio.run(work(spec))
+    except* ScopeError as errors:
+        first = errors.exceptions[0]
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        print(f"scope: {first}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
