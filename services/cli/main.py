@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from services.cli.entropy import add_entropy
 from services.cli.evaluate import add_eval
+from services.cli.export import add_export
 from services.cli.queue import add_queue
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
@@ -44,6 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
     add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
     add_eval(commands.add_parser("eval", help="evaluate a model on held-out problems: pass@k, maj@n"))
+    add_export(
+        commands.add_parser("export", help="a run's policy as a Hugging Face directory with a model card")
+    )
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_status(commands.add_parser("status", help="how a run goes"))
     add_runs(commands)

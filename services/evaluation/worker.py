@@ -135,13 +135,19 @@ def main() -> int:
     yield_to_others()
     try:
         asyncio.run(work(spec))
-    except* ScopeError as errors:
-        first = errors.exceptions[0]
-        while isinstance(first, ExceptionGroup):
-            first = first.exceptions[0]
-        print(f"scope: {first}", file=sys.stderr)
+    except (ScopeError, ExceptionGroup) as error:
+        if (fault := _fault(error)) is None:
+            raise
+        print(f"scope: {fault}", file=sys.stderr)
         return 2
     return 0
+
+
+def _fault(error: Exception) -> ScopeError | None:
+    """The first fault that a user can mend; None where there is none."""
+    if isinstance(error, ExceptionGroup):
+        return next(filter(None, map(_fault, error.exceptions)), None)
+    return error if isinstance(error, ScopeError) else None
 
 
 if __name__ == "__main__":
