@@ -312,6 +312,11 @@ class EvaluationConfig(Block):
     samples: Annotated[int, Field(ge=1)] = 32
     ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 16)
     temperature: Temperature = 1.0
+    every_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="learner steps between evaluations during training, by generators that have no group to make; 0: "
+        "only at the start and the end",
+    )
 
     @model_validator(mode="after")
     def _ks_within_samples(self) -> EvaluationConfig:
@@ -413,6 +418,11 @@ class RunConfig(Block):
         wanted = {"pipeline.max_staleness": (self.pipeline.max_staleness, 0)}
         for role in self.roles:
             wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
+        if self.determinism.strict and self.evaluation.every_steps:
+            raise ValueError(
+                f"evaluation.every_steps={self.evaluation.every_steps} is not allowed with determinism.strict=true, "
+                "only 0: what an engine samples beside its groups would decide how it computes them"
+            )
         if self.determinism.strict:
             for name, (value, only) in wanted.items():
                 if value != only:
