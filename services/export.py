@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from services.driver.run import EVALUATIONS
 from services.driver.run_directory import CONFIG_FILE
@@ -93,10 +96,9 @@ def _write_weights(checkpoint: Path, source: Path, target: Path, config: RunConf
             f"{source}, the model that the run began with, is gone: its config.json and tokenizer are needed."
         )
     dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
-    weights = {
-        name.removeprefix("model."): tensor.to(dtype)
-        for name, tensor in get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG).items()
-    }
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        found: dict[str, Any] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG)
+    weights = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in found.items()}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
     model.save_pretrained(target, state_dict=weights)

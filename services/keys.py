@@ -139,6 +139,11 @@ class RunKeys:
         return self._key("events")
 
     @property
+    def rollouts(self) -> str:
+        """Stream, its newest entries: sampled rollouts as JSON, where `rollout_samples` keeps some."""
+        return self._key("rollouts")
+
+    @property
     def control(self) -> str:
         """String: the desired state, `run`, `pause` or `stop`."""
         return self._key("control")

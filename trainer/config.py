@@ -325,6 +325,21 @@ class EvaluationConfig(Block):
         return self
 
 
+class RolloutSamplesConfig(Block):
+    """A few rollouts of each step, kept as text for people: `scope rollouts` and the page show them."""
+
+    per_step: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=0, description="rollouts of a step; 0: none"
+    )
+    most_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(
+        default=1024, description="of a prompt, its last, and of a response, its first"
+    )
+    kept: Annotated[int, Field(ge=1, le=10_000)] = Field(default=500, description="newest ones in Redis")
+    file_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64, description="size of what the run directory keeps; the oldest are given up"
+    )
+
+
 class ControlPlaneConfig(Block):
     """FastAPI on Ray Serve."""
 
@@ -371,6 +386,7 @@ class RunConfig(Block):
     checkpoint: CheckpointConfig = CheckpointConfig()
     determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    rollout_samples: RolloutSamplesConfig = RolloutSamplesConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     ray: RayConfig = RayConfig()
 

@@ -52,7 +52,7 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
         if not token or not (options.run_id or getattr(options, "every_run", False)):
             raise ScopeError(f"--url needs {needed} in the environment variable {TOKEN_VARIABLE}.")
         return options.url, options.run_id or "", token
-    run = options.run or _newest_run()
+    run = options.run or newest_run()
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())
     except (OSError, ValueError) as error:
@@ -62,7 +62,8 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     return endpoint["url"], endpoint["run_id"], token or RunSecrets(run).token()
 
 
-def _newest_run() -> Path:
+def newest_run() -> Path:
+    """Of the runs under ./runs. Raises ScopeError without one."""
     found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ScopeError("There is no run under ./runs; name one with --run RUN_DIR.")

@@ -87,27 +87,22 @@ def _show(document: dict[str, Any]) -> None:
 
     sampling = document["sampling"]
     table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
-    columns = list(dict.fromkeys(name for task in document["tasks"].values() for name in task if "@" in name))
-    for name in ("task", "problems", *columns, "tokens", "cut off"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    for name in ("task", "", "mean", "95 % interval"):
+        table.add_column(name, justify="left" if name in ("task", "") else "right")
     for label, task in document["tasks"].items():
-        table.add_row(
-            label,
-            str(task["problems"]),
-            *(_figure(task.get(name)) for name in columns),
-            f"{task['tokens']:.0f}",
-            f"{task['truncated_share']:.1%}",
-        )
+        heading = label
+        for name, figure in task.items():
+            if "@" in name:
+                interval = f"[{figure['low95']:.3f}, {figure['high95']:.3f}]"
+                table.add_row(heading, name, f"{figure['mean']:.3f}", interval)
+                heading = ""
+        table.add_row("", "problems", str(task["problems"]), "")
+        table.add_row("", "tokens", f"{task['tokens']:.1f}", "")
+        table.add_row("", "cut off", f"{task['truncated_share']:.1%}", "")
     console = Console()
     console.print(table)
     console.print(
-        f"means over problems, with 95 % bootstrap intervals; temperature {sampling['temperature']:g}, "
+        f"bootstrap intervals over problems; temperature {sampling['temperature']:g}, "
         f"top-p {sampling['top_p']:g}",
         style="dim",
     )
-
-
-def _figure(found: dict[str, float] | None) -> str:
-    if found is None:
-        return "-"
-    return f"{found['mean']:.3f} [{found['low95']:.3f}, {found['high95']:.3f}]"

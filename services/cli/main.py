@@ -10,6 +10,7 @@ from services.cli.entropy import add_entropy
 from services.cli.evaluate import add_eval
 from services.cli.export import add_export
 from services.cli.queue import add_queue
+from services.cli.rollouts import add_rollouts
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
 from services.cli.status import add_status
@@ -53,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_runs(commands)
     add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
     add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
+    add_rollouts(commands.add_parser("rollouts", help="what the policy wrote, token by token"))
     add_token(
         commands.add_parser("token", help="make, list or revoke tokens of the control plane, or see your own")
     )

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from services.rollouts import SampledRollout
+
 
 class Resource(BaseModel):
     """Base of everything sent."""
@@ -163,6 +165,20 @@ class EvaluationView(Resource):
     """learner steps done"""
     pass_at_k: dict[int, float]
     """k → unbiased estimate, mean over the problems"""
+
+
+class RolloutView(SampledRollout):
+    """One sampled rollout."""
+
+    id: str
+
+
+class RolloutPage(Resource):
+    """Sampled rollouts, newest first."""
+
+    rollouts: list[RolloutView]
+    next: str | None
+    """the cursor of the page that follows; None at the end"""
 
 
 class RunStatusView(Resource):
