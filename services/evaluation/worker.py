@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from services.priority import yield_to_others
 from trainer.errors import ScopeError
 from trainer.prompts import encode_prompt
 from trainer.tasks import Problem, TaskWithAnswers
+
+if TYPE_CHECKING:
+    from services.engine import SamplingEngine
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -51,82 +54,93 @@ class _TaskAtWork:
         return self.task.final_answer(problem, text) if isinstance(self.task, TaskWithAnswers) else None
 
 
-async def work(spec: WorkerSpec) -> None:
-    """Do the whole share. Raises ScopeError before the engine starts where a prompt does not fit."""
-    from transformers import AutoTokenizer
+class Sampler:
+    """One engine's share, ready: every prompt is encoded, so that one that does not fit is seen before it starts."""
 
-    from services.engine import SamplingEngine
-    from trainer.trajectory import PolicyVersion
+    def __init__(self, spec: WorkerSpec) -> None:
+        """Raises ScopeError where a task cannot be made, or a prompt leaves no room for a response."""
+        from transformers import AutoTokenizer
 
-    plan = spec.plan
-    tokenizer: Any = AutoTokenizer.from_pretrained(plan.model)
-    if not isinstance(tokenizer.eos_token_id, int):
-        raise ScopeError(f"the tokenizer in {plan.model} has no end-of-sequence token")
-    tasks = [_TaskAtWork(task, tokenizer) for task in plan.tasks if spec.share.get(task.label)]
-    waiting = [
-        (task, index, problem, task.prompt(problem))
-        for task in tasks
-        for index in spec.share[task.label]
-        for problem in [task.task.heldout_problem(index)]
-    ]
-    engine = await SamplingEngine.start(
-        Path(plan.model),
-        tasks[0].config.generators,
-        role="base",
-        max_length=max(task.config.model.max_length for task in tasks),
-        seed=spec.engine_seed,
-        version=PolicyVersion(0, 0),
-    )
-    gate = asyncio.Semaphore(tasks[0].config.generators.groups_in_flight)
-    try:
-        with Path(spec.part).open("ab") as file:
+        self._plan, self._part = spec.plan, Path(spec.part)
+        tokenizer: Any = AutoTokenizer.from_pretrained(spec.plan.model)
+        if not isinstance(tokenizer.eos_token_id, int):
+            raise ScopeError(f"the tokenizer in {spec.plan.model} has no end-of-sequence token")
+        self._eos_token = tokenizer.eos_token_id
+        self.tasks = [_TaskAtWork(task, tokenizer) for task in spec.plan.tasks if spec.share.get(task.label)]
+        self._waiting = [
+            (task, index, problem, task.prompt(problem))
+            for task in self.tasks
+            for index in spec.share[task.label]
+            for problem in [task.task.heldout_problem(index)]
+        ]
+
+    async def run(self, engine: SamplingEngine) -> None:
+        """Answer every problem of the share."""
+        gate = asyncio.Semaphore(self.tasks[0].config.generators.groups_in_flight)
+        with self._part.open("ab") as file:
 
             async def one(task: _TaskAtWork, index: int, problem: Problem, prompt: list[int]) -> None:
                 async with gate:
-                    samples = await engine.sample(
-                        prompt,
-                        n=plan.sampling.samples,
-                        temperature=plan.sampling.temperature,
-                        top_p=plan.sampling.top_p,
-                        max_tokens=task.config.rollout.max_new_tokens,
-                        eos_token=tokenizer.eos_token_id,
-                    )
-                    verdicts = await task.scorer.verdicts(problem, samples)
-                responses = []
-                for sample, verdict in zip(samples, verdicts, strict=True):
-                    text = task.scorer.text(sample)
-                    ended = sample.finish_reason != "length"
-                    responses.append(
-                        Response(
-                            text=text,
-                            tokens=len(sample.tokens),
-                            finish=sample.finish_reason,
-                            reward=verdict.reward,
-                            verdict=verdict.verdict,
-                            answer=task.answer(problem, text) if ended else None,
-                        )
-                    )
-                _write(
-                    file,
-                    ProblemResult(
-                        task=task.label,
-                        index=index,
-                        problem_id=problem.id,
-                        prompt=problem.prompt,
-                        responses=responses,
-                    ),
+                    responses = await self._responses(engine, task, problem, prompt)
+                result = ProblemResult(
+                    task=task.label,
+                    index=index,
+                    problem_id=problem.id,
+                    prompt=problem.prompt,
+                    responses=responses,
                 )
+                file.write(msgspec.json.encode(result) + b"\n")
+                file.flush()
 
             async with asyncio.TaskGroup() as group:
-                for entry in waiting:
+                for entry in self._waiting:
                     group.create_task(one(*entry))
+
+    async def _responses(
+        self, engine: SamplingEngine, task: _TaskAtWork, problem: Problem, prompt: list[int]
+    ) -> list[Response]:
+        sampling = self._plan.sampling
+        samples = await engine.sample(
+            prompt,
+            n=sampling.samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=task.config.rollout.max_new_tokens,
+            eos_token=self._eos_token,
+        )
+        verdicts = await task.scorer.verdicts(problem, samples)
+        texts = [task.scorer.text(sample) for sample in samples]
+        return [
+            Response(
+                text=text,
+                tokens=len(sample.tokens),
+                finish=sample.finish_reason,
+                reward=verdict.reward,
+                verdict=verdict.verdict,
+                answer=None if sample.finish_reason == "length" else task.answer(problem, text),
+            )
+            for sample, verdict, text in zip(samples, verdicts, texts, strict=True)
+        ]
+
+
+async def work(spec: WorkerSpec) -> None:
+    """Do the whole share with an engine of this process."""
+    from services.engine import SamplingEngine
+    from trainer.trajectory import PolicyVersion
+
+    sampler = Sampler(spec)
+    engine = await SamplingEngine.start(
+        Path(spec.plan.model),
+        sampler.tasks[0].config.generators,
+        role="base",
+        max_length=max(task.config.model.max_length for task in sampler.tasks),
+        seed=spec.engine_seed,
+        version=PolicyVersion(0, 0),
+    )
+    try:
+        await sampler.run(engine)
     finally:
         engine.shutdown()
-
-
-def _write(file: IO[bytes], result: ProblemResult) -> None:
-    file.write(msgspec.json.encode(result) + b"\n")
-    file.flush()
 
 
 def main() -> int:
