@@ -23,6 +23,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
+        dest="configs",
         action="append",
         default=[],
         type=Path,
@@ -58,7 +59,7 @@ def _eval(options: argparse.Namespace) -> int:
     plan = make_plan(
         model,
         names=[name for name in options.tasks.split(",") if name],
-        configs=options.config,
+        configs=options.configs,
         overrides=options.overrides,
         samples=options.n,
         ks=None if options.k is None else _numbers(options.k),
