@@ -29,8 +29,6 @@ def export(run: Path, step: int | None, out: Path) -> Exported:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
-    if not (run / CONFIG_FILE).is_file():
-        raise ScopeError(f"RUN = {run} is not a run directory: it has no {CONFIG_FILE}.")
     config = load_config(run / CONFIG_FILE)
     checkpoint = None if step is None else _checkpoint(run, step)
     if checkpoint is None and not (run / "model" / "config.json").is_file():

@@ -161,4 +161,4 @@ def test_the_command_reads_a_run_directory_without_a_control_plane(tmp_path, cap
     assert "\x1b[2J" not in shown
     assert "step 3" in shown
     assert main(["rollouts", str(tmp_path / "nothing")]) == 2
-    assert "is not a run directory" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err

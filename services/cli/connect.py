@@ -62,6 +62,16 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     return endpoint["url"], endpoint["run_id"], token or RunSecrets(run).token()
 
 
+def run_directory(text: str) -> Path:
+    """The directory of a run that is named by it, or by its id under ./runs. Raises ScopeError for what is no run."""
+    for path in (Path(text).expanduser(), Path("runs") / text):
+        if (path / "config.yaml").is_file():
+            return path.resolve()
+    raise ScopeError(
+        f"RUN = {text!r} is not a run: neither a directory with a config.yaml, nor the id of one under runs/."
+    )
+
+
 def newest_run() -> Path:
     """Of the runs under ./runs. Raises ScopeError without one."""
     found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-RUNS = Path("runs")
+from services.cli.connect import run_directory
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,6 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> int:
     from services.export import export
 
-    given = Path(options.run).expanduser()
-    run = given if given.is_dir() else RUNS / options.run
-    exported = export(run.resolve(), options.step, options.out.expanduser().absolute())
+    exported = export(run_directory(options.run), options.step, options.out.expanduser().absolute())
     print(f"run {exported.run_id} after {exported.step} learner steps: {options.out}, with README.md")
     return 0

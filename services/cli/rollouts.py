@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from services.cli.connect import add_run, client_of, newest_run
+from services.cli.connect import add_run, client_of, newest_run, run_directory
 from trainer.errors import ScopeError
 from trainer.trajectory import Role
 
@@ -23,7 +22,7 @@ COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (fl
 
 def add_rollouts(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("path", nargs="?", type=Path, metavar="RUN", help="run directory; as --run")
+    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or id; as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="of this learner step")
     parser.add_argument("--role", choices=get_args(Role))
@@ -67,9 +66,7 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
     if options.url:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
-    run = options.path or options.run or newest_run()
-    if not (run / "config.yaml").is_file():
-        raise ScopeError(f"RUN = {run} is not a run directory: it has no config.yaml.")
+    run = run_directory(str(options.path or options.run or newest_run()))
     return read_file(run, wanted, options.limit)
 
 
