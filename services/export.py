@@ -95,7 +95,7 @@ def _write_weights(checkpoint: Path, source: Path, target: Path, config: RunConf
         )
     dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        found: dict[str, Any] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG)
+        found: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG)
     weights = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in found.items()}
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)

@@ -83,7 +83,7 @@ class HeldOutDesk:
         """Begin the evaluation of the policy after `step` learner steps; one that is open is dropped."""
         self.drop()
         job_id = f"{step}-{self._redis.incr(self._keys.held_out_count)}"
-        fields = {"id": job_id, "step": step, "problems": problems, "next": 0}
+        fields: dict[Any, Any] = {"id": job_id, "step": step, "problems": problems, "next": 0}
         self._redis.hset(self._keys.held_out, mapping=fields)
         return Job(job_id, step, problems)
 

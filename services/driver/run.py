@@ -118,9 +118,7 @@ class _Drive:
         update_status(self._redis, self._run_id, phase="running")
         pool.run()
         learner.start(self._steps_done())
-        held_out = HeldOut(
-            self._redis, self._run_id, self._config.evaluation, evaluations, self._steps_done()
-        )
+        held_out = HeldOut(self._redis, self._run_id, self._config, evaluations, self._steps_done())
         self._watch(pool, learner, held_out)
         self._say(held_out.end())
         self._finish(pool, evaluations)
