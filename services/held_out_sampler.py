@@ -44,9 +44,8 @@ class HeldOutSampler:
 
     async def renew(self) -> None:
         """Keep what is in flight."""
-        for job, problems in self._held.items():
-            if problems:
-                await self._work.renew(job, sorted(problems))
+        for job, problems in [(job, sorted(held)) for job, held in self._held.items()]:
+            await self._work.renew(job, problems)
 
     def raise_failures(self) -> None:
         """Raise what a problem failed with: a verifier that gives no verdict, or the engine."""
@@ -74,3 +73,5 @@ class HeldOutSampler:
             await self._work.hand_in(job, index, Counted(correct, min(steps), max(steps)))
         finally:
             self._held[job].discard(index)
+            if not self._held[job]:
+                del self._held[job]

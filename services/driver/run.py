@@ -251,13 +251,13 @@ class _Drive:
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
-                    self._say(learner.revive(status.step if status else 0))
+                    done = status.step if status else 0
+                    self._say(learner.revive(done), *held_out.look(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:
                     self._queue.answered()
                     self._progress.show(status)
-                    self._say(*held_out.look(redis, status.step if status else 0))
         self._progress.show(read_status(self._redis, self._run_id))
 
     def _say(self, *notes: str | None) -> None:
