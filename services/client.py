@@ -24,12 +24,12 @@ from services.control_plane.queue_schemas import (
     PurgeReport,
     QueueState,
 )
+from services.control_plane.rollout_schemas import RolloutPage
 from services.control_plane.schemas import (
     Audit,
     EntropyTarget,
     EntropyTargetHistory,
     ProblemBody,
-    RolloutPage,
     Run,
     RunList,
     RunSummary,

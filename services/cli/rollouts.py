@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from services.cli.connect import add_run, client_of, newest_run, run_directory
 from trainer.errors import ScopeError
-from trainer.trajectory import Role
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,7 +24,7 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or id; as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="of this learner step")
-    parser.add_argument("--role", choices=get_args(Role))
+    parser.add_argument("--role", choices=("base", "adaptive"))
     parser.add_argument("--reward", type=float, metavar="R", help="at least")
     parser.add_argument("--correct", choices=("yes", "no"), help="rewarded in full, or not")
     parser.add_argument("--contains", metavar="TEXT", help="in prompt or response, whatever the case")

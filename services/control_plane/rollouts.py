@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed
 from services.control_plane.problems import Problem
-from services.control_plane.schemas import RolloutPage, RolloutView
+from services.control_plane.rollout_schemas import RolloutPage, RolloutView
 from services.control_plane.strict_route import StrictRoute
 from services.rollouts import RolloutFilter, read_rollouts
 from services.run_state import read_spec

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.rollouts import SampledRollout
-
 
 class Resource(BaseModel):
     """Base of everything sent."""
@@ -165,20 +163,6 @@ class EvaluationView(Resource):
     """learner steps done"""
     pass_at_k: dict[int, float]
     """k → unbiased estimate, mean over the problems"""
-
-
-class RolloutView(SampledRollout):
-    """One sampled rollout."""
-
-    id: str
-
-
-class RolloutPage(Resource):
-    """Sampled rollouts, newest first."""
-
-    rollouts: list[RolloutView]
-    next: str | None
-    """the cursor of the page that follows; None at the end"""
 
 
 class RunStatusView(Resource):
