@@ -130,14 +130,16 @@ def test_an_exported_checkpoint_loads_and_is_the_model_that_was_trained(canary: 
 
 @pytest.fixture(scope="module")
 def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
-    """A controlled run that is under way; it begins with the model that the canary left."""
+    """A controlled run that is under way; it begins with the canary's last checkpoint, exported."""
+    exported = folder.parent / "exported"
+    export(canary.directory, 5, exported)
     control_plane, dashboard = free_ports(2)
     run = new_run(
         folder,
         "live",
         [
             "steps=400",
-            f"model.path={canary.directory / 'model'}",
+            f"model.path={exported}",
             "pipeline.lease_seconds=4",
             "weights.timeout_seconds=10",  # less than an engine takes to start again
             "checkpoint.every_steps=5",
@@ -153,7 +155,7 @@ def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_model_that_a_run_leaves_loads_in_fresh_engines_and_in_the_learner(
+def test_an_exported_model_loads_in_fresh_engines_and_in_the_learner(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
     first = live[0].records()[0]
