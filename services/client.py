@@ -24,6 +24,7 @@ from services.control_plane.queue_schemas import (
     PurgeReport,
     QueueState,
 )
+from services.control_plane.rollout_schemas import RolloutPage
 from services.control_plane.schemas import (
     Audit,
     EntropyTarget,
@@ -34,11 +35,13 @@ from services.control_plane.schemas import (
     RunSummary,
 )
 from services.control_plane.token_schemas import OwnToken, TokenCreated, TokenList, TokenView
+from services.rollouts import RolloutFilter, SampledRollout
 from services.run_control import Action
 from services.tokens import Scope
 
 _ANSWER_SECONDS = 15.0
 _RECONNECT_SECONDS = 1.0
+ROLLOUTS_AT_ONCE = 100
 
 
 class Event(NamedTuple):
@@ -219,6 +222,20 @@ class ControlPlaneClient:
             purged += report.purged
             unknown += report.unknown
         return PurgeReport(purged=purged, unknown=unknown)
+
+    def rollouts(self, run_id: str, wanted: RolloutFilter, limit: int) -> Iterator[SampledRollout]:
+        """The newest `limit` sampled rollouts that fit, newest first, over as many pages as it takes."""
+        params: dict[str, Any] = wanted.model_dump(mode="json", exclude_none=True)
+        while limit > 0:
+            answer = self._call(
+                "GET", f"{_path(run_id)}/rollouts", params=params | {"limit": min(limit, ROLLOUTS_AT_ONCE)}
+            )
+            page = RolloutPage.model_validate(answer)
+            yield from page.rollouts
+            limit -= len(page.rollouts)
+            if page.next is None:
+                return
+            params["cursor"] = page.next
 
     def _change_target(
         self, method: str, run_id: str, known: int | None, wait: bool, timeout: float, **body: Any

@@ -121,12 +121,22 @@ class SamplingEngine:
         return self._version
 
     async def sample(
-        self, prompt: Sequence[int], *, n: int, temperature: float, max_tokens: int, eos_token: int
+        self,
+        prompt: Sequence[int],
+        *,
+        n: int,
+        temperature: float,
+        max_tokens: int,
+        eos_token: int,
+        top_p: float = 1.0,
     ) -> list[Sample]:
-        """Sample `n` responses to one prompt (token ids), untruncated, at `temperature`."""
+        """Sample `n` responses to one prompt (token ids) at `temperature`; 0 is greedy, and then `n` is 1.
+
+        top_p: below 1 for an evaluation only; rollouts that are learned from are not truncated.
+        """
         self._requests += 1
         name = f"sample-{self._requests}"
-        parameters = _parameters(temperature, max_tokens, eos_token, n=n)
+        parameters = _parameters(temperature, max_tokens, eos_token, n=n, top_p=top_p)
         record = self._in_flight[name] = _InFlight(self._version)
         try:
             outputs = None
@@ -256,11 +266,18 @@ class SamplingEngine:
 
 
 def _parameters(
-    temperature: float, max_tokens: int, eos_token: int, *, n: int, seed: int | None = None
+    temperature: float,
+    max_tokens: int,
+    eos_token: int,
+    *,
+    n: int,
+    seed: int | None = None,
+    top_p: float = 1.0,
 ) -> SamplingParams:
     return SamplingParams(
         n=n,
         temperature=temperature,
+        top_p=top_p,
         seed=seed,
         max_tokens=max_tokens,
         logprobs=0,

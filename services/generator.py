@@ -21,6 +21,8 @@ import ray
 
 from services.curriculum import read_mix
 from services.dialogue import hold_dialogue
+from services.held_out import HeldOutWork
+from services.held_out_sampler import HeldOutSampler
 from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
@@ -119,6 +121,11 @@ class Generator:
             None if spec.ledger is None else Ledger(Path(spec.ledger) / f"{spec.generator_id}.jsonl")
         )
         self._engine: SamplingEngine | None = None
+        every = spec.config.evaluation.every_steps
+        work = HeldOutWork(self._redis, spec.run_id, spec.config.pipeline.lease_seconds)
+        self._held_out = (
+            None if not every else HeldOutSampler(work, spec.config, self._task, self._held_out_one)
+        )
         self._loaded = spec.version
         self._loads = 0
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -175,8 +182,7 @@ class Generator:
             self._trusted.set()
         except Exception as error:
             self._failure = error
-            for task in self._in_flight:
-                task.cancel()
+            self._give_up()
             raise
         finally:
             self._work.account("loading")
@@ -191,17 +197,19 @@ class Generator:
             while not self._stopping:
                 self._raise_failures()
                 if not await self._lease_some():
+                    await self._evaluate_some()
                     await self._pause()
         finally:
             beats.cancel()
             await asyncio.gather(beats, *self._in_flight, return_exceptions=True)
+            if self._held_out is not None:
+                await self._held_out.end()
             await self._beat()
 
     async def stop(self) -> None:
         """Let `run` end: nothing new is leased; groups in flight are given up, their leases expire."""
         self._stopping = True
-        for task in self._in_flight:
-            task.cancel()
+        self._give_up()
         self._wake.set()
 
     async def shutdown(self) -> None:
@@ -220,6 +228,28 @@ class Generator:
         finally:
             self._work.account("evaluating")
             self._evaluating = False
+
+    async def _evaluate_some(self) -> None:
+        """Take held-out problems of an open evaluation where no group waits and nothing stands in the way."""
+        if self._held_out is None or self._loaded is None or self._loading or self._stopping:
+            return
+        self._work.account(self._state)
+        await self._held_out.take(self._loaded.step)
+
+    async def _held_out_one(
+        self, problem: Problem, samples: int, temperature: float
+    ) -> tuple[int, list[Sample]]:
+        """Correct responses to a held-out problem, and the responses, once it is sure what sampled them."""
+        rollouts = await self._sample(problem, samples, temperature)
+        correct = await self._correct(problem, rollouts)
+        await self._trusted.wait()
+        return correct, rollouts
+
+    def _give_up(self) -> None:
+        for task in self._in_flight:
+            task.cancel()
+        if self._held_out is not None:
+            self._held_out.cancel()
 
     async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
         gate = asyncio.Semaphore(self._config.generators.groups_in_flight)
@@ -242,7 +272,9 @@ class Generator:
             return "loading"
         if self._evaluating:
             return "evaluating"
-        return "sampling" if self._in_flight else "waiting"
+        if self._in_flight:
+            return "sampling"
+        return "evaluating" if self._held_out is not None and self._held_out.busy else "waiting"
 
     def _require_engine(self) -> SamplingEngine:
         if self._engine is None:
@@ -255,6 +287,8 @@ class Generator:
         for task in [t for t in self._in_flight if t.done()]:
             self._in_flight.discard(task)
             task.result()
+        if self._held_out is not None:
+            self._held_out.raise_failures()
 
     async def _pause(self) -> None:
         self._wake.clear()
@@ -432,6 +466,8 @@ class Generator:
                     sorted(self._leased),
                     ttl=self._config.pipeline.lease_seconds,
                 )
+            if self._held_out is not None:
+                await self._held_out.renew()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self) -> None:

@@ -119,9 +119,34 @@ class RunKeys:
         return self._key("evaluations")
 
     @property
+    def held_out(self) -> str:
+        """Hash: id, step, problems, next — the evaluation during training that is open, if one is."""
+        return self._key("held-out")
+
+    @property
+    def held_out_count(self) -> str:
+        """Integer: evaluations opened, so that each has an id of its own."""
+        return self._key("held-out-count")
+
+    @property
+    def held_out_leases(self) -> str:
+        """Sorted set: held-out problem that a generator works on → expiry, seconds."""
+        return self._key("held-out-leases")
+
+    @property
+    def held_out_results(self) -> str:
+        """Hash: held-out problem of the open evaluation → JSON of its result."""
+        return self._key("held-out-results")
+
+    @property
     def events(self) -> str:
         """Stream, its newest entries: a step was recorded, the run's phase changed."""
         return self._key("events")
+
+    @property
+    def rollouts(self) -> str:
+        """Stream, its newest entries: sampled rollouts as JSON, where `rollout_samples` keeps some."""
+        return self._key("rollouts")
 
     @property
     def control(self) -> str:

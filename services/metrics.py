@@ -134,6 +134,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_busy_share: dict[str, float]
     """role → share of time with rollouts in flight"""
     generator_loading_share: dict[str, float]
+    evaluation: dict[str, float] | None = None
+    """`step` and `pass@k` of the evaluation during training whose results came in during this step; None: none came"""
     alarms: list[str]
 
 

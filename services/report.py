@@ -33,6 +33,11 @@ class Evaluation(msgspec.Struct, frozen=True):
     ks: list[int]
     correct: list[int]
     """for each problem, answers out of `samples` that were right"""
+    missing: int = 0
+    """problems that were to be evaluated and are not in `correct`"""
+    oldest: int | None = None
+    newest: int | None = None
+    """learner steps of the policy versions that sampled; None: `step` alone did"""
 
     def at(self, k: int) -> np.ndarray:
         """Unbiased pass@k of each problem, float64[P]."""
@@ -46,9 +51,21 @@ class Evaluations:
         self._path = path
         self._all = msgspec.json.decode(path.read_bytes(), type=list[Evaluation]) if path.exists() else []
 
-    def add(self, step: int, correct: Sequence[int], config: EvaluationConfig) -> Evaluation:
-        """Add one and return it; an earlier one of the same step is replaced."""
-        added = Evaluation(step, config.samples, list(config.ks), list(correct))
+    def add(
+        self,
+        step: int,
+        correct: Sequence[int],
+        config: EvaluationConfig,
+        *,
+        missing: int = 0,
+        versions: tuple[int, int] | None = None,
+    ) -> Evaluation:
+        """Add one and return it; an earlier one of the same step is replaced.
+
+        versions: oldest and newest learner step whose policy sampled; None: `step` alone.
+        """
+        oldest, newest = versions or (None, None)
+        added = Evaluation(step, config.samples, list(config.ks), list(correct), missing, oldest, newest)
         self._all = sorted([*(e for e in self._all if e.step != step), added], key=lambda e: e.step)
         temporary = self._path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(self._all))
@@ -62,8 +79,13 @@ class Evaluations:
 
     @property
     def all(self) -> list[Evaluation]:
-        """By step."""
-        return list(self._all)
+        """Those of every problem, by step."""
+        return [e for e in self._all if not e.missing]
+
+    @property
+    def incomplete(self) -> list[Evaluation]:
+        """Those that ended before every problem was done, by step."""
+        return [e for e in self._all if e.missing]
 
 
 def write_report(
@@ -84,7 +106,7 @@ def write_report(
         "steps": records[-1].step + 1 if records else 0,
         "steps_configured": directory.config.steps,
         "wall_seconds": wall_seconds,
-        "evaluation": _evaluation(evaluations.all),
+        "evaluation": _evaluation(evaluations.all) | _course(evaluations),
         "entropy": _entropy(records),
         "throughput": _throughput(records),
         "time_shares": _time_shares(records),
@@ -123,6 +145,21 @@ def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
             if k in first.ks and len(first.correct) == len(last.correct)
         }
     return out
+
+
+def _course(evaluations: Evaluations) -> dict[str, Any]:
+    """Every evaluation by step, where there were some during training."""
+    if len(evaluations.all) < 3 and not evaluations.incomplete:
+        return {}
+    course = [
+        {"step": e.step, "oldest": e.oldest, "newest": e.newest}
+        | {f"pass@{k}": _interval(bootstrap_mean(e.at(k), seed=BOOTSTRAP_SEED)) for k in e.ks}
+        for e in evaluations.all
+    ]
+    incomplete = [
+        {"step": e.step, "problems": len(e.correct), "missing": e.missing} for e in evaluations.incomplete
+    ]
+    return {"course": course, "incomplete": incomplete}
 
 
 def _interval(interval: Interval) -> dict[str, float]:

@@ -71,6 +71,9 @@ def _reward(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
 
 
 def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
+    if len(evaluations) > 2:
+        _course(axis, evaluations)
+        return
     axis.set(title="Held-out pass@k (unbiased)", xlabel="k", ylabel="problems solved", ylim=(0, 1))
     shown = evaluations[:1] + evaluations[1:][-1:]
     if not shown:
@@ -92,4 +95,14 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
                 )
     axis.set_xscale("log", base=2)
     axis.set_xticks(ks, [str(k) for k in ks])
+    axis.legend(loc="best", frameon=False)
+
+
+def _course(axis: Axes, evaluations: list[Evaluation]) -> None:
+    """pass@k over the learner step."""
+    axis.set(title="Held-out pass@k (unbiased)", xlabel="learner step", ylabel="problems solved", ylim=(0, 1))
+    for k, colour in zip(evaluations[-1].ks, (ENTROPY, TARGET, TEMPERATURE, ALPHA, REWARD), strict=False):
+        known = [e for e in evaluations if k <= e.samples]
+        means = [float(e.at(k).mean()) for e in known]
+        axis.plot([e.step for e in known], means, marker="o", ms=4, color=colour, label=f"pass@{k}")
     axis.legend(loc="best", frameon=False)

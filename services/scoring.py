@@ -27,7 +27,7 @@ class Scorer:
         """One for each sample, as the task gives it. Raises what the task raises."""
         loop = asyncio.get_running_loop()
         # Decoding stays here: the tokenizer is not to be used by two threads at once.
-        texts = [self._text(sample) for sample in samples]
+        texts = [self.text(sample) for sample in samples]
         return list(
             await asyncio.gather(
                 *(
@@ -45,7 +45,8 @@ class Scorer:
             for verdict, sample in zip(await self.verdicts(problem, samples), samples, strict=True)
         ]
 
-    def _text(self, sample: Sample) -> str:
+    def text(self, sample: Sample) -> str:
+        """A response without its end token."""
         ended = sample.tokens[-1] == self._tokenizer.eos_token_id
         return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
 

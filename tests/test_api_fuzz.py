@@ -22,7 +22,7 @@ from services.set_point import mark_applied
 from services.tokens import create_token
 from tests.control_plane import AMPLE, start_run
 
-GROUPS = ("health", "runs", "entropy target", "metrics", "tokens", "audit", "queue")
+GROUPS = ("health", "runs", "entropy target", "metrics", "tokens", "audit", "queue", "rollouts")
 RUN_KNOWN = 3
 """of four requests that name a run, those that name one that exists"""
 REFUSES_BY_ITS_OWN = ("entropy-target", "/metrics", "/readyz")

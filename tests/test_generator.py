@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from services.engine import Sample, SamplingEngine, WeightLoadError
 from services.generator import Generator, GeneratorSpec
+from services.held_out import HeldOutDesk
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replay.consumer import ReplayConsumer
@@ -343,3 +344,25 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
         expected.append(sum(task.verify(problem, text).reward == 1 for text in texts))
     assert counted == expected
     assert sum(expected) > 0
+
+
+def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(stage: Stage) -> None:
+    desk = HeldOutDesk(stage.redis, stage.run_id)
+    evaluation = {"problems": 10, "samples": 4, "ks": [1, 4], "every_steps": 1}
+
+    async def scene(generator: OnSharedEngine) -> None:
+        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        desk.open(0, 10)
+        async with running(generator):
+            await stage.until(lambda: desk.done() == 10 and stage.produced() == 2 * PROMPTS)
+
+    stage.act("base", scene, evaluation=evaluation)
+    assert stage.leased("base") == 2 * PROMPTS
+    task = make_task(stage.config().task)
+    found = {group.ordinal: group.problem_id for group in stage.groups()}
+    position = stage.config().data_position
+    assert found == {o: task.train_problem(position(o)).id for o in range(2 * PROMPTS)}
+    counted = desk.close()
+    assert sorted(counted) == list(range(10))
+    assert all(0 <= c.correct <= 4 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
+    assert sum(c.correct for c in counted.values()) > 0

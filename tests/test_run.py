@@ -15,12 +15,17 @@ import torch
 from playwright.sync_api import expect
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from services.evaluation.models import find_model
+from services.export import export
 from services.ledger import read_history, surviving
+from services.report import Evaluations
+from services.rollouts import RolloutFilter, read_file
 from services.run_secrets import RunSecrets
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.processes import processes
 from tests.page_harness import curve, last_step, shows_step
 from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
+from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -44,6 +49,8 @@ def canary(folder: Path) -> Run:
             "learner.workers=2",
             "learner.zero_stage=2",
             "entropy_control.kind=paper",
+            "evaluation.every_steps=2",
+            "rollout_samples.per_step=2",
             "control_plane.enabled=false",
             "ray.dashboard=false",
         ],
@@ -96,16 +103,48 @@ def test_the_report_counts_every_group_once(canary: Run) -> None:
     assert (canary.directory / "report.png").stat().st_size > 20_000
 
 
+def test_evaluations_on_the_way_are_complete_or_said_not_to_be_and_rollouts_are_kept(canary: Run) -> None:
+    evaluated = Evaluations(canary.directory / "evaluations.json")
+    steps = {e.step for e in [*evaluated.all, *evaluated.incomplete]}
+    assert {0, 5} < steps
+    assert all(len(e.correct) + e.missing == 16 for e in [*evaluated.all, *evaluated.incomplete])
+    kept = read_file(canary.directory, RolloutFilter(), 100)
+    assert [rollout.step for rollout in kept] == [4, 4, 3, 3, 2, 2, 1, 1, 0, 0]
+    assert all(len(rollout.tokens) == len(rollout.logprobs) for rollout in kept)
+
+
+def test_an_exported_checkpoint_loads_and_is_the_model_that_was_trained(canary: Run, tmp_path: Path) -> None:
+    exported = export(canary.directory, 5, tmp_path / "exported")
+    assert exported.step == 5
+    end = AutoModelForCausalLM.from_pretrained(canary.directory / "model").state_dict()
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "exported").state_dict()
+    assert found.keys() == end.keys()
+    assert all(torch.equal(found[name], end[name]) for name in end)
+    assert AutoTokenizer.from_pretrained(tmp_path / "exported").eos_token_id is not None
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert "| after step | problems | samples | pass@1 | pass@4 |" in card
+    assert f"{canary.records()[0].entropy:.4f}" in card
+    assert (tmp_path / "exported" / "training.png").stat().st_size > 20_000
+    with pytest.raises(ScopeError, match="is not empty"):
+        export(canary.directory, None, tmp_path / "exported")
+    with pytest.raises(ScopeError, match="--step=3 is no checkpoint"):
+        export(canary.directory, 3, tmp_path / "another")
+    export(canary.directory, None, tmp_path / "end")
+    assert find_model(str(tmp_path / "end")).name == "end"
+
+
 @pytest.fixture(scope="module")
 def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
-    """A controlled run that is under way; it begins with the model that the canary left."""
+    """A controlled run that is under way; it begins with the canary's last checkpoint, exported."""
+    exported = folder.parent / "exported"
+    export(canary.directory, 5, exported)
     control_plane, dashboard = free_ports(2)
     run = new_run(
         folder,
         "live",
         [
             "steps=400",
-            f"model.path={canary.directory / 'model'}",
+            f"model.path={exported}",
             "pipeline.lease_seconds=4",
             "weights.timeout_seconds=10",  # less than an engine takes to start again
             "checkpoint.every_steps=5",
@@ -121,7 +160,7 @@ def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_model_that_a_run_leaves_loads_in_fresh_engines_and_in_the_learner(
+def test_an_exported_model_loads_in_fresh_engines_and_in_the_learner(
     live: tuple[Run, subprocess.Popen[str]],
 ) -> None:
     first = live[0].records()[0]

@@ -334,12 +334,32 @@ class EvaluationConfig(Block):
     samples: Annotated[int, Field(ge=1)] = 32
     ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 16)
     temperature: Temperature = 1.0
+    every_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="learner steps between evaluations during training, by generators that have no group to make; 0: "
+        "only at the start and the end",
+    )
 
     @model_validator(mode="after")
     def _ks_within_samples(self) -> EvaluationConfig:
         if not self.ks or max(self.ks) > self.samples:
             raise ValueError(f"ks={list(self.ks)} must be non-empty and at most samples={self.samples}")
         return self
+
+
+class RolloutSamplesConfig(Block):
+    """A few rollouts of each step, kept as text for people: `scope rollouts` and the page show them."""
+
+    per_step: Annotated[int, Field(ge=0, le=256)] = Field(
+        default=0, description="rollouts of a step; 0: none"
+    )
+    most_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(
+        default=1024, description="of a prompt, its last, and of a response, its first"
+    )
+    kept: Annotated[int, Field(ge=1, le=10_000)] = Field(default=500, description="newest ones in Redis")
+    file_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        default=64, description="size of what the run directory keeps; the oldest are given up"
+    )
 
 
 class ControlPlaneConfig(Block):
@@ -398,6 +418,7 @@ class RunConfig(Block):
     checkpoint: CheckpointConfig = CheckpointConfig()
     determinism: DeterminismConfig = DeterminismConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    rollout_samples: RolloutSamplesConfig = RolloutSamplesConfig()
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     loggers: tuple[LoggerName, ...] = Field(
         default=("tensorboard",),
@@ -460,6 +481,11 @@ class RunConfig(Block):
         }
         for role in self.roles:
             wanted[f"generators.{role}"] = (getattr(self.generators, role), 1)
+        if self.determinism.strict and self.evaluation.every_steps:
+            raise ValueError(
+                f"evaluation.every_steps={self.evaluation.every_steps} is not allowed with determinism.strict=true, "
+                "only 0: what an engine samples beside its groups would decide how it computes them"
+            )
         if self.determinism.strict:
             for name, (value, only) in wanted.items():
                 if value != only:

@@ -6,6 +6,7 @@ the core schema of YAML 1.2 (so `3e-4` is a number and `on` is text); only plain
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -105,6 +106,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def load_config_over(below: dict[str, Any], path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Like `load_config`, with `below`, a plain tree, for the fields that the file leaves out."""
     return _overridden(_merged(below, _read_tree(Path(path))), overrides)
+
+
+def config_over(below: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Like `load_config`, of a plain tree in place of a file; `below` itself stays as it is."""
+    return _overridden(copy.deepcopy(below), overrides)
 
 
 def default_config(overrides: Sequence[str] = ()) -> RunConfig:

@@ -55,7 +55,7 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     if url is not None and context is not None:
         raise ScopeError("--url and --context name a control plane each; only one of them can be given.")
     if url is None and context is None:
-        run = options.run or _newest_run()
+        run = options.run or newest_run()
         address, run_id = _left_by(run)
         yield address, run_id, token or RunSecrets(run).token()
         return
@@ -84,7 +84,18 @@ def _left_by(run: Path) -> tuple[str, str]:
     return endpoint["url"], endpoint["run_id"]
 
 
-def _newest_run() -> Path:
+def run_directory(text: str) -> Path:
+    """The directory of a run that is named by it, or by its id under ./runs. Raises ScopeError for what is no run."""
+    for path in (Path(text).expanduser(), Path("runs") / text):
+        if (path / "config.yaml").is_file():
+            return path.resolve()
+    raise ScopeError(
+        f"RUN = {text!r} is not a run: neither a directory with a config.yaml, nor the id of one under runs/."
+    )
+
+
+def newest_run() -> Path:
+    """Of the runs under ./runs. Raises ScopeError without one."""
     found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ScopeError("There is no run under ./runs; name one with --run RUN_DIR.")

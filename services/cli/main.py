@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 
 from services.cli.doctor import add_doctor
 from services.cli.entropy import add_entropy
+from services.cli.evaluate import add_eval
+from services.cli.export import add_export
 from services.cli.queue import add_queue
+from services.cli.rollouts import add_rollouts
 from services.cli.runs import add_runs
 from services.cli.start import add_compare, add_serve, add_train
 from services.cli.status import add_status
@@ -44,11 +47,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
     add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
     add_doctor(commands.add_parser("doctor", help="check a configuration, and estimate what its run needs"))
+    add_eval(commands.add_parser("eval", help="evaluate a model on held-out problems: pass@k, maj@n"))
+    add_export(
+        commands.add_parser("export", help="a run's policy as a Hugging Face directory with a model card")
+    )
     add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
     add_status(commands.add_parser("status", help="how a run goes"))
     add_runs(commands)
     add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
     add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
+    add_rollouts(commands.add_parser("rollouts", help="what the policy wrote, token by token"))
     add_token(
         commands.add_parser("token", help="make, list or revoke tokens of the control plane, or see your own")
     )

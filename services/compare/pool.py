@@ -93,7 +93,7 @@ class Pool:
 
     def run(self) -> None:
         """Run every job. Raises ScopeError when one failed, KeyboardInterrupt after a stop."""
-        with _terminate_as_interrupt():
+        with terminate_as_interrupt():
             try:
                 while self._running or (self._waiting and not self._failures):
                     self._fill()
@@ -173,7 +173,9 @@ class Pool:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
+    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does. For the main thread."""
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

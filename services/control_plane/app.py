@@ -25,6 +25,7 @@ from services.control_plane import (
     problems,
     prometheus,
     queue,
+    rollouts,
     runs,
     tokens,
 )
@@ -65,7 +66,19 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
     headers.install(app)
-    for room in (health, entropy_target, metrics, events, queue, tokens, audit, prometheus, runs, page):
+    for room in (
+        health,
+        entropy_target,
+        metrics,
+        events,
+        queue,
+        rollouts,
+        tokens,
+        audit,
+        prometheus,
+        runs,
+        page,
+    ):
         app.include_router(room.router)
     app.openapi = lambda: describe(app)
     return app

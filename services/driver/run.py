@@ -21,6 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.driver.cluster import ray_cluster
+from services.driver.held_out import HeldOut
 from services.driver.progress import Progress
 from services.driver.queue_server import QueueServer
 from services.driver.recovery import (
@@ -117,7 +118,9 @@ class _Drive:
         update_status(self._redis, self._run_id, phase="running")
         pool.run()
         learner.start(self._steps_done())
-        self._watch(pool, learner)
+        held_out = HeldOut(self._redis, self._run_id, self._config, evaluations, self._steps_done())
+        self._watch(pool, learner, held_out)
+        self._say(held_out.end())
         self._finish(pool, evaluations)
 
     def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
@@ -240,7 +243,7 @@ class _Drive:
         if (mirror := checkpoint_mirror(self._directory)) is not None:
             mirror.put_best(store)
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor) -> None:
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, held_out: HeldOut) -> None:
         """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
         self._queue.answered()
         # A patient client would wait here for the server that only this loop starts again.
@@ -249,7 +252,8 @@ class _Drive:
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
-                    self._say(learner.revive(status.step if status else 0))
+                    done = status.step if status else 0
+                    self._say(learner.revive(done), *held_out.look(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:

@@ -18,6 +18,7 @@ from services.learner.commits import Commits
 from services.learner.heart import Heart
 from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
+from services.learner.rollout_sample import RolloutSample
 from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
@@ -129,6 +130,8 @@ class RankZero:
             start_seconds=spec.config.generators.start_timeout_seconds,
         )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
+        wanted = spec.config.rollout_samples.per_step
+        self._samples = RolloutSample(spec, self._redis, self._lineage) if wanted else None
         self._heart = Heart(self._redis, spec.run_id, self._epoch)
 
     def restored(self) -> Restored:
@@ -164,7 +167,10 @@ class RankZero:
         self._applying = Applied(self._lineage, step, [group_id for _, group_id in consumed])
         if self._curriculum is not None:
             self._base_rewards = _base_rewards(taken)
-        shards = shard_batches([group for _, group in taken.groups.values()], self._config)
+        groups = [group for _, group in taken.groups.values()]
+        shards = shard_batches(groups, self._config)
+        if self._samples is not None:
+            self._samples.keep(step, groups)
         self._recorder.batch(taken, _staleness(taken, step))
         order = order_of(
             shards[0],

@@ -18,7 +18,7 @@ from services.learner.target import TargetInForce
 from services.loggers import LoggedRun, Loggers
 from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer
-from services.run_state import generators, server_time, update_status
+from services.run_state import evaluations, generators, server_time, update_status
 from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.control import Actuators
@@ -57,6 +57,7 @@ class Recorder:
         self._loads: list[LoadReport] = []
         self._alive: dict[str, int] = {}
         self._started = time.monotonic()
+        self._evaluated = self._newest_evaluation()
 
     def begin(self, step: int) -> None:
         """A step begins: its batch is waited for from now."""
@@ -209,6 +210,7 @@ class Recorder:
             weight_load_seconds=sum(seconds) / len(seconds) if seconds else None,
             generators_alive=dict(self._alive),
             learner_restarts=self._spec.restarts,
+            evaluation=self._new_evaluation(),
         )
         for sink in self._sinks:
             sink.write(record)
@@ -225,6 +227,22 @@ class Recorder:
         """Flush the sinks."""
         for sink in self._sinks:
             sink.close()
+
+    def _newest_evaluation(self) -> dict[str, float] | None:
+        """None also where no evaluation is made during training."""
+        if not self._spec.config.evaluation.every_steps:
+            return None
+        found = evaluations(self._redis, self._spec.run_id)
+        if not found:
+            return None
+        return {"step": found[-1]["step"]} | {f"pass@{k}": v for k, v in found[-1]["pass_at_k"].items()}
+
+    def _new_evaluation(self) -> dict[str, float] | None:
+        newest = self._newest_evaluation()
+        if newest == self._evaluated:
+            return None
+        self._evaluated = newest
+        return newest
 
     def _expected(self, role: str) -> int:
         wanted = self._spec.config.generators

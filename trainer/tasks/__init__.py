@@ -12,7 +12,16 @@ from typing import Any
 
 from trainer.config_task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import NO_END, Environment, Problem, Task, TaskWithSolutions, Verdict, Vocabulary
+from trainer.tasks.base import (
+    NO_END,
+    Environment,
+    Problem,
+    Task,
+    TaskWithAnswers,
+    TaskWithSolutions,
+    Verdict,
+    Vocabulary,
+)
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tasks.dataset import Dataset
@@ -26,6 +35,7 @@ __all__ = [
     "Environment",
     "Problem",
     "Task",
+    "TaskWithAnswers",
     "TaskWithSolutions",
     "Verdict",
     "Vocabulary",

@@ -101,6 +101,15 @@ class Environment(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class TaskWithAnswers(Task, Protocol):
+    """A task that can say what a response answers, so that a majority of responses can be asked for theirs."""
+
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """The answer in a form in which equal ones are equal texts; None for a response without one."""
+        ...
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """What the built-in model reads and writes: one token for each entry, in this order."""

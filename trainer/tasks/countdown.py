@@ -67,6 +67,14 @@ class Countdown(Split):
             return unreadable("malformed")
         return score(problem, value, operands)
 
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """The expression as it is written; None where it is malformed."""
+        try:
+            evaluate(response_text)
+        except MalformedError:
+            return None
+        return response_text
+
     def solutions(self, problem: Problem) -> list[str]:
         """Every distinct correct answer with at most one pair of parentheses."""
         target = problem.data["target"]

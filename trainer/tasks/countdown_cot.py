@@ -67,21 +67,25 @@ class CountdownCot(Split):
 
         Verdicts: "correct", "wrong value", "wrong numbers", "malformed", "no answer".
         """
-        if len(response_text) > MAX_CHAIN_CHARACTERS:
-            return unreadable("malformed")
-        words = response_text.split()
-        if ANSWER not in words:
-            return unreadable("no answer")
-        final = words[len(words) - words[::-1].index(ANSWER) :]
-        if final and final[0] in SLOTS["LINK"]:
-            final = final[1:]
-        if sum(map(len, final)) > MAX_RESPONSE_CHARACTERS:
-            return unreadable("malformed")
         try:
+            final = _final(response_text)
+            if final is None:
+                return unreadable("no answer")
             value, operands = evaluate_tokens(final)
         except MalformedError:
             return unreadable("malformed")
         return score(problem, value, operands)
+
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """The expression after the last "answer"; None without one, or where it is malformed."""
+        try:
+            final = _final(response_text)
+            if final is None:
+                return None
+            evaluate_tokens(final)
+        except MalformedError:
+            return None
+        return " ".join(final)
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
         """A chain of thought of true statements, drawn at random, that ends in a correct answer."""
@@ -97,6 +101,21 @@ class CountdownCot(Split):
             if join not in beginnings
         ]
         return write(solutions[int(rng.integers(len(solutions)))], dead_ends, rng)
+
+
+def _final(response_text: str) -> list[str] | None:
+    """The tokens of what follows the last "answer"; None where there is none. Raises `MalformedError`."""
+    if len(response_text) > MAX_CHAIN_CHARACTERS:
+        raise MalformedError(f"{len(response_text)} characters, at most {MAX_CHAIN_CHARACTERS} are read")
+    words = response_text.split()
+    if ANSWER not in words:
+        return None
+    final = words[len(words) - words[::-1].index(ANSWER) :]
+    if final and final[0] in SLOTS["LINK"]:
+        final = final[1:]
+    if sum(map(len, final)) > MAX_RESPONSE_CHARACTERS:
+        raise MalformedError(f"an expression of more than {MAX_RESPONSE_CHARACTERS} characters")
+    return final
 
 
 def _universe(count: int, config: TaskConfig, limit: int) -> Iterator[Problem]:

@@ -12,10 +12,28 @@ from trainer.tasks.split import Split, seeded_rank
 from trainer.tasks.verifiers import make_verifier
 
 
-class Dataset(Split):
-    """The task. The order of training problems is the seed's; no held-out problem is ever trained on."""
+class _Verified(Split):
+    """Problems of rows, and the configured verifier."""
 
     name = "dataset"
+
+    def __init__(
+        self, train: Sequence[Problem], heldout: Sequence[Problem], config: SingleTaskConfig
+    ) -> None:
+        super().__init__(train, heldout)
+        self._verifier = make_verifier(config.verifier, config.folder)
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        """What the verifier says."""
+        return self._verifier.verify(problem, response_text)
+
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """What the verifier takes for the answer."""
+        return self._verifier.final_answer(response_text)
+
+
+class Dataset(_Verified):
+    """The task. The order of training problems is the seed's; no held-out problem is ever trained on."""
 
     def __init__(self, config: SingleTaskConfig) -> None:
         """Raises ScopeError for data that cannot be read, or that leaves nothing to train on."""
@@ -40,12 +58,17 @@ class Dataset(Split):
         super().__init__(
             _problems(train, source.instruction, source.train),
             _problems(heldout, source.instruction, source.heldout or source.train),
+            config,
         )
-        self._verifier = make_verifier(config.verifier, config.folder)
 
-    def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """What the verifier says."""
-        return self._verifier.verify(problem, response_text)
+
+class Benchmark(_Verified):
+    """Every problem of a data set, in its own order, as a held-out one; there is nothing to train on."""
+
+    def __init__(self, source: str, config: SingleTaskConfig, field: str) -> None:
+        """source: as `task.dataset.heldout`. Raises ScopeError, which names `field`, where it cannot be read."""
+        rows = read_rows(source, config.dataset, field=field, split=config.dataset.heldout_split)
+        super().__init__([], _problems(rows, config.dataset.instruction, source), config)
 
 
 def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Problem]:

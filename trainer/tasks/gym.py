@@ -67,6 +67,13 @@ class ReasoningGym:
             return Verdict(0.0, {"correct": 0.0, "format": 0.0}, "no answer")
         return graded(score, {"correct": min(max(score, 0.0), 1.0), "format": 1.0})
 
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """What the last <answer> holds, in lower case and single spaces."""
+        from reasoning_gym.utils import extract_answer
+
+        answer = extract_answer(response_text)
+        return None if answer is None else " ".join(answer.lower().split())
+
     def _problem(self, entry: dict[str, Any]) -> Problem:
         question = entry["question"]
         return Problem(self._identity(question), question + self._instruction, {"entry": entry})

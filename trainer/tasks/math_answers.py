@@ -41,6 +41,18 @@ def judge(gold: str, response: str) -> str:
     return "correct" if verify(list(_gold(gold)), found, timeout_seconds=None) else "wrong"
 
 
+def final_answer(response: str) -> str | None:
+    """What the last box holds, words in lower case and anything else without white space; None where it is empty.
+
+    Answers that are equal as mathematics and written differently stay different: to compare each with each would
+    take as long as judging them all.
+    """
+    answer = last_boxed(response)
+    if answer is None or not answer.strip() or len(answer) > LONGEST_ANSWER:
+        return None
+    return _word(answer) or _plain(answer)
+
+
 def last_boxed(text: str) -> str | None:
     r"""What the last `\boxed{...}` holds, braces inside it balanced; None when there is none or it is not closed."""
     start = text.rfind(BOX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.tasks.base import Problem, Task, Verdict
+from trainer.tasks.base import Problem, Task, TaskWithAnswers, Verdict
 
 
 class Mixture:
@@ -64,6 +64,11 @@ class Mixture:
         """The verdict of the part that the problem is from."""
         inner: Problem = problem.data["problem"]
         return self._tasks[problem.data["part"]].verify(inner, response_text)
+
+    def final_answer(self, problem: Problem, response_text: str) -> str | None:
+        """As the part that the problem is from says; None where it does not know."""
+        task, inner = self._tasks[problem.data["part"]], problem.data["problem"]
+        return task.final_answer(inner, response_text) if isinstance(task, TaskWithAnswers) else None
 
     @staticmethod
     def _of(part: int, problem: Problem) -> Problem:

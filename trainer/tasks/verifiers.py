@@ -26,6 +26,10 @@ class Verifier(Protocol):
         """Never takes longer than the configuration allows."""
         ...
 
+    def final_answer(self, response: str) -> str | None:
+        """As of `TaskWithAnswers`."""
+        ...
+
 
 def make_verifier(config: VerifierConfig, folder: str | None) -> Verifier:
     """The configured verifier. Raises ScopeError when a package or the user's function is missing."""
@@ -54,6 +58,12 @@ class MathVerifier:
             return Verdict(0.0, {"correct": 0.0, "format": 1.0}, str(error))
         correct = float(verdict == "correct")
         return Verdict(correct, {"correct": correct, "format": float(verdict != "no answer")}, verdict)
+
+    def final_answer(self, response: str) -> str | None:
+        """What the last box holds."""
+        from trainer.tasks.math_answers import final_answer
+
+        return final_answer(response)
 
 
 class FunctionVerifier:
@@ -84,6 +94,10 @@ class FunctionVerifier:
             return Verdict(0.0, {}, str(error))
         parts = dict(found) if isinstance(found, Mapping) else {"score": found}
         return _verdict(parts.pop("score", None), parts, f"task.verifier.function={self._reference!r}")
+
+    def final_answer(self, response: str) -> str | None:
+        """None: only the function knows."""
+        return None
 
 
 class HttpVerifier:
@@ -118,6 +132,10 @@ class HttpVerifier:
         raise ScopeError(
             f"task.verifier.url={self._url!r} gave no verdict in {ATTEMPTS} tries: {type(fault).__name__}: {fault}"
         ) from fault
+
+    def final_answer(self, response: str) -> str | None:
+        """None: only the service knows."""
+        return None
 
 
 def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = None) -> Verdict:

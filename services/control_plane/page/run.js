@@ -18,6 +18,7 @@ import { Permit } from "./permit.js";
 import { poll } from "./poll.js";
 import { processes } from "./processes.js";
 import { details } from "./record.js";
+import { Rollouts } from "./rollouts.js";
 import { Series } from "./series.js";
 import { follow } from "./stream.js";
 
@@ -75,6 +76,7 @@ class RunView {
     this.entropy.element.append(this.limit);
     this.grid = el("div", { class: "charts" });
     this.processes = processes();
+    this.rollouts = new Rollouts(id, signal);
     this.details = details();
     this.element = el(
       "div",
@@ -83,6 +85,7 @@ class RunView {
       el("section", { "aria-labelledby": "charts-title" }, this.#ranges(), el("div", { class: "control-room" }, this.entropy.element, this.control.element), this.grid),
       this.processes.element,
       this.history.element,
+      this.rollouts.element,
       this.details.element,
     );
   }

@@ -1,0 +1,109 @@
+"""`scope eval`: a model on held-out problems, with pass@k, majority votes and intervals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ScopeError
+
+
+def add_eval(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("model", metavar="MODEL", help="Hugging Face directory, run directory, or run id")
+    parser.add_argument(
+        "--tasks",
+        default="",
+        metavar="NAME[,NAME]",
+        help="tasks with their defaults: countdown, a data set preset (math-500), a file of problems, "
+        "reasoning_gym/NAME or module:object; default: the run's own task",
+    )
+    parser.add_argument(
+        "--config",
+        dest="configs",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a task as a YAML file configures it",
+    )
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
+    )
+    parser.add_argument("--k", metavar="K[,K]", help="of pass@k; default: evaluation.ks")
+    parser.add_argument(
+        "--n", type=int, metavar="N", help="responses to each problem; default: evaluation.samples"
+    )
+    parser.add_argument("--temperature", type=float, help="0 is greedy; default: evaluation.temperature")
+    parser.add_argument("--top-p", type=float, default=1.0, help="default: 1, nothing is left out")
+    parser.add_argument("--max-problems", type=int, metavar="N", help="of each task, its first N")
+    parser.add_argument(
+        "--engines", type=int, default=1, metavar="N", help="vLLM engines, each in its process"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: evaluations/<name of the model>")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(command=_eval)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from services.driver.progress import Progress
+    from services.evaluation.models import find_model
+    from services.evaluation.plan import make_plan
+    from services.evaluation.run import evaluate
+
+    model = find_model(options.model)
+    plan = make_plan(
+        model,
+        names=[name for name in options.tasks.split(",") if name],
+        configs=options.configs,
+        overrides=options.overrides,
+        samples=options.n,
+        ks=None if options.k is None else _numbers(options.k),
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_problems=options.max_problems,
+        seed=options.seed,
+    )
+    out = options.out or Path("evaluations") / model.name
+    progress = Progress(sys.stderr if options.json else None)
+    document = evaluate(plan, out, engines=options.engines, progress=progress)
+    print(json.dumps(document, indent=2)) if options.json else _show(document)
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ScopeError(f"--k={text!r} is not allowed: whole numbers with commas, such as 1,4,16.") from None
+
+
+def _show(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    sampling = document["sampling"]
+    table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
+    for name in ("task", "", "mean", "95 % interval"):
+        table.add_column(name, justify="left" if name in ("task", "") else "right")
+    for label, task in document["tasks"].items():
+        heading = label
+        for name, figure in task.items():
+            if "@" in name:
+                interval = f"[{figure['low95']:.3f}, {figure['high95']:.3f}]"
+                table.add_row(heading, name, f"{figure['mean']:.3f}", interval)
+                heading = ""
+        table.add_row("", "problems", str(task["problems"]), "")
+        table.add_row("", "tokens", f"{task['tokens']:.1f}", "")
+        table.add_row("", "cut off", f"{task['truncated_share']:.1%}", "")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"bootstrap intervals over problems; temperature {sampling['temperature']:g}, "
+        f"top-p {sampling['top_p']:g}",
+        style="dim",
+    )

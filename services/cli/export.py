@@ -1,0 +1,24 @@
+"""`scope export`: a run's policy for `transformers`, vLLM and people."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from services.cli.connect import run_directory
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("run", metavar="RUN", help="run directory, or the id of a run under runs/")
+    parser.add_argument("--step", type=int, metavar="N", help="of a checkpoint; default: the run's model/")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from services.export import export
+
+    exported = export(run_directory(options.run), options.step, options.out.expanduser().absolute())
+    print(f"run {exported.run_id} after {exported.step} learner steps: {options.out}, with README.md")
+    return 0

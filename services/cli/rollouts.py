@@ -1,0 +1,100 @@
+"""`scope rollouts`: what the policy writes, with each token coloured by how unlikely it was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from services.cli.connect import add_run, client_of, newest_run, run_directory
+from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from services.rollouts import SampledRollout
+
+MOST = 1000
+COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (float("inf"), "bold red"))
+"""surprisal up to which a token has the colour, nats"""
+
+
+def add_rollouts(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or id; as --run")
+    add_run(parser)
+    parser.add_argument("--step", type=int, metavar="N", help="of this learner step")
+    parser.add_argument("--role", choices=("base", "adaptive"))
+    parser.add_argument("--reward", type=float, metavar="R", help="at least")
+    parser.add_argument("--correct", choices=("yes", "no"), help="rewarded in full, or not")
+    parser.add_argument("--contains", metavar="TEXT", help="in prompt or response, whatever the case")
+    parser.add_argument("--limit", type=int, default=10, metavar="N", help="the newest N")
+    parser.set_defaults(command=_rollouts)
+
+
+def _rollouts(options: argparse.Namespace) -> int:
+    if not 1 <= options.limit <= MOST:
+        raise ScopeError(f"--limit={options.limit} is not allowed: from 1 to {MOST}.")
+    found = _found(options)
+    if options.json:
+        print(json.dumps([rollout.model_dump(mode="json") for rollout in found], indent=2))
+        return 0
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for rollout in found:
+        console.print(_head(rollout), soft_wrap=True)
+        console.print(picture(rollout), soft_wrap=True)
+        console.print()
+    if not found:
+        console.print("no rollout fits; they are kept where rollout_samples.per_step is above 0", style="dim")
+    return 0
+
+
+def _found(options: argparse.Namespace) -> list[SampledRollout]:
+    """From the run directory, which needs no control plane; with --url from there."""
+    from services.rollouts import RolloutFilter, read_file
+
+    wanted = RolloutFilter(
+        step=options.step,
+        role=options.role,
+        correct=None if options.correct is None else options.correct == "yes",
+        reward=options.reward,
+        contains=options.contains,
+    )
+    if options.url:
+        with client_of(options) as (client, run_id):
+            return list(client.rollouts(run_id, wanted, options.limit))
+    run = run_directory(str(options.path or options.run or newest_run()))
+    return read_file(run, wanted, options.limit)
+
+
+def _head(rollout: SampledRollout) -> Text:
+    from rich.text import Text
+
+    facts: list[Any] = [
+        f"step {rollout.step}",
+        f"{rollout.role} at {rollout.temperature:.2f}",
+        f"reward {rollout.reward:.2f} ({rollout.verdict})",
+        f"{rollout.length} tokens, {rollout.finish}",
+        f"{rollout.group_id} #{rollout.index}",
+    ]
+    return Text(" | ".join(facts), style="dim")
+
+
+def picture(rollout: SampledRollout) -> Text:
+    """Prompt and response; control characters that could move a terminal's cursor are left out."""
+    from rich.text import Text
+
+    text = Text(_plain(rollout.prompt), style="cyan")
+    for token, logprob in zip(rollout.tokens, rollout.logprobs, strict=True):
+        surprisal = 0.0 if logprob is None else -logprob
+        style = next(colour for limit, colour in COLOURS if surprisal <= limit)
+        text.append(_plain(token), style=style or "default")
+    if rollout.length > len(rollout.tokens):
+        text.append(f" … {rollout.length - len(rollout.tokens)} more tokens", style="dim")
+    return text
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

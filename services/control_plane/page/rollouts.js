@@ -1,0 +1,149 @@
+// @ts-check
+// Sampled rollouts of a run: a search, and a list of prompts and responses with tokens shaded by surprisal.
+
+import { call, runPath } from "./api.js";
+import { el, say } from "./dom.js";
+import { count } from "./format.js";
+
+const PAGE = 10;
+/** Surprisal in nats up to which a token has the shade of that number. */
+const SHADES = [0.1, 0.7, 1.6, 3];
+
+/** The panel; it reads only when it is asked to. */
+export class Rollouts {
+  /** @type {string | null} */
+  #next = null;
+  /** What the list shows. */
+  #query = new URLSearchParams();
+
+  /**
+   * @param {string} run
+   * @param {AbortSignal} signal
+   */
+  constructor(run, signal) {
+    this.run = run;
+    this.signal = signal;
+    this.step = el("input", { id: "rollout-step", type: "number", min: 0, step: 1, inputmode: "numeric", autocomplete: "off" });
+    this.role = choice("rollout-role", [["", "any"], ["base", "base"], ["adaptive", "adaptive"]]);
+    this.correct = choice("rollout-correct", [["", "any"], ["true", "right"], ["false", "not right"]]);
+    this.text = el("input", { id: "rollout-text", type: "search", maxlength: 200, autocomplete: "off" });
+    this.list = el("ol", { class: "rollouts" });
+    this.message = el("p", { class: "note", role: "status" });
+    this.more = el("button", { type: "button", hidden: true, click: () => this.#load(false) }, "Older rollouts");
+    this.submit = el("button", { type: "submit" }, "Search");
+    this.element = el(
+      "section",
+      { class: "rollout-room", "aria-labelledby": "rollouts-title" },
+      el("h2", { id: "rollouts-title" }, "Rollouts"),
+      el(
+        "form",
+        { class: "rollout-search", role: "search", "aria-labelledby": "rollouts-title", submit: (event) => this.#search(event) },
+        ...field("Text", this.text),
+        ...field("Step", this.step),
+        ...field("Role", this.role),
+        ...field("Reward", this.correct),
+        this.submit,
+      ),
+      this.#legend(),
+      this.message,
+      this.list,
+      this.more,
+    );
+  }
+
+  /** @param {Event} event */
+  #search(event) {
+    event.preventDefault();
+    const asked = { contains: this.text.value, step: this.step.value, role: this.role.value, correct: this.correct.value };
+    this.#query = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""));
+    this.#query.set("limit", String(PAGE));
+    return this.#load(true);
+  }
+
+  /** @param {boolean} anew from the newest on; else those after what is shown */
+  async #load(anew) {
+    const query = new URLSearchParams(this.#query);
+    if (!anew && this.#next !== null) query.set("cursor", this.#next);
+    this.submit.disabled = this.more.disabled = true;
+    try {
+      const { body } = await call(runPath(this.run, `/rollouts?${query}`), { signal: this.signal });
+      const made = body.rollouts.map(entry);
+      if (anew) this.list.replaceChildren(...made);
+      else this.list.append(...made);
+      this.#next = body.next;
+      this.more.hidden = body.next === null;
+      const shown = this.list.children.length;
+      say(this.message, shown ? `${count(shown)} shown${body.next === null ? ", all there are" : ""}` : none(body.next));
+      if (!anew) made[0]?.focus();
+    } catch (error) {
+      if (!this.signal.aborted) say(this.message, /** @type {Error} */ (error).message);
+    } finally {
+      this.submit.disabled = this.more.disabled = false;
+    }
+  }
+
+  #legend() {
+    const limits = [...SHADES, Infinity];
+    const shades = limits.map((limit, i) =>
+      el("span", { class: `token shade-${i}` }, limit === Infinity ? `above ${SHADES.at(-1)}` : `to ${limit}`),
+    );
+    return el("p", { class: "legend note" }, "Surprisal, nats: ", ...shades);
+  }
+}
+
+/** @param {string | null} next */
+function none(next) {
+  return next === null
+    ? "No rollout fits. A run keeps some where rollout_samples.per_step is above 0."
+    : "None among the newest; go on with older ones.";
+}
+
+/** @param {any} rollout */
+function entry(rollout) {
+  const facts = [
+    `step ${count(rollout.step)}`,
+    `${rollout.role}, temperature ${rollout.temperature.toFixed(2)}`,
+    `reward ${rollout.reward.toFixed(2)}, ${rollout.verdict}`,
+    `${count(rollout.length)} tokens${rollout.finish === "length" ? ", cut off" : ""}`,
+  ];
+  const left = rollout.length - rollout.tokens.length;
+  return el(
+    "li",
+    { tabindex: -1, "data-rollout": rollout.id },
+    el("p", { class: "facts" }, facts.join(" · ")),
+    el("pre", { class: "prompt", tabindex: 0, "aria-label": "Prompt" }, rollout.prompt),
+    el(
+      "pre",
+      { class: "response", tabindex: 0, "aria-label": "Response" },
+      ...rollout.tokens.map((/** @type {string} */ text, /** @type {number} */ i) => token(text, rollout.logprobs[i])),
+      left > 0 ? ` … ${count(left)} more tokens` : null,
+    ),
+  );
+}
+
+/**
+ * @param {string} text
+ * @param {number | null} logprob nats
+ */
+function token(text, logprob) {
+  const surprisal = logprob === null ? 0 : -logprob;
+  const found = SHADES.findIndex((limit) => surprisal <= limit);
+  const shade = found < 0 ? SHADES.length : found;
+  return el("span", { class: `token shade-${shade}`, title: `${surprisal.toFixed(2)} nats` }, text);
+}
+
+/**
+ * @param {string} label
+ * @param {HTMLElement} input
+ */
+function field(label, input) {
+  return [el("label", { for: input.id }, label), input];
+}
+
+/**
+ * @param {string} id
+ * @param {[string, string][]} options
+ */
+function choice(id, options) {
+  return el("select", { id }, ...options.map(([value, text]) => el("option", { value }, text)));
+}

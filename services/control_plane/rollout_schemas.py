@@ -1,0 +1,20 @@
+"""What the control plane says of sampled rollouts. Shared by the server and `services.client`."""
+
+from __future__ import annotations
+
+from services.control_plane.schemas import Resource
+from services.rollouts import SampledRollout
+
+
+class RolloutView(SampledRollout):
+    """One sampled rollout."""
+
+    id: str
+
+
+class RolloutPage(Resource):
+    """Sampled rollouts, newest first."""
+
+    rollouts: list[RolloutView]
+    next: str | None
+    """the cursor of the page that follows; None at the end"""

@@ -1,0 +1,52 @@
+"""Route of a run's sampled rollouts: texts that the policy wrote, with rewards and log-probabilities."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from services.control_plane import problems
+from services.control_plane.auth import State, allowed
+from services.control_plane.problems import Problem
+from services.control_plane.rollout_schemas import RolloutPage, RolloutView
+from services.control_plane.strict_route import StrictRoute
+from services.rollouts import RolloutFilter, read_rollouts
+from services.run_state import read_spec
+from services.streams import STREAM_ID
+from services.tokens import Principal
+from trainer.trajectory import Role
+
+MOST_LISTED = 100
+
+router = APIRouter(
+    route_class=StrictRoute,
+    prefix="/v1/runs/{run_id}/rollouts",
+    tags=["rollouts"],
+    responses=problems.RESPONSES,
+)
+
+
+@router.get("")
+def get_rollouts(
+    run_id: str,
+    redis: State,
+    _: Annotated[Principal, Depends(allowed("viewer"))],
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 20,
+    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")] = None,
+    step: Annotated[int | None, Query(ge=0, le=1 << 53)] = None,
+    role: Annotated[Role | None, Query()] = None,
+    correct: Annotated[bool | None, Query(description="rewarded in full, or not")] = None,
+    reward: Annotated[float | None, Query(ge=0, le=1, description="at least")] = None,
+    contains: Annotated[
+        str | None, Query(max_length=200, description="in prompt or response, whatever the case")
+    ] = None,
+) -> RolloutPage:
+    """Rollouts that `rollout_samples` keeps, newest first. A page may be short, even empty, while `next` goes on."""
+    if read_spec(redis, run_id) is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
+    wanted = RolloutFilter(step=step, role=role, correct=correct, reward=reward, contains=contains)
+    found, onwards = read_rollouts(redis, run_id, wanted, limit, cursor)
+    shown = [RolloutView(id=entry_id, **rollout.model_dump()) for entry_id, rollout in found]
+    return RolloutPage(rollouts=shown, next=onwards)

@@ -1,0 +1,174 @@
+"""What an evaluation samples: the model, the tasks with their configurations, and how. Written before it begins."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.evaluation.models import EvaluatedModel
+from trainer.config import RunConfig
+from trainer.config_load import config_over, load_config, validate_config
+from trainer.errors import ScopeError
+from trainer.tasks import Task, make_task
+from trainer.tasks.dataset import Benchmark
+from trainer.tasks.dataset_presets import PRESETS
+from trainer.tasks.dataset_rows import LOCAL
+
+GYM = "reasoning_gym/"
+
+
+class TaskPlan(msgspec.Struct, frozen=True):
+    """One task."""
+
+    label: str
+    """names its file"""
+    config: dict[str, Any]
+    """a whole configuration tree: task, prompts, lengths, engine"""
+    benchmark: str | None
+    """a data set of which every problem is evaluated, instead of the task's held-out ones"""
+
+    @property
+    def run_config(self) -> RunConfig:
+        """The tree, validated."""
+        return validate_config(self.config)
+
+    def make(self) -> Task:
+        """The task. Raises ScopeError where it cannot be made."""
+        config = self.run_config.task
+        return make_task(config) if self.benchmark is None else Benchmark(self.benchmark, config, "--tasks")
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How responses are drawn; the same for every task."""
+
+    samples: int
+    """of each problem"""
+    ks: list[int]
+    temperature: float
+    """0 is greedy"""
+    top_p: float
+    max_problems: int | None
+    """of each task, its first; None: all"""
+    seed: int
+
+    def check(self) -> None:
+        """Raises ScopeError for a value that is out of its range."""
+        if self.samples < 1:
+            raise ScopeError(f"--n={self.samples} is not allowed: at least 1.")
+        if not self.ks or min(self.ks) < 1 or max(self.ks) > self.samples:
+            raise ScopeError(f"--k={_listed(self.ks)} is not allowed: from 1 to --n={self.samples}.")
+        if not (self.temperature == 0 or 0.05 <= self.temperature <= 10):
+            raise ScopeError(f"--temperature={self.temperature} is not allowed: 0, or from 0.05 to 10.")
+        if self.temperature == 0 and self.samples > 1:
+            raise ScopeError(
+                f"--temperature=0 is greedy, so that --n={self.samples} responses would be the same; use --n 1 --k 1."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ScopeError(f"--top-p={self.top_p} is not allowed: above 0, at most 1.")
+        if self.max_problems is not None and self.max_problems < 1:
+            raise ScopeError(f"--max-problems={self.max_problems} is not allowed: at least 1.")
+        if not 0 <= self.seed < 1 << 31:
+            raise ScopeError(f"--seed={self.seed} is not allowed: from 0 to {(1 << 31) - 1}.")
+
+
+class EvaluationPlan(msgspec.Struct, frozen=True):
+    """Everything that decides the results but the random draws."""
+
+    model: str
+    """a Hugging Face directory"""
+    model_files: list[list[Any]]
+    tasks: list[TaskPlan]
+    sampling: Sampling
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+
+def make_plan(
+    model: EvaluatedModel,
+    *,
+    names: Sequence[str],
+    configs: Sequence[Path],
+    overrides: Sequence[str],
+    samples: int | None,
+    ks: Sequence[int] | None,
+    temperature: float | None,
+    top_p: float,
+    max_problems: int | None,
+    seed: int,
+) -> EvaluationPlan:
+    """Check everything and put it together; without names and files, the task of the run that made the model.
+
+    What is None is what the first task's configuration says under `evaluation`. Raises ScopeError for anything that is
+    not allowed, before an engine starts.
+    """
+    tasks = [_from_file(path, overrides) for path in configs] + [
+        _by_name(name, model, overrides) for name in names
+    ]
+    if not tasks:
+        if model.run is None:
+            raise ScopeError(
+                "scope eval needs --tasks NAME[,NAME] or --config FILE for a model without a run."
+            )
+        config = load_config(model.run / "config.yaml", overrides)
+        tasks = [TaskPlan(config.task.name, config.model_dump(mode="json"), None)]
+    labels = [task.label for task in tasks]
+    if len(set(labels)) < len(labels):
+        raise ScopeError(f"the tasks {_listed(labels)} are not all different.")
+    configured = tasks[0].run_config.evaluation
+    samples = configured.samples if samples is None else samples
+    sampling = Sampling(
+        samples=samples,
+        ks=sorted({k for k in configured.ks if k <= samples} if ks is None else set(ks)),
+        temperature=configured.temperature if temperature is None else temperature,
+        top_p=top_p,
+        max_problems=max_problems,
+        seed=seed,
+    )
+    sampling.check()
+    return EvaluationPlan(str(model.directory), model.identity, tasks, sampling)
+
+
+def _from_file(path: Path, overrides: Sequence[str]) -> TaskPlan:
+    return TaskPlan(path.stem, load_config(path, overrides).model_dump(mode="json"), None)
+
+
+def _by_name(name: str, model: EvaluatedModel, overrides: Sequence[str]) -> TaskPlan:
+    """The task with its defaults; prompts, lengths and engines as the model's run has them, if it has one."""
+    if model.run is None:
+        context = model.context()
+        # Half of the context, so that a prompt has the other half.
+        tree: dict[str, Any] = {
+            "model": {"max_length": context},
+            "rollout": {"max_new_tokens": context // 2},
+        }
+    else:
+        config = load_config(model.run / "config.yaml").model_dump(mode="json")
+        engines = {k: v for k, v in config["generators"].items() if k not in ("adaptive", "ray_resource")}
+        tree = {
+            "model": config["model"],
+            "rollout": {"max_new_tokens": config["rollout"]["max_new_tokens"]},
+            "generators": engines,
+        }
+    benchmark = None
+    if name in PRESETS or Path(name).suffix in LOCAL:
+        benchmark, tree["task"] = name, {"name": "dataset", "dataset": {"train": name}}
+    elif name.startswith(GYM):
+        gym = {"dataset": name.removeprefix(GYM)}
+        tree["task"] = {"name": "reasoning_gym", "reasoning_gym": gym}
+    else:
+        tree["task"] = {"name": name}
+    # What checkpoints keep in Redis does not matter here.
+    tree["pipeline"], tree["checkpoint"] = {"unacked_bytes": 1 << 62}, {"every_steps": 1}
+    label = Path(name).stem if Path(name).suffix in LOCAL else name.replace("/", "-").replace(":", "-")
+    return TaskPlan(label, config_over(tree, overrides).model_dump(mode="json"), benchmark)
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ",".join(map(str, values))

@@ -1,0 +1,166 @@
+"""Runs an evaluation: shares its problems out over engines in processes, waits, and sums up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.compare.pool import start, terminate_as_interrupt
+from services.compare.results import machine, write_atomically
+from services.driver.generator_pool import engine_environment
+from services.driver.progress import Progress
+from services.driver.run_directory import package_versions
+from services.evaluation.plan import EvaluationPlan
+from services.evaluation.results import RESULT, ResultsFolder
+from services.evaluation.summary import summarize
+from services.evaluation.worker import WorkerSpec
+from trainer.errors import ScopeError
+
+POLL_SECONDS = 0.3
+REPORT_SECONDS = 20.0
+END_SECONDS = 20.0
+
+
+def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progress) -> dict[str, Any]:
+    """Do what is left of the plan, and return its document, which is also in `out`.
+
+    Raises ScopeError when an engine ended early; what is done stays, and the same call goes on from there.
+    """
+    if engines < 1:
+        raise ScopeError(f"--engines={engines} is not allowed: at least 1.")
+    wanted = _problems(plan)
+    folder = ResultsFolder(out, plan)
+    done = folder.results()
+    left = [place for place in wanted if place not in done]
+    before = len(wanted) - len(left)
+    progress.say(
+        f"{len(wanted)} problems, {plan.sampling.samples} responses each"
+        f"{f'; {before} are done already' if before else ''}; results in {out}"
+    )
+    started = time.monotonic()
+    if left:
+        _sample(plan, folder, left, min(engines, len(left)), progress)
+    folder.settle(plan)
+    found = folder.results()
+    document = {
+        "model": plan.model,
+        "plan": plan.digest,
+        "sampling": msgspec.to_builtins(plan.sampling),
+        "engines": engines,
+        "seconds": time.monotonic() - started,
+        "resumed_after": before,
+        "machine": machine(),
+        "versions": package_versions(),
+        "tasks": {
+            task.label: summarize(
+                [found[place] for place in wanted if place[0] == task.label],
+                plan.sampling.samples,
+                plan.sampling.ks,
+            )
+            for task in plan.tasks
+        },
+    }
+    write_atomically(out / RESULT, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    return document
+
+
+def _problems(plan: EvaluationPlan) -> list[tuple[str, int]]:
+    """Label and index of every problem; makes each task once, so that a fault is seen before an engine starts."""
+    found = []
+    for task in plan.tasks:
+        size = task.make().heldout_size
+        if not size:
+            raise ScopeError(f"the task {task.label} has no held-out problem")
+        most = plan.sampling.max_problems or size
+        found += [(task.label, index) for index in range(min(size, most))]
+    return found
+
+
+def _sample(
+    plan: EvaluationPlan,
+    folder: ResultsFolder,
+    left: Sequence[tuple[str, int]],
+    engines: int,
+    progress: Progress,
+) -> None:
+    environment = engine_environment(plan.tasks[0].run_config)
+    if any(engine_environment(task.run_config)["HF_HUB_OFFLINE"] == "0" for task in plan.tasks):
+        environment["HF_HUB_OFFLINE"] = "0"
+    with _engines(plan, folder, left, engines, environment) as (processes, parts, log):
+        progress.say(f"starting {engines} engine(s), log {log}")
+        reported = time.monotonic()
+        running = dict(enumerate(processes))
+        while running:
+            time.sleep(POLL_SECONDS)
+            for number, process in list(running.items()):
+                status = process.poll()
+                if status:
+                    raise ScopeError(
+                        f"engine {number} ended with status {status}: {_reason(log)} (log: {log}). The same command "
+                        "goes on from here."
+                    )
+                if status == 0:
+                    del running[number]
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                finished = sum(part.read_bytes().count(b"\n") for part in parts)
+                progress.say(f"{finished} of {len(left)} problems")
+
+
+@contextlib.contextmanager
+def _engines(
+    plan: EvaluationPlan,
+    folder: ResultsFolder,
+    left: Sequence[tuple[str, int]],
+    engines: int,
+    environment: dict[str, str],
+) -> Iterator[tuple[list[subprocess.Popen[bytes]], list[Path], Path]]:
+    """Processes, their part files and their log; they end with the block, however it ends."""
+    processes: list[subprocess.Popen[bytes]] = []
+    parts, log = [], folder.path / "engines.log"
+    with terminate_as_interrupt():
+        try:
+            for number in range(engines):
+                part = folder.new_part(number)
+                parts.append(part)
+                share: dict[str, list[int]] = {}
+                for label, index in left[number::engines]:
+                    share.setdefault(label, []).append(index)
+                # An evaluation that goes on draws anew: no two parts share a stream of random numbers.
+                seed = plan.sampling.seed + 7919 * int(part.name[:4])
+                spec = part.with_suffix(".spec")
+                spec.write_bytes(msgspec.json.encode(WorkerSpec(plan, share, str(part), seed)))
+                command = [sys.executable, "-m", "services.evaluation.worker", str(spec)]
+                processes.append(start(command, log, environment))
+            yield processes, parts, log
+        finally:
+            _end(processes)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask what still runs to end, and kill what does not. An engine's own processes are in its session."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    for process in running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _reason(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line.removeprefix("scope: ") for line in lines if line.startswith("scope: ")]
+    return (said or lines or ["no output"])[-1]

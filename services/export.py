@@ -1,0 +1,103 @@
+"""`scope export`: a run's policy as a Hugging Face directory with a model card, from its end or from a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from services.driver.run import EVALUATIONS
+from services.driver.run_directory import CONFIG_FILE
+from services.metrics import read_records
+from services.model_card import Exported, write_card
+from services.report import Evaluations
+from trainer.checkpoint import MANIFEST, PREFIX, verifies
+from trainer.config import RunConfig
+from trainer.config_load import config_hash, load_config
+from trainer.errors import ScopeError
+
+
+def export(run: Path, step: int | None, out: Path) -> Exported:
+    """Write `out`, which appears whole or not at all; returns what the card says.
+
+    step: of a checkpoint; None: the policy in the run's `model/`. Raises ScopeError when `out` is not empty, or the run
+    has no such model.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+    config = load_config(run / CONFIG_FILE)
+    checkpoint = None if step is None else _checkpoint(run, step)
+    if checkpoint is None and not (run / "model" / "config.json").is_file():
+        raise ScopeError(
+            f"{run} has no model/ yet: it is written when a run ends or stops. Choose a checkpoint with --step: "
+            f"{_steps(run)}."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writing = out.with_name(f".writing-{out.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    if checkpoint is None:
+        shutil.copytree(run / "model", writing)
+    else:
+        _write_weights(checkpoint, _source(run, config), writing, config)
+    records = read_records(run / "steps.jsonl")
+    done = step if step is not None else (records[-1].step + 1 if records else 0)
+    exported = Exported(
+        run_id=run.name,
+        step=done,
+        config=config,
+        config_hash=config_hash(config),
+        records=[record for record in records if record.step < done],
+        evaluations=[e for e in Evaluations(run / EVALUATIONS).all if e.step <= done],
+    )
+    write_card(writing, exported)
+    os.replace(writing, out)
+    return exported
+
+
+def _checkpoint(run: Path, step: int) -> Path:
+    found = run / "checkpoints" / f"{PREFIX}{step:08d}"
+    if not (found / MANIFEST).is_file():
+        raise ScopeError(f"--step={step} is no checkpoint of {run}: there are {_steps(run)}.")
+    if not verifies(found):
+        raise ScopeError(f"{found} does not verify: files are missing or damaged. Others: {_steps(run)}.")
+    return found
+
+
+def _steps(run: Path) -> str:
+    found = [int(path.name.removeprefix(PREFIX)) for path in (run / "checkpoints").glob(f"{PREFIX}*")]
+    return ", ".join(map(str, sorted(found))) or "none"
+
+
+def _source(run: Path, config: RunConfig) -> Path:
+    """Where the run began: the architecture and the tokenizer of all its checkpoints."""
+    if config.model.path is not None:
+        return Path(config.model.path).expanduser()
+    if (run / "model" / "config.json").is_file():
+        return run / "model"
+    return Path(json.loads((run / "warm_start.json").read_text())["path"])
+
+
+def _write_weights(checkpoint: Path, source: Path, target: Path, config: RunConfig) -> None:
+    """The weights that the ranks of any ZeRO stage left, put together by DeepSpeed in host memory."""
+    import torch
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from services.learner.rank_zero import ENGINE_TAG
+
+    if not (source / "config.json").is_file():
+        raise ScopeError(
+            f"{source}, the model that the run began with, is gone: its config.json and tokenizer are needed."
+        )
+    dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        found: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG)
+    weights = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in found.items()}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
+    model.save_pretrained(target, state_dict=weights)
+    AutoTokenizer.from_pretrained(source).save_pretrained(target)

@@ -1,0 +1,149 @@
+"""The model card of an exported policy: README.md with its picture, from what the run left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.driver.run_directory import package_versions
+from services.metrics import StepRecord
+from services.report import BOOTSTRAP_SEED, Evaluation
+from trainer.config import RunConfig
+from trainer.config_load import dump_yaml
+from trainer.config_task import SingleTaskConfig
+from trainer.pass_at_k import bootstrap_mean
+
+PICTURE = "training.png"
+_METADATA = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [reinforcement-learning, scope-rl]
+---"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What the card tells. Records and evaluations are those up to `step`."""
+
+    run_id: str
+    step: int
+    """learner steps done"""
+    config: RunConfig
+    config_hash: str
+    records: Sequence[StepRecord]
+    evaluations: Sequence[Evaluation]
+
+
+def write_card(directory: Path, exported: Exported) -> None:
+    """Write README.md and, where there are step records, the picture beside it."""
+    if exported.records:
+        from services.report_plot import plot
+
+        plot(directory / PICTURE, exported.run_id, list(exported.records), list(exported.evaluations))
+    (directory / "README.md").write_text(card(exported))
+
+
+def card(exported: Exported) -> str:
+    """The text, Markdown with the hub's metadata in front."""
+    parts = [
+        _METADATA,
+        f"# {exported.run_id}, after {exported.step} learner steps",
+        "A policy post-trained by reinforcement learning with SCOPE-RL service, which holds policy entropy at a "
+        "set-point (SCOPE-RL, arXiv 2510.08141).",
+        "## Training",
+        _table(_facts(exported)),
+    ]
+    if exported.records:
+        parts += [
+            "## Entropy",
+            f"![Policy entropy, actuators, reward and held-out pass@k over the learner step]({PICTURE})",
+            _entropy(exported.records),
+        ]
+    if exported.evaluations:
+        parts += ["## Evaluation", _evaluations(exported.evaluations)]
+    parts += [
+        "## Versions",
+        _table([(name, version) for name, version in package_versions().items()], ("package", "version")),
+        "## Configuration",
+        f"SHA-256 `{exported.config_hash}`",
+        f"```yaml\n{dump_yaml(exported.config)}```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(exported: Exported) -> list[tuple[str, str]]:
+    config = exported.config
+    tasks: Sequence[SingleTaskConfig] = config.task.mixture or (config.task,)
+    control = config.entropy_control
+    steered = "none" if not config.tracks_set_point else f"{control.kind}, set-point {control.target}"
+    return [
+        (
+            "began with",
+            f"`{config.model.path}`" if config.model.path else "the built-in tiny model, warm-started",
+        ),
+        ("tasks", ", ".join(map(_task, tasks))),
+        ("learner steps", f"{exported.step} of {config.steps}"),
+        ("prompts a step", str(config.rollout.prompts_per_step)),
+        (
+            "rollouts a prompt",
+            f"{config.rollout.base_samples} base, {config.rollout.adaptive_samples} adaptive",
+        ),
+        ("response length", f"at most {config.rollout.max_new_tokens} tokens"),
+        ("entropy control", steered),
+        ("regularizer", config.regularizer.kind),
+        ("learning rate", f"{config.optimizer.learning_rate:g}"),
+        ("seed", str(config.seed)),
+    ]
+
+
+def _task(task: SingleTaskConfig) -> str:
+    match task.name:
+        case "dataset":
+            return f"`{task.dataset.train}`, verified by {task.verifier.kind}"
+        case "reasoning_gym":
+            return f"reasoning-gym `{task.reasoning_gym.dataset}`"
+        case name:
+            return f"`{name}`"
+
+
+def _entropy(records: Sequence[StepRecord]) -> str:
+    """The trace at about ten steps, the first and the last among them."""
+    known = [record for record in records if math.isfinite(record.entropy)]
+    if not known:
+        return "It could not be measured at any step."
+    last = len(known) - 1
+    shown = sorted({round(i * last / 9) for i in range(10)})
+    rows = [
+        (
+            str(known[i].step),
+            f"{known[i].entropy:.4f}",
+            "-" if (target := known[i].set_point) is None else f"{target:.4f}",
+            f"{known[i].reward:.3f}",
+        )
+        for i in shown
+    ]
+    return _table(rows, ("learner step", "entropy, nats per token", "set-point", "reward"))
+
+
+def _evaluations(evaluations: Sequence[Evaluation]) -> str:
+    ks = sorted({k for evaluation in evaluations for k in evaluation.ks})
+    rows = []
+    for evaluation in evaluations:
+        figures = []
+        for k in ks:
+            if k > evaluation.samples:
+                figures.append("-")
+                continue
+            found = bootstrap_mean(evaluation.at(k), seed=BOOTSTRAP_SEED)
+            figures.append(f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
+        rows.append((str(evaluation.step), str(len(evaluation.correct)), str(evaluation.samples), *figures))
+    heads = ("after step", "problems", "samples", *(f"pass@{k}" for k in ks))
+    note = "Held-out problems; unbiased estimator, means over problems with 95 % bootstrap intervals."
+    return f"{_table(rows, heads)}\n\n{note}"
+
+
+def _table(rows: Sequence[Sequence[str]], heads: Sequence[str] = ("", "")) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
