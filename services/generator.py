@@ -12,30 +12,29 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 
 from services.curriculum import read_mix
 from services.dialogue import hold_dialogue
+from services.generator_spec import GeneratorSpec
+from services.generator_work import GeneratorWork
 from services.held_out import HeldOutWork
 from services.held_out_sampler import HeldOutSampler
 from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
-from services.redis_client import RedisAccess
 from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
+from services.sampled_group import as_group, sampled_tokens
 from services.scoring import Scorer
-from trainer.config import RunConfig
 from trainer.dialogue import Dialogue
 from trainer.problem_order import is_uniform, problem_at
 from trainer.prompts import encode_prompt
 from trainer.tasks import Environment, Problem, Task, Verdict, make_task
-from trainer.trajectory import Group, PolicyVersion, Role, Trajectory, encode_group
+from trainer.trajectory import PolicyVersion, encode_group
 
 if TYPE_CHECKING:
     from services.engine import Sample, SamplingEngine
@@ -43,61 +42,6 @@ if TYPE_CHECKING:
 IDLE_POLL_SECONDS = 0.5
 """How long a generator without admissible work sleeps before it looks for expired leases."""
 BEAT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class GeneratorSpec:
-    """Everything one generator needs; crosses to its process."""
-
-    run_id: str
-    role: Role
-    index: int
-    config: RunConfig
-    model_dir: str
-    redis: RedisAccess
-    version: PolicyVersion | None
-    """what `model_dir` holds, or None when the learner must publish before the first rollout"""
-    restarts: int = 0
-    ledger: str | None = None
-    """folder for the groups that it offers, or None to keep none"""
-
-    @property
-    def generator_id(self) -> str:
-        """Unique within the run; also the Ray actor's name."""
-        return f"{self.role}-generator-{self.index}"
-
-
-@dataclass
-class _Work:
-    """Counters of one generator, and where its time goes (seconds)."""
-
-    groups: int = 0
-    duplicates: int = 0
-    tokens: int = 0
-    refills: int = 0
-    """groups that were thrown away, and made again of another problem, since their rewards were all equal"""
-    spanning_rollouts: int = 0
-    """rollouts sampled from more than one policy version"""
-    sampling_seconds: float = 0.0
-    waiting_seconds: float = 0.0
-    loading_seconds: float = 0.0
-    changed_at: float = field(default_factory=time.monotonic)
-
-    def account(self, state: str) -> None:
-        """Add the time since the last call to `state`."""
-        now = time.monotonic()
-        match state:
-            case "sampling":
-                self.sampling_seconds += now - self.changed_at
-            case "loading":
-                self.loading_seconds += now - self.changed_at
-            case _:
-                self.waiting_seconds += now - self.changed_at
-        self.changed_at = now
-
-    def counters(self) -> dict[str, float]:
-        """The totals, for the heartbeat."""
-        return {name: value for name, value in asdict(self).items() if name != "changed_at"}
 
 
 class Generator:
@@ -140,7 +84,7 @@ class Generator:
         self._stopping = False
         self._loading = False
         self._evaluating = False
-        self._work = _Work()
+        self._work = GeneratorWork()
 
     async def start(self) -> int:
         """Start the engine; returns this process's id."""
@@ -349,7 +293,7 @@ class Generator:
                 if last or not is_uniform([verdict.reward for verdict in verdicts]):
                     break
                 self._work.refills += 1
-                self._work.tokens += _sampled(rollouts)
+                self._work.tokens += sampled_tokens(rollouts)
             await self._offer(ordinal, lease, problem, rollouts, verdicts, started)
         finally:
             self._leased.discard(ordinal)
@@ -383,25 +327,18 @@ class Generator:
         started: float,
     ) -> None:
         """Add a group to the queue. started: seconds since the epoch."""
-        role, temperature = self._spec.role, self._temperature(lease)
-        logprob_temperature = temperature if role == "base" else 1.0
-        group = Group(
-            run_id=self._spec.run_id,
-            task=self._config.task.name,
-            problem_id=problem.id,
-            role=role,
+        role = self._spec.role
+        group = as_group(
+            self._spec,
+            problem,
+            self._prompt(problem),
+            rollouts,
+            verdicts,
             ordinal=ordinal,
-            sampling_temperature=temperature,
+            temperature=self._temperature(lease),
             set_point_generation=lease.set_point_generation,
-            prompt_tokens=np.asarray(self._prompt(problem), "<i4").tobytes(),
-            producer_id=self._spec.generator_id,
-            producer_sequence=self._work.groups,
+            sequence=self._work.groups,
             started_at=started,
-            finished_at=time.time(),
-            trajectories=[
-                _trajectory(index, sample, verdict, logprob_temperature)
-                for index, (sample, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
-            ],
         )
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
         await self._trusted.wait()
@@ -412,7 +349,7 @@ class Generator:
         self._note(Offered(group.group_id, "duplicate" if outcome == "duplicate" else "added"))
         self._work.groups += 1
         self._work.duplicates += outcome == "duplicate"
-        self._work.tokens += _sampled(rollouts)
+        self._work.tokens += sampled_tokens(rollouts)
         self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
 
     def _note(self, event: Offered) -> None:
@@ -489,27 +426,3 @@ class Generator:
 
 GeneratorActor = ray.remote(Generator)
 """The Ray actor. vLLM is imported in its process only: the driver, which defines it, stays light."""
-
-
-def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperature: float) -> Trajectory:
-    return Trajectory(
-        group_index=index,
-        response_tokens=sample.tokens.tobytes(),
-        behaviour_logprobs=sample.logprobs.tobytes(),
-        loss_mask=_mask(sample).tobytes(),
-        logprob_temperature=logprob_temperature,
-        versions=sample.versions,
-        reward=verdict.reward,
-        reward_components=verdict.components,
-        verdict=verdict.verdict,
-        finish_reason=sample.finish_reason,
-    )
-
-
-def _mask(sample: Sample) -> np.ndarray:
-    return np.ones(len(sample.tokens), "u1") if sample.mask is None else sample.mask
-
-
-def _sampled(rollouts: Sequence[Sample]) -> int:
-    """Tokens that the policy sampled."""
-    return sum(int(_mask(sample).sum()) for sample in rollouts)

@@ -14,7 +14,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from services.driver.elastic_pool import ElasticPool
-from services.generator import GeneratorSpec
+from services.generator_spec import GeneratorSpec
 from services.redis_client import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub

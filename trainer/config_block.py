@@ -12,6 +12,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 SurprisalExponent = Annotated[
     float, Field(ge=0, le=8, allow_inf_nan=False, description="rho in the (-log pi)^rho weights of positives")
 ]
+RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
 Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from services.generator import GeneratorActor, GeneratorSpec
+from services.generator import GeneratorActor
+from services.generator_spec import GeneratorSpec
 from services.keys import actor_namespace
 from services.strict_generator import StrictGeneratorActor
 from trainer.config import RunConfig

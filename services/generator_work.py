@@ -1,0 +1,39 @@
+"""What a generator has done, and where its time went, for its heartbeat."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class GeneratorWork:
+    """Totals since the generator began; times are in seconds."""
+
+    groups: int = 0
+    duplicates: int = 0
+    tokens: int = 0
+    refills: int = 0
+    """groups that were thrown away, and made again of another problem, since their rewards were all equal"""
+    spanning_rollouts: int = 0
+    """rollouts sampled from more than one policy version"""
+    sampling_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    loading_seconds: float = 0.0
+    changed_at: float = field(default_factory=time.monotonic)
+
+    def account(self, state: str) -> None:
+        """Add the time since the last call to `state`."""
+        now = time.monotonic()
+        match state:
+            case "sampling":
+                self.sampling_seconds += now - self.changed_at
+            case "loading":
+                self.loading_seconds += now - self.changed_at
+            case _:
+                self.waiting_seconds += now - self.changed_at
+        self.changed_at = now
+
+    def counters(self) -> dict[str, float]:
+        """The totals, for the heartbeat."""
+        return {name: value for name, value in asdict(self).items() if name != "changed_at"}

@@ -1,0 +1,79 @@
+"""From what the engine sampled and the verifier said to the group that the queue carries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.generator_spec import GeneratorSpec
+from trainer.tasks import Problem, Verdict
+from trainer.trajectory import Group, Trajectory
+
+if TYPE_CHECKING:
+    from services.engine import Sample
+
+
+def as_group(
+    spec: GeneratorSpec,
+    problem: Problem,
+    prompt: Sequence[int],
+    rollouts: Sequence[Sample],
+    verdicts: Sequence[Verdict],
+    *,
+    ordinal: int,
+    temperature: float,
+    set_point_generation: int,
+    sequence: int,
+    started_at: float,
+) -> Group:
+    """One prompt's rollouts.
+
+    prompt: token ids; temperature: what the role samples at; sequence: groups of this generator before it;
+    started_at: seconds since the epoch.
+    """
+    logprob_temperature = temperature if spec.role == "base" else 1.0
+    return Group(
+        run_id=spec.run_id,
+        task=spec.config.task.name,
+        problem_id=problem.id,
+        role=spec.role,
+        ordinal=ordinal,
+        sampling_temperature=temperature,
+        set_point_generation=set_point_generation,
+        prompt_tokens=np.asarray(prompt, "<i4").tobytes(),
+        producer_id=spec.generator_id,
+        producer_sequence=sequence,
+        started_at=started_at,
+        finished_at=time.time(),
+        trajectories=[
+            _trajectory(index, sample, verdict, logprob_temperature)
+            for index, (sample, verdict) in enumerate(zip(rollouts, verdicts, strict=True))
+        ],
+    )
+
+
+def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperature: float) -> Trajectory:
+    return Trajectory(
+        group_index=index,
+        response_tokens=sample.tokens.tobytes(),
+        behaviour_logprobs=sample.logprobs.tobytes(),
+        loss_mask=_mask(sample).tobytes(),
+        logprob_temperature=logprob_temperature,
+        versions=sample.versions,
+        reward=verdict.reward,
+        reward_components=verdict.components,
+        verdict=verdict.verdict,
+        finish_reason=sample.finish_reason,
+    )
+
+
+def _mask(sample: Sample) -> np.ndarray:
+    return np.ones(len(sample.tokens), "u1") if sample.mask is None else sample.mask
+
+
+def sampled_tokens(rollouts: Sequence[Sample]) -> int:
+    """Tokens that the policy sampled."""
+    return sum(int(_mask(sample).sum()) for sample in rollouts)
