@@ -28,7 +28,7 @@ STEP_GROUPS = 2
 
 MIXTURE = {
     "name": "mixture",
-    "mixture": [{"weight": 1.0}, {"weight": 2.0}],
+    "mixture": ({"weight": 1.0}, {"weight": 2.0}),
     "curriculum": {"kind": "pass_rate"},
 }
 

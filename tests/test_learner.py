@@ -234,6 +234,7 @@ def test_metrics_are_those_of_the_whole_batch_and_finite(runs: Path, off_policy_
     everything = by_role["base"] + by_role["adaptive"]
     behaviour = sum(float((t.logprobs * t.mask).sum()) for t in by_role["base"])
     base_tokens = sum(int(t.mask.sum()) for t in by_role["base"])
+    assert metrics.pop("reference_kl") is None, "nothing asked for a reference"
     assert all(math.isfinite(v) for v in metrics.values()), metrics
     assert metrics["tokens"] == sum(int(t.mask.sum()) for t in everything)
     assert metrics["positives"] == sum(t.reward == 1 for t in by_role["adaptive"]) > 0

@@ -58,6 +58,9 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "generator_tokens_per_second": {"base": 100.0, "adaptive": 200.0},
                 "generator_busy_share": {"base": 0.9, "adaptive": 0.8},
                 "generator_loading_share": {"base": 0.05, "adaptive": 0.1},
+                "mixture_shares": {"0": 0.5, "1": 0.5},
+                "mixture_pass_rates": {"0": 0.9, "1": 0.1},
+                "evaluation": {"step": step, "pass@1": 0.3},
                 "alarms": [],
             }
             | changes

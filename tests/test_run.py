@@ -143,7 +143,7 @@ def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]
         folder,
         "live",
         [
-            "steps=400",
+            "steps=5000",
             f"model.path={exported}",
             "pipeline.lease_seconds=4",
             "weights.timeout_seconds=10",  # less than an engine takes to start again

@@ -1,7 +1,9 @@
 """Two runs on one Redis never touch each other: every key carries its run's hash tag, and the other's keys stay."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -9,8 +11,11 @@ from replay_harness import Queue
 from starlette.testclient import TestClient
 
 from services.control_plane.app import create_app
+from services.curriculum import encode_mixes
+from services.held_out import Counted, HeldOutDesk, HeldOutWork
 from services.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
 from services.redis_client import RedisAccess
+from services.rollouts import SampledRollout, add_rollouts
 from services.run_control import checkpoints_done
 from services.run_state import add_evaluation, beat, update_status
 from services.set_point import mark_applied, record_starting_entropy
@@ -18,9 +23,27 @@ from services.step_records import RedisRecords
 from services.tokens import create_token
 from tests.control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
+from trainer.curriculum import StepMix
 
 EMPTY_DATABASE = 5
 """of the session's server; no other test writes there"""
+
+ROLLOUT = SampledRollout(
+    step=0,
+    lineage=1,
+    role="base",
+    group_id="base:0:0",
+    index=0,
+    problem_id="p",
+    prompt="1+1=",
+    temperature=1.0,
+    reward=1.0,
+    verdict="correct",
+    finish="stop",
+    length=1,
+    tokens=["2"],
+    logprobs=[-0.1],
+)
 
 
 @pytest.fixture
@@ -61,9 +84,30 @@ def live(access: RedisAccess, run: str) -> None:
     record_starting_entropy(redis, run, 0.5, epoch)
     update_status(redis, run, phase="running", step=1)
     add_evaluation(redis, run, 0, {1: 0.5})
+    beside_the_queue(access, run)
     operate(access, run, token, [letter.letter_id for letter in queue.admin.dead_letters()])
     checkpoints_done(redis, run, 1)
     queue.close()
+
+
+def beside_the_queue(access: RedisAccess, run: str) -> None:
+    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts, a curriculum."""
+    with access.sync() as redis:
+        job = HeldOutDesk(redis, run).open(0, problems=2)
+        redis.hset(RunKeys(run).curriculum, mapping=pairs(encode_mixes({0: StepMix([0], [0])})))
+        add_rollouts(redis, run, [ROLLOUT], kept=5)
+
+    async def work() -> None:
+        async with access.asyncio() as redis:
+            held_out = HeldOutWork(redis, run, ttl=5)
+            assert await held_out.lease(0, 2) == (job.id, [0, 1])
+            assert await held_out.hand_in(job.id, 0, Counted(1, 0, 0))
+
+    asyncio.run(work())
+
+
+def pairs(flat: list[str | int]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> None:

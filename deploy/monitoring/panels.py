@@ -65,7 +65,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Response length", "short", (gauge("response_length"),), "tokens"),
         Panel("Cut off at the length limit", "percentunit", (gauge("truncated_share"),)),
         Panel("Clipped tokens", "percentunit", (gauge("clip_fraction"),)),
+        Panel(
+            "Held-out pass@k during training", "short", (keyed("evaluation"),), "and the step that it is of"
+        ),
+        Panel(
+            "Base groups of equal rewards",
+            "short",
+            (gauge("uniform_groups"), gauge("refilled_groups")),
+            "without a gradient, and made again of another problem",
+        ),
+        Panel("Shares of a mixture", "percentunit", (keyed("mixture_shares"),)),
+        Panel("Pass rates of a mixture", "percentunit", (keyed("mixture_pass_rates"),)),
         Panel("Gradient norm", "short", (gauge("gradient_norm"),)),
+        Panel(
+            "Learning rate, and KL to the reference", "short", (gauge("learning_rate"), gauge("reference_kl"))
+        ),
         Panel("Losses", "short", (gauge("surrogate"), gauge("auxiliary"))),
         Panel(
             "Mismatch KL of engine and trainer",
