@@ -12,6 +12,7 @@ import pytest
 import ray
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group_table
 
 from services.driver.elastic_pool import ElasticPool
 from services.generator_spec import GeneratorSpec
@@ -96,8 +97,9 @@ def start(run_id: str, add_node: AddNode, monkeypatch: pytest.MonkeyPatch) -> It
     yield begin
     for pool in pools:
         pool.stop(timeout=5)
-        for place in pool._places.values():
-            place.free()
+    assert all(group["state"] == "REMOVED" for group in placement_group_table().values()), (
+        "room is still asked for"
+    )
 
 
 def supervised(pool: ElasticPool, until: Callable[[list[str]], Any]) -> list[str]:

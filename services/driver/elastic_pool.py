@@ -68,6 +68,15 @@ class ElasticPool(GeneratorPool):
         self._admit()
         return notes
 
+    def stop(self, timeout: float = 20.0) -> None:
+        """Also ask for nothing any more, or the cluster would grow for a run that ends."""
+        for waiting in self._waiting.values():
+            if waiting.place is not None:
+                waiting.place.free()
+        super().stop(timeout)
+        for place in self._places.values():
+            place.free()
+
     def _open(self, spec: GeneratorSpec, in_a_row: int = 0) -> None:
         if spec.index > 0:
             # The learner sends it the newest weights, whatever version the run began with.

@@ -43,10 +43,11 @@ class Recorder:
     ) -> None:
         self._spec, self._redis, self._consumer, self._lineage = spec, redis, consumer, lineage
         run_dir = Path(spec.run_dir)
-        # Redis first: it refuses an incarnation that was replaced, before files are written.
+        # Redis first: it refuses an incarnation that was replaced, before files are written and loggers opened.
+        records = RedisRecords(redis, spec.run_id, lineage, first_step)
         self._loggers = Loggers(LoggedRun(spec.run_id, run_dir, spec.config))
         self._sinks: list[Sink] = [
-            RedisRecords(redis, spec.run_id, lineage, first_step),
+            records,
             JsonLines(run_dir / "steps.jsonl"),
             RayMetrics(spec.run_id),
             self._loggers,
