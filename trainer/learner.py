@@ -19,7 +19,6 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import AutoTokenizer, PreTrainedModel
 
 from trainer.batching import RolloutBatch, micro_batches, split_to, token_micro_batches
@@ -27,6 +26,7 @@ from trainer.config import RunConfig
 from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
 from trainer.engine_config import learner_engine_config
+from trainer.forward import forward
 from trainer.learning_rate import learning_rate
 from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 from trainer.plan import StepPlan, plan_step
@@ -305,29 +305,6 @@ class Learner:
         # Every rank has equally many rows, so that each can make as many parts.
         return split_to(parts, int(most))
 
-    def _forward(
-        self, batch: RolloutBatch, temperature: Tensor, *, with_entropy: bool, entropy_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropy of a micro-batch, as wide as it is."""
-        micro, most = batch, None
-        if self._by_tokens:
-            micro, most = batch.trimmed(), max(self._config.learner.micro_batch_tokens, batch.mask.shape[1])
-        logprobs, entropy = self.engine(
-            micro.input_ids,
-            micro.prompt_lengths,
-            micro.targets,
-            micro.mask,
-            temperature,
-            with_entropy,
-            entropy_gradient,
-            most,
-        )
-        missing = batch.mask.shape[1] - micro.mask.shape[1]
-        if missing == 0:
-            return logprobs, entropy
-        beside = (0, 0) * (logprobs.dim() - 2)
-        return pad(logprobs, (*beside, 0, missing)), pad(entropy, (0, missing))
-
     @torch.no_grad()
     def _measure(
         self, batch: RolloutBatch, parts: list[Tensor], relative_temperature: float | None
@@ -339,7 +316,9 @@ class Learner:
             temperature = micro.temperature.unsqueeze(-1)
             if relative_temperature is not None:
                 temperature = torch.cat([temperature, relative_temperature * temperature], dim=-1)
-            logprob, entropy = self._forward(micro, temperature, with_entropy=True, entropy_gradient=False)
+            logprob, entropy = forward(
+                self.engine, self._config.learner, micro, temperature, with_entropy=True
+            )
             logprobs.append(logprob)
             entropies.append(entropy)
         back = torch.cat(parts).argsort()
@@ -353,8 +332,13 @@ class Learner:
         for index, part in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             micro = batch.select(part)
-            logprobs, entropy = self._forward(
-                micro, micro.temperature, with_entropy=wants_entropy, entropy_gradient=wants_entropy
+            logprobs, entropy = forward(
+                self.engine,
+                self._config.learner,
+                micro,
+                micro.temperature,
+                with_entropy=wants_entropy,
+                entropy_gradient=wants_entropy,
             )
             outputs = scope_loss(
                 plan.inputs(part, micro, logprobs, entropy),

@@ -20,6 +20,7 @@ from trainer.batching import RolloutBatch
 from trainer.collectives import sum_over_ranks
 from trainer.config import RunConfig
 from trainer.engine_config import reference_engine_config
+from trainer.forward import forward
 from trainer.lora import adapters_off
 from trainer.policy import load_policy
 from trainer.scope_loss import kl_k3
@@ -32,6 +33,7 @@ class ReferencePolicy:
     """
 
     def __init__(self, config: RunConfig, model_dir: Path, engine: Any) -> None:
+        self._config = config.learner
         if config.learner.lora.rank:
             self._policy: Any = engine
             self._as_reference: Callable[[], Any] = lambda: adapters_off(engine.module.model)
@@ -50,13 +52,9 @@ class ReferencePolicy:
     def logprobs(self, batch: RolloutBatch, parts: list[Tensor]) -> Tensor:
         """Of the batch's tokens at their rows' temperature, float32[N, T], nats. parts: all row numbers, any order."""
         with self._as_reference():
-            measured = [self._measure(batch.select(rows)) for rows in parts]
+            micros = [batch.select(rows) for rows in parts]
+            measured = [forward(self._policy, self._config, micro, micro.temperature)[0] for micro in micros]
         return torch.cat(measured)[torch.cat(parts).argsort()]
-
-    def _measure(self, micro: RolloutBatch) -> Tensor:
-        return self._policy(
-            micro.input_ids, micro.prompt_lengths, micro.targets, micro.mask, micro.temperature
-        )[0]
 
 
 def reference_kl(batch: RolloutBatch, proximal: Tensor, reference: Tensor) -> float:
