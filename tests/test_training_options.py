@@ -51,6 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
             case("watched", 2, loss={"reference": "start"}, steps=3),
             case("k3", 2, loss=KL, steps=3),
             case("k3-stage3", 3, loss=KL, learner={"offload": "all"}, steps=3),
+            case("k3-tokens", 3, loss=KL, learner={"micro_batching": "tokens"}, steps=3),
             case("k1", 2, loss=KL | {"kl_estimator": "k1"}, steps=3),
             case("epochs", 2, loss={"epochs": 2}, steps=1),
             case("lora", 2, loss=KL, learner=LORA, **{"continue": True, "export": "exported"}),
@@ -86,6 +87,12 @@ def test_a_kl_coefficient_keeps_the_policy_nearer_to_its_start(runs: Path, name:
 def test_zero_3_with_everything_offloaded_and_a_reference_trains_like_zero_2(runs: Path) -> None:
     assert_same_weights(runs, "k3-stage3", "k3", atol=3e-6)
     for got, want in zip(metrics(runs, "k3-stage3"), metrics(runs, "k3"), strict=True):
+        assert got["reference_kl"] == pytest.approx(want["reference_kl"], rel=1e-4, abs=1e-8)
+
+
+def test_a_reference_is_measured_within_a_token_budget_on_ranks_of_unequal_passes(runs: Path) -> None:
+    assert_same_weights(runs, "k3-tokens", "k3", atol=3e-6)
+    for got, want in zip(metrics(runs, "k3-tokens"), metrics(runs, "k3"), strict=True):
         assert got["reference_kl"] == pytest.approx(want["reference_kl"], rel=1e-4, abs=1e-8)
 
 
