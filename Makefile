@@ -24,7 +24,7 @@ run: install
 
 # Two at a time: most of the tests' time is waiting for processes to start.
 test: install
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 30
 
 check: install
 	@$(BIN)/ruff check .

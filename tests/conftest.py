@@ -32,24 +32,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--api-cases", type=int, default=80, help="requests to each group of the control plane's routes"
     )
     parser.addoption(
-        "--chaos", action="store_true", help="also the faults on whole runs: campaign and strict run"
+        "--chaos", action="store_true", help="also the faults on whole runs, strict runs, and nodes that go"
     )
 
 
-KILLED_RUNS = ("test_campaign.py", "test_elastic_run.py", "test_strict_run.py")
+LEFT_OUT = ("test_campaign.py", "test_elastic_run.py", "test_strict_run.py", "test_elastic_pool.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest files first, so that workers end together; what was not asked for is left out, and says so."""
-    first = ("test_run.py", *KILLED_RUNS)
-    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
-    if config.getoption("--chaos"):
-        return
+    """What runs beside what, the longest first; what was not asked for is left out, and says so.
+
+    A file's tests share a worker, as their fixtures do; all that use the two engines share one, since those take a
+    minute to start.
+    """
+    with_engines = pytest.mark.xdist_group("engines")
     for item in items:
-        if item.path.name in KILLED_RUNS:
+        uses = "engines" in getattr(item, "fixturenames", ())
+        item.add_marker(with_engines if uses else pytest.mark.xdist_group(item.path.name))
+        if item.path.name in LEFT_OUT and not config.getoption("--chaos"):
             item.add_marker(
-                pytest.mark.skip(reason="five to ten minutes of faults on whole runs: pytest --chaos")
+                pytest.mark.skip(reason="minutes of faults on whole runs and clusters: pytest --chaos")
             )
+
+    def order(item: pytest.Item) -> int:
+        name = item.path.name
+        if name == "test_run.py":
+            return 0
+        if "engines" in getattr(item, "fixturenames", ()):
+            return 1
+        return 2 + LEFT_OUT.index(name) if name in LEFT_OUT else 2 + len(LEFT_OUT)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")

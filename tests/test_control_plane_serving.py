@@ -185,7 +185,7 @@ def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
         os.kill(min(first), signal.SIGKILL)
         # The other one serves on.
         wait_for(url, operator)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while len(listening(unused_port)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.5)

@@ -23,7 +23,7 @@ from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(240)]
 
 GENERATORS = {
     "base": 3,
