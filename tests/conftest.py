@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from redis import Redis
 
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
+from tests.ports import free_ports
 from trainer.config import RedisConfig
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def run(redis: Redis, run_id: str) -> str:
 @pytest.fixture
 def unused_port() -> int:
     """A TCP port of 127.0.0.1 on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    (port,) = free_ports(1)
+    return port
 
 
 @pytest.fixture(scope="session")

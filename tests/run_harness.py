@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -103,15 +102,6 @@ def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
     environment = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(REPOSITORY)}
     folder.mkdir(parents=True, exist_ok=True)
     return Run(folder / name, environment, [*common, *settings])
-
-
-def free_ports(count: int) -> list[int]:
-    """Different TCP ports of 127.0.0.1 on which nothing listens."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:

@@ -12,6 +12,7 @@ from transformers import Qwen3Config
 
 from services.cli.doctor import DEVICE_NAMES
 from services.cli.main import main
+from tests.ports import free_ports
 from trainer.config import RunConfig
 from trainer.sizing import DEVICES
 from trainer.tasks import make_task
@@ -20,17 +21,12 @@ from trainer.tiny_model import build_tokenizer
 CONFIG = Path(__file__).parents[1] / "deploy" / "configs" / "countdown-cpu.yaml"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def examine(
     capsys: pytest.CaptureFixture[str], *settings: str, options: tuple[str, ...] = ()
 ) -> tuple[int, list[dict[str, str]], dict[str, Any]]:
     """(exit status, findings, estimate) of the quickstart with some fields changed."""
-    ports = [f"control_plane.port={free_port()}", f"ray.dashboard_port={free_port()}"]
+    control_plane, dashboard = free_ports(2)
+    ports = [f"control_plane.port={control_plane}", f"ray.dashboard_port={dashboard}"]
     sets = [part for setting in (*ports, *settings) for part in ("--set", setting)]
     status = main(["doctor", str(CONFIG), "--json", *sets, *options])
     document = json.loads(capsys.readouterr().out)
@@ -91,7 +87,7 @@ def test_a_redis_that_does_not_answer_and_a_port_that_is_taken(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         status, findings, _ = examine(
             capsys,
-            f"redis.url=redis://127.0.0.1:{free_port()}",
+            f"redis.url=redis://127.0.0.1:{free_ports(1)[0]}",
             f"control_plane.port={taken.getsockname()[1]}",
         )
     assert status == 1

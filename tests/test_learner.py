@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from plain_learner import (
 )
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from tests.ports import free_ports
 from trainer.trajectory import Group, encode_group
 
 
@@ -74,9 +74,7 @@ def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, A
     """Run the cases on `world_size` ranks; the files they wrote are in `work`."""
     job = work / "job.json"
     job.write_text(json.dumps({"model": str(model_dir), "work": str(work), "cases": cases}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     ranks = []
     for rank in range(world_size):
         environment = os.environ | {

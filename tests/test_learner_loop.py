@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from incarnations import Incarnations
 from services.ledger import read_history, surviving
 from services.metrics import read_records
 from services.redis_client import RedisAccess
+from tests.ports import free_ports
 from trainer.checkpoint import CheckpointStore, read_state, verifies
 
 PROMPTS = 2
@@ -46,9 +46,7 @@ def learn(incarnations: Incarnations, model_dir: Path, *, workers: int, stage: i
     spec = replace(incarnations.spec, config=config, model_dir=str(model_dir))
     job = Path(spec.run_dir) / "spec.pickle"
     job.write_bytes(pickle.dumps(spec))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     ranks = []
     for rank in range(workers):
         environment: dict[str, Any] = os.environ | {

@@ -24,7 +24,8 @@ from services.run_secrets import RunSecrets
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.processes import processes
 from tests.page_harness import curve, last_step, shows_step
-from tests.run_harness import Run, free_ports, interrupt, left_running, new_run
+from tests.ports import free_ports
+from tests.run_harness import Run, interrupt, left_running, new_run
 from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -187,6 +188,8 @@ def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
     live: tuple[Run, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = live
+    standing = run.scope("entropy", "get")
+    generation = standing["metadata"]["generation"] + 1
     monkeypatch.setenv("XDG_STATE_HOME", run.environment["XDG_STATE_HOME"])
     url = run.json("endpoint.json")["url"]
     with chromium() as browser, watched(browser) as page:
@@ -203,15 +206,17 @@ def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
         page.get_by_role("button", name="Set the target…").click()
         page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
         message = page.locator("#target-message")
-        expect(message).to_have_text(re.compile(r"^in force from learner step \d+ \(generation 3\)$"))
+        expect(message).to_have_text(
+            re.compile(rf"^in force from learner step \d+ \(generation {generation}\)$")
+        )
         first = int(re.findall(r"\d+", message.inner_text())[0])
         page.reload()
         shows_step(page, first + 1)
-        expect(page.locator(".target-control .state")).to_contain_text("generation 3")
+        expect(page.locator(".target-control .state")).to_contain_text(f"generation {generation}")
         page.screenshot(path=run.directory / "page.png", full_page=True)
     held = {r.step: (r.set_point, r.set_point_generation) for r in run.records()}
-    assert held[first - 1] == (0.3, 2)
-    assert held[first] == (0.36, 3)
+    assert held[first - 1] == (standing["status"]["target"], generation - 1)
+    assert held[first] == (0.36, generation)
 
 
 def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(

@@ -14,7 +14,8 @@ import pytest
 from services.ledger import read_history, surviving
 from services.metrics import StepRecord
 from tests.chaos.processes import processes
-from tests.run_harness import Run, free_ports, left_running, new_run
+from tests.ports import free_ports
+from tests.run_harness import Run, left_running, new_run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 

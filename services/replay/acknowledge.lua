@@ -3,14 +3,14 @@
 -- KEYS fence, trajectories, entry bytes, counters
 -- ARGV epoch, consumer group, id...
 -- Returns how many were pending
-local acknowledged, bytes = 0, 0
-for i = 3, #ARGV do
-    if redis.call('XACK', KEYS[2], ARGV[2], ARGV[i]) == 1 then
-        acknowledged = acknowledged + 1
-        bytes = bytes + tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
-        redis.call('HDEL', KEYS[3], ARGV[i])
-    end
+-- An entry has a size from the moment it is read until it is no longer pending.
+local ids = {unpack(ARGV, 3)}
+local bytes = 0
+for _, size in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
+    bytes = bytes + tonumber(size or '0')
 end
+redis.call('HDEL', KEYS[3], unpack(ids))
+local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ids))
 if acknowledged > 0 then
     redis.call('HINCRBY', KEYS[4], 'acknowledged', acknowledged)
     redis.call('HINCRBY', KEYS[4], 'released_bytes', bytes)

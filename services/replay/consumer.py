@@ -118,7 +118,8 @@ class ReplayConsumer:
         """Acknowledge entries whose effect a verified checkpoint holds. Returns how many were pending."""
         keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
         acknowledged = sum(
-            self._call("acknowledge", keys, [CONSUMER_GROUP, *ids]) for ids in _pages(entry_ids, IDS_A_SCRIPT)
+            self._call("acknowledge", keys, [CONSUMER_GROUP, *ids])
+            for ids in _pages(dict.fromkeys(entry_ids), IDS_A_SCRIPT)
         )
         self._acknowledgements += 1
         return acknowledged

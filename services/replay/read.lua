@@ -40,6 +40,7 @@ if not reply then
     return {0, entries}
 end
 local bytes, foreign, foreign_bytes = 0, 0, 0
+local sizes, ids = {}, {}
 for i, item in ipairs(reply[1][2]) do
     local id, fields = item[1], item[2]
     local data = fields[6] or ''
@@ -47,11 +48,12 @@ for i, item in ipairs(reply[1][2]) do
     if not string.match(fields[2], '^%l+:%d+:%d+$') then
         foreign, foreign_bytes = foreign + 1, foreign_bytes + #data
     end
-    redis.call('HSET', KEYS[3], id, #data)
-    redis.call('SADD', KEYS[5], id)
+    sizes[2 * i - 1], sizes[2 * i], ids[i] = id, #data, id
     bytes = bytes + #data
     entries[i] = {id, fields[2], fields[4] or '', data, 1}
 end
+redis.call('HSET', KEYS[3], unpack(sizes))
+redis.call('SADD', KEYS[5], unpack(ids))
 if foreign > 0 then
     redis.call('HINCRBY', KEYS[4], 'produced', foreign)
     redis.call('HINCRBY', KEYS[4], 'produced_bytes', foreign_bytes)

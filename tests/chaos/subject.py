@@ -20,7 +20,8 @@ from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
-from tests.run_harness import Run, free_ports, left_running, new_run
+from tests.ports import free_ports
+from tests.run_harness import Run, left_running, new_run
 from trainer.config import RedisConfig
 
 ORPHAN_SECONDS = 30.0

