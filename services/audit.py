@@ -6,13 +6,15 @@ Set-point changes and run control write their entry in the Lua script that makes
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
-from redis import Redis
 
 from services.keys import SERVICE_AUDIT, RunKeys
 from services.streams import newest_entries
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 class Act(NamedTuple):

@@ -8,12 +8,13 @@ the change left, and, once it has been given, the answer.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple, cast
-
-from redis import Redis
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from services.keys import RunKeys
 from services.replies import as_text
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 KEPT_SECONDS = 24 * 3600
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from redis import Redis
+if TYPE_CHECKING:
+    from redis import Redis
+
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-from redis import Redis
 
 from services.keys import RunKeys
 from services.streams import newest_entries
 from trainer.trajectory import Role
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 FILE, OLDER_FILE = "rollouts.jsonl", "rollouts.old.jsonl"
 PAGE = 100

@@ -6,13 +6,14 @@ generators' leases. Stop is final for an incarnation: `initialise_run` begins th
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, cast
-
-from redis import Redis
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from services.keys import RunKeys
 from services.reads import Read, fetch, one, together
 from services.replies import as_text
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 State = Literal["run", "pause", "stop"]
 Action = Literal["pause", "resume", "stop", "checkpoint"]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
-from redis import Redis
 
 from services.fencing import FencedError
 from services.keys import RUN_INDEX, RunKeys
@@ -22,6 +21,9 @@ from services.reads import Read, fetch, one, together
 from services.replies import as_fields, as_text
 from services.set_point import initialise_set_point
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "finished", "failed"]
 

@@ -9,10 +9,9 @@ are nats per token, times are seconds since the epoch. Asynchronous callers use 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
-from redis import Redis
 
 from services import set_point_scripts as scripts
 from services.fencing import FencedError
@@ -24,6 +23,9 @@ from services.run_control import Refused
 from services.streams import newest_entries_read
 from trainer.config import EntropyControlConfig
 from trainer.control.schedule import Schedule
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

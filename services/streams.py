@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from redis import Redis
+from typing import TYPE_CHECKING
 
 from services.reads import Read, fetch, one
 from services.replies import as_fields, as_text
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 STREAM_ID = r"^[1-9]\d{0,17}-\d{1,18}$"
 """pattern of an entry's id, as a cursor holds it: Redis has no interval that ends before 0-0"""

@@ -11,10 +11,9 @@ import hmac
 import json
 import re
 import secrets
-from typing import Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
-from redis import Redis
 
 from services.audit import Act, audit_key, note
 from services.keys import SERVICE_TOKENS, RunKeys
@@ -22,6 +21,9 @@ from services.reads import Read, fetch, one, together
 from services.replies import as_fields
 from services.run_state import TIME, run_ids, server_time
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 Scope = Literal["viewer", "operator", "admin"]
 

@@ -379,6 +379,25 @@ def test_a_target_is_told_with_what_decides_it(resource: dict[str, Any], text: s
     assert target_text(resource) == text
 
 
+def test_a_command_loads_only_what_it_needs() -> None:
+    heavy = {"torch", "ray", "vllm", "transformers", "fastapi", "redis", "numpy", "pydantic", "rich", "httpx"}
+    for arguments, allowed in (
+        ("--help", ()),
+        ("status --help", ("numpy", "pydantic", "rich", "httpx")),
+        ("entropy set 0.3 --help", ("numpy", "pydantic", "rich", "httpx")),
+    ):
+        script = f"""
+import contextlib, sys
+from services.cli.main import main
+with contextlib.suppress(SystemExit):
+    main({arguments.split()!r})
+print(*({heavy!r} & sys.modules.keys()), file=sys.stderr)
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+        loaded = set(done.stderr.split())
+        assert loaded <= set(allowed), f"scope {arguments} loads {loaded}"
+
+
 def test_the_commands_explain_themselves(shell: Shell) -> None:
     assert shell.program("--help").out.startswith("usage: scope")
     for command in (

@@ -1,31 +1,43 @@
-"""The command line, `scope`: its parser and its exit status. Heavy imports happen inside the commands."""
+"""The command line, `scope`: its parser and exit status. Only the module of the command that is called is loaded."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from services.cli.doctor import add_doctor
-from services.cli.entropy import add_entropy
-from services.cli.evaluate import add_eval
-from services.cli.export import add_export
-from services.cli.queue import add_queue
-from services.cli.rollouts import add_rollouts
-from services.cli.runs import add_runs
-from services.cli.start import add_compare, add_serve, add_train
-from services.cli.status import add_status
-from services.cli.submit import add_submit
-from services.cli.tokens import add_audit, add_token
 from trainer.errors import ScopeError
 
 EXIT_USER_ERROR = 2
+
+COMMANDS = {
+    "train": ("start:add_train", "run a configuration, or resume a run"),
+    "submit": ("submit:add_submit", "run a configuration on Kubernetes, as a RayJob"),
+    "compare": ("start:add_compare", "run a configuration under several entropy controls"),
+    "doctor": ("doctor:add_doctor", "check a configuration, and estimate what its run needs"),
+    "eval": ("evaluate:add_eval", "evaluate a model on held-out problems: pass@k, maj@n"),
+    "export": ("export:add_export", "a run's policy as a Hugging Face directory with a model card"),
+    "serve": ("start:add_serve", "serve the control plane over an existing Redis"),
+    "status": ("status:add_status", "how a run goes"),
+    "pause": ("runs:add_pause", "hold a run: engines stay warm, nothing is generated or learned"),
+    "resume": ("runs:add_resume", "let a paused run go on"),
+    "stop": ("runs:add_stop", "stop a run in order: checkpoint, then end"),
+    "checkpoint": ("runs:add_checkpoint", "write a checkpoint at the next step"),
+    "entropy": ("entropy:add_entropy", "read or move the entropy set-point"),
+    "queue": ("queue:add_queue", "the replay queue and its dead letters"),
+    "rollouts": ("rollouts:add_rollouts", "what the policy wrote, token by token"),
+    "token": ("tokens:add_token", "make, list or revoke tokens of the control plane, or see your own"),
+    "audit": ("tokens:add_audit", "who changed what, and from where"),
+}
+"""Each command, by name: which function of which module here gives it its options, and what it is for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 a fault that the message explains."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = make_parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    called = next((word for word in arguments if not word.startswith("-")), "")
+    options = make_parser([called]).parse_args(arguments, argparse.Namespace(arguments=arguments))
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -37,28 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Every command with its options."""
+def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """Every command; those of `with_options` with their options, whose modules are loaded for that."""
     parser = argparse.ArgumentParser(
         prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add_train(commands.add_parser("train", help="run a configuration, or resume a run"))
-    add_submit(commands.add_parser("submit", help="run a configuration on Kubernetes, as a RayJob"))
-    add_compare(commands.add_parser("compare", help="run a configuration under several entropy controls"))
-    add_doctor(commands.add_parser("doctor", help="check a configuration, and estimate what its run needs"))
-    add_eval(commands.add_parser("eval", help="evaluate a model on held-out problems: pass@k, maj@n"))
-    add_export(
-        commands.add_parser("export", help="a run's policy as a Hugging Face directory with a model card")
-    )
-    add_serve(commands.add_parser("serve", help="serve the control plane over an existing Redis"))
-    add_status(commands.add_parser("status", help="how a run goes"))
-    add_runs(commands)
-    add_entropy(commands.add_parser("entropy", help="read or move the entropy set-point"))
-    add_queue(commands.add_parser("queue", help="the replay queue and its dead letters"))
-    add_rollouts(commands.add_parser("rollouts", help="what the policy wrote, token by token"))
-    add_token(
-        commands.add_parser("token", help="make, list or revoke tokens of the control plane, or see your own")
-    )
-    add_audit(commands.add_parser("audit", help="who changed what, and from where"))
+    for name, (place, purpose) in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose)
+        if name in with_options:
+            module, _, function = place.partition(":")
+            getattr(import_module(f"services.cli.{module}"), function)(command)
     return parser

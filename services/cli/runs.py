@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from functools import partial
-from typing import Any, get_args
 
 from services.cli.connect import add_run, client_of
 from services.run_control import Action
@@ -16,20 +15,17 @@ _SAID: dict[Action, str] = {
     "stop": "stops after its current step",
     "checkpoint": "writes a checkpoint at its next step boundary",
 }
-_HELP: dict[Action, str] = {
-    "pause": "hold a run: engines stay warm, nothing is generated or learned",
-    "resume": "let a paused run go on",
-    "stop": "stop a run in order: checkpoint, then end",
-    "checkpoint": "write a checkpoint at the next step",
-}
 
 
-def add_runs(commands: Any) -> None:
-    """One command for each action."""
-    for action in get_args(Action):
-        parser = commands.add_parser(action, help=_HELP[action])
-        add_run(parser)
-        parser.set_defaults(command=partial(_ask, action))
+def _add(action: Action, parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.set_defaults(command=partial(_ask, action))
+
+
+add_pause = partial(_add, "pause")
+add_resume = partial(_add, "resume")
+add_stop = partial(_add, "stop")
+add_checkpoint = partial(_add, "checkpoint")
 
 
 def _ask(action: Action, options: argparse.Namespace) -> int:
