@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +29,9 @@ from trainer.trajectory import FinishReason, PolicyVersion, Role, VersionSpan
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted difference of a probe log-probability between learner and engine, nats, by engine dtype."""
 
-MESSAGE_BYTES = 1 << 30
-"""Weights above it reach an engine's workers by a file in shared memory: a message to them holds less than 4 GiB."""
-SHARED_MEMORY = "/dev/shm"
+MESSAGE_BYTES = 1 << 24
+"""Weights above it reach an engine's workers by a file that they map: a message is copied several times on its way."""
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class WeightLoadError(RuntimeError):
@@ -190,16 +192,16 @@ class SamplingEngine:
         samples = iter(flat)
         return [[next(samples) for _ in prompt.seeds] for prompt in prompts]
 
-    async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> None:
+    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> None:
         """Switch to `version` without dropping requests in flight, then prove that it is what runs.
 
-        blob: safetensors bytes. Requests in flight continue with their key-value cache recomputed, so that every
+        blob: uint8[N], safetensors. Requests in flight continue with their key-value cache recomputed, so that every
         later token is sampled from the new policy. Raises WeightLoadError when the probe disagrees.
         """
-        async with self._load_lock:
+        async with self._load_lock, _within_reach(blob) as weights:
             await self._engine.pause_generation(mode="keep", clear_cache=True)
             try:
-                sampled = (await self._load_into_workers(blob))[0]
+                sampled = (await self._engine.collective_rpc("load_version", args=(weights,)))[0]
                 counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
                 for record in self._in_flight.values():
                     record.switches.append((version, counts))
@@ -207,14 +209,6 @@ class SamplingEngine:
             finally:
                 await self._engine.resume_generation()
             await self._verify(probe)
-
-    async def _load_into_workers(self, blob: bytes) -> list[dict[str, int]]:
-        if len(blob) <= MESSAGE_BYTES:
-            return await self._engine.collective_rpc("load_version", args=(blob,))
-        with tempfile.NamedTemporaryFile(dir=SHARED_MEMORY, prefix="scope-weights-") as file:
-            await asyncio.to_thread(file.write, blob)
-            file.flush()
-            return await self._engine.collective_rpc("load_version", args=(file.name,))
 
     async def verify(self, probe: Probe) -> None:
         """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""
@@ -263,6 +257,20 @@ class SamplingEngine:
             finish_reason="length" if output.finish_reason == "length" else "stop",  # pyright: ignore[reportAttributeAccessIssue]
             versions=version_spans(record.version, record.switches, child, len(tokens)),
         )
+
+
+@asynccontextmanager
+async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
+    """Weights as an engine's workers take them: bytes, or the name of a file, in memory where that has room."""
+    if blob.nbytes <= MESSAGE_BYTES:
+        yield blob.tobytes()
+        return
+    in_memory = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 2 * blob.nbytes
+    folder = SHARED_MEMORY if in_memory else None
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="scope-weights-") as file:
+        await asyncio.to_thread(file.write, blob.data)
+        file.flush()
+        yield file.name
 
 
 def _parameters(

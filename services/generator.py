@@ -37,6 +37,8 @@ from trainer.tasks import Environment, Problem, Task, Verdict, make_task
 from trainer.trajectory import PolicyVersion, encode_group
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from services.engine import Sample, SamplingEngine
 
 IDLE_POLL_SECONDS = 0.5
@@ -103,7 +105,7 @@ class Generator:
         await self._beat()
         return os.getpid()
 
-    async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> float:
+    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> float:
         """Run `version` from now on; returns the seconds it took. Older versions than the loaded one are skipped.
 
         Raises WeightLoadError when the engine turns out not to run it. The generator is then of no use any more: `run`

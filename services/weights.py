@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import ray
 import safetensors.torch
 from ray.actor import ActorHandle
@@ -51,6 +52,11 @@ class _Push:
     deadline: float
 
 
+def packed(weights: dict[str, Tensor]) -> np.ndarray:
+    """uint8[N], safetensors. As an array it is read where it lies in Ray's object store; bytes would be copied out."""
+    return np.frombuffer(safetensors.torch.save(weights), dtype=np.uint8)
+
+
 class WeightPublisher:
     """Sends policy versions to the generators named `generator_ids`.
 
@@ -70,10 +76,10 @@ class WeightPublisher:
 
     def publish(self, version: PolicyVersion, weights: dict[str, Tensor], probe: Probe) -> int:
         """Make `version` the newest and start sending it; returns its size in bytes."""
-        blob = safetensors.torch.save(weights)
+        blob = packed(weights)
         self._newest = _Published(version, ray.put(blob), probe)
         self._send()
-        return len(blob)
+        return blob.nbytes
 
     def poll(self) -> list[LoadReport]:
         """Collect finished loads, and send the newest version to whoever lacks it."""

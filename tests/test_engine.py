@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.driver.generator_pool import engine_environment
 from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
+from services.weights import packed
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches
@@ -167,7 +167,7 @@ def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_
     )
     engine = engines.reset("base", LearnerView(tiny_model_dir))
     version = PolicyVersion(engine.version.lineage, 1)
-    engines.run("base", engine.load(version, safetensors.torch.save(merged), learner.probe()))
+    engines.run("base", engine.load(version, packed(merged), learner.probe()))
     assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", learner).sings
     with pytest.raises(WeightLoadError):
         engines.run("base", engine.verify(LearnerView(tiny_model_dir).probe()))
@@ -272,7 +272,7 @@ def test_half_loaded_weights_fail_the_probe_and_the_canary(
     mixed = new.weights | {name: old.weights[name] for name in names[::2]}
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
     with pytest.raises(WeightLoadError, match="does not run policy version"):
-        engines.run(role, engine.load(version, safetensors.torch.save(mixed), new.probe()))
+        engines.run(role, engine.load(version, packed(mixed), new.probe()))
     assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
 
 

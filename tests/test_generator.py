@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 from redis import Redis
 from transformers import AutoTokenizer
 
@@ -26,6 +25,7 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
 from services.run_state import generators
+from services.weights import packed
 from tests.engines import ROLES, Engines
 from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView, perturbed, tiny_config
@@ -311,7 +311,7 @@ def test_nothing_sampled_with_weights_that_failed_their_proof_enters_the_queue(s
         await stage.until(lambda: stage.leased("base") == 8)
         version = PolicyVersion(generator._shared.version.lineage, 1)
         with pytest.raises(WeightLoadError):
-            await generator.load(version, safetensors.torch.save(half), wanted.probe())
+            await generator.load(version, packed(half), wanted.probe())
         with pytest.raises(WeightLoadError):
             await asyncio.wait_for(task, 10)
 

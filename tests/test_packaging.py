@@ -308,3 +308,9 @@ def test_only_secrets_are_read_from_the_environment() -> None:
     read = re.compile(r"""(?:environ(?:\.get)?|getenv)\s*[(\[]\s*["']([^"']+)["']""")
     own = {name for path in SOURCES for name in read.findall(path.read_text()) if name.startswith("SCOPE")}
     assert own <= {"SCOPE_REDIS_PASSWORD", "SCOPE_TOKEN"}
+
+
+def test_under_xdist_a_file_shares_a_worker(request: pytest.FixtureRequest) -> None:
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("this is not a worker of xdist: run `make test`")
+    assert request.node.nodeid.endswith(f"@{Path(__file__).name}"), "xdist lost the group of this test"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -31,7 +32,7 @@ class Receiver:
         self._delays = delays
         self.loaded: list[PolicyVersion] = []
 
-    async def load(self, version: PolicyVersion, blob: bytes, probe: Probe) -> float:
+    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> float:
         delay = self._delays.pop(0) if self._delays else 0.0
         await asyncio.sleep(delay)
         self.loaded.append(version)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from services.probe import Probe
+from services.weights import packed
 from trainer.config import LearnerConfig, RunConfig
 from trainer.config_load import validate_config
 from trainer.policy import PolicyModel, load_policy
@@ -55,9 +55,9 @@ class LearnerView:
         return {name: p.detach().clone() for name, p in self.policy.model.named_parameters()}
 
     @property
-    def blob(self) -> bytes:
+    def blob(self) -> np.ndarray:
         """As they travel."""
-        return safetensors.torch.save(self.weights)
+        return packed(self.weights)
 
     def probe(self) -> Probe:
         """A proof of these weights, as the learner makes it."""

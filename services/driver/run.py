@@ -1,6 +1,6 @@
 """`scope train`: one run from its configuration to its report.
 
-    Redis → model (warm start) → Ray → control plane → generators → evaluate →
+    Redis → model (warm start) → Ray → generators, and the control plane beside them → evaluate →
     learn until the last step or a stop → evaluate → report
 
 Whatever is started is stopped on every way out, in the reverse order.
@@ -132,6 +132,9 @@ class _Drive:
         self._start_cluster()
         evaluations = Evaluations(self._directory.path / EVALUATIONS)
         pool, learner = self._workers(model_dir)
+        # The engines take longest to start, and wait for more than they compute.
+        self._start_control_plane()
+        pool.wait_ready(self._raise_if_stopped)
         if self._fresh:
             self._evaluate(pool, evaluations, 0)
         self._raise_if_stopped()
@@ -173,6 +176,8 @@ class _Drive:
         self._stop.take()
         if dashboard:
             self._progress.say(f"Ray dashboard: http://{dashboard}")
+
+    def _start_control_plane(self) -> None:
         if not self._config.control_plane.enabled:
             return
         from services.control_plane.serve_app import start_on_serve, stop
@@ -185,7 +190,7 @@ class _Drive:
         self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
     def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
-        """Generators that are ready, and the learner, not started yet."""
+        """Generators that are starting, and the learner, not started yet."""
         from services.driver.elastic_pool import ElasticPool
         from services.driver.generator_pool import GeneratorPool
         from services.driver.learner_supervisor import LearnerSupervisor
@@ -215,7 +220,6 @@ class _Drive:
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = ElasticPool(specs) if self._config.generators.elastic else GeneratorPool(specs)
         self._stack.callback(pool.stop)
-        pool.wait_ready(self._raise_if_stopped)
         spec = LearnerSpec(
             run_id=self._run_id,
             config=self._config,
