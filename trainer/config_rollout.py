@@ -122,7 +122,7 @@ class RolloutSamplesConfig(Block):
     """A few rollouts of each step, kept as text for people: `scope rollouts` and the page show them."""
 
     per_step: Annotated[int, Field(ge=0, le=256)] = Field(
-        default=0, description="rollouts of a step; 0: none"
+        default=4, description="rollouts of a step; 0: none"
     )
     most_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(
         default=1024, description="of a prompt, its last, and of a response, its first"
