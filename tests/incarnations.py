@@ -45,6 +45,7 @@ class Incarnations:
                 "pipeline": {"max_staleness": 64, "batch_timeout_seconds": 10},
                 "loss": {"minibatches": 1},
                 "checkpoint": {"keep": 3},
+                "rollout_samples": {"per_step": 0},
                 "regularizer": {"kind": "adaptive_coefficient", "adaptive_coefficient": {"delta": 0.1}},
                 **({"task": MIXTURE} if curriculum else {}),
             }

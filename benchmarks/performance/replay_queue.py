@@ -1,0 +1,177 @@
+"""The replay queue against the plain Redis commands that it is made of.
+
+    .venv/bin/python benchmarks/performance/replay_queue.py
+
+Both use the embedded Redis as a run configures it, the same clients, and the same batches: groups are put one by one,
+as generators finish them (asyncio client, `--at-once` of them in flight), and read and acknowledged in pages (blocking
+client). The plain way is XADD, XREADGROUP, XACK, without leases, duplicates, capacity, byte accounting or a fence. The
+two take turns; ratios are of the times of one round, and the median counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+from benchmarks.performance.shared import keep  # noqa: E402
+from services.redis_client import RedisAccess  # noqa: E402
+from services.redis_server import EmbeddedRedis  # noqa: E402
+from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer  # noqa: E402
+from services.replay.producer import ReplayProducer  # noqa: E402
+from trainer.config import RedisConfig  # noqa: E402
+
+RUN = "benchmark"
+PLAIN, GROUP = "plain-stream", "plain-learner"
+OPERATIONS = ("put", "get", "acknowledge")
+Times = dict[str, float]
+
+
+def main() -> None:
+    """Measure, print the table, write the document."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--groups", type=int, default=512, help="of a round")
+    parser.add_argument("--bytes", type=int, default=32_768, help="of a group")
+    parser.add_argument(
+        "--at-once", type=int, default=8, help="groups that a generator puts at the same time"
+    )
+    parser.add_argument("--step-groups", type=int, default=64, help="of a learner step: both roles' prompts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scope-queue-") as folder:
+        state = Path(folder)
+        with EmbeddedRedis(RedisConfig(), data_dir=state / "data", state_dir=state / "state") as server:
+            rounds = asyncio.run(measure(server.access, options))
+    document = summary(rounds[1:], options)
+    table(document)
+    keep("performance-queue", document, ("redis",))
+
+
+async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict[str, Times]]:
+    """Seconds of each operation of both ways in every round; the first warms up."""
+    data = [os.urandom(options.bytes) for _ in range(16)]
+    redis, blocking = access.asyncio(), access.sync()
+    producer = ReplayProducer(redis, RUN, capacity=2 * options.groups)
+    consumer = ReplayConsumer(blocking, RUN, max_deliveries=3)
+    consumer.open()
+    consumer.set_actuators(1.0, 0.0, 0, 1)
+    blocking.xgroup_create(PLAIN, GROUP, mkstream=True)
+    limit = asyncio.Semaphore(options.at_once)
+
+    async def put_ours(i: int) -> None:
+        async with limit:
+            assert await producer.add(data[i % 16], "base", i, 0, "generator") == "added"
+
+    async def put_plain(i: int) -> None:
+        async with limit:
+            fields: dict[Any, Any] = {"group": f"base:{i}:0", "producer": "generator", "data": data[i % 16]}
+            await redis.xadd(PLAIN, fields)
+
+    def get_ours() -> list[str]:
+        return [entry.entry_id for entry in consumer.read(options.groups, 0)]
+
+    def get_plain() -> list[str]:
+        found: list[str] = []
+        while len(found) < options.groups:
+            reply: Any = blocking.xreadgroup(GROUP, "rank-0", {PLAIN: ">"}, count=ENTRIES_A_SCRIPT)
+            found += [entry_id for entry_id, _ in reply[0][1]]
+        return found
+
+    def acknowledge_plain(ids: list[str]) -> int:
+        return sum(
+            blocking.xack(PLAIN, GROUP, *ids[i : i + ENTRIES_A_SCRIPT])
+            for i in range(0, len(ids), ENTRIES_A_SCRIPT)
+        )
+
+    def acknowledge_ours(ids: list[str]) -> int:
+        return sum(
+            consumer.acknowledge(ids[i : i + ENTRIES_A_SCRIPT]) for i in range(0, len(ids), ENTRIES_A_SCRIPT)
+        )
+
+    ways = {
+        "plain": (put_plain, get_plain, acknowledge_plain),
+        "ours": (put_ours, get_ours, acknowledge_ours),
+    }
+    rounds: list[dict[str, Times]] = []
+    for done in range(options.rounds + 1):
+        numbers = range(done * options.groups, (done + 1) * options.groups)
+        lease = await producer.lease("base", "generator", numbers.stop, options.groups, 600)
+        assert lease.ordinals == list(numbers)
+        found: dict[str, Times] = {}
+        for way in ("plain", "ours") if done % 2 else ("ours", "plain"):
+            put, get, acknowledge = ways[way]
+            marks = [time.perf_counter()]
+            await asyncio.gather(*(put(i) for i in numbers))
+            marks.append(time.perf_counter())
+            ids = get()
+            marks.append(time.perf_counter())
+            assert acknowledge(ids) == len(ids) == options.groups
+            marks.append(time.perf_counter())
+            found[way] = dict(zip(OPERATIONS, (b - a for a, b in pairwise(marks)), strict=True))
+        rounds.append(found)
+        consumer.trim()
+        blocking.xtrim(PLAIN, maxlen=0, approximate=False)
+    await redis.aclose()
+    blocking.close()
+    return rounds
+
+
+def summary(rounds: list[dict[str, Times]], options: argparse.Namespace) -> dict[str, Any]:
+    """Medians over the rounds."""
+    ratios = {
+        operation: [found["plain"][operation] / found["ours"][operation] for found in rounds]
+        for operation in OPERATIONS
+    }
+    ratios["all"] = [sum(found["plain"].values()) / sum(found["ours"].values()) for found in rounds]
+    microseconds = {
+        way: {
+            operation: 1e6 * statistics.median(found[way][operation] for found in rounds) / options.groups
+            for operation in OPERATIONS
+        }
+        for way in ("plain", "ours")
+    }
+    return {
+        "group_bytes": options.bytes,
+        "groups_a_round": options.groups,
+        "page": ENTRIES_A_SCRIPT,
+        "at_once": options.at_once,
+        "rounds": len(rounds),
+        "microseconds_a_group": microseconds,
+        "speed_over_plain": {
+            name: {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+            for name, values in ratios.items()
+        },
+        "step_groups": options.step_groups,
+        "milliseconds_a_step": 1e-3 * options.step_groups * sum(microseconds["ours"].values()),
+    }
+
+
+def table(document: dict[str, Any]) -> None:
+    """Print it."""
+    print(
+        f"{document['rounds']} rounds of {document['groups_a_round']} groups of {document['group_bytes']:,} bytes"
+    )
+    print(f"{'':14}{'plain':>12}{'ours':>12}{'speed over plain':>24}")
+    for name, ratio in document["speed_over_plain"].items():
+        cells = "".join(
+            f"{(sum(way.values()) if name == 'all' else way[name]):>9.1f} µs"
+            for way in document["microseconds_a_group"].values()
+        )
+        print(f"{name:14}{cells}{ratio['median']:>9.2f} [{ratio['lowest']:.2f}, {ratio['highest']:.2f}]")
+    step = f"{document['step_groups']} groups of a step: {document['milliseconds_a_step']:.1f} ms"
+    print(f"{step} of put, get and acknowledge together")
+
+
+if __name__ == "__main__":
+    main()
