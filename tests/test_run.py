@@ -146,6 +146,7 @@ def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]
         [
             "steps=5000",
             f"model.path={exported}",
+            "task.name=tests.slow_countdown:SlowCountdown",
             "pipeline.lease_seconds=4",
             "weights.timeout_seconds=10",  # less than an engine takes to start again
             "checkpoint.every_steps=5",

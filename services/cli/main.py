@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": ("start:add_compare", "run a configuration under several entropy controls"),
     "doctor": ("doctor:add_doctor", "check a configuration, and estimate what its run needs"),
     "eval": ("evaluate:add_eval", "evaluate a model on held-out problems: pass@k, maj@n"),
+    "import": ("import_model:add_import", "a GGUF file as a Hugging Face directory, to train from"),
     "export": ("export:add_export", "a run's policy as a Hugging Face directory with a model card"),
     "serve": ("start:add_serve", "serve the control plane over an existing Redis"),
     "status": ("status:add_status", "how a run goes"),

@@ -1,0 +1,28 @@
+"""`scope import`: a GGUF file as a Hugging Face directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("file", type=Path, metavar="FILE.gguf")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+    parser.set_defaults(command=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from transformers.utils.logging import disable_progress_bar
+
+    from trainer.gguf_model import import_gguf
+
+    disable_progress_bar()
+    out = options.out.expanduser().absolute()
+    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype)
+    chat = "with" if found.chat else "without"
+    print(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
+    print(f"train it with --set model.path={out}")
+    return 0

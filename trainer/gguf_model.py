@@ -1,0 +1,75 @@
+"""A GGUF file as a Hugging Face directory, which learner and generators can load: dequantized weights, tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.config import ModelConfig
+from trainer.errors import ScopeError
+from trainer.tokenizer_check import check_tokenizer
+
+MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was written."""
+
+    architecture: str
+    parameters: int
+    chat: bool
+    """whether the tokenizer has a chat template"""
+
+
+def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
+    """Write `out`, which appears whole or not at all.
+
+    dtype: of the weights on disk, float32 or bfloat16. Quantized weights keep the values that they stand for. Raises
+    ScopeError for a file that is no GGUF or of an architecture that transformers does not read, for an `out` that is
+    not empty, and for a tokenizer that a run could not use.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+    _require_gguf(source)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # Any: what transformers returns depends on the file.
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            source.parent, gguf_file=source.name, dtype=getattr(torch, dtype)
+        )
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise ScopeError(f"FILE = {str(source)!r} cannot be read by transformers: {error}") from error
+    # What was read still counts as quantized, and could not be saved; its values go into a plain model.
+    if hasattr(read.config, "quantization_config"):
+        del read.config.quantization_config
+    model = AutoModelForCausalLM.from_config(read.config, dtype=getattr(torch, dtype))
+    model.load_state_dict(read.state_dict(), assign=True)
+    model.tie_weights()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writing = out.with_name(f".writing-{out.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    try:
+        model.save_pretrained(writing)
+        tokenizer.save_pretrained(writing)
+        check_tokenizer(writing, ModelConfig(path=str(writing)))
+        os.replace(writing, out)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+    return Imported(model.config.model_type, model.num_parameters(), bool(tokenizer.chat_template))
+
+
+def _require_gguf(source: Path) -> None:
+    try:
+        with source.open("rb") as file:
+            magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise ScopeError(f"FILE = {str(source)!r} cannot be read: {error.strerror}.") from error
+    if magic != MAGIC:
+        raise ScopeError(f"FILE = {str(source)!r} is no GGUF file: it does not begin with {MAGIC.decode()}.")
