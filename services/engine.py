@@ -24,7 +24,8 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from services.probe import Probe
 from trainer.config import GeneratorConfig
-from trainer.trajectory import FinishReason, PolicyVersion, Role, VersionSpan
+from trainer.roles import Role
+from trainer.trajectory import FinishReason, PolicyVersion, VersionSpan
 
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted difference of a probe log-probability between learner and engine, nats, by engine dtype."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from services.redis_client import RedisAccess
 from trainer.config import RunConfig
-from trainer.trajectory import PolicyVersion, Role
+from trainer.roles import Role
+from trainer.trajectory import PolicyVersion
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.keys import RunKeys
 from services.streams import newest_entries
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 if TYPE_CHECKING:
     from redis import Redis

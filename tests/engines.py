@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from services.engine import SamplingEngine
 from tests.tiny import LearnerView, tiny_config
-from trainer.trajectory import PolicyVersion, Role
+from trainer.roles import Role
+from trainer.trajectory import PolicyVersion
 
 T = TypeVar("T")
 ROLES: tuple[Role, ...] = ("base", "adaptive")

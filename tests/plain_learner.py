@@ -27,7 +27,8 @@ from reference import (
 )
 from transformers import AutoModelForCausalLM
 
-from trainer.trajectory import Group, Role, Trajectory, VersionSpan
+from trainer.roles import Role
+from trainer.trajectory import Group, Trajectory, VersionSpan
 
 VOCABULARY, PROMPTS, SAMPLES, MINIBATCHES = 24, 6, 4, 2
 STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE, BUDGET = 2, 0.7, 1.5, 0.7, 16

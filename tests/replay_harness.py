@@ -14,7 +14,8 @@ from services.replay.admin import ReplayAdmin
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import AddOutcome, Lease, ReplayProducer
 from services.replay.stats import QueueStats, queue_stats
-from trainer.trajectory import Group, Role, Trajectory, VersionSpan, encode_group
+from trainer.roles import Role
+from trainer.trajectory import Group, Trajectory, VersionSpan, encode_group
 
 SIZE_CAP = 1 << 20
 T = TypeVar("T")

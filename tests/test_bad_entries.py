@@ -15,7 +15,8 @@ from services.learner.judge import vocabulary_size
 from services.redis_client import RedisAccess
 from tests.test_collector import always
 from trainer.config import RunConfig
-from trainer.trajectory import Group, Role, TrajectoryError, VersionSpan, decode_group, encode_group
+from trainer.roles import Role
+from trainer.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group
 
 PROMPTS, STEPS, VOCABULARY = 60, 2, 500
 CAP = 64 * 1024

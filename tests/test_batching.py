@@ -20,7 +20,8 @@ from trainer.batching import (
     token_micro_batches,
 )
 from trainer.config import RunConfig
-from trainer.trajectory import Group, Role, Trajectory, VersionSpan
+from trainer.roles import Role
+from trainer.trajectory import Group, Trajectory, VersionSpan
 
 BASE_TEMPERATURE = 0.7
 

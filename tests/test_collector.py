@@ -18,7 +18,8 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.trajectory import Group, Role, VersionSpan, encode_group
+from trainer.roles import Role
+from trainer.trajectory import Group, VersionSpan, encode_group
 
 PROMPTS, STALENESS = 3, 1
 

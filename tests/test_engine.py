@@ -29,7 +29,8 @@ from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches
 from trainer.config import LoraConfig, RunConfig
 from trainer.lora import add_adapters, merged_weights
-from trainer.trajectory import Group, PolicyVersion, Role, Trajectory
+from trainer.roles import Role
+from trainer.trajectory import Group, PolicyVersion, Trajectory
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -31,8 +31,9 @@ from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.config import RunConfig
 from trainer.problem_order import is_uniform, problem_at
+from trainer.roles import Role
 from trainer.tasks import NO_END, make_task
-from trainer.trajectory import Group, PolicyVersion, Role, decode_group
+from trainer.trajectory import Group, PolicyVersion, decode_group
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -23,7 +23,7 @@ from services.keys import CONSUMER_GROUP
 from services.redis_client import RedisAccess
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 CAPACITY, MAX_DELIVERIES = 4, 3
 ZOMBIE_CALLS = ("read", "take up", "put down", "acknowledge", "dead_letter", "trim", "publish")

@@ -16,7 +16,8 @@ from tests.replay_harness import group_bytes
 from tests.test_generator import PROMPTS, OnSharedEngine, Stage, running
 from tests.tiny import LearnerView, perturbed
 from trainer.determinism import rollout_seed
-from trainer.trajectory import Group, PolicyVersion, Role, VersionSpan
+from trainer.roles import Role
+from trainer.trajectory import Group, PolicyVersion, VersionSpan
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_harness import SIZE_CAP, make_group
 
+from trainer.roles import MOST_ROLLOUTS
 from trainer.trajectory import (
     LONGEST_TEXT,
     MOST_COMPONENTS,
-    MOST_ROLLOUTS,
     MOST_SPANS,
     SCHEMA_VERSION,
     Group,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trainer.config_block import Block, Finite, Fraction, Positive, RayResource, Temperature
-from trainer.trajectory import MOST_ROLLOUTS
+from trainer.roles import MOST_ROLLOUTS
 
 
 class RolloutConfig(Block):

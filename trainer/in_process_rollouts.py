@@ -14,10 +14,11 @@ from trainer.curriculum import StepMix
 from trainer.dialogue import Dialogue
 from trainer.probe import score
 from trainer.problem_order import is_uniform, problem_at
+from trainer.roles import Role
 from trainer.sampler import Samples, sample
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.shaping import shape
-from trainer.trajectory import Group, Role, Trajectory, VersionSpan
+from trainer.trajectory import Group, Trajectory, VersionSpan
 
 
 class InProcessRollouts:

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.roles import MOST_ROLLOUTS, Role
+
 SCHEMA_VERSION = 1
-MOST_ROLLOUTS = 1024
-"""rollouts of one group"""
 MOST_SPANS = 128
 """version spans of one rollout; one that spans more than `pipeline.max_staleness` steps, at most 64, is not used"""
 MOST_COMPONENTS = 16
@@ -26,7 +26,6 @@ MOST_COMPONENTS = 16
 LONGEST_TEXT = 4096
 """characters"""
 
-Role = Literal["base", "adaptive"]
 FinishReason = Literal["stop", "length"]
 
 

@@ -68,7 +68,7 @@ def main() -> None:
             rounds = asyncio.run(measure(server.access, model_dir, config, options))
     document = summary(rounds, alone, config)
     table(document)
-    keep("performance-generator", document, ("vllm", "torch", "redis"))
+    keep("performance-generator", document)
 
 
 async def measure(

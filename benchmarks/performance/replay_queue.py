@@ -55,7 +55,7 @@ def main() -> None:
             rounds = asyncio.run(measure(server.access, options))
     document = summary(rounds[1:], options)
     table(document)
-    keep("performance-queue", document, ("redis",))
+    keep("performance-queue", document)
 
 
 async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict[str, Times]]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from services.driver.run_directory import package_versions
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
-def keep(name: str, document: dict[str, Any], packages: Sequence[str]) -> None:
-    """Write `document` as benchmarks/results/NAME.json. packages: those whose versions matter."""
+def keep(name: str, document: dict[str, Any]) -> None:
+    """Write `document` as benchmarks/results/NAME.json."""
     path = RESULTS / f"{name}.json"
     about = {
         "made_by": ["python", *sys.argv],
         "machine": {"cpus": os.cpu_count(), "load": os.getloadavg(), "platform": platform.platform()},
-        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "versions": package_versions(),
     }
     path.write_text(json.dumps(document | about, indent=2) + "\n")
     print(f"written to {path.relative_to(REPOSITORY)}")

@@ -54,7 +54,7 @@ def main() -> None:
         "median": {"help": statistics.median(help_seconds), "status": statistics.median(status_seconds)},
     }
     table(document)
-    keep("performance-startup", document, ("ray", "vllm", "torch", "deepspeed"))
+    keep("performance-startup", document)
 
 
 def timed(arguments: list[str]) -> float:

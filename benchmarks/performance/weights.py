@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scope-weights-") as folder:
         document = asyncio.run(measure(make_model(Path(folder), options.layers), config, options.loads))
     table(document)
-    keep("performance-weights", document, ("torch", "vllm"))
+    keep("performance-weights", document)
 
 
 def make_model(path: Path, layers: int) -> Path:

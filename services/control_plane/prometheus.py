@@ -18,7 +18,7 @@ from services.metrics import flatten, mismatch_kl_limit
 from services.reads import fetch
 from services.replay.stats import queue_stats
 from services.run_state import DamagedDocument, documents_read, generators, server_time
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 _WORKING = ("running", "paused", "stopping")
 

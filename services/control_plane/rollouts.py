@@ -16,7 +16,7 @@ from services.rollouts import RolloutFilter, read_rollouts
 from services.run_state import read_spec
 from services.streams import STREAM_ID
 from services.tokens import Principal
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 MOST_LISTED = 100
 

@@ -10,7 +10,7 @@ from redis import Redis
 from services.keys import RunKeys
 from services.replay.scripts import script
 from services.replay.stats import QueueStats, queue_stats
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 
 class Leases(NamedTuple):

@@ -13,7 +13,7 @@ from redis.exceptions import OutOfMemoryError
 
 from services.keys import RunKeys
 from services.replay.scripts import script
-from trainer.trajectory import Role
+from trainer.roles import Role
 
 AddOutcome = Literal["added", "duplicate", "full"]
 
