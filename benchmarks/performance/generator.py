@@ -40,7 +40,7 @@ from trainer.warm_start import ensure_warm_start  # noqa: E402
 
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
 RUN = "benchmark"
-ENDLESS = ["rollout.prompts_per_step=4096", "pipeline.queue_capacity=16384"]
+ENDLESS = ["rollout.prompts_per_step=4096", "pipeline.queue_capacity=16384", "checkpoint.every_steps=1"]
 """no pacing within the benchmark"""
 
 
