@@ -20,22 +20,20 @@ class Scorer:
 
     def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
         self._config, self._task, self._tokenizer = config, task, tokenizer
-        workers = max(task.verifier.workers for task in (config.task, *config.task.mixture))
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verifier")
+        self._workers = max(task.verifier.workers for task in (config.task, *config.task.mixture))
+        self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="verifier")
 
     async def verdicts(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
         """One for each sample, as the task gives it. Raises what the task raises."""
         loop = asyncio.get_running_loop()
         # Decoding stays here: the tokenizer is not to be used by two threads at once.
-        texts = [self.text(sample) for sample in samples]
-        return list(
-            await asyncio.gather(
-                *(
-                    loop.run_in_executor(self._threads, self._verdict, problem, sample, text)
-                    for sample, text in zip(samples, texts, strict=True)
-                )
-            )
+        responses = [(sample, self.text(sample)) for sample in samples]
+        # Each thread takes its share at once: handing over every response would cost more than most verdicts.
+        shares = [responses[first :: self._workers] for first in range(min(self._workers, len(responses)))]
+        scored = await asyncio.gather(
+            *(loop.run_in_executor(self._threads, self._share, problem, share) for share in shares)
         )
+        return [scored[i % len(shares)][i // len(shares)] for i in range(len(responses))]
 
     async def rewards(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
         """The same, shaped by `task.reward`: what is trained on."""
@@ -49,6 +47,9 @@ class Scorer:
         """A response without its end token."""
         ended = sample.tokens[-1] == self._tokenizer.eos_token_id
         return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
+
+    def _share(self, problem: Problem, responses: Sequence[tuple[Sample, str]]) -> list[Verdict]:
+        return [self._verdict(problem, sample, text) for sample, text in responses]
 
     def _verdict(self, problem: Problem, sample: Sample, text: str) -> Verdict:
         if sample.finish_reason == "length":

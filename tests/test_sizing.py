@@ -73,6 +73,19 @@ def test_zero_stages_share_out_what_they_say(stage, precision, weights, gradient
     assert memory.gathered == (2 * 2 * LAYER if stage == 3 else 0)
 
 
+@pytest.mark.parametrize(
+    ("offload", "weights", "optimizer", "host"), [("none", 1, 6, 0), ("optimizer", 1, 0, 6), ("all", 0, 0, 7)]
+)
+def test_what_is_offloaded_moves_to_the_host(offload, weights, optimizer, host):
+    """ZeRO-3 in bf16 on two ranks; bytes a parameter."""
+    learner = {"workers": 2, "zero_stage": 3, "precision": "bf16", "offload": offload}
+    memory = rank_memory(model_shape(SIZES), config(learner=learner))
+    assert memory.weights == COUNT * weights
+    assert memory.optimizer == COUNT * optimizer
+    assert memory.offloaded == COUNT * host
+    assert memory.gathered == 2 * 2 * LAYER
+
+
 def test_activations_by_hand():
     """bf16: 2 bytes times (6 D + (2 (H + 2 KV) + H) hd + 4 F) a token and layer; checkpointed: D a layer, one layer."""
     inside = 2 * (6 * 100 + (2 * 8 + 4) * 10 + 4 * 300)

@@ -120,6 +120,8 @@ class RankMemory:
     """in host memory, of rank 0: the policy version on its way, and the checkpoint being written"""
     loading: int
     """in host memory, of every rank while it starts: the whole model in float32"""
+    offloaded: int
+    """in host memory, of every rank: what `learner.offload` keeps there; not part of the fields above"""
 
     @property
     def device(self) -> int:
@@ -128,25 +130,27 @@ class RankMemory:
 
 
 def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
-    """Of the largest rank; nothing is offloaded."""
+    """Of the largest rank. Gradients count as held on the device, whatever is offloaded."""
     learner, count, width = config.learner, shape.parameters, _learner_width(config)
     share = {stage: learner.workers if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     tokens = max(learner.micro_batch_tokens, config.model.max_length)
     optimizer = count * OPTIMIZER_BYTES // share[1]
+    weights = count * width // share[3]
     gathered = 0
-    if learner.zero_stage == 3 and learner.workers > 1:
+    if learner.zero_stage == 3 and (learner.workers > 1 or learner.offload == "all"):
         gathered = 2 * width * max(shape.layer_parameters, shape.head_parameters)
     version = 2 * count * width
     copied = optimizer + count * width // share[3] if config.checkpoint.asynchronous else 0
     return RankMemory(
-        weights=count * width // share[3],
+        weights=0 if learner.offload == "all" else weights,
         gradients=count * width // share[2],
-        optimizer=optimizer,
+        optimizer=0 if learner.offload != "none" else optimizer,
         activations=activation_bytes(shape, tokens, width, checkpointing=learner.gradient_checkpointing),
         head=head_bytes(shape, config, tokens),
         gathered=gathered,
         host_copies=version + copied,
         loading=4 * count,
+        offloaded={"none": 0, "optimizer": optimizer, "all": optimizer + weights}[learner.offload],
     )
 
 

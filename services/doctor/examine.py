@@ -65,6 +65,7 @@ def estimate(shape: ModelShape, config: RunConfig, device: sizing.Device | None)
         "learner_rank_device_bytes": rank.device,
         "learner_rank_0_host_copies_bytes": rank.host_copies,
         "learner_rank_host_loading_bytes": rank.loading,
+        "learner_rank_offloaded_bytes": rank.offloaded,
         "generator_weights_bytes": engine.weights,
         "generator_key_values_wanted_bytes": engine.key_values_wanted,
         "checkpoint_bytes": sizing.checkpoint_bytes(shape, config),
@@ -87,8 +88,8 @@ def fits_device(shape: ModelShape, config: RunConfig, device: sizing.Device) -> 
         if need > device.memory:
             raise ScopeError(
                 f"a rank needs about {need / 1e9:,.0f} GB and a {device.name} has {device.memory / 1e9:,.0f} GB: raise "
-                "learner.workers with learner.zero_stage=3, set learner.gradient_checkpointing=true, or lower "
-                "learner.micro_batch_tokens"
+                "learner.workers with learner.zero_stage=3, set learner.gradient_checkpointing=true or "
+                "learner.offload, or lower learner.micro_batch_tokens"
             )
         return []
 

@@ -74,7 +74,8 @@ def host_bytes(shape: ModelShape, config: RunConfig) -> int:
     learner, generators = config.learner, config.generators
     total = config.ray.object_store_mib << 20
     on_device = 0 if learner.gpus_per_worker else rank.device
-    total += learner.workers * (PROCESS_BYTES + max(on_device, rank.loading)) + rank.host_copies
+    training = on_device + rank.offloaded
+    total += learner.workers * (PROCESS_BYTES + max(training, rank.loading)) + rank.host_copies
     each = 0 if generators.gpus_per_generator else engine.weights + (generators.kv_cache_gib << 30)
     engines = sum(getattr(generators, role) for role in config.roles)
     return total + engines * (2 * PROCESS_BYTES + each)
