@@ -19,7 +19,9 @@ from trainer.config import RedisConfig
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
+    from tests.chaos.subject import Subject
     from tests.engines import Engines
+    from tests.run_harness import Run
 
 # A loaded machine stalls a single example for longer than any sensible deadline; and a red run must be red again.
 settings.register_profile("scope", deadline=None, derandomize=True)
@@ -36,34 +38,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-LEFT_OUT = ("test_campaign.py", "test_elastic_run.py", "test_strict_run.py", "test_elastic_pool.py")
+LEFT_OUT = ("test_elastic_run.py", "test_strict_run.py", "test_elastic_pool.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What runs beside what, and in which order; what was not asked for is left out, and says so.
 
-    A file's tests share a worker, as their fixtures do; all that use the two engines share one, since those take a
-    minute to start. The longest file begins, and the engines come last: with the two of its run there would be four,
-    of 2 GiB each.
+    A file's tests share a worker, as their fixtures do; so do all that use the whole runs, and all that use the two
+    engines, which take a minute to start. The runs begin, as they take longest, and the engines come last: with the
+    two of a run there would be four, of 2 GiB each.
     """
-    with_engines = pytest.mark.xdist_group("engines")
+    order: dict[str, int] = {"whole runs": 0, "engines": 3}
+    places: dict[pytest.Item, tuple[int, bool]] = {}
     for item in items:
-        uses = "engines" in getattr(item, "fixturenames", ())
-        item.add_marker(with_engines if uses else pytest.mark.xdist_group(item.path.name))
+        fixtures = getattr(item, "fixturenames", ())
+        group = (
+            "whole runs" if "canary" in fixtures else "engines" if "engines" in fixtures else item.path.name
+        )
+        item.add_marker(pytest.mark.xdist_group(group))
         if item.path.name in LEFT_OUT and not config.getoption("--chaos"):
             item.add_marker(
                 pytest.mark.skip(reason="minutes of faults on whole runs and clusters: pytest --chaos")
             )
-
-    first = ("test_run.py", *LEFT_OUT)
-
-    def order(item: pytest.Item) -> int:
-        if "engines" in getattr(item, "fixturenames", ()):
-            return len(first) + 1
-        return first.index(item.path.name) if item.path.name in first else len(first)
-
-    items.sort(key=order)
+        first = 1 if item.path.name in LEFT_OUT else 2
+        places[item] = order.get(group, first), item.path.name == "test_campaign.py"
+    items.sort(key=lambda item: places[item])
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +121,24 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run that has ended."""
+    from tests.whole_runs import canary_run
+
+    return canary_run(tmp_path_factory.mktemp("end-to-end") / "runs")
+
+
+@pytest.fixture(scope="session")
+def live(canary: Run) -> Iterator[Subject]:
+    """A whole run that is under way until the tests of faults stop it."""
+    from tests.whole_runs import live_run
+
+    subject = live_run(canary)
+    yield subject
+    subject.kill()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -102,11 +101,6 @@ def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
     environment = os.environ | {"XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(REPOSITORY)}
     folder.mkdir(parents=True, exist_ok=True)
     return Run(folder / name, environment, [*common, *settings])
-
-
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C: SIGINT to every process of the terminal's foreground group."""
-    os.killpg(process.pid, signal.SIGINT)
 
 
 def left_running(run: Run) -> list[str]:

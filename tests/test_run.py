@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,49 +13,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.evaluation.models import find_model
 from services.export import export
-from services.ledger import read_history, surviving
 from services.report import Evaluations
 from services.rollouts import RolloutFilter, read_file
 from services.run_secrets import RunSecrets
 from tests.browser import chromium, needs_chromium, watched
-from tests.chaos.processes import processes
+from tests.chaos.subject import Subject
 from tests.page_harness import curve, last_step, shows_step
-from tests.ports import free_ports
-from tests.run_harness import Run, interrupt, left_running, new_run
+from tests.run_harness import Run
 from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs of this module live."""
-    return tmp_path_factory.mktemp("end-to-end") / "runs"
-
-
-@pytest.fixture(scope="module")
-def canary(folder: Path) -> Run:
-    """Five steps at learning rate 0, base temperature 0.7, two ZeRO-2 ranks, weights sent after every step."""
-    run = new_run(
-        folder,
-        "canary",
-        [
-            "steps=5",
-            "optimizer.learning_rate=0",
-            "rollout.base_temperature=0.7",
-            "learner.workers=2",
-            "learner.zero_stage=2",
-            "entropy_control.kind=paper",
-            "evaluation.every_steps=2",
-            "rollout_samples.per_step=2",
-            "control_plane.enabled=false",
-            "ray.dashboard=false",
-        ],
-    )
-    process = run.start()
-    assert process.wait(840) == 0, run.log
-    assert not left_running(run)
-    return run
 
 
 def test_at_learning_rate_zero_every_importance_ratio_stays_one(canary: Run) -> None:
@@ -134,51 +97,23 @@ def test_an_exported_checkpoint_loads_and_is_the_model_that_was_trained(canary: 
     assert find_model(str(tmp_path / "end")).name == "end"
 
 
-@pytest.fixture(scope="module")
-def live(folder: Path, canary: Run) -> Iterator[tuple[Run, subprocess.Popen[str]]]:
-    """A controlled run that is under way; it begins with the canary's last checkpoint, exported."""
-    exported = folder.parent / "exported"
-    export(canary.directory, 5, exported)
-    control_plane, dashboard = free_ports(2)
-    run = new_run(
-        folder,
-        "live",
-        [
-            "steps=5000",
-            f"model.path={exported}",
-            "task.name=tests.slow_countdown:SlowCountdown",
-            "pipeline.lease_seconds=4",
-            "weights.timeout_seconds=10",  # less than an engine takes to start again
-            "checkpoint.every_steps=5",
-            "rollout.max_new_tokens=40",
-            f"control_plane.port={control_plane}",
-            f"ray.dashboard_port={dashboard}",
-        ],
-    )
-    process = run.start()
-    run.wait_for("first steps", lambda: len(run.records()) >= 3, process)
-    yield run, process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
 def test_an_exported_model_loads_in_fresh_engines_and_in_the_learner(
-    live: tuple[Run, subprocess.Popen[str]],
+    live: Subject,
 ) -> None:
-    first = live[0].records()[0]
+    first = live.run.records()[0]
     assert max(first.mismatch_kl_base, first.mismatch_kl_adaptive) < 1e-5
 
 
 def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
-    live: tuple[Run, subprocess.Popen[str]],
+    live: Subject,
 ) -> None:
-    run, process = live
+    run = live.run
     answer = run.scope("entropy", "set", "0.3", "--wait")
     assert answer["status"]["state"] == "applied"
     assert answer["metadata"]["generation"] == 2
     first = answer["status"]["applied_from_step"]
     assert run.scope("entropy", "get")["status"]["applied_from_step"] == first
-    run.wait_for("later steps", lambda: run.records()[-1].step > first, process)
+    run.wait_for("later steps", lambda: run.records()[-1].step > first, live.driver)
     records = run.records()
     assert [r.set_point_generation for r in records] == [1 if r.step < first else 2 for r in records]
     assert [r.set_point for r in records] == [0.42 if r.step < first else 0.3 for r in records]
@@ -186,9 +121,9 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
 
 @needs_chromium
 def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
-    live: tuple[Run, subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+    live: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, _ = live
+    run = live.run
     standing = run.scope("entropy", "get")
     generation = standing["metadata"]["generation"] + 1
     monkeypatch.setenv("XDG_STATE_HOME", run.environment["XDG_STATE_HOME"])
@@ -218,64 +153,3 @@ def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
     held = {r.step: (r.set_point, r.set_point_generation) for r in run.records()}
     assert held[first - 1] == (standing["status"]["target"], generation - 1)
     assert held[first] == (0.36, generation)
-
-
-def test_a_killed_adaptive_generator_is_seen_in_the_step_records_and_comes_back(
-    live: tuple[Run, subprocess.Popen[str]],
-) -> None:
-    run, process = live
-    before = run.scope("status")["status"]["generators"]["adaptive-generator-0"]
-    os.kill(before["process_id"], signal.SIGKILL)
-    run.wait_for("a restart", lambda: any(r.generator_restarts for r in run.records()), process)
-    killed = next(r for r in run.records() if r.generators_alive["adaptive"] == 0)
-    assert any("adaptive" in alarm for alarm in killed.alarms)
-    after = run.scope("status")["status"]["generators"]["adaptive-generator-0"]
-    assert after["restarts"] == 1
-    assert after["process_id"] != before["process_id"]
-    assert "adaptive-generator-0 ended and is restarted" in run.log
-
-
-def test_a_killed_learner_goes_on_from_its_checkpoint_under_a_new_lineage(
-    live: tuple[Run, subprocess.Popen[str]],
-) -> None:
-    run, process = live
-    target = run.scope("entropy", "get")["spec"]["target"]
-    run.wait_for("a checkpoint", lambda: list((run.directory / "checkpoints").glob("step-*")), process)
-    (rank,) = processes(process.pid, "learner")
-    os.kill(rank, signal.SIGKILL)
-    run.wait_for("steps of the next learner", lambda: run.records()[-1].lineage == 2, process)
-    assert "the learner ended and is restarted (1 of 3) from step" in run.log
-    assert "the process of rank 0 died" in run.log
-    records = run.records()
-    assert [r.step for r in records] == list(range(len(records)))
-    assert records[-1].learner_restarts == 1
-    begun = next(r for r in records if r.lineage == 2)
-    assert begun.step % 5 == 0, "it did not begin at a checkpoint"
-    assert begun.set_point == target
-    kept = surviving(read_history(run.directory))
-    groups = [group for event in kept for group in event.groups]
-    assert len(groups) == len(set(groups)) >= len(records) * 2 * 8
-
-
-def test_ctrl_c_stops_in_order_and_resume_goes_on_where_it_stopped(
-    live: tuple[Run, subprocess.Popen[str]],
-) -> None:
-    run, process = live
-    target = run.scope("entropy", "get")["spec"]["target"]
-    interrupt(process)
-    assert process.wait(120) == 0, run.log
-    assert not left_running(run)
-    done = run.json("report.json")["steps"]
-    assert (run.directory / "checkpoints" / f"step-{done:08d}" / "manifest.json").exists()
-
-    resumed = run.start(f"steps={done + 3}", resume=True)
-    assert resumed.wait(400) == 0, run.log
-    assert not left_running(run)
-    records = run.records()
-    assert [r.step for r in records] == list(range(done + 3)), "a step was lost"
-    assert [r.lineage for r in records[done - 1 :]] == [2, 3, 3, 3]
-    assert records[-1].set_point == target, "the live set-point did not survive the restart"
-    report = run.json("report.json")
-    assert report["queue"]["consumed"] == (done + 3) * 2 * 8
-    assert report["evaluation"]["end"]["step"] == done + 3
-    assert max(age for r in records for age in r.staleness) <= 1

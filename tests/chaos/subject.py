@@ -58,6 +58,12 @@ class Subject:
         self.driver.send_signal(signal.SIGTERM)
         return self.driver.wait(seconds)
 
+    def interrupt(self, seconds: float) -> int:
+        """Ctrl-C: SIGINT to every process of the terminal's foreground group; returns the driver's exit status."""
+        self.look()
+        os.killpg(self.driver.pid, signal.SIGINT)
+        return self.driver.wait(seconds)
+
     @contextlib.contextmanager
     def redis(self) -> Iterator[Redis]:
         """A client of the run's Redis while it runs, past whatever is done to the others' connections."""

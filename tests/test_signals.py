@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM: the first asks for a stop in order, the second gives up at once."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+
+import pytest
+from redis import Redis
+
+from services.driver.progress import Progress
+from services.driver.signals import StopSignals
+from services.run_control import stop_requested
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_first_signal_asks_for_a_stop_and_the_second_gives_up(
+    redis: Redis, run: str, number: signal.Signals
+) -> None:
+    terminal, before = io.StringIO(), signal.getsignal(number)
+    with StopSignals(redis, run, Progress(terminal)) as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        deadline = time.monotonic() + 10
+        while not stop_requested(redis, run) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stop_requested(redis, run)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert f"{number.name}: stopping after this step" in terminal.getvalue()
+    assert signal.getsignal(number) == before
