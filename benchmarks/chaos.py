@@ -33,13 +33,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument(
+        "--hours", type=float, default=1.0, help="shortest campaign; it trains on where faults end"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "chaos.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scope-chaos-") as folder:
         subject = Subject(chaos_run(Path(folder) / "runs", "chaos"))
         try:
-            document = campaign(subject, options.faults, options.seed)
+            document = campaign(subject, options.faults, options.hours, options.seed)
         finally:
             subject.kill()
     options.out.write_text(json.dumps(document, indent=2) + "\n")
@@ -47,7 +50,7 @@ def main() -> int:
     return 1 if document["violations"] or document["left_behind"] else 0
 
 
-def campaign(subject: Subject, faults: int, seed: int) -> dict[str, Any]:
+def campaign(subject: Subject, faults: int, hours: float, seed: int) -> dict[str, Any]:
     """Measure calm throughput, strike, stop by SIGTERM, check."""
     subject.await_step(START_STEPS, LONGEST_SECONDS)
     calm, _ = timed(lambda: subject.await_step(START_STEPS + CALM_STEPS, LONGEST_SECONDS))
@@ -62,6 +65,8 @@ def campaign(subject: Subject, faults: int, seed: int) -> dict[str, Any]:
             f"back after {strike.recovery_seconds:6.1f} s",
             flush=True,
         )
+    while time.monotonic() - started < 3600 * hours:
+        subject.await_step(subject.steps_done() + 1, LONGEST_SECONDS)
     seconds, steps = time.monotonic() - started, subject.steps_done() - first_step
     stopping, status = timed(lambda: subject.preempt(GRACE_SECONDS))
     left_behind = subject.leftovers()

@@ -28,9 +28,8 @@ FREEZE_SECONDS = (2.0, 8.0)
 CUT_SECONDS = (1.0, 4.0)
 """Shorter than what a client of Redis rides out."""
 CUT_EVERY_SECONDS = 0.02
-FURTHER_STEPS = {"generator": 4, "learner": 2}
-"""A killed generator may have finished its groups of the next steps, none of this many at a staleness of 1; a killed
-learner's last step may still be recorded."""
+FURTHER_STEPS = {"generator": 4}
+"""A killed generator may have finished its groups of the next steps, none of this many at a staleness of 1."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,21 @@ class Nemesis:
     def _strike(self, kind: str) -> Strike:
         self._subject.look()
         action, _, target = kind.partition(" ")
-        at_step, started = self._subject.steps_done(), time.monotonic()
+        at_step, lineage, started = self._subject.steps_done(), self._subject.lineage(), time.monotonic()
         if kind == "kill driver":
             self._subject.driver.kill()
             self._subject.driver.wait()
             self._subject.resume()
+            # A learner whose driver was killed may record some more steps before it ends too.
+            self._subject.await_lineage(lineage + 1, self._longest)
             self._subject.await_step(at_step + 1, self._longest)
         elif action == "kill":
             victim = self._victim(target)
             before = set(processes(self._subject.driver.pid, target))
             os.kill(victim, signal.SIGKILL)
             self._await_replacement(target, before, victim)
+            if target == "learner":
+                self._subject.await_lineage(lineage + 1, self._longest)
             self._subject.await_step(at_step + FURTHER_STEPS.get(target, 1), self._longest)
         elif action == "cut":
             self._cut_redis(self._chance.uniform(*CUT_SECONDS))

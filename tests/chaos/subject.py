@@ -48,6 +48,15 @@ class Subject:
         records = self.run.records()
         return records[-1].step + 1 if records else 0
 
+    def lineage(self) -> int:
+        """Of the newest learner step."""
+        records = self.run.records()
+        return records[-1].lineage if records else 0
+
+    def await_lineage(self, number: int, seconds: float) -> None:
+        """Wait for a step of lineage `number` or a later one."""
+        self.run.wait_for(f"lineage {number}", lambda: self.lineage() >= number, self.driver, seconds)
+
     def await_step(self, count: int, seconds: float) -> None:
         """Wait until `count` learner steps are done."""
         self.run.wait_for(f"{count} steps", lambda: self.steps_done() >= count, self.driver, seconds)
