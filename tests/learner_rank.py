@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 import torch.distributed as dist
 
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
 from trainer.control import Actuators
+from trainer.gather import gather_parameters
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
 from trainer.trajectory import Group, decode_group
@@ -58,6 +60,17 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
             safetensors.torch.save_file(weights, work / f"{case['name']}-{name}.safetensors")
 
     weights, adapter = learner.gather_weights(), learner.gather_adapter()
+    if case.get("buckets"):
+        model = learner.engine.module.model
+        again = gather_parameters(model, partitioned=config.learner.zero_stage == 3, bucket_bytes=3000)
+        result["same_in_buckets"] = (
+            again is None
+            or weights is None
+            or (
+                again.keys() == weights.keys()
+                and all(torch.equal(again[name], weights[name]) for name in again)
+            )
+        )
     result["probe"] = learner.probe_logprobs()
     if weights is not None:
         safetensors.torch.save_file(weights, work / f"{case['name']}.safetensors")

@@ -136,6 +136,7 @@ def runs(
             "surprisal_exponent": EXPONENT,
             "strength": control.strength,
             "continue": keeps,
+            "buckets": keeps,
         }
 
     cases = [case(f"stage{stage}", stage, stale, continue_=True) for stage in (1, 2, 3)]
@@ -164,6 +165,11 @@ def plain(
 @pytest.fixture(scope="module")
 def lopsided_weights(model_dir: Path) -> dict[str, torch.Tensor]:
     return plain_training(model_dir, make_groups(model_dir, noise=0.5, lengths=lopsided_length))[1]
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_weights_are_the_same_gathered_in_small_buckets(runs: Path, stage: int) -> None:
+    assert result(runs, f"stage{stage}")["same_in_buckets"]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

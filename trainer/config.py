@@ -174,6 +174,10 @@ class WeightsConfig(Block):
     timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=60.0, description="longest wait for a generator to load a version; then it is replaced"
     )
+    bucket_mib: Annotated[int, Field(ge=1)] = Field(
+        default=1024,
+        description="of parameters that ZeRO-3 brings together on every rank at a time, to send or keep them",
+    )
 
 
 class RedisConfig(Block):

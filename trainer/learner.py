@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,11 @@ from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
 from trainer.engine_config import learner_engine_config
 from trainer.forward import forward
+from trainer.gather import gather_parameters
 from trainer.learning_rate import learning_rate
 from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 from trainer.plan import StepPlan, plan_step
-from trainer.policy import PolicyModel, host_weights, load_policy
+from trainer.policy import PolicyModel, load_policy
 from trainer.reference_policy import ReferencePolicy, reference_kl
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
@@ -195,11 +195,17 @@ class Learner:
 
     def gather_weights(self) -> dict[str, Tensor] | None:
         """The policy's parameters by Hugging Face name, adapters merged, on the CPU; on rank 0 only, None elsewhere."""
-        return self._gathered(merged_weights if self._config.learner.lora.rank else host_weights)
+        weights = self._gathered()
+        if weights is None or not self._config.learner.lora.rank:
+            return weights
+        return merged_weights(self._policy.model, weights)
 
     def gather_adapter(self) -> dict[str, Tensor] | None:
         """The adapters by peft's names, on the CPU; on rank 0 of a run with LoRA only, None elsewhere."""
-        return self._gathered(adapter_weights) if self._config.learner.lora.rank else None
+        if not self._config.learner.lora.rank:
+            return None
+        weights = self._gathered()
+        return None if weights is None else adapter_weights(weights)
 
     @torch.no_grad()
     def probe_logprobs(self) -> tuple[list[int], list[float]]:
@@ -274,12 +280,10 @@ class Learner:
             group["lr"] = rate
         return rate
 
-    def _gathered(self, read: Callable[[PreTrainedModel], dict[str, Tensor]]) -> dict[str, Tensor] | None:
-        """What rank 0 reads of the whole model. Collective."""
-        parameters = list(self._policy.parameters())
-        stage3 = self._config.learner.zero_stage == 3
-        with deepspeed.zero.GatheredParameters(parameters, enabled=stage3):
-            return read(self._policy.model) if dist.get_rank() == 0 else None
+    def _gathered(self) -> dict[str, Tensor] | None:
+        partitioned = self._config.learner.zero_stage == 3
+        bucket = self._config.weights.bucket_mib << 20
+        return gather_parameters(self._policy.model, partitioned=partitioned, bucket_bytes=bucket)
 
     @property
     def _by_tokens(self) -> bool:

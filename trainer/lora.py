@@ -6,7 +6,7 @@ get merged weights under the model's own names: they know nothing of adapters, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from trainer.config import LoraConfig
 from trainer.errors import ScopeError
-from trainer.policy import host_weights
 
 if TYPE_CHECKING:
     import peft
@@ -60,25 +59,26 @@ def adapters_off(model: PreTrainedModel) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def merged_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Every parameter under its name without adapters, adapters added to their layers, on the CPU.
+@torch.no_grad()
+def merged_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters under their names without adapters, adapters added to their layers.
 
-    Parameters must be whole (gathered, with ZeRO-3). The sum is taken in float32 and rounded to the layer's own type.
+    weights: every parameter of `model` by its name there, whole. The sum is taken in float32 and rounded to the layer's
+    own type.
     """
-    merged = {name: weight for name, weight in host_weights(model).items() if ".lora_" not in name}
+    merged = {name: weight for name, weight in weights.items() if ".lora_" not in name}
     for path, layer in _layers(model).items():
         name = f"{path}.base_layer.weight"
-        up, down = layer.lora_B[ADAPTER].weight, layer.lora_A[ADAPTER].weight
-        change = layer.scaling[ADAPTER] * (up.detach().float() @ down.detach().float())
-        merged[name] = (merged[name].float() + change.cpu()).to(merged[name].dtype)
+        up, down = (weights[f"{path}.lora_{part}.{ADAPTER}.weight"].float() for part in "BA")
+        merged[name] = (merged[name].float() + layer.scaling[ADAPTER] * (up @ down)).to(merged[name].dtype)
     return {name.replace(".base_layer.", "."): weight for name, weight in merged.items()}
 
 
-def adapter_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The adapters alone under peft's names, on the CPU; parameters must be whole."""
+def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapters alone under peft's names. weights: every parameter by the model's names, whole."""
     return {
         _PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): weight
-        for name, weight in host_weights(model).items()
+        for name, weight in weights.items()
         if ".lora_" in name
     }
 

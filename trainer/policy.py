@@ -148,11 +148,6 @@ def _checkpoint_layers(model: PreTrainedModel) -> None:
         layer.training = True
 
 
-def host_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter by name, copied to the CPU; with ZeRO-3 they must be gathered."""
-    return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in model.named_parameters()}
-
-
 @torch.no_grad()
 def _require_separation(model: PreTrainedModel) -> None:
     """Two rollouts of one prompt must score the same packed as apart; sliding windows are refused unseen."""
