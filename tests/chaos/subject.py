@@ -99,8 +99,13 @@ class Subject:
 
     @property
     def _secrets(self) -> Path:
-        state = Path(self.run.environment["XDG_STATE_HOME"]) / "scope-rl"
-        (folder,) = [folder for folder in state.iterdir() if (folder / "redis.conf").exists()]
+        state, run = (
+            Path(self.run.environment["XDG_STATE_HOME"]) / "scope-rl",
+            str(self.run.directory.resolve()),
+        )
+        (folder,) = [
+            folder for folder in state.iterdir() if (folder / "run-directory").read_text().strip() == run
+        ]
         return folder
 
     def leftovers(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.chaos.ledger import violations
@@ -14,6 +16,13 @@ FAULTS = len(KINDS)
 RECOVERY_SECONDS, GRACE_SECONDS, END_SECONDS = 400.0, 60.0, 400.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end(live: Subject) -> Iterator[None]:
+    """Whatever happens here, the run takes no time from the tests after it."""
+    yield
+    live.kill()
 
 
 def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(live: Subject) -> None:
