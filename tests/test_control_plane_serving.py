@@ -142,13 +142,10 @@ def test_something_else_that_answers_is_not_taken_for_a_control_plane(unused_por
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Iterator[None]:
     """A local Ray cluster of two cores."""
-    import ray
+    from tests.local_ray import local_ray
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with local_ray(2, configure_logging=False):
         yield
-        ray.shutdown()
 
 
 @pytest.mark.cluster

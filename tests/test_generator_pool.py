@@ -18,6 +18,7 @@ from services.generator_spec import GeneratorSpec
 from services.redis_client import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub
+from tests.local_ray import local_ray
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
@@ -29,11 +30,8 @@ def cluster() -> Iterator[None]:
     """A local Ray for the module; its workers get the stubs by value, since they cannot import tests."""
     for module in (generator_stub, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init("local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    with local_ray(8):
         yield
-        ray.shutdown()
 
 
 Start = Callable[..., GeneratorPool]

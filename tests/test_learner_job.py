@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from services.driver.learner_job import LearnerJob
 from services.learner.spec import LearnerSpec
 from services.redis_client import RedisAccess
+from tests.local_ray import local_ray
 from trainer.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -21,13 +21,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A local Ray for the module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_TRAIN_V2_ENABLED", "1")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    with local_ray(4, {"RAY_TRAIN_V2_ENABLED": "1", "PYTHONPATH": str(ROOT)}):
         yield
-        ray.shutdown()
 
 
 def test_a_fault_that_a_user_can_mend_arrives_in_its_own_words_and_is_permanent(

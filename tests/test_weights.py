@@ -15,6 +15,7 @@ import torch
 from services.keys import actor_namespace
 from services.probe import Probe
 from services.weights import LoadReport, WeightPublisher
+from tests.local_ray import local_ray
 from trainer.trajectory import PolicyVersion
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -45,11 +46,8 @@ class Receiver:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """A local Ray for the module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with local_ray(2):
         yield
-        ray.shutdown()
 
 
 def receiver(run_id: str, delays: list[float]) -> Any:

@@ -1,0 +1,33 @@
+"""A Ray of one node for the tests of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import ray
+
+START_TRIES = 4
+
+
+@contextmanager
+def local_ray(num_cpus: int, environment: dict[str, str] | None = None, **options: Any) -> Iterator[None]:
+    """Within it Ray runs here. environment: set before it starts, and so for its workers.
+
+    Tried again where the machine is too busy for Ray's own fixed patience of 30 seconds, as a run does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ({"RAY_AUTH_MODE": "disabled"} | (environment or {})).items():
+            patch.setenv(name, value)
+        for tries in range(START_TRIES):
+            try:
+                ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, **options)
+                break
+            except Exception as error:
+                ray.shutdown()
+                if "timed out during startup" not in str(error) or tries == START_TRIES - 1:
+                    raise
+        yield
+        ray.shutdown()
