@@ -149,6 +149,7 @@ def cluster(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_under_ray_serve_it_takes_no_core(
     cluster, redis_access: RedisAccess, redis, run_id, operator, unused_port
 ):
@@ -169,6 +170,7 @@ def test_under_ray_serve_it_takes_no_core(
 
 
 @pytest.mark.cluster
+@pytest.mark.timeout(600)
 def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
     cluster, redis_access: RedisAccess, redis, run_id, operator, unused_port
 ):

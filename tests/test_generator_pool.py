@@ -22,7 +22,7 @@ from tests.local_ray import local_ray
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ from services.weights import LoadReport, WeightPublisher
 from tests.local_ray import local_ray
 from trainer.trajectory import PolicyVersion
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
 NAME = "base-generator-0"
 WEIGHTS = {"w": torch.ones(3)}
