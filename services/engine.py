@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
-import tempfile
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,7 +31,6 @@ PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 
 MESSAGE_BYTES = 1 << 24
 """Weights above it reach an engine's workers by a file that they map: a message is copied several times on its way."""
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class WeightLoadError(RuntimeError):
@@ -262,16 +260,17 @@ class SamplingEngine:
 
 @asynccontextmanager
 async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
-    """Weights as an engine's workers take them: bytes, or the name of a file, in memory where that has room."""
+    """Weights as an engine's workers take them: bytes, or the name of a file in memory.
+
+    The file has no place in any directory: nothing is left of it when this process is killed.
+    """
     if blob.nbytes <= MESSAGE_BYTES:
         yield blob.tobytes()
         return
-    in_memory = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 2 * blob.nbytes
-    folder = SHARED_MEMORY if in_memory else None
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="scope-weights-") as file:
+    with open(os.memfd_create("scope-weights"), "wb") as file:
         await asyncio.to_thread(file.write, blob.data)
         file.flush()
-        yield file.name
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def _parameters(

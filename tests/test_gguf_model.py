@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_is_said(model: LlamaForCausalLM, tmp_path: Path
     with pytest.raises(ScopeError, match="cannot be read by transformers"):
         import_gguf(tmp_path / "other.gguf", out, "float32")
     write_gguf(tmp_path / "more.gguf", model, more_tokens=2)
-    with pytest.raises(ScopeError, match="tokenizer and model do not belong together"):
+    with pytest.raises(ScopeError, match=r"more\.gguf.* is no model to train from: .*do not belong together"):
         import_gguf(tmp_path / "more.gguf", out, "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["more.gguf", "other.gguf", "text.gguf"]
     out.mkdir()

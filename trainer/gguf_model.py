@@ -58,11 +58,18 @@ def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
     try:
         model.save_pretrained(writing)
         tokenizer.save_pretrained(writing)
-        check_tokenizer(writing, ModelConfig(path=str(writing)))
+        _check_tokenizer(source, writing)
         os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     return Imported(model.config.model_type, model.num_parameters(), bool(tokenizer.chat_template))
+
+
+def _check_tokenizer(source: Path, written: Path) -> None:
+    try:
+        check_tokenizer(written, ModelConfig(path=str(written)))
+    except ScopeError as error:
+        raise ScopeError(f"FILE = {str(source)!r} is no model to train from: {error}") from error
 
 
 def _require_gguf(source: Path) -> None:

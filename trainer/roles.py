@@ -1,4 +1,4 @@
-"""The two roles of generators: they sample at the base and at the adaptive temperature."""
+"""The two roles of generators, which sample at the base and at the adaptive temperature; the size of a group."""
 
 from __future__ import annotations
 
