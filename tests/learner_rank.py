@@ -62,7 +62,8 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
     weights, adapter = learner.gather_weights(), learner.gather_adapter()
     if case.get("buckets"):
         model = learner.engine.module.model
-        again = gather_parameters(model, partitioned=config.learner.zero_stage == 3, bucket_bytes=3000)
+        parameters = model.named_parameters()
+        again = gather_parameters(parameters, partitioned=config.learner.zero_stage == 3, bucket_bytes=3000)
         result["same_in_buckets"] = (
             again is None
             or weights is None

@@ -9,14 +9,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def gather_parameters(model: nn.Module, *, partitioned: bool, bucket_bytes: int) -> dict[str, Tensor] | None:
-    """Every parameter by name, copied to the CPU; on rank 0 only, None elsewhere. Collective.
+def gather_parameters(
+    parameters: Iterable[tuple[str, nn.Parameter]], *, partitioned: bool, bucket_bytes: int
+) -> dict[str, Tensor] | None:
+    """The named parameters, whole, copied to the CPU; on rank 0 only, None elsewhere. Collective.
 
     partitioned: whether ranks hold parts of parameters (ZeRO-3). A device then holds `bucket_bytes` more for the
     moment, or the largest parameter if that is more.
     """
     whole: dict[str, Tensor] = {}
-    for bucket in buckets(model.named_parameters(), bucket_bytes):
+    for bucket in buckets(parameters, bucket_bytes):
         with deepspeed.zero.GatheredParameters([p for _, p in bucket], enabled=partitioned):
             if dist.get_rank() == 0:
                 whole |= {name: p.detach().to("cpu", copy=True).contiguous() for name, p in bucket}

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from trainer.engine_config import learner_engine_config
 from trainer.forward import forward
 from trainer.gather import gather_parameters
 from trainer.learning_rate import learning_rate
-from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
+from trainer.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
 from trainer.plan import StepPlan, plan_step
 from trainer.policy import PolicyModel, load_policy
 from trainer.reference_policy import ReferencePolicy, reference_kl
@@ -195,7 +196,7 @@ class Learner:
 
     def gather_weights(self) -> dict[str, Tensor] | None:
         """The policy's parameters by Hugging Face name, adapters merged, on the CPU; on rank 0 only, None elsewhere."""
-        weights = self._gathered()
+        weights = self._gathered(lambda name: True)
         if weights is None or not self._config.learner.lora.rank:
             return weights
         return merged_weights(self._policy.model, weights)
@@ -204,7 +205,7 @@ class Learner:
         """The adapters by peft's names, on the CPU; on rank 0 of a run with LoRA only, None elsewhere."""
         if not self._config.learner.lora.rank:
             return None
-        weights = self._gathered()
+        weights = self._gathered(is_adapter)
         return None if weights is None else adapter_weights(weights)
 
     @torch.no_grad()
@@ -280,10 +281,11 @@ class Learner:
             group["lr"] = rate
         return rate
 
-    def _gathered(self) -> dict[str, Tensor] | None:
+    def _gathered(self, wanted: Callable[[str], bool]) -> dict[str, Tensor] | None:
+        parameters = [(name, p) for name, p in self._policy.model.named_parameters() if wanted(name)]
         partitioned = self._config.learner.zero_stage == 3
         bucket = self._config.weights.bucket_mib << 20
-        return gather_parameters(self._policy.model, partitioned=partitioned, bucket_bytes=bucket)
+        return gather_parameters(parameters, partitioned=partitioned, bucket_bytes=bucket)
 
     @property
     def _by_tokens(self) -> bool:

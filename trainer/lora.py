@@ -66,7 +66,7 @@ def merged_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dic
     weights: every parameter of `model` by its name there, whole. The sum is taken in float32 and rounded to the layer's
     own type.
     """
-    merged = {name: weight for name, weight in weights.items() if ".lora_" not in name}
+    merged = {name: weight for name, weight in weights.items() if not is_adapter(name)}
     for path, layer in _layers(model).items():
         name = f"{path}.base_layer.weight"
         up, down = (weights[f"{path}.lora_{part}.{ADAPTER}.weight"].float() for part in "BA")
@@ -74,13 +74,14 @@ def merged_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dic
     return {name.replace(".base_layer.", "."): weight for name, weight in merged.items()}
 
 
+def is_adapter(name: str) -> bool:
+    """Whether the parameter of that name belongs to an adapter."""
+    return ".lora_" in name
+
+
 def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters alone under peft's names. weights: every parameter by the model's names, whole."""
-    return {
-        _PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): weight
-        for name, weight in weights.items()
-        if ".lora_" in name
-    }
+    """The adapters under peft's names. weights: theirs by the model's names, whole."""
+    return {_PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): weight for name, weight in weights.items()}
 
 
 def save_adapter(directory: Path, config: LoraConfig, weights: dict[str, Tensor]) -> None:
