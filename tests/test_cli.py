@@ -234,6 +234,10 @@ def test_a_run_that_is_driven_by_another_process_is_refused_and_its_configuratio
     assert (directory / "config.yaml").read_bytes() == CONFIG.read_bytes()
 
 
+NO_PORTS = ["--set", "control_plane.enabled=false", "--set", "ray.dashboard=false"]
+"""for commands that are refused for something else, while a run holds the usual ports"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -244,7 +248,10 @@ def test_a_run_that_is_driven_by_another_process_is_refused_and_its_configuratio
         (["train", "nowhere.yaml"], ["'nowhere.yaml'", "does not exist"]),
         (["train", "."], ["'.'", "cannot be read"]),
         (["train", str(CONFIG), "--run-id", "../r"], ["run id = '../r'", "letters, digits"]),
-        (["train", str(CONFIG), "--set", "runs_dir=/proc"], ["runs_dir='/proc'", "cannot be used"]),
+        (
+            ["train", str(CONFIG), *NO_PORTS, "--set", "runs_dir=/proc"],
+            ["runs_dir='/proc'", "cannot be used"],
+        ),
         (["status"], ["no run under ./runs", "--run"]),
         (["status", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
         (["stop", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
@@ -275,7 +282,17 @@ def test_a_command_that_cannot_be_meant_is_refused(
         (["--controls", "grpo", "--first-seed", "-1"], ["seed = -1", "at least 0"]),
         (["--controls", "grpo", "--evaluate-every", "5"], ["--evaluate-every 5", "--in-process"]),
         (
-            ["--controls", "grpo", "--parallel", "2", "--set", "control_plane.enabled=false"],
+            [
+                "--controls",
+                "grpo",
+                "--parallel",
+                "2",
+                *NO_PORTS,
+                "--set",
+                "ray.dashboard=true",
+                "--set",
+                "ray.dashboard_port=28265",
+            ],
             ["ray.dashboard=false"],
         ),
         (["--controls", "grpo,scope:steps=many"], ["scope-steps-many", "steps = 'many'", "whole number"]),
