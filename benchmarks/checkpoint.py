@@ -144,18 +144,18 @@ class Subject:
         self._store.commit(state, lambda: None)
 
 
-def make_model(path: Path) -> Path:
+def make_model(path: Path, *, layers: int = LAYERS, positions: int = 32) -> Path:
     """Random weights."""
     torch.manual_seed(1)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
         intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=12,
         num_key_value_heads=12,
         head_dim=64,
-        max_position_embeddings=32,
+        max_position_embeddings=positions,
         tie_word_embeddings=False,
     )
     Qwen3ForCausalLM(config).save_pretrained(path)

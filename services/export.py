@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from trainer.checkpoint import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config_load import config_hash, load_config
 from trainer.errors import ScopeError
+from trainer.new_directory import new_directory
 
 
 def export(run: Path, step: int | None, out: Path) -> Exported:
@@ -27,8 +27,11 @@ def export(run: Path, step: int | None, out: Path) -> Exported:
     step: of a checkpoint; None: the policy in the run's `model/`. Raises ScopeError when `out` is not empty, or the run
     has no such model.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+    with new_directory(out) as writing:
+        return _write(run, step, writing)
+
+
+def _write(run: Path, step: int | None, writing: Path) -> Exported:
     config = load_config(run / CONFIG_FILE)
     checkpoint = None if step is None else _checkpoint(run, step)
     if checkpoint is None and not (run / "model" / "config.json").is_file():
@@ -36,9 +39,6 @@ def export(run: Path, step: int | None, out: Path) -> Exported:
             f"{run} has no model/ yet: it is written when a run ends or stops. Choose a checkpoint with --step: "
             f"{_steps(run)}."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    writing = out.with_name(f".writing-{out.name}")
-    shutil.rmtree(writing, ignore_errors=True)
     if checkpoint is None:
         shutil.copytree(run / "model", writing)
     else:
@@ -54,7 +54,6 @@ def export(run: Path, step: int | None, out: Path) -> Exported:
         evaluations=[e for e in Evaluations(run / EVALUATIONS).all if e.step <= done],
     )
     write_card(writing, exported)
-    os.replace(writing, out)
     return exported
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
+from trainer.new_directory import new_directory
 from trainer.tokenizer_check import check_tokenizer
 
 MAGIC = b"GGUF"
@@ -32,8 +31,11 @@ def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
     ScopeError for a file that is no GGUF or of an architecture that transformers does not read, for an `out` that is
     not empty, and for a tokenizer that a run could not use.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+    with new_directory(out) as writing:
+        return _write(source, writing, dtype)
+
+
+def _write(source: Path, writing: Path, dtype: str) -> Imported:
     _require_gguf(source)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -52,16 +54,9 @@ def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
     model = AutoModelForCausalLM.from_config(read.config, dtype=getattr(torch, dtype))
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    writing = out.with_name(f".writing-{out.name}")
-    shutil.rmtree(writing, ignore_errors=True)
-    try:
-        model.save_pretrained(writing)
-        tokenizer.save_pretrained(writing)
-        _check_tokenizer(source, writing)
-        os.replace(writing, out)
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+    model.save_pretrained(writing)
+    tokenizer.save_pretrained(writing)
+    _check_tokenizer(source, writing)
     return Imported(model.config.model_type, model.num_parameters(), bool(tokenizer.chat_template))
 
 

@@ -23,9 +23,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
 
+from benchmarks.checkpoint import make_model  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.driver.generator_pool import engine_environment  # noqa: E402
 from services.weights import packed  # noqa: E402
@@ -50,29 +49,11 @@ def main() -> None:
     config = RunConfig.model_validate({"model": {"max_length": 128}, "rollout": {"max_new_tokens": TOKENS}})
     os.environ |= engine_environment(config)
     with tempfile.TemporaryDirectory(prefix="scope-weights-") as folder:
-        document = asyncio.run(measure(make_model(Path(folder), options.layers), config, options.loads))
+        model_dir = make_model(Path(folder), layers=options.layers, positions=128)
+        build_tokenizer(Vocabulary(tuple("abcdef"), split="characters"), 128).save_pretrained(model_dir)
+        document = asyncio.run(measure(model_dir, config, options.loads))
     table(document)
     keep("performance-weights", document)
-
-
-def make_model(path: Path, layers: int) -> Path:
-    """Random weights."""
-    torch.manual_seed(1)
-    tokenizer = build_tokenizer(Vocabulary(tuple("abcdef"), split="characters"), 128)
-    model = Qwen3Config(
-        vocab_size=64,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=layers,
-        num_attention_heads=12,
-        num_key_value_heads=12,
-        head_dim=64,
-        max_position_embeddings=128,
-        tie_word_embeddings=False,
-    )
-    Qwen3ForCausalLM(model).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
 
 
 async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""A directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainer.errors import ScopeError
+
+
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """Where to make the directory, which is not there yet; it becomes `out` when all went well, or nothing does.
+
+    Raises ScopeError, before anything is done, when `out` exists and is not an empty directory.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    writing = out.with_name(f".writing-{out.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    try:
+        yield writing
+        os.replace(writing, out)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
