@@ -92,7 +92,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
 def main() -> None:
     """Run the cases of the job file."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    join_process_group("gloo")
+    join_process_group(job["backend"])
     for case in job["cases"]:
         run_case(case, Path(job["model"]), Path(job["work"]))
     dist.destroy_process_group()

@@ -57,7 +57,7 @@ def eager(
 def slopes(outputs: tuple[Tensor, Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of a weighted sum of the outputs, each token and column with its own weight."""
     total = sum(
-        (output * torch.linspace(-1, 2, output.numel(), dtype=output.dtype).reshape(output.shape)).sum()
+        (output * torch.linspace(-1, 2, output.numel()).to(output).reshape(output.shape)).sum()
         for output in outputs
         if output.requires_grad
     )

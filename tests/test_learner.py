@@ -70,10 +70,14 @@ def write_groups(path: Path, groups: list[Group]) -> str:
     return str(path)
 
 
-def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, Any]]) -> Path:
-    """Run the cases on `world_size` ranks; the files they wrote are in `work`."""
+def launch(
+    work: Path, world_size: int, model_dir: Path, cases: list[dict[str, Any]], backend: str = "gloo"
+) -> Path:
+    """Run the cases on `world_size` ranks; the files they wrote are in `work`. backend: "nccl" on GPUs, or "gloo"."""
     job = work / "job.json"
-    job.write_text(json.dumps({"model": str(model_dir), "work": str(work), "cases": cases}))
+    job.write_text(
+        json.dumps({"model": str(model_dir), "work": str(work), "cases": cases, "backend": backend})
+    )
     (port,) = free_ports(1)
     ranks = []
     for rank in range(world_size):
@@ -83,7 +87,7 @@ def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, A
             "WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            "DS_ACCELERATOR": "cpu",
+            "DS_ACCELERATOR": "cpu" if backend == "gloo" else "cuda",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
         }
@@ -105,16 +109,24 @@ def launch(work: Path, world_size: int, model_dir: Path, cases: list[dict[str, A
     return work
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one rank", "two ranks"])
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none")
+PLACES = [
+    pytest.param((1, "gloo"), id="one rank"),
+    pytest.param((2, "gloo"), id="two ranks"),
+    pytest.param((1, "nccl"), id="a GPU", marks=NEEDS_GPU),
+]
+
+
+@pytest.fixture(scope="module", params=PLACES)
 def runs(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     model_dir: Path,
     off_policy_groups: list[Group],
 ) -> Path:
-    """Every case, on one rank and on two."""
-    world = request.param
-    work = tmp_path_factory.mktemp(f"world{world}")
+    """Every case, on one rank, on two, and on a GPU."""
+    world, backend = request.param
+    work = tmp_path_factory.mktemp(f"{backend}{world}")
     stale = write_groups(work / "stale.bin", off_policy_groups)
     fresh = write_groups(work / "fresh.bin", make_groups(model_dir, noise=0.0, lengths=any_length))
     lopsided = write_groups(work / "lopsided.bin", make_groups(model_dir, noise=0.5, lengths=lopsided_length))
@@ -144,7 +156,7 @@ def runs(
     cases += [case("lopsided", 3, lopsided), case("bf16", 2, stale, **low), case("canary", 2, fresh, **still)]
     if world > 1:
         cases += [case(name, control.stage, stale, control=control) for name, control in CONTROLS.items()]
-    return launch(work, world, model_dir, cases)
+    return launch(work, world, model_dir, cases, backend)
 
 
 def result(runs: Path, name: str, rank: int = 0) -> dict[str, Any]:
@@ -212,7 +224,7 @@ def plain_controls(model_dir: Path, off_policy_groups: list[Group]) -> dict[str,
     }
 
 
-@pytest.mark.parametrize("runs", [2], indirect=True, ids=["two ranks"])
+@pytest.mark.parametrize("runs", [(2, "gloo")], indirect=True, ids=["two ranks"])
 @pytest.mark.parametrize("name", CONTROLS)
 def test_every_rival_control_trains_like_a_plain_loop(
     runs: Path, plain_controls: dict[str, Any], name: str

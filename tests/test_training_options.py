@@ -1,4 +1,4 @@
-"""Options of the optimizer update on two real ranks: reference policy, adapters, offloading, epochs; and schedules."""
+"""Options of the optimizer update on two real ranks and on a GPU: reference policy, adapters, offloading; schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_groups
-from test_learner import launch, model_dir, result, weights, write_groups
+from test_learner import PLACES, launch, model_dir, result, weights, write_groups
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from trainer.config import OptimizerConfig
@@ -28,23 +28,24 @@ LORA = {"lora": {"rank": 4, "alpha": 8.0}}
 KL = {"reference": "start", "kl_coefficient": 5.0}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
-    """Every case on two ranks."""
+@pytest.fixture(scope="module", params=PLACES[1:])
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
+    """Every case on two ranks, and on a GPU."""
+    world, backend = request.param
     work = tmp_path_factory.mktemp("options")
     tokenizer: PreTrainedTokenizerFast = build_tokenizer(Vocabulary(tuple("abcdef"), split="characters"), 32)
     tokenizer.save_pretrained(model_dir)
     groups = write_groups(work / "groups.bin", make_groups(model_dir, noise=0.2, lengths=any_length))
 
     def case(name: str, stage: int, *, loss: Any = None, learner: Any = None, **more: Any) -> dict[str, Any]:
-        config = configuration(2, stage, learner=learner or {})
+        config = configuration(world, stage, learner=learner or {})
         config["loss"] |= loss or {}
         defaults = {"steps": STEPS, "alpha": 0.7, "surprisal_exponent": 1.0, "strength": 0.0}
         return {"name": name, "config": config, "groups": groups} | defaults | more
 
     return launch(
         work,
-        2,
+        world,
         model_dir,
         [
             case("plain", 2, steps=3),
@@ -58,6 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
             case("lora-stage3", 3, loss=KL, learner=LORA, **{"continue": True}),
             case("offload", 1, learner={"offload": "optimizer"}, steps=3),
         ],
+        backend,
     )
 
 

@@ -10,12 +10,15 @@ is kept between the two is a few numbers a token.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from trainer import head_blocks
+from trainer.head_blocks import Slopes, Sums
 from trainer.sizing import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS
 
 
@@ -68,19 +71,21 @@ def fused_logprobs(
     entropy_gradient: bool = False,
     block_rows: int | None = None,
     block_columns: int = FUSED_COLUMNS,
+    kernels: bool | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
     hidden: [T, D]; weight: [V, D]; bias: [V]; targets: int64[T]; temperature: float[T], per token, or float[T, K] for
     K log-probabilities of each token from the same logits; block_rows, block_columns: most tokens and vocabulary
-    columns whose logits exist at once.
+    columns whose logits exist at once; kernels: whether Triton works on them, unset on GPUs in float32.
     Returns (logprobs float[T] or float[T, K] in nats, at most 0, differentiable in hidden, weight and bias; entropy
     float[T] in nats, zeros unless `with_entropy`, differentiable only with `entropy_gradient`). Both are float32 or
     as wide as the hidden states; logits of narrower ones are summed up and kept in float32.
     """
     width = torch.promote_types(hidden.dtype, torch.float32)
     usual = CPU_FUSED_ROWS if hidden.device.type == "cpu" else DEVICE_FUSED_ROWS
-    blocks = _Blocks(min(usual, block_rows or usual), block_columns)
+    kernels = hidden.is_cuda and width == torch.float32 if kernels is None else kernels
+    blocks = _Blocks(min(usual, block_rows or usual), block_columns, _work(kernels))
     columns = temperature.unsqueeze(-1) if temperature.dim() == 1 else temperature
     logprobs, entropy = _Measure.apply(  # pyright: ignore[reportGeneralTypeIssues]
         hidden, weight, bias, targets, columns.to(width), with_entropy, entropy_gradient, blocks
@@ -89,10 +94,11 @@ def fused_logprobs(
 
 
 class _Blocks(NamedTuple):
-    """How the logits are divided."""
+    """How the logits are divided, and who works on a block of them."""
 
     rows: int
     columns: int
+    work: ModuleType
 
     def of_tokens(self, count: int) -> list[slice]:
         return [slice(i, min(i + self.rows, count)) for i in range(0, count, self.rows)]
@@ -116,41 +122,34 @@ class _Measure(torch.autograd.Function):
         entropy_gradient: bool,
         blocks: _Blocks,
     ) -> tuple[Tensor, Tensor]:
-        scales, units = list(temperature.unbind(-1)), (temperature == 1).all(0).tolist()
+        scales, units = temperature.T, (temperature == 1).all(0).tolist()
         # The entropy needs the sum at temperature 1: that of a column which is there, or one more.
         if with_entropy and not any(units):
-            scales.append(torch.ones_like(scales[0]))
+            scales = torch.cat([scales, torch.ones_like(scales[:1])])
             units.append(True)
-        at_one = units.index(True) if with_entropy else None
         top = torch.full_like(scales[0], torch.finfo(temperature.dtype).min)
-        chosen, moment = torch.zeros_like(top), torch.zeros_like(top)
-        sums = [torch.zeros_like(top) for _ in scales]
+        sums = Sums(
+            targets=targets,
+            scales=scales.contiguous(),
+            units=units,
+            at_one=units.index(True) if with_entropy else None,
+            top=top,
+            chosen=torch.zeros_like(top),
+            moment=torch.zeros_like(top),
+            totals=torch.zeros_like(scales, memory_format=torch.contiguous_format),
+        )
         for part in blocks.of_vocabulary(len(weight)):
             matrix, offset = _operand(weight[part]), None if bias is None else bias[part]
             for rows in blocks.of_tokens(len(hidden)):
-                logits = _logits(hidden[rows], matrix, offset)
-                inside, place = _places(targets[rows], part)
-                chosen[rows] += logits.gather(1, place).squeeze(1) * inside
-                highest = torch.maximum(top[rows], logits.amax(-1))
-                fall = top[rows] - highest
-                top[rows] = highest
-                shifted = logits.sub_(highest.unsqueeze(-1))
-                for k, scale in enumerate(scales):
-                    mass = (shifted if units[k] else shifted / scale[rows].unsqueeze(-1)).exp()
-                    shrink = (fall / scale[rows]).exp()
-                    if k == at_one:
-                        # The sum of e^z z, where z is now measured from a larger top.
-                        moment[rows] = shrink * (moment[rows] + fall * sums[k][rows])
-                        moment[rows] += torch.linalg.vecdot(mass, shifted)
-                    sums[k][rows] = shrink * sums[k][rows] + mass.sum(-1)
-        log_sums = torch.stack(sums, dim=-1).log()
+                blocks.work.fold(sums, rows, _logits(hidden[rows], matrix, offset), part.start)
+        log_sums = sums.totals.log()
         # Neither of the two terms can be positive.
-        logprobs = (chosen - top).unsqueeze(-1) / temperature - log_sums[:, : temperature.shape[1]]
+        logprobs = (sums.chosen - top).unsqueeze(-1) / temperature - log_sums[: temperature.shape[1]].T
         entropy = torch.zeros_like(top)
-        if at_one is not None:
-            entropy = (log_sums[:, at_one] - moment / sums[at_one]).clamp_(min=0)
-        ctx.save_for_backward(hidden, weight, bias, targets, temperature, top, log_sums, entropy)
-        ctx.blocks, ctx.units, ctx.at_one = blocks, units, at_one
+        if sums.at_one is not None:
+            entropy = (log_sums[sums.at_one] - sums.moment / sums.totals[sums.at_one]).clamp_(min=0)
+        ctx.save_for_backward(hidden, weight, bias, targets, temperature, sums.scales, top, log_sums, entropy)
+        ctx.blocks, ctx.units, ctx.at_one = blocks, units, sums.at_one
         ctx.entropy_gradient = with_entropy and entropy_gradient
         if not ctx.entropy_gradient:
             ctx.mark_non_differentiable(entropy)
@@ -158,11 +157,21 @@ class _Measure(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slopes: Tensor, entropy_slopes: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets, temperature, top, log_sums, entropy = ctx.saved_tensors
+    def backward(ctx: Any, logprob_slopes: Tensor, entropy_slopes: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, temperature, scales, top, log_sums, entropy = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         wide = temperature.dtype
-        pull = slopes / temperature
+        of = Slopes(
+            targets=targets,
+            scales=scales,
+            units=ctx.units,
+            at_one=ctx.at_one,
+            top=top,
+            log_sums=log_sums,
+            pulls=(logprob_slopes / temperature).T.contiguous(),
+            entropy=entropy,
+            entropy_slopes=entropy_slopes.contiguous() if ctx.entropy_gradient else None,
+        )
         d_hidden = torch.zeros_like(hidden, dtype=wide) if wants_hidden else None
         d_weight = torch.empty_like(weight) if wants_weight else None
         d_bias = torch.empty_like(bias) if wants_bias else None
@@ -170,22 +179,14 @@ class _Measure(torch.autograd.Function):
             matrix, offset = _operand(weight[part]), None if bias is None else bias[part]
             block, offsets = torch.zeros_like(matrix, dtype=wide), top.new_zeros(len(matrix))
             for rows in ctx.blocks.of_tokens(len(hidden)):
-                shifted = _logits(hidden[rows], matrix, offset).sub_(top[rows].unsqueeze(-1))
-                change = _softmax_slopes(shifted, pull[rows], temperature[rows], log_sums[rows], ctx.units)
-                if ctx.entropy_gradient:
-                    log_mass = shifted.sub_(log_sums[rows, ctx.at_one].unsqueeze(-1))
-                    mass = log_mass.exp().mul_(entropy_slopes[rows].unsqueeze(-1))
-                    change -= mass.mul_(log_mass.add_(entropy[rows].unsqueeze(-1)))
-                inside, place = _places(targets[rows], part)
-                at_target = change.gather(1, place) + (pull[rows].sum(-1) * inside).unsqueeze(1)
-                change.scatter_(1, place, at_target)
-                narrowed = change.to(matrix.dtype)
+                logits = _logits(hidden[rows], matrix, offset)
+                change = ctx.blocks.work.slopes(of, rows, logits, part.start, matrix.dtype)
                 if d_hidden is not None:
-                    _add_product(d_hidden[rows], narrowed, matrix)
+                    _add_product(d_hidden[rows], change, matrix)
                 if wants_weight:
-                    _add_product(block, narrowed.T, _operand(hidden[rows]))
+                    _add_product(block, change.T, _operand(hidden[rows]))
                 if wants_bias:
-                    offsets += change.sum(0)
+                    offsets += change.sum(0, dtype=wide)
             if d_weight is not None:
                 d_weight[part] = block
             if d_bias is not None:
@@ -193,26 +194,13 @@ class _Measure(torch.autograd.Function):
         return None if d_hidden is None else d_hidden.to(hidden.dtype), d_weight, d_bias, *[None] * 5
 
 
-def _softmax_slopes(
-    shifted: Tensor, pull: Tensor, temperature: Tensor, log_sums: Tensor, units: list[bool]
-) -> Tensor:
-    """Minus the sum over K of slope / temperature times probability: the logits' gradient without the targets' share.
+def _work(kernels: bool) -> ModuleType:
+    if not kernels:
+        return head_blocks
+    # Triton is there where torch is built for GPUs.
+    from trainer import head_kernels
 
-    shifted: [t, v], logits less the top; pull, temperature: [t, K]; log_sums: [t, K or K + 1].
-    """
-    total: Tensor | None = None
-    for k in range(temperature.shape[1]):
-        log_sum = log_sums[:, k : k + 1]
-        exponent = shifted - log_sum if units[k] else (shifted / temperature[:, k : k + 1]).sub_(log_sum)
-        mass = exponent.exp_().mul_(-pull[:, k : k + 1])
-        total = mass if total is None else total.add_(mass)
-    return torch.zeros_like(shifted) if total is None else total
-
-
-def _places(targets: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-    """Which targets lie in a part of the vocabulary (bool[t]), and their column there (int64[t, 1], 0 for others)."""
-    inside = (targets >= part.start) & (targets < part.stop)
-    return inside, torch.where(inside, targets - part.start, 0).unsqueeze(1)
+    return head_kernels
 
 
 def _logits(hidden: Tensor, matrix: Tensor, offset: Tensor | None) -> Tensor:

@@ -1,0 +1,147 @@
+"""The work of `trainer.head_blocks` on GPUs: one Triton program a token, which reads the block's logits once.
+
+In PyTorch each exponential, sum and product is a pass over the logits in memory, and these passes take longer than the
+matrix products around them.
+"""
+
+# ruff: noqa: ANN001, ANN202 - the arguments of kernels are Triton's to type
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trainer.head_blocks import Slopes, Sums
+
+
+def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
+    """See `trainer.head_blocks.fold`. logits: float32, contiguous."""
+    totals = sums.totals[:, rows]
+    _fold[(len(logits),)](
+        logits,
+        sums.targets[rows],
+        sums.scales[:, rows],
+        sums.top[rows],
+        sums.chosen[rows],
+        sums.moment[rows],
+        totals,
+        first,
+        logits.shape[1],
+        totals.stride(0),
+        TEMPERATURES=len(totals),
+        AT_ONE=-1 if sums.at_one is None else sums.at_one,
+        **_shape(logits),
+    )
+
+
+def slopes(of: Slopes, rows: slice, logits: Tensor, first: int, dtype: torch.dtype) -> Tensor:
+    """See `trainer.head_blocks.slopes`. logits: float32, contiguous, left as they are."""
+    change = torch.empty_like(logits, dtype=dtype)
+    entropy_slopes = of.entropy if of.entropy_slopes is None else of.entropy_slopes
+    _slopes[(len(logits),)](
+        logits,
+        change,
+        of.targets[rows],
+        of.scales[:, rows],
+        of.top[rows],
+        of.log_sums[:, rows],
+        of.pulls[:, rows],
+        of.entropy[rows],
+        entropy_slopes[rows],
+        first,
+        logits.shape[1],
+        of.scales.stride(0),
+        TEMPERATURES=len(of.pulls),
+        AT_ONE=-1 if of.at_one is None or of.entropy_slopes is None else of.at_one,
+        **_shape(logits),
+    )
+    return change
+
+
+def _shape(logits: Tensor) -> dict[str, Any]:
+    width = triton.next_power_of_2(logits.shape[1])
+    return {"WIDTH": width, "num_warps": min(max(width // 512, 1), 16)}
+
+
+@triton.jit
+def _fold(
+    logits,
+    targets,
+    scales,
+    top,
+    chosen,
+    moment,
+    totals,
+    first,
+    columns,
+    tokens,
+    TEMPERATURES: tl.constexpr,
+    AT_ONE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """tokens: elements between the rows of `scales` and `totals`."""
+    row = tl.program_id(0)
+    column = tl.arange(0, WIDTH)
+    there = column < columns
+    block = tl.load(logits + row.to(tl.int64) * columns + column, mask=there, other=float("-inf"))
+    target = tl.load(targets + row) - first
+    picked = tl.sum(tl.where(there & (column == target), block, 0.0))
+    tl.store(chosen + row, tl.load(chosen + row) + picked)
+    old = tl.load(top + row)
+    highest = tl.maximum(old, tl.max(block))
+    tl.store(top + row, highest)
+    fall = old - highest
+    shifted = block - highest
+    for k in tl.static_range(TEMPERATURES):
+        scale = tl.load(scales + k * tokens + row)
+        total = tl.load(totals + k * tokens + row)
+        mass = tl.exp(shifted / scale)
+        shrink = tl.exp(fall / scale)
+        if k == AT_ONE:
+            added = tl.sum(tl.where(there, mass * shifted, 0.0))
+            tl.store(moment + row, shrink * (tl.load(moment + row) + fall * total) + added)
+        tl.store(totals + k * tokens + row, shrink * total + tl.sum(mass))
+
+
+@triton.jit
+def _slopes(
+    logits,
+    change,
+    targets,
+    scales,
+    top,
+    log_sums,
+    pulls,
+    entropy,
+    entropy_slopes,
+    first,
+    columns,
+    tokens,
+    TEMPERATURES: tl.constexpr,
+    AT_ONE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """tokens: elements between the rows of `scales`, `log_sums` and `pulls`. AT_ONE: -1 without entropy's gradient."""
+    row = tl.program_id(0)
+    column = tl.arange(0, WIDTH)
+    there = column < columns
+    place = row.to(tl.int64) * columns + column
+    shifted = tl.load(logits + place, mask=there, other=0.0) - tl.load(top + row)
+    slope = tl.zeros_like(shifted)
+    pulled = 0.0
+    for k in tl.static_range(TEMPERATURES):
+        pull = tl.load(pulls + k * tokens + row)
+        scale = tl.load(scales + k * tokens + row)
+        slope -= pull * tl.exp(shifted / scale - tl.load(log_sums + k * tokens + row))
+        pulled += pull
+    if AT_ONE >= 0:
+        log_mass = shifted - tl.load(log_sums + AT_ONE * tokens + row)
+        mass = tl.load(entropy_slopes + row) * tl.exp(log_mass)
+        slope -= mass * (log_mass + tl.load(entropy + row))
+    slope += tl.where(column == tl.load(targets + row) - first, pulled, 0.0)
+    tl.store(change + place, slope.to(change.dtype.element_ty), mask=there)
