@@ -84,7 +84,7 @@ def names(url: str) -> list[str]:
 
 def put(mirror: CheckpointMirror, store: CheckpointStore, step: int, *, lineage: int = 1) -> None:
     checkpoint = write(store, step, lineage=lineage)
-    mirror.put(checkpoint, state(step, lineage=lineage), store.best_step, allowed)
+    mirror.put(checkpoint, state(step, lineage=lineage), store.spared, allowed)
 
 
 def test_the_newest_and_the_best_are_kept_there_and_the_newest_comes_back(
@@ -126,12 +126,12 @@ def test_an_upload_that_ends_at_any_file_never_looks_whole(
         with pytest.raises(
             ScopeError, match=r"checkpoint\.mirror=.*did not take step-00000020/.*link is down"
         ):
-            mirror.put(checkpoint, state(20), None, allowed)
+            mirror.put(checkpoint, state(20), set(), allowed)
         restored = mirror.restore(elsewhere(tmp_path))
         assert restored is not None
         assert restored.name == "step-00000010"
     monkeypatch.setattr(Faulty, "fails", staticmethod(lambda number: False))
-    mirror.put(checkpoint, state(20), None, allowed)
+    mirror.put(checkpoint, state(20), set(), allowed)
     restored = mirror.restore(elsewhere(tmp_path))
     assert restored is not None
     assert restored.name == "step-00000020"
@@ -196,7 +196,7 @@ def test_a_learner_that_was_replaced_completes_nothing_there(store: CheckpointSt
             raise FencedError(1, 2)
 
     with pytest.raises(FencedError):
-        mirror.put(checkpoint, state(10), None, fenced_from_the_third)
+        mirror.put(checkpoint, state(10), set(), fenced_from_the_third)
     assert mirror.restore(elsewhere(tmp_path)) is None
 
 

@@ -12,7 +12,7 @@ from incarnations import STEP_GROUPS, Incarnations
 from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
 from services.run_control import ask, desired
-from trainer.checkpoint import read_state
+from trainer.checkpoint import Best, CheckpointStore, read_state
 
 
 @pytest.fixture
@@ -127,3 +127,20 @@ def test_a_wait_for_groups_ends_with_the_failure_of_the_checkpoint_in_flight(
             rank_zero.next_order(0)
     finally:
         rank_zero.close()
+
+
+def test_the_mirror_learns_of_a_best_that_an_evaluation_during_training_chose(
+    incarnations: Incarnations, tmp_path: Path
+) -> None:
+    change(incarnations, mirror=(tmp_path / "mirror").as_uri())
+    rank_zero = incarnations.begin()
+    incarnations.learn(rank_zero, 1)
+    begin(incarnations, rank_zero)()
+    rank_zero.settle()
+    (kept,) = tmp_path.rglob("checkpoints/step-*")
+    assert CheckpointStore(kept.parent, keep=2).offer(Best(incarnations.step, 1, 0.5))
+    assert not list((tmp_path / "mirror").rglob("best.json"))
+    incarnations.learn(rank_zero, 1)
+    begin(incarnations, rank_zero)()
+    (best,) = (tmp_path / "mirror").rglob("best.json")
+    assert best.read_bytes() == (kept.parent / "best.json").read_bytes()

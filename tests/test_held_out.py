@@ -13,7 +13,9 @@ from services.keys import RunKeys
 from services.report import Evaluations
 from services.run_state import evaluations
 from tests.control_plane import start_run
+from tests.test_checkpoint import write
 from tests.tiny import tiny_config
+from trainer.checkpoint import Best, CheckpointStore
 from trainer.config_load import validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
@@ -66,10 +68,14 @@ def test_what_a_dead_generator_held_goes_to_another_and_the_first_result_counts(
 
 def course(redis, run_id, tmp_path, steps=100) -> tuple[HeldOut, Evaluations, HeldOutDesk]:
     start_run(redis, run_id)
-    config = tiny_config(evaluation={"problems": 2, "samples": 4, "ks": [1, 4], "every_steps": 10})
+    config = tiny_config(
+        evaluation={"problems": 2, "samples": 4, "ks": [1, 4], "every_steps": 10},
+        checkpoint={"every_steps": 5},
+    )
     config = config.model_copy(update={"steps": steps})
     kept = Evaluations(tmp_path / "evaluations.json")
-    return HeldOut(redis, run_id, config, kept, 0), kept, HeldOutDesk(redis, run_id)
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    return HeldOut(redis, run_id, config, kept, store, 0), kept, HeldOutDesk(redis, run_id)
 
 
 def hand_in(redis_access, run_id, step, problems):
@@ -87,11 +93,47 @@ def test_a_complete_evaluation_enters_the_files_and_redis(redis, redis_access, r
     held_out.look(redis, 11)
     hand_in(redis_access, run_id, 11, 2)
     (note,) = held_out.look(redis, 12)
-    assert "step 11 (sampled up to step 12): held-out pass@1 0.500" in note
+    assert "step 10 (sampled up to step 12): held-out pass@1 0.500" in note
     (found,) = Evaluations(tmp_path / "evaluations.json").all
-    assert (found.step, found.correct, found.oldest, found.newest) == (11, [2, 2], 11, 12)
+    assert (found.step, found.correct, found.oldest, found.newest) == (10, [2, 2], 11, 12)
     assert kept.incomplete == []
-    assert evaluations(redis, run_id) == [{"step": 11, "pass_at_k": {"1": 0.5, "4": 1.0}}]
+    assert evaluations(redis, run_id) == [{"step": 10, "pass_at_k": {"1": 0.5, "4": 1.0}}]
+
+
+def test_the_checkpoint_of_an_evaluated_step_stays_until_it_is_known_whether_it_is_the_best(
+    redis, redis_access, run_id, tmp_path
+):
+    """Of two checkpoints that stay anyway, with one every five steps."""
+    held_out, _, _ = course(redis, run_id, tmp_path)
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    held_out.look(redis, 10)
+    for step in (10, 15, 20, 25):
+        write(store, step)
+    assert kept_steps(store) == [10, 20, 25]
+    hand_in(redis_access, run_id, 10, 2)
+    held_out.look(redis, 19)
+    assert store.best == Best(10, 1, 0.5)
+    held_out.look(redis, 30)
+    write(store, 30)
+    assert kept_steps(store) == [10, 25, 30]
+    hand_in(redis_access, run_id, 34, 2)
+    held_out.look(redis, 35)
+    assert store.best == Best(10, 1, 0.5), "sampled when the next checkpoint was due"
+
+
+def test_a_checkpoint_whose_evaluation_ended_without_a_result_goes(redis, redis_access, run_id, tmp_path):
+    held_out, _, _ = course(redis, run_id, tmp_path)
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    held_out.look(redis, 10)
+    write(store, 10)
+    held_out.look(redis, 8)
+    for step in (15, 20):
+        write(store, step)
+    assert kept_steps(store) == [15, 20]
+
+
+def kept_steps(store):
+    return sorted(int(path.name.removeprefix("step-")) for path in store.directory.glob("step-*"))
 
 
 def test_one_that_nobody_finished_is_incomplete_and_the_run_waits_for_nothing(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from trainer import head_blocks
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
+from trainer.head_blocks import Sums
 from trainer.policy import PolicyModel, load_policy
+from trainer.sizing import FUSED_COLUMNS, FUSED_FROM_VOCABULARY
 
 SIZES: dict[str, Any] = {
     "vocab_size": 11,
@@ -68,3 +73,21 @@ def test_a_head_that_is_not_linear_is_refused_where_the_fused_one_is_asked_for_a
         ScopeError, match=r"fused_head=on needs a linear output head; this model has Sequential"
     ):
         PolicyModel(model, 64, share_prompts=True, fused_head="on")
+
+
+def test_the_head_of_a_loaded_policy_takes_as_many_tokens_at_once_as_its_configuration_says(tmp_path):
+    """Also where prompts are shared, which the model is tried for first."""
+    vocabulary = FUSED_FROM_VOCABULARY
+    sizes: dict[str, Any] = SIZES | {"vocab_size": vocabulary}
+    Qwen3ForCausalLM(Qwen3Config(**sizes)).save_pretrained(tmp_path)
+    policy = load_policy(tmp_path, LearnerConfig(share_prompts=True, logit_chunk_tokens=40))
+    head = policy.model.get_output_embeddings()
+    blocks = 0
+
+    def note(sums: Sums, rows: slice, logits: torch.Tensor, first: int) -> None:
+        nonlocal blocks
+        blocks += len(logits) == 40
+
+    with mock.patch.object(head_blocks, "fold", note):
+        head(torch.zeros(80, 32), torch.zeros(80, dtype=torch.int64), torch.ones(80))
+    assert blocks == 2 * math.ceil(vocabulary / FUSED_COLUMNS)

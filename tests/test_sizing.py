@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from trainer.config import RunConfig
@@ -161,3 +162,27 @@ def test_the_sizing_table_of_the_performance_page_is_the_arithmetics():
     script = RESULTS.parent / "performance" / "sizing.py"
     printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
     assert printed.strip() in (RESULTS.parents[1] / "docs" / "performance.md").read_text(), f"run {script}"
+
+
+def test_adapters_are_all_that_is_trained_with_them():
+    """Against peft's own count, on a layer's seven matrices."""
+    lora = config(learner={"lora": {"rank": 3}, "precision": "bf16"})
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config(**SIZES))
+        adapted: Any = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear"))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    shape = model_shape(SIZES)
+    assert shape.adapter_parameters(3) == trained
+    memory = rank_memory(shape, lora)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (COUNT * 2, trained * 2, trained * 12)
+    assert checkpoint_bytes(shape, lora) == trained * 14
+    full = config(learner={"precision": "bf16"})
+    assert head_bytes(shape, full, 10) - head_bytes(shape, lora, 10) == 2 * shape.head_parameters
+
+
+def test_estimates_are_near_what_an_h100_took():
+    """1.5 billion parameters, `benchmarks/performance/learner_gpu.py`: speed and peak of plain ZeRO-2."""
+    document = json.loads((RESULTS / "learner-gpu.json").read_text())
+    (case,) = [case for case in document["cases"] if case["way"] == "token budget"]
+    assert case["tokens_per_second"] == pytest.approx(case["estimated_tokens_per_second"], rel=0.15)
+    assert case["peak_bytes"] == pytest.approx(case["estimated_bytes"], rel=0.15)

@@ -25,6 +25,7 @@ LEAST_FREE_BYTES = 1 << 20
 """A disk with less is called full: torch does not say why a write failed."""
 STATE = "state.json"
 BEST = "best.json"
+EVALUATED = "evaluated.json"
 PREFIX = "step-"
 
 
@@ -86,10 +87,18 @@ class CheckpointStore:
             return None
 
     @property
-    def best_step(self) -> int | None:
-        """The best one's step."""
-        best = self.best
-        return None if best is None else best.step
+    def spared(self) -> set[int]:
+        """Steps of those that stay however old they are: the best, and the one that is being evaluated."""
+        best, evaluated = self.best, self._evaluated()
+        return {step for step in (best and best.step, evaluated) if step is not None}
+
+    def evaluating(self, step: int | None) -> None:
+        """Let a checkpoint stay, whether it is here yet or not, until another is evaluated, or none."""
+        if step is None:
+            (self._directory / EVALUATED).unlink(missing_ok=True)
+        else:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._replace(EVALUATED, step)
 
     def offer(self, candidate: Best) -> bool:
         """Note an evaluated checkpoint if it is here and better than the best; whether it was.
@@ -101,11 +110,7 @@ class CheckpointStore:
             return False
         if not self._path(candidate.step).is_dir():
             return False
-        writing = self._directory / f".{BEST}.new"
-        writing.write_bytes(msgspec.json.encode(candidate))
-        _fsync(writing)
-        os.replace(writing, self._directory / BEST)
-        _fsync(self._directory)
+        self._replace(BEST, candidate)
         return True
 
     def writing(self, step: int, lineage: int) -> Path:
@@ -121,7 +126,7 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, state: LearnerState, check: Callable[[], None]) -> Path:
-        """Make the files written for `state` a checkpoint, and drop all but the newest `keep` and the best.
+        """Make the files written for `state` a checkpoint, and drop all but the newest `keep` and what is spared.
 
         Those of later steps are dropped too: they are what a fall-back passed over, of a lineage that is dead.
 
@@ -160,15 +165,15 @@ class CheckpointStore:
         return final
 
     def _tidy(self, newest: Path, state: LearnerState) -> None:
-        complete, best = self._complete(), self.best_step
+        complete, spared = self._complete(), {self._path(step) for step in self.spared}
         place = complete.index(newest) + 1
-        spared = None if best is None else self._path(best)
         for dropped in complete[: max(0, place - self._keep)]:
-            if dropped != spared:
+            if dropped not in spared:
                 self._drop(dropped, state.lineage)
         for dropped in complete[place:]:
             self._drop(dropped, state.lineage)
-        if spared is not None and (spared == newest or not spared.exists()):
+        best = self.best
+        if best is not None and (best.step == state.step or not self._path(best.step).exists()):
             # What was evaluated was taken back.
             (self._directory / BEST).unlink()
 
@@ -206,6 +211,20 @@ class CheckpointStore:
         """The step of the newest checkpoint by name, not verified; 0 before the first."""
         complete = self._complete()
         return int(complete[-1].name.removeprefix(PREFIX)) if complete else 0
+
+    def _evaluated(self) -> int | None:
+        try:
+            return msgspec.json.decode((self._directory / EVALUATED).read_bytes(), type=int)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def _replace(self, name: str, content: Any) -> None:
+        """Write a file of JSON whole."""
+        writing = self._directory / f".{name}.new"
+        writing.write_bytes(msgspec.json.encode(content))
+        _fsync(writing)
+        os.replace(writing, self._directory / name)
+        _fsync(self._directory)
 
     def _complete(self) -> list[Path]:
         return sorted(self._directory.glob(f"{PREFIX}*"))

@@ -43,10 +43,8 @@ class CheckpointMirror:
         self._fs, path = _open(url)
         self._root = f"{path}/{run_id}"
 
-    def put(
-        self, checkpoint: Path, state: LearnerState, best_step: int | None, check: Callable[[], None]
-    ) -> None:
-        """Upload a whole checkpoint, then drop all but the newest ones and that of `best_step`.
+    def put(self, checkpoint: Path, state: LearnerState, spared: set[int], check: Callable[[], None]) -> None:
+        """Upload a whole checkpoint, then drop all but the newest ones and those of the steps in `spared`.
 
         check: raises when this learner may no longer write; asked before each file.
         """
@@ -58,7 +56,7 @@ class CheckpointMirror:
                 lambda name=name: self._upload(checkpoint / name, f"{folder}/{name}"),
             )
         check()
-        self._patiently("could not be tidied", lambda: self._prune(state.lineage, best_step))
+        self._patiently("could not be tidied", lambda: self._prune(state.lineage, spared))
 
     def put_best(self, store: CheckpointStore) -> None:
         """Upload which checkpoint is the best."""
@@ -123,14 +121,14 @@ class CheckpointMirror:
                 found.append((int(match[1]), int(match[2])))
         return sorted(found, key=lambda place: (place[1], place[0]))
 
-    def _prune(self, lineage: int, best_step: int | None) -> None:
+    def _prune(self, lineage: int, spared: set[int]) -> None:
         kept = self._complete()[-self._keep :]
         for name in self._names():
             match = FOLDER.fullmatch(name)
             if match is None:
                 continue
             place = int(match[1]), int(match[2])
-            if place in kept or place[0] == best_step or place[1] > lineage:
+            if place in kept or place[0] in spared or place[1] > lineage:
                 continue
             folder = f"{self._root}/{name}"
             with contextlib.suppress(FileNotFoundError):

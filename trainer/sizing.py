@@ -25,7 +25,8 @@ LOGIT_COPIES = 4
 OPTIMIZER_BYTES = 12
 """A parameter: DeepSpeed's float32 copy and AdamW's two moments, also where training is in float32."""
 DECODE_EFFICIENCY, TRAIN_EFFICIENCY = 0.5, 0.35
-"""Assumed shares of memory bandwidth (decoding) and of arithmetic (training) that are reached. Not measured on GPUs."""
+"""Assumed shares of memory bandwidth (decoding; not measured on GPUs) and of arithmetic (training) that are reached. An
+H100 reached 0.33 of its arithmetic with 1.5 billion parameters, and 0.20 with half a billion."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class ModelShape:
         """Matrices and norms of a layer; biases of some architectures are left out."""
         attention = self.hidden * self.head_dim * 2 * (self.heads + self.key_value_heads)
         return attention + 3 * self.hidden * self.feed_forward + 2 * self.hidden + 2 * self.head_dim
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Of low-rank adapters of every linear layer but the output head."""
+        query, key_value = self.heads * self.head_dim, self.key_value_heads * self.head_dim
+        attention = 2 * (self.hidden + query) + 2 * (self.hidden + key_value)
+        return rank * self.layers * (attention + 3 * (self.hidden + self.feed_forward))
 
     @property
     def head_parameters(self) -> int:
@@ -129,21 +136,28 @@ class RankMemory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.gathered
 
 
+def trained_parameters(shape: ModelShape, config: RunConfig) -> int:
+    """All of them, or the adapters. With `learner.lora.targets` they may be fewer."""
+    rank = config.learner.lora.rank
+    return shape.adapter_parameters(rank) if rank else shape.parameters
+
+
 def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
     """Of the largest rank. Gradients count as held on the device, whatever is offloaded."""
     learner, count, width = config.learner, shape.parameters, _learner_width(config)
     share = {stage: learner.workers if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     tokens = max(learner.micro_batch_tokens, config.model.max_length)
-    optimizer = count * OPTIMIZER_BYTES // share[1]
+    trained = trained_parameters(shape, config)
+    optimizer = trained * OPTIMIZER_BYTES // share[1]
     weights = count * width // share[3]
     gathered = 0
     if learner.zero_stage == 3 and (learner.workers > 1 or learner.offload == "all"):
         gathered = 2 * width * max(shape.layer_parameters, shape.head_parameters)
     version = 2 * count * width
-    copied = optimizer + count * width // share[3] if config.checkpoint.asynchronous else 0
+    copied = optimizer + trained * width // share[3] if config.checkpoint.asynchronous else 0
     return RankMemory(
         weights=0 if learner.offload == "all" else weights,
-        gradients=count * width // share[2],
+        gradients=trained * width // share[2],
         optimizer=0 if learner.offload != "none" else optimizer,
         activations=activation_bytes(shape, tokens, width, checkpointing=learner.gradient_checkpointing),
         head=head_bytes(shape, config, tokens),
@@ -174,7 +188,9 @@ def head_bytes(shape: ModelShape, config: RunConfig, tokens: int) -> int:
     """Peak of log-probabilities and entropy, forward and backward, of `tokens` response tokens."""
     chunk = min(config.learner.logit_chunk_tokens, tokens)
     width = _learner_width(config)
-    gradients = shape.head_parameters * width + tokens * shape.hidden * (4 + (width if width < 4 else 0))
+    gradients = tokens * shape.hidden * (4 + (width if width < 4 else 0))
+    if not config.learner.lora.rank:
+        gradients += shape.head_parameters * width
     if not uses_fused_head(shape, config):
         return gradients + LOGIT_COPIES * 4 * chunk * shape.vocabulary
     columns = min(FUSED_COLUMNS, shape.vocabulary)
@@ -208,7 +224,7 @@ def generator_memory(shape: ModelShape, config: RunConfig) -> GeneratorMemory:
 def checkpoint_bytes(shape: ModelShape, config: RunConfig) -> int:
     """One checkpoint of all ranks: weights, and what the optimizer holds."""
     weights = 0 if config.learner.zero_stage == 3 else _learner_width(config)
-    return shape.parameters * (weights + OPTIMIZER_BYTES)
+    return trained_parameters(shape, config) * (weights + OPTIMIZER_BYTES)
 
 
 def disk_bytes(shape: ModelShape, config: RunConfig) -> int:

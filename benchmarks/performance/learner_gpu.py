@@ -127,6 +127,7 @@ def measure(model_dir: Path, way: dict[str, Any], device: str) -> dict[str, floa
             | way,
         }
     )
+    held = torch.cuda.memory_allocated()  # what DeepSpeed keeps of the engines before
     learner = Learner(config, model_dir)
     batch = make_batch()
     torch.cuda.reset_peak_memory_stats()
@@ -146,7 +147,7 @@ def measure(model_dir: Path, way: dict[str, Any], device: str) -> dict[str, floa
         "measure_seconds": metrics.proximal_seconds,
         "update_seconds": metrics.update_seconds,
         "gather_seconds": gathered,
-        "peak_bytes": torch.cuda.max_memory_allocated(),
+        "peak_bytes": torch.cuda.max_memory_allocated() - held,
         "estimated_bytes": rank_memory(shape, config).device,
         "entropy": metrics.entropy,
         "gradient_norm": metrics.gradient_norm,

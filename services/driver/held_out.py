@@ -8,6 +8,7 @@ from redis import Redis
 
 from services.held_out import HeldOutDesk, Job
 from services.run_state import add_evaluation
+from trainer.checkpoint import Best, CheckpointStore
 from trainer.config import RunConfig
 
 if TYPE_CHECKING:
@@ -18,17 +19,27 @@ class HeldOut:
     """Opens an evaluation every `evaluation.every_steps` and takes its results in; never waits for one.
 
     One that is not complete when the next is due, or when the learner ends, is kept as incomplete. A learner that goes
-    back to its checkpoint takes the open one back with it.
+    back to its checkpoint takes the open one back with it. The checkpoint of the evaluated step stays meanwhile, and is
+    offered as the best.
     """
 
     def __init__(
-        self, redis: Redis, run_id: str, config: RunConfig, evaluations: Evaluations, step: int
+        self,
+        redis: Redis,
+        run_id: str,
+        config: RunConfig,
+        evaluations: Evaluations,
+        checkpoints: CheckpointStore,
+        step: int,
     ) -> None:
         """step: learner steps done, from which the run goes on."""
         self._redis, self._run_id, self._evaluations = redis, run_id, evaluations
         self._config, self._steps = config.evaluation, config.steps
+        self._checkpoints, self._best_k = checkpoints, config.best_k
+        self._interval = config.checkpoint.every_steps
         self._step = step
         self._job: Job | None = None
+        checkpoints.evaluating(None)
         if self._config.every_steps:
             HeldOutDesk(redis, run_id).drop()
 
@@ -41,13 +52,15 @@ class HeldOut:
         if self._job is not None and step < self._job.step:
             desk.drop()
             self._job = None
+            self._checkpoints.evaluating(None)
         if self._job is not None and desk.done() == self._job.problems:
             notes.append(self._take_in(redis, self._job))
         if step // every > self._step // every:
             if self._job is not None:
                 notes.append(self._take_in(redis, self._job))
             # The last step has an evaluation of its own, by all generators.
-            self._job = desk.open(step, self._config.problems) if step < self._steps else None
+            self._job = desk.open(step - step % every, self._config.problems) if step < self._steps else None
+            self._checkpoints.evaluating(None if self._job is None else self._job.step)
         self._step = step
         return notes
 
@@ -67,5 +80,8 @@ class HeldOut:
         if missing:
             return f"the evaluation of step {job.step} is incomplete: {len(found)} of {job.problems} problems"
         add_evaluation(redis, self._run_id, job.step, {k: float(added.at(k).mean()) for k in added.ks})
+        if versions[1] < job.step + self._interval:
+            # Sampled before the next checkpoint was due.
+            self._checkpoints.offer(Best(job.step, self._best_k, float(added.at(self._best_k).mean())))
         later = f" (sampled up to step {versions[1]})" if versions[1] > job.step else ""
         return f"step {job.step}{later}: {self._evaluations.line(job.step)}"

@@ -75,7 +75,9 @@ class Commits:
             self._ledger.sync()
             checkpoint = self._store.commit(state, self._consumer.check)
             if self._mirror is not None:
-                self._mirror.put(checkpoint, state, self._store.best_step, self._consumer.check)
+                self._mirror.put(checkpoint, state, self._store.spared, self._consumer.check)
+                if self._store.best is not None:
+                    self._mirror.put_best(self._store)
             self._durable = state
 
         return commit
