@@ -51,12 +51,12 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             case("plain", 2, steps=3),
             case("watched", 2, loss={"reference": "start"}, steps=3),
             case("k3", 2, loss=KL, steps=3),
-            case("k3-stage3", 3, loss=KL, learner={"offload": "all"}, steps=3),
+            case("k3-stage3", 3, loss=KL, learner={"offload": "all"}, steps=3, export="exported-whole"),
             case("k3-tokens", 3, loss=KL, learner={"micro_batching": "tokens"}, steps=3),
             case("k1", 2, loss=KL | {"kl_estimator": "k1"}, steps=3),
             case("epochs", 2, loss={"epochs": 2}, steps=1),
             case("lora", 2, loss=KL, learner=LORA, **{"continue": True, "export": "exported"}),
-            case("lora-stage3", 3, loss=KL, learner=LORA, **{"continue": True}),
+            case("lora-stage3", 3, loss=KL, learner=LORA, **{"continue": True, "export": "exported-stage3"}),
             case("offload", 1, learner={"offload": "optimizer"}, steps=3),
         ],
         backend,
@@ -149,19 +149,34 @@ def test_a_checkpoint_of_adapters_leaves_out_what_is_frozen(runs: Path) -> None:
     assert 0 < size("lora") < whole / 2
 
 
-def test_an_exported_model_has_the_adapters_merged_and_beside_it(runs: Path, model_dir: Path) -> None:
+@pytest.mark.parametrize(("name", "folder"), [("lora", "exported"), ("lora-stage3", "exported-stage3")])
+def test_an_exported_model_has_the_adapters_merged_and_beside_it(
+    runs: Path, model_dir: Path, name: str, folder: str
+) -> None:
     import peft
 
-    tokens, expected = result(runs, "lora")["probe"]
-    merged = AutoModelForCausalLM.from_pretrained(runs / "exported", dtype=torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained(runs / folder, dtype=torch.float32)
     start = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    beside = peft.PeftModel.from_pretrained(start, runs / "exported" / "adapter")
-    ids = torch.tensor([tokens])
+    beside = peft.PeftModel.from_pretrained(start, runs / folder / "adapter")
     for model in (merged, beside):
-        with torch.no_grad():
-            logprobs = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-        chosen = logprobs.gather(-1, ids[0, 1:, None])[:, 0]
-        torch.testing.assert_close(chosen, torch.tensor(expected), rtol=0, atol=1e-5)
+        assert_says_what_the_policy_said(model, runs, name)
+
+
+def test_a_policy_in_parts_on_ranks_and_host_is_exported_whole(runs: Path) -> None:
+    """ZeRO-3 with everything offloaded."""
+    exported = AutoModelForCausalLM.from_pretrained(runs / "exported-whole", dtype=torch.float32)
+    assert_says_what_the_policy_said(exported, runs, "k3-stage3")
+    assert exported.state_dict().keys() == weights(runs, "k3-stage3").keys()
+
+
+def assert_says_what_the_policy_said(model: Any, runs: Path, name: str) -> None:
+    """Log-probabilities of the probe's tokens."""
+    tokens, expected = result(runs, name)["probe"]
+    ids = torch.tensor([tokens])
+    with torch.no_grad():
+        logprobs = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    chosen = logprobs.gather(-1, ids[0, 1:, None])[:, 0]
+    torch.testing.assert_close(chosen, torch.tensor(expected), rtol=0, atol=1e-5)
 
 
 def test_metrics_hold_the_learning_rate_in_force(runs: Path) -> None:
