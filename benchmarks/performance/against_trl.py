@@ -115,10 +115,13 @@ def trl_environment() -> Path:
     if not stamp.exists():
         print(f"installing TRL {TRL} into {ENVIRONMENT.relative_to(REPOSITORY)}", flush=True)
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        wanted = [f"trl=={TRL}", f"torch=={torch.__version__}", f"transformers=={transformers_version}"]
-        wanted += ["msgspec", "numpy", "pydantic>=2.14,<3", "pyyaml"]
-        command = [python, "-m", "pip", "install", "-q", "--extra-index-url", TORCH_INDEX, *wanted]
-        subprocess.run(command, check=True)
+        install = [python, "-m", "pip", "install", "-q"]
+        # Apart: a network without the second index would have pip ask it in vain for every package.
+        subprocess.run(
+            [*install, "--extra-index-url", TORCH_INDEX, f"torch=={torch.__version__}"], check=True
+        )
+        wanted = [f"trl=={TRL}", f"transformers=={transformers_version}", "msgspec", "numpy"]
+        subprocess.run([*install, *wanted, "pydantic>=2.14,<3", "pyyaml"], check=True)
         stamp.touch()
     return python
 

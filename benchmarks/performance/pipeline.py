@@ -1,0 +1,116 @@
+"""Do generation and learning overlap? An asynchronous run against one that takes turns, each part on a core of its own.
+
+.venv/bin/python benchmarks/performance/pipeline.py
+
+The learner has the last core, everything else the others. With `pipeline.max_staleness=0` generators and learner take
+turns, so that a step shows how long each takes alone: g is the time the learner waits, l the rest. With staleness 1 the
+step should take little more than the longer of the two:
+
+    efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
+    speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "tests")]
+
+from benchmarks.performance.shared import keep  # noqa: E402
+from services.metrics import StepRecord  # noqa: E402
+from tests.chaos.processes import descendants, processes  # noqa: E402
+from tests.chaos.subject import Subject  # noqa: E402
+from tests.run_harness import new_run  # noqa: E402
+
+START_SECONDS, RUN_SECONDS = 900.0, 1800.0
+SETTINGS = [
+    "control_plane.enabled=false",
+    "ray.dashboard=false",
+    "learner.workers=1",
+    "evaluation.problems=2",
+    "checkpoint.every_steps=1000",
+]
+SIZES = {
+    "quickstart": ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],
+    "few prompts": ["rollout.prompts_per_step=16", "rollout.base_samples=8", "rollout.adaptive_samples=8"],
+}
+
+
+def main() -> None:
+    """Both runs of each size, the table, the document."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--steps", type=int, default=40, help="measured; ten before them are not")
+    options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("this benchmark needs two cores")
+    print(f"{'':14}{'g':>8}{'l':>8}{'turns':>8}{'async':>8}{'efficiency':>12}{'speed-up':>10}{'at best':>9}")
+    found = {}
+    for size in options.sizes:
+        turns, overlapped = (measure(SIZES[size], staleness, options.steps, cores) for staleness in (0, 1))
+        found[size] = case = judge(turns, overlapped)
+        seconds = f"{case['g_seconds']:>8.2f}{case['l_seconds']:>8.2f}"
+        seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
+        ratios = f"{case['efficiency']:>12.2f}{case['speed_up']:>10.2f}{case['best_speed_up']:>9.2f}"
+        print(f"{size:14}{seconds}{ratios}", flush=True)
+    keep("performance-pipeline", {"cores": cores, "steps": options.steps, "sizes": found})
+
+
+def measure(settings: list[str], staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
+    """Records of the measured steps of one run."""
+    last = [f"steps={steps + 20}", f"pipeline.max_staleness={staleness}"]
+    with tempfile.TemporaryDirectory(prefix="scope-pipeline-") as folder:
+        subject = Subject(new_run(Path(folder) / "runs", "pipeline", [*SETTINGS, *settings, *last]))
+        try:
+            subject.await_step(3, START_SECONDS)
+            pin(subject.driver.pid, cores)
+            first = subject.steps_done() + 5
+            subject.await_step(first + steps, RUN_SECONDS)
+            records = subject.run.records()
+            subject.preempt(120)
+        finally:
+            subject.kill()
+    return records[first : first + steps]
+
+
+def pin(driver: int, cores: list[int]) -> None:
+    """Learner ranks onto the last core, all else that the run has onto the others."""
+    learners = {pid for rank in processes(driver, "learner") for pid in (rank, *descendants(rank))}
+    for pid in (driver, *descendants(driver)):
+        for thread in Path(f"/proc/{pid}/task").glob("*"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), cores[-1:] if pid in learners else cores[:-1])
+
+
+def judge(turns: list[StepRecord], overlapped: list[StepRecord]) -> dict[str, Any]:
+    """The figures; a second of each part per token, so that longer answers in one of the runs do not count."""
+    tokens = statistics.mean(r.tokens for r in turns)
+    g = statistics.mean(r.wait_seconds for r in turns)
+    whole = statistics.mean(r.step_seconds for r in turns)
+    together = statistics.mean(r.step_seconds for r in overlapped)
+    tokens_together = statistics.mean(r.tokens for r in overlapped)
+    slower = max(g, whole - g)
+    return {
+        "g_seconds": g,
+        "l_seconds": whole - g,
+        "turns_seconds": whole,
+        "asynchronous_seconds": together,
+        "tokens_a_step": {"turns": tokens, "asynchronous": tokens_together},
+        "efficiency": (tokens_together / together) / (tokens / slower),
+        "speed_up": (tokens_together / together) / (tokens / whole),
+        "best_speed_up": whole / slower,
+    }
+
+
+if __name__ == "__main__":
+    main()
