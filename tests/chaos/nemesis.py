@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.chaos.firewall import drop, permitted
 from tests.chaos.processes import alive, processes
 from tests.chaos.subject import Subject
 
@@ -22,6 +23,11 @@ KINDS = (
     "freeze learner",
     "freeze redis",
     "cut redis",
+    *(
+        ("drop redis", "drop generator", "drop learner", "drop control plane", "drop driver")
+        if permitted()
+        else ()
+    ),
 )
 LONGEST_CALM_SECONDS = 4.0
 FREEZE_SECONDS = (2.0, 8.0)
@@ -82,8 +88,12 @@ class Nemesis:
             if target == "learner":
                 self._subject.await_lineage(lineage + 1, self._longest)
             self._subject.await_step(at_step + FURTHER_STEPS.get(target, 1), self._longest)
-        elif action == "cut":
-            self._cut_redis(self._chance.uniform(*CUT_SECONDS))
+        elif action in ("cut", "drop"):
+            seconds = self._chance.uniform(*CUT_SECONDS)
+            if action == "cut":
+                self._cut_redis(seconds)
+            else:
+                self._drop(target, seconds)
             started = time.monotonic()
             self._subject.await_step(max(at_step, self._subject.steps_done()) + 1, self._longest)
         else:
@@ -102,6 +112,15 @@ class Nemesis:
             while time.monotonic() < until:
                 client.client_kill_filter(_type="normal", skipme=True)
                 time.sleep(CUT_EVERY_SECONDS)
+
+    def _drop(self, target: str, seconds: float) -> None:
+        """Let packets between Redis and all processes of a kind vanish, or between Redis and everybody."""
+        driver = self._subject.driver.pid
+        victims = {"redis": None, "driver": [driver]}
+        if target not in victims:
+            self._victim(target)
+            victims[target] = processes(driver, target)
+        assert drop(self._subject.redis_port, victims[target], seconds), f"{target} has no link to Redis"
 
     def _victim(self, target: str) -> int:
         """A process of that kind; waits for one that is still being replaced."""

@@ -76,11 +76,16 @@ class Subject:
     @contextlib.contextmanager
     def redis(self) -> Iterator[Redis]:
         """A client of the run's Redis while it runs, past whatever is done to the others' connections."""
-        port = re.search(r"^port (\d+)$", (self._secrets / "redis.conf").read_text(), re.MULTILINE)
-        assert port is not None
-        access = RedisAccess(f"redis://127.0.0.1:{port[1]}/0", str(self._secrets / "password"))
+        access = RedisAccess(f"redis://127.0.0.1:{self.redis_port}/0", str(self._secrets / "password"))
         with access.impatient() as client:
             yield client
+
+    @property
+    def redis_port(self) -> int:
+        """Of the run's embedded Redis."""
+        port = re.search(r"^port (\d+)$", (self._secrets / "redis.conf").read_text(), re.MULTILINE)
+        assert port is not None
+        return int(port[1])
 
     def evidence(self) -> Evidence:
         """What the run left, once it has ended; its Redis is opened once more."""
