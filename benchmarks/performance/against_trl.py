@@ -46,6 +46,7 @@ ALONE = [
     "ray.dashboard=false",
     "evaluation.problems=8",
     "evaluation.samples=4",
+    "evaluation.ks=[1,4]",
 ]
 
 
@@ -121,7 +122,7 @@ def trl_environment() -> Path:
             [*install, "--extra-index-url", TORCH_INDEX, f"torch=={torch.__version__}"], check=True
         )
         wanted = [f"trl=={TRL}", f"transformers=={transformers_version}", "msgspec", "numpy"]
-        subprocess.run([*install, *wanted, "pydantic>=2.14,<3", "pyyaml"], check=True)
+        subprocess.run([*install, *wanted, "pydantic>=2.14,<3", "pyyaml", "httpx", "pebble"], check=True)
         stamp.touch()
     return python
 
