@@ -58,6 +58,10 @@ RATIOS = (
     Ratio("weights", "performance-weights.json", ("over_copy", "load"), better=-1),
     Ratio("head", "head.json", ("time", "fused_speed_over_eager", "cpu_seconds")),
     Ratio("head", "head.json", ("memory", "fused_over_eager"), better=-1),
+    Ratio("against_trl", "performance-trl.json", ("cases", "short", "ours_over_trl", "samples_per_second")),
+    Ratio(
+        "against_trl", "performance-trl.json", ("cases", "long-tail", "ours_over_trl", "tokens_per_second")
+    ),
 )
 
 
@@ -74,7 +78,7 @@ def main(arguments: list[str] | None = None, repository: Path = REPOSITORY) -> i
         script = repository / "benchmarks" / "performance" / f"{name}.py"
         subprocess.run([sys.executable, str(script)], check=True)
     compared = [r for r in RATIOS if not options.run or r.benchmark in options.run]
-    print(f"{'':52}{'recorded':>10}{'now':>10}")
+    print(f"{'':60}{'recorded':>10}{'now':>10}")
     fallen = 0
     for ratio in compared:
         path = RESULTS / ratio.file
@@ -82,7 +86,7 @@ def main(arguments: list[str] | None = None, repository: Path = REPOSITORY) -> i
         found = ratio.read((repository / path).read_text())
         fall = ratio.loss(recorded, found) > FALL
         fallen += fall
-        print(f"{ratio.name:52}{recorded:>10.3f}{found:>10.3f}{'   fell' if fall else ''}")
+        print(f"{ratio.name:60}{recorded:>10.3f}{found:>10.3f}{'   fell' if fall else ''}")
     print(f"{fallen} of {len(compared)} fell by more than {FALL:.0%}")
     return 1 if fallen else 0
 
