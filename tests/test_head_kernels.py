@@ -12,9 +12,8 @@ import pytest
 import torch
 from test_fused_head import eager, largest, make, slopes
 
+from tests.gpu import NEEDS_GPU
 from trainer.fused_head import fused_logprobs
-
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none")
 
 
 def test_interpreted_kernels_give_the_eager_values_and_gradients():

@@ -32,6 +32,7 @@ from plain_learner import (
 )
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from tests.gpu import NEEDS_GPU
 from tests.ports import free_ports
 from trainer.trajectory import Group, encode_group
 
@@ -109,7 +110,6 @@ def launch(
     return work
 
 
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none")
 PLACES = [
     pytest.param((1, "gloo"), id="one rank"),
     pytest.param((2, "gloo"), id="two ranks"),

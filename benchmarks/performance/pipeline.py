@@ -35,7 +35,7 @@ SETTINGS = [
     "ray.dashboard=false",
     "learner.workers=1",
     "evaluation.problems=2",
-    "checkpoint.every_steps=1000",
+    "checkpoint.every_steps=500",
 ]
 SIZES = {
     "quickstart": ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],

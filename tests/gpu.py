@@ -1,0 +1,8 @@
+"""What needs a GPU, and says so where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and there is none")
