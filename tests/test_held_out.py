@@ -119,6 +119,9 @@ def test_the_checkpoint_of_an_evaluated_step_stays_until_it_is_known_whether_it_
     hand_in(redis_access, run_id, 34, 2)
     held_out.look(redis, 35)
     assert store.best == Best(10, 1, 0.5), "sampled when the next checkpoint was due"
+    for step in (35, 40):
+        write(store, step)
+    assert kept_steps(store) == [10, 35, 40]
 
 
 def test_a_checkpoint_whose_evaluation_ended_without_a_result_goes(redis, redis_access, run_id, tmp_path):

@@ -228,8 +228,12 @@ def checkpoint_bytes(shape: ModelShape, config: RunConfig) -> int:
 
 
 def disk_bytes(shape: ModelShape, config: RunConfig) -> int:
-    """Checkpoints that stay, the best one and the one being written, the model at the end, and the queue's file."""
-    kept = (config.checkpoint.keep + 2) * checkpoint_bytes(shape, config)
+    """Checkpoints, the model at the end, and the queue's file.
+
+    Besides the newest ones there are the best one, the one being written, and the one being evaluated.
+    """
+    others = 3 if config.evaluation.every_steps else 2
+    kept = (config.checkpoint.keep + others) * checkpoint_bytes(shape, config)
     return kept + 2 * shape.parameters * _learner_width(config) + 2 * sum(queue_bytes(config))
 
 

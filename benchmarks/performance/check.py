@@ -3,7 +3,7 @@
 .venv/bin/python benchmarks/performance/check.py [--run generator queue] [--against HEAD]
 
 With --run the named benchmarks are run first, one after the other; they write their results into the working tree. A
-ratio that is worse than the recorded one by more than a seventh or so (`FALL`) is called a fall: it is to be
+ratio that is worse than the recorded one by more than 15 % is called a fall: it is to be
 explained, mended, or recorded by committing the new result. Absolute times are not compared: they are the machine's.
 """
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from services.held_out import HeldOutDesk, Job
+from services.held_out import Counted, HeldOutDesk, Job
 from services.run_state import add_evaluation
 from trainer.checkpoint import Best, CheckpointStore
 from trainer.config import RunConfig
@@ -70,6 +71,11 @@ class HeldOut:
 
     def _take_in(self, redis: Redis, job: Job) -> str:
         found, self._job = HeldOutDesk(redis, self._run_id).close(), None
+        note = self._judge(redis, job, found)
+        self._checkpoints.evaluating(None)
+        return note
+
+    def _judge(self, redis: Redis, job: Job, found: Mapping[int, Counted]) -> str:
         missing = job.problems - len(found)
         if not found:
             self._evaluations.add(job.step, [], self._config, missing=missing)
