@@ -11,11 +11,13 @@ import multiprocessing
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import safetensors.torch
 import torch
+
+from services.vllm_requests import Requests, watch
 
 if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -54,33 +56,15 @@ def _watch() -> None:
 _watch()
 
 
-class _WatchedRequests(dict[str, Any]):
-    """The worker's requests by name; remembers the length of those that have ended.
-
-    A response that ended before a weight load is no longer among the requests, yet its siblings may be in flight:
-    without this it would look like one that had not begun.
-    """
-
-    def __init__(self, requests: dict[str, Any]) -> None:
-        super().__init__(requests)
-        self.ended: dict[str, int] = {}
-
-    def pop(self, name: str, *default: Any) -> Any:
-        """As vLLM removes a request."""
-        state = super().pop(name, *default)
-        if state is not None:
-            self.ended[name] = len(state.output_token_ids)
-        return state
-
-
 class WeightExtension:
     """Mixed into vLLM's worker; methods are called by name through `collective_rpc`."""
 
     model_runner: GPUModelRunner
+    _requests: Requests
 
     def watch_requests(self) -> None:
         """Keep account of requests from now on; to be called once, before the first."""
-        self.model_runner.requests = _WatchedRequests(self.model_runner.requests)
+        self._requests = watch(self.model_runner)
 
     def load_version(self, weights: bytes | str) -> dict[str, int]:
         """Replace every weight by those in `weights`: safetensors with Hugging Face names, or a file that holds them.
@@ -88,9 +72,7 @@ class WeightExtension:
         Returns, for each request the worker holds or has ended since the last load, the number of tokens already
         sampled, by the version before. The engine must be paused, and `watch_requests` must have been called.
         """
-        requests = cast("_WatchedRequests", self.model_runner.requests)
-        sampled = requests.ended | {name: len(state.output_token_ids) for name, state in requests.items()}
-        requests.ended = {}
+        sampled = self._requests.sampled()
         tensors = (
             safetensors.torch.load_file(weights)
             if isinstance(weights, str)

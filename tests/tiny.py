@@ -26,7 +26,7 @@ def tiny_config(**blocks: dict[str, object]) -> RunConfig:
         "model": {"hidden_size": 64, "layers": 2, "heads": 2, "ffn_size": 128, "max_length": 64},
         "warm_start": {"steps": 150, "learning_rate": 6e-3, "batch_size": 64, "softening": 1.0, "threads": 1},
         "rollout": {"prompts_per_step": 6, "base_samples": 4, "adaptive_samples": 3, "max_new_tokens": 24},
-        "generators": {"groups_in_flight": 8},
+        "generators": {"groups_in_flight": 8, "gpu_memory_fraction": 0.2},
         "evaluation": {"problems": 8, "samples": 4, "ks": [1, 4]},
     }
     merged = {name: tree.get(name, {}) | blocks.get(name, {}) for name in tree.keys() | blocks.keys()}
