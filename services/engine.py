@@ -105,6 +105,8 @@ class SamplingEngine:
             enforce_eager=config.enforce_eager,
             tensor_parallel_size=config.tensor_parallel,
             gpu_memory_utilization=config.gpu_memory_fraction,
+            # vLLM measures what is left of a device, and would count what others took there meanwhile as its own.
+            kv_cache_memory_bytes=config.kv_cache_gib << 30 if config.shares_gpu else None,
             logprobs_mode="processed_logprobs" if role == "base" else "raw_logprobs",
             worker_extension_cls="services.vllm_extension.WeightExtension",
             generation_config="vllm",

@@ -67,9 +67,14 @@ class GeneratorConfig(Block):
     tensor_parallel: Annotated[int, Field(ge=1)] = Field(default=1, description="GPUs that share one engine")
     threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU engines: threads of each")
     kv_cache_gib: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="CPU engines: size of the key-value cache"
+        default=1,
+        description="size of the key-value cache of an engine on CPUs, or on a GPU of which it has a fraction",
     )
-    gpu_memory_fraction: Fraction = Field(default=0.85, description="GPU engines: share of device memory")
+    gpu_memory_fraction: Fraction = Field(
+        default=0.85,
+        description="GPU engines: share of device memory, which must be free when one starts; what the model leaves of "
+        "it is the key-value cache of an engine with a GPU of its own",
+    )
     max_sequences: Annotated[int, Field(ge=1)] = Field(default=512, description="sequences decoded at once")
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=48, description="groups an engine works on at once"
@@ -87,6 +92,11 @@ class GeneratorConfig(Block):
         default=3,
         description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
     )
+
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether other engines or a learner are on an engine's GPU."""
+        return 0 < self.gpus_per_generator < 1
 
     @model_validator(mode="after")
     def _an_engine_has_its_gpus(self) -> GeneratorConfig:

@@ -266,11 +266,13 @@ DEVICES = {
 
 def sequences_at_once(shape: ModelShape, config: RunConfig, device: Device) -> int:
     """Sequences of full length that a generator's key-value cache has room for, `max_sequences` at most."""
-    memory = generator_memory(shape, config)
-    room = device.memory * config.generators.gpu_memory_fraction - memory.weights
+    memory, generators = generator_memory(shape, config), config.generators
+    room = device.memory * generators.gpu_memory_fraction - memory.weights
+    if generators.shares_gpu:
+        room = generators.kv_cache_gib << 30
     return max(
         0,
-        min(config.generators.max_sequences, int(room // (memory.key_value_token * config.model.max_length))),
+        min(generators.max_sequences, int(room // (memory.key_value_token * config.model.max_length))),
     )
 
 
