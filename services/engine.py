@@ -22,6 +22,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from services.probe import Probe
+from services.weight_group import Meeting, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
 from trainer.trajectory import FinishReason, PolicyVersion, VersionSpan
@@ -31,6 +32,8 @@ PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "auto": 0.25}
 
 MESSAGE_BYTES = 1 << 24
 """Weights above it reach an engine's workers by a file that they map: a message is copied several times on its way."""
+
+ARRIVAL_POLL_SECONDS = 0.02
 
 
 class WeightLoadError(RuntimeError):
@@ -78,6 +81,7 @@ class SamplingEngine:
         self._version = version
         self._in_flight: dict[str, _InFlight] = {}
         self._load_lock = asyncio.Lock()
+        self._inbox_lock = asyncio.Lock()
         self._requests = 0
 
     @classmethod
@@ -115,7 +119,7 @@ class SamplingEngine:
             async_scheduling=False if strict else None,
         )
         engine = AsyncLLM.from_engine_args(arguments)
-        await engine.collective_rpc("watch_requests")
+        await engine.collective_rpc("prepare")
         return cls(engine, config.dtype, version)
 
     @property
@@ -200,21 +204,44 @@ class SamplingEngine:
         later token is sampled from the new policy. Raises WeightLoadError when the probe disagrees.
         """
         async with self._load_lock, _within_reach(blob) as weights:
-            await self._engine.pause_generation(mode="keep", clear_cache=True)
-            try:
-                sampled = (await self._engine.collective_rpc("load_version", args=(weights,)))[0]
-                counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
-                for record in self._in_flight.values():
-                    record.switches.append((version, counts))
-                self._version = version
-            finally:
-                await self._engine.resume_generation()
+            await self._switch(version, "load_version", weights)
+            await self._verify(probe)
+
+    async def join_group(self, meeting: Meeting, first_rank: int) -> None:
+        """Have the engine's workers join a group that weights are broadcast in; `receive` tells if they could not."""
+        async with self._inbox_lock:
+            await self._engine.collective_rpc("join_weights", args=(meeting.as_text(), first_rank))
+
+    async def receive(self, buckets: str) -> None:
+        """Take part in a broadcast while sampling goes on. Raises TransferError when the weights did not arrive."""
+        async with self._inbox_lock:
+            await self._engine.collective_rpc("receive_weights", args=(buckets,))
+            while None in (states := await self._engine.collective_rpc("received_weights")):
+                await asyncio.sleep(ARRIVAL_POLL_SECONDS)
+        if any(states):
+            raise TransferError(next(filter(None, states)))
+
+    async def load_received(self, version: PolicyVersion, probe: Probe) -> None:
+        """As `load`, with what `receive` received."""
+        async with self._load_lock:
+            await self._switch(version, "load_received")
             await self._verify(probe)
 
     async def verify(self, probe: Probe) -> None:
         """Raise WeightLoadError unless the engine's log-probabilities of the probe equal the learner's."""
         async with self._load_lock:
             await self._verify(probe)
+
+    async def _switch(self, version: PolicyVersion, method: str, *weights: bytes | str) -> None:
+        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        try:
+            sampled = (await self._engine.collective_rpc(method, args=weights))[0]
+            counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
+            for record in self._in_flight.values():
+                record.switches.append((version, counts))
+            self._version = version
+        finally:
+            await self._engine.resume_generation()
 
     async def _verify(self, probe: Probe) -> None:
         self._requests += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from services.engine import Sample, SamplingEngine
+    from services.weight_group import Meeting
 
 IDLE_POLL_SECONDS = 0.5
 """How long a generator without admissible work sleeps before it looks for expired leases."""
@@ -112,7 +113,25 @@ class Generator:
         raises it too, and nothing sampled since enters the queue.
         """
         await self._ready.wait()
-        engine, started = self._require_engine(), time.monotonic()
+        return await self._take_up(version, probe, lambda: self._require_engine().load(version, blob, probe))
+
+    async def join_weights(self, meeting: Meeting, first_rank: int) -> None:
+        """Become a member of the group that weights are broadcast in."""
+        await self._ready.wait()
+        await self._require_engine().join_group(meeting, first_rank)
+
+    async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
+        """As `load`, by the broadcast that begins now. Raises TransferError when it failed, and goes on as before."""
+        await self._ready.wait()
+        await self._require_engine().receive(buckets)
+        return await self._take_up(
+            version, probe, lambda: self._require_engine().load_received(version, probe)
+        )
+
+    async def _take_up(
+        self, version: PolicyVersion, probe: Probe, load: Callable[[], Awaitable[None]]
+    ) -> float:
+        started = time.monotonic()
         if self._loaded is not None and version < self._loaded:
             return 0.0
         self._work.account(self._state)
@@ -120,9 +139,9 @@ class Generator:
         try:
             self._trusted.clear()
             if version == self._loaded:
-                await engine.verify(probe)
+                await self._require_engine().verify(probe)
             else:
-                await engine.load(version, blob, probe)
+                await load()
                 self._loads += 1
             self._loaded = version
             self._trusted.set()

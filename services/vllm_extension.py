@@ -18,6 +18,9 @@ import safetensors.torch
 import torch
 
 from services.vllm_requests import Requests, watch
+from services.weight_buckets import from_text
+from services.weight_group import Meeting
+from services.weight_inbox import WeightInbox
 
 if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -60,24 +63,44 @@ class WeightExtension:
     """Mixed into vLLM's worker; methods are called by name through `collective_rpc`."""
 
     model_runner: GPUModelRunner
+    rank: int
+    device: torch.device
     _requests: Requests
+    _inbox: WeightInbox
 
-    def watch_requests(self) -> None:
-        """Keep account of requests from now on; to be called once, before the first."""
+    def prepare(self) -> None:
+        """Keep account of requests, and take weights, from now on; to be called once, before the first request."""
         self._requests = watch(self.model_runner)
+        self._inbox = WeightInbox(self.device)
 
     def load_version(self, weights: bytes | str) -> dict[str, int]:
         """Replace every weight by those in `weights`: safetensors with Hugging Face names, or a file that holds them.
 
         Returns, for each request the worker holds or has ended since the last load, the number of tokens already
-        sampled, by the version before. The engine must be paused, and `watch_requests` must have been called.
+        sampled, by the version before. The engine must be paused, and `prepare` must have been called.
         """
+        if isinstance(weights, str):
+            return self._load(safetensors.torch.load_file(weights))
+        return self._load(safetensors.torch.load(weights))
+
+    def join_weights(self, meeting: str, first_rank: int) -> None:
+        """Become a member of a group that weights are broadcast in. first_rank: of this engine's workers."""
+        self._inbox.join(Meeting.from_text(meeting), first_rank + self.rank)
+
+    def receive_weights(self, buckets: str) -> None:
+        """Begin to receive a version, while the engine goes on; `join_weights` must have been called."""
+        self._inbox.receive(from_text(buckets))
+
+    def received_weights(self) -> str | None:
+        """None while they arrive, then what went wrong; empty when nothing did."""
+        return self._inbox.state()
+
+    def load_received(self) -> dict[str, int]:
+        """As `load_version`, with the weights that were received."""
+        return self._load(self._inbox.take())
+
+    def _load(self, tensors: dict[str, torch.Tensor]) -> dict[str, int]:
         sampled = self._requests.sampled()
-        tensors = (
-            safetensors.torch.load_file(weights)
-            if isinstance(weights, str)
-            else safetensors.torch.load(weights)
-        )
         self.model_runner.reload_weights(weights_iterator=iter(tensors.items()))
         self._repack_tied_head(self.model_runner.model)
         return sampled

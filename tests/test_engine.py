@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,8 @@ from hypothesis import strategies as st
 
 from services.driver.generator_pool import engine_environment
 from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
+from services.weight_buckets import as_text, pack, plan
+from services.weight_group import TransferError, WeightGroup, open_meeting
 from services.weights import packed
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
@@ -51,6 +54,9 @@ def new(tiny_model_dir: Path) -> LearnerView:
     return LearnerView(tiny_model_dir, perturbed(0.3, seed=2, head=0.15))
 
 
+Load = Callable[[SamplingEngine, PolicyVersion, LearnerView], Awaitable[None]]
+
+
 @dataclass
 class Under:
     """A rollout's reference: temperatures of the engine's sampling and of its log-probabilities."""
@@ -73,14 +79,34 @@ async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS
     )
 
 
+async def whole(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
+    """A load as from Ray's object store."""
+    await engine.load(version, learner.blob, learner.probe())
+
+
+async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
+    """A load by a broadcast, in a new group."""
+    weights, device = learner.weights, torch.device("cpu")
+    buckets = plan(weights, 100_000)
+    assert len(buckets) > 1
+    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 30)
+    await engine.join_group(meeting, 1)
+    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
+    receiving = asyncio.create_task(engine.receive(as_text(buckets)))
+    for bucket in buckets:
+        await asyncio.to_thread(group.broadcast, pack(bucket, weights, device))
+    await receiving
+    await engine.load_received(version, learner.probe())
+
+
 async def sample_across(
-    engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView]
+    engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView], load: Load = whole
 ) -> list[list[Sample]]:
     """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
     sampling = asyncio.create_task(sample_groups(engine, role))
     for version, learner in loads:
         await some_have_ended(engine)
-        await engine.load(version, learner.blob, learner.probe())
+        await load(engine, version, learner)
     return await sampling
 
 
@@ -111,27 +137,27 @@ def test_behaviour_logprobs_equal_a_hugging_face_forward(
         assert sample.finish_reason == "stop" or len(sample.tokens) == TOKENS
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("role", "load"), [*((role, whole) for role in ROLES), ("base", broadcast)])
 def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_changed(
-    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
 ) -> None:
     wanted = {"ended before the first load": (0,), "ended between": (0, 1), "lived through both": (0, 1, 2)}
     # On a busy machine the rollouts may all end between two looks.
     for _ in range(10):
-        seen = check_loads_in_flight(engines, old, new, role)
+        seen = check_loads_in_flight(engines, old, new, role, load)
         if all(seen[steps] for steps in wanted.values()):
             return
     pytest.fail(f"not seen: {[name for name, steps in wanted.items() if not seen[steps]]}")
 
 
 def check_loads_in_flight(
-    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
 ) -> Counter[tuple[int, ...]]:
     """Two loads while rollouts are in flight, every token checked; counts of the versions that a rollout spans."""
     engine = engines.reset(role, old)
     versions = [PolicyVersion(engine.version.lineage, step) for step in range(3)]
     loads = [(versions[1], new), (versions[2], old)]
-    samples = flat(engines.run(role, sample_across(engine, role, *loads)))
+    samples = flat(engines.run(role, sample_across(engine, role, *loads, load=load)))
     assert len(samples) == GROUPS * SAMPLES
     responses = [s.tokens for s in samples]
     of_old, of_new = (v.logprobs(PROMPT, responses, TEMPERATURES[role].reported) for v in (old, new))
@@ -146,6 +172,18 @@ def check_loads_in_flight(
             np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
     assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
     return seen
+
+
+def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, old: LearnerView) -> None:
+    engine = engines.reset("base", old)
+    _, meeting = open_meeting("127.0.0.1", 2, "gloo", 1.0)
+    engines.run("base", engine.join_group(meeting, 1))
+    before = engine.version
+    with pytest.raises(TransferError, match="did not meet the others"):
+        engines.run("base", engine.receive(as_text(plan(old.weights, 100_000))))
+    assert engine.version == before
+    engines.run("base", engine.verify(old.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", old).sings
 
 
 @pytest.mark.parametrize("message_bytes", [1 << 30, 0], ids=["by message", "by file"])

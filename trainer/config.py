@@ -171,12 +171,18 @@ class LearnerConfig(Block):
 class WeightsConfig(Block):
     """How policy versions travel from the learner to the generators."""
 
+    transport: Literal["object_store", "collective"] = Field(
+        default="object_store",
+        description="object_store: through Ray's, by shared memory on one machine; collective: one broadcast to all "
+        "generators, by NCCL between GPUs, which learner ranks and engines then must have to themselves, else by gloo",
+    )
     timeout_seconds: Annotated[float, Field(ge=1)] = Field(
         default=60.0, description="longest wait for a generator to load a version; then it is replaced"
     )
     bucket_mib: Annotated[int, Field(ge=1)] = Field(
         default=1024,
-        description="of parameters that ZeRO-3 brings together on every rank at a time, to send or keep them",
+        description="of parameters that ZeRO-3 brings together on every rank at a time, to send or keep them; and of "
+        "each part of a broadcast",
     )
 
 
@@ -353,6 +359,17 @@ class RunConfig(Block):
         if self.checkpoint.best_k is not None and self.checkpoint.best_k not in self.evaluation.ks:
             raise ValueError(
                 f"checkpoint.best_k={self.checkpoint.best_k} must be one of evaluation.ks={list(self.evaluation.ks)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_broadcast_is_between_whole_gpus(self) -> RunConfig:
+        learner, engine = self.learner.gpus_per_worker, self.generators.gpus_per_generator
+        if self.weights.transport == "collective" and (learner or engine) and min(learner, engine) < 1:
+            raise ValueError(
+                f"weights.transport='collective' needs learner.gpus_per_worker and generators.gpus_per_generator of at "
+                f"least 1, or 0 for both, and they are {learner:g} and {engine:g}: NCCL cannot have two members on one "
+                "GPU; use weights.transport='object_store'"
             )
         return self
 

@@ -28,6 +28,7 @@ from services.probe import Probe
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
 from services.run_state import update_status
+from services.weight_broadcast import broadcast_of
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint import LearnerState, disk_full, queue_is_gone, read_state
@@ -128,6 +129,7 @@ class RankZero:
             spec.generator_ids,
             timeout_seconds=spec.config.weights.timeout_seconds,
             start_seconds=spec.config.generators.start_timeout_seconds,
+            broadcast=broadcast_of(spec.config),
         )
         self._recorder = Recorder(spec, self._redis, self._consumer, self._lineage, self.first_step)
         wanted = spec.config.rollout_samples.per_step
@@ -262,6 +264,7 @@ class RankZero:
         while not self._weights.settled() and time.monotonic() < deadline:
             self._weights.poll()
             time.sleep(0.05)
+        self._weights.close()
         self._collector.close()
         self._recorder.close()
         self._ledger.close()

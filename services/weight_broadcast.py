@@ -1,0 +1,109 @@
+"""The sending end of a weight broadcast, on the learner's rank 0: one version to all generators at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+
+import ray
+import torch
+from ray.actor import ActorHandle
+from torch import Tensor
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+from services.probe import Probe
+from services.weight_buckets import Bucket, as_text, pack, plan
+from services.weight_group import Backend, Meeting, TransferError, WeightGroup, open_meeting
+from trainer.config import RunConfig
+from trainer.trajectory import PolicyVersion
+
+
+class WeightBroadcast:
+    """Sends on a thread of its own, so that the learner does not wait.
+
+    device: where buckets are made. ranks_each: members that a generator has in the group, one for each GPU of its
+    engine. seconds: longest wait for the others.
+    """
+
+    def __init__(self, device: torch.device, *, bucket_bytes: int, ranks_each: int, seconds: float) -> None:
+        self._device = device
+        self._backend: Backend = "nccl" if device.type == "cuda" else "gloo"
+        self._bucket_bytes, self._ranks_each, self._seconds = bucket_bytes, ranks_each, seconds
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
+        self._members: tuple[str, ...] = ()
+        self._group: WeightGroup | None = None
+        self._broken = False
+
+    def send(
+        self,
+        generators: Mapping[str, ActorHandle],
+        version: PolicyVersion,
+        weights: dict[str, Tensor],
+        probe: Probe,
+    ) -> dict[str, ray.ObjectRef]:
+        """Begin to send `weights` to `generators`; returns the answer of each, which comes once it runs them."""
+        members = tuple(handle._actor_id.hex() for handle in generators.values())
+        if self._broken or members != self._members:
+            self._meet(generators)
+            self._members, self._broken = members, False
+        buckets = plan(weights, self._bucket_bytes)
+        text = as_text(buckets)
+        answers: dict[str, ray.ObjectRef] = {}
+        for name, handle in generators.items():
+            answers[name] = handle.receive.remote(version, text, probe)
+        self._thread.submit(self._broadcast, buckets, weights)
+        return answers
+
+    def leave(self) -> None:
+        """Make a new group for the next version, since a member of this one failed."""
+        self._broken = True
+
+    def close(self) -> None:
+        """End the thread once it has sent what it sends."""
+        self._thread.shutdown(wait=False)
+
+    def _meet(self, generators: Mapping[str, ActorHandle]) -> None:
+        size = 1 + self._ranks_each * len(generators)
+        store, meeting = open_meeting(ray.util.get_node_ip_address(), size, self._backend, self._seconds)
+        for index, handle in enumerate(generators.values()):
+            handle.join_weights.remote(meeting, 1 + self._ranks_each * index)
+        self._thread.submit(self._join, store, meeting)
+
+    def _join(self, store: TCPStore, meeting: Meeting) -> None:
+        self._group = None
+        try:
+            with _on(self._device):
+                self._group = WeightGroup(meeting, 0, self._device, store)
+        except TransferError:
+            # Who came says so, by failing to receive.
+            self._broken = True
+
+    def _broadcast(self, buckets: list[Bucket], weights: Mapping[str, Tensor]) -> None:
+        if self._group is None:
+            return
+        try:
+            with _on(self._device):
+                for bucket in buckets:
+                    self._group.broadcast(pack(bucket, weights, self._device))
+        except TransferError:
+            self._group, self._broken = None, True
+
+
+def broadcast_of(config: RunConfig) -> WeightBroadcast | None:
+    """What `weights.transport` asks for, on this learner rank's device."""
+    if config.weights.transport == "object_store":
+        return None
+    on_gpu = config.learner.gpus_per_worker > 0
+    return WeightBroadcast(
+        torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
+        bucket_bytes=config.weights.bucket_mib << 20,
+        ranks_each=config.generators.tensor_parallel,
+        # Those who are in order say that they waited in vain before they count as late themselves.
+        seconds=config.weights.timeout_seconds / 2,
+    )
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """A stream of its own on a GPU."""
+    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()

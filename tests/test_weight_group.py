@@ -1,0 +1,122 @@
+"""Weights on their way: the buckets, and the group that broadcasts them, with real gloo between real members."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from services.weight_buckets import ALIGNMENT, as_text, from_text, pack, plan, unpack
+from services.weight_group import Meeting, TransferError, WeightGroup, open_meeting
+from services.weight_inbox import WeightInbox
+
+CPU = torch.device("cpu")
+SECONDS = 3.0
+TENSORS = st.tuples(
+    st.sampled_from([torch.float32, torch.bfloat16, torch.int8]),
+    st.lists(st.integers(1, 9), max_size=3),
+)
+
+
+def some_weights(shapes: list[tuple[torch.dtype, list[int]]]) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        f"w{i}": (100 * torch.rand(shape, generator=generator)).to(dtype)
+        for i, (dtype, shape) in enumerate(shapes)
+    }
+
+
+def equal(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    return list(found) == list(wanted) and all(
+        found[name].dtype == wanted[name].dtype and torch.equal(found[name], wanted[name]) for name in wanted
+    )
+
+
+@given(shapes=st.lists(TENSORS, max_size=12), bucket_bytes=st.integers(1, 4000))
+def test_buckets_hold_every_tensor_bit_by_bit_and_no_more_than_they_may(
+    shapes: list[tuple[torch.dtype, list[int]]], bucket_bytes: int
+) -> None:
+    weights = some_weights(shapes)
+    buckets = plan(weights, bucket_bytes)
+    assert from_text(as_text(buckets)) == buckets
+    assert all(bucket.size <= bucket_bytes or len(bucket.entries) == 1 for bucket in buckets)
+    assert all(entry.offset % ALIGNMENT == 0 for bucket in buckets for entry in bucket.entries)
+    found: dict[str, Tensor] = {}
+    for bucket in buckets:
+        buffer = pack(bucket, weights, CPU)
+        assert buffer.nbytes == bucket.size
+        found |= unpack(bucket, buffer)
+    assert equal(found, weights)
+
+
+WEIGHTS = some_weights(
+    [(torch.float32, [64, 65]), (torch.bfloat16, [1000]), (torch.int8, []), (torch.float32, [3])]
+)
+BUCKETS = plan(WEIGHTS, 4096)
+
+
+def arrived(inbox: WeightInbox, seconds: float = 20) -> str:
+    deadline = time.monotonic() + seconds
+    while (state := inbox.state()) is None:
+        assert time.monotonic() < deadline, "neither arrived nor failed"
+        time.sleep(0.01)
+    return state
+
+
+def send(group: WeightGroup, times: int = 1) -> None:
+    for bucket in BUCKETS * times:
+        group.broadcast(pack(bucket, WEIGHTS, CPU))
+
+
+def meet(inboxes: list[WeightInbox], size: int | None = None) -> WeightGroup:
+    """Rank 0 of a group in which `inboxes` are the others; size: as if there were more."""
+    store, meeting = open_meeting("127.0.0.1", size or 1 + len(inboxes), "gloo", SECONDS)
+    for rank, inbox in enumerate(inboxes, start=1):
+        inbox.join(Meeting.from_text(meeting.as_text()), rank)
+    return WeightGroup(meeting, 0, CPU, store)
+
+
+def test_every_member_receives_every_version_whole() -> None:
+    assert len(BUCKETS) > 1
+    inboxes = [WeightInbox(CPU), WeightInbox(CPU)]
+    group = meet(inboxes)
+    for _ in range(2):
+        for inbox in inboxes:
+            inbox.receive(BUCKETS)
+        assert inboxes[0].state() is None
+        send(group)
+        assert [arrived(inbox) for inbox in inboxes] == ["", ""]
+        assert all(equal(inbox.take(), WEIGHTS) for inbox in inboxes)
+    with pytest.raises(TransferError, match="no weights were received"):
+        inboxes[0].take()
+
+
+def test_a_member_that_does_not_come_is_waited_for_no_longer_than_was_said() -> None:
+    inbox, started = WeightInbox(CPU), time.monotonic()
+    with pytest.raises(TransferError, match="did not meet the others"):
+        meet([inbox], size=3)
+    assert SECONDS / 2 < time.monotonic() - started < 5 * SECONDS
+    inbox.receive(BUCKETS)
+    assert "did not meet the others" in arrived(inbox)
+
+
+def test_a_member_that_is_lost_fails_the_broadcast_and_the_next_group_works() -> None:
+    stays, goes = WeightInbox(CPU), WeightInbox(CPU)
+    group = meet([stays, goes])
+    stays.receive(BUCKETS)
+    goes._thread.submit(setattr, goes, "_group", None).result()
+    with pytest.raises(TransferError, match="bytes of weights failed"):
+        send(group, times=100)
+    del group
+    state = arrived(stays)
+    assert state == "" or "bytes of weights failed" in state
+    group = meet([stays])
+    stays.receive(BUCKETS)
+    send(group)
+    assert arrived(stays) == ""
+    assert equal(stays.take(), WEIGHTS)
