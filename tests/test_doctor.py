@@ -127,6 +127,15 @@ def test_what_the_machine_does_not_have_is_an_error(capsys):
     assert {("error", "GPUs"), ("error", "packages")} <= set(problems(findings))
 
 
+def test_learner_and_engines_may_share_one_gpu(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    shares = ("learner.gpus_per_worker=0.5", "generators.gpus_per_generator=0.25")
+    _, findings, _ = examine(capsys, *shares)
+    assert ("error", "GPUs") not in problems(findings)
+    _, findings, _ = examine(capsys, *shares, "generators.base=2")
+    assert ("error", "GPUs") in problems(findings)
+
+
 def test_a_control_plane_that_others_can_reach_is_a_warning(capsys):
     status, findings, _ = examine(capsys, "control_plane.host=0.0.0.0")
     assert status == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,23 @@ def test_the_papers_setting_is_that_of_eight_gpus() -> None:
 def test_an_engine_on_several_gpus_needs_them_all() -> None:
     with pytest.raises(ScopeError, match=r"generators\.gpus_per_generator=4"):
         default_config(["generators.tensor_parallel=4", "generators.gpus_per_generator=1"])
+
+
+@pytest.mark.parametrize(
+    ("learner", "engine", "allowed"),
+    [(0, 0, True), (1, 2, True), (0.5, 0.25, False), (1, 0, False), (0, 1, False)],
+)
+def test_a_broadcast_of_weights_needs_whole_gpus_on_both_sides_or_none(
+    learner: float, engine: float, allowed: bool
+) -> None:
+    settings = [
+        "weights.transport=collective",
+        f"learner.gpus_per_worker={learner}",
+        f"generators.gpus_per_generator={engine}",
+    ]
+    with (
+        nullcontext()
+        if allowed
+        else pytest.raises(ScopeError, match="NCCL cannot have two members on one GPU")
+    ):
+        default_config(settings)

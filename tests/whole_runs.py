@@ -54,6 +54,7 @@ def live_run(canary: Run) -> Subject:
             "pipeline.lease_seconds=4",
             "pipeline.ledger=true",
             "redis.appendfsync=always",
+            "weights.transport=collective",
             "weights.timeout_seconds=10",  # less than an engine takes to start again
             "checkpoint.every_steps=5",
             "rollout.max_new_tokens=40",
