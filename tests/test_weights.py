@@ -196,7 +196,7 @@ def test_a_frozen_generator_costs_itself_and_the_others_take_the_version_from_th
     frozen, other = receiver(run_id, []), receiver(run_id, [], OTHER)
     publish(broadcasting, 0, 2)
     publish(broadcasting, 1, 2)
-    process = ray.get(frozen.process_id.remote())
+    process: Any = ray.get(frozen.process_id.remote())
     os.kill(process, signal.SIGSTOP)
     reports = publish(broadcasting, 2, 3, seconds=10)
     of_other = [report.error for report in reports if report.generator_id == OTHER]
