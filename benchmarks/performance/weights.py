@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/performance/weights.py
 
 One engine with a model of 64 million parameters (float32) samples all the time, and is given two sets of weights in
-turn, as the learner sends them: packed, by Ray's object store's reader's view, loaded, proven by a probe. `pause` is
-the time in which the engine samples nothing; `load` also has the hand-over before it and the probe after it. `pack`
-is what the learner does in its own process. A copy goes from one warm buffer to another, with one thread.
+turn, as the learner sends them: packed, by Ray's object store's reader's view, loaded, proven by a probe; then as a
+broadcast, from a thread of this process over gloo. `pause` is the time in which the engine samples nothing; `load` also
+has the hand-over before it and the probe after it, and `arrive`, of a broadcast, is the hand-over alone. `pack` is what
+the learner does in its own process. A copy goes from one warm buffer to another, with one thread.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 from benchmarks.checkpoint import make_model  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.driver.generator_pool import engine_environment  # noqa: E402
+from services.probe import Probe  # noqa: E402
+from services.weight_buckets import Bucket, as_text, pack, plan  # noqa: E402
+from services.weight_group import WeightGroup, open_meeting  # noqa: E402
 from services.weights import packed  # noqa: E402
 from tests.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
@@ -34,7 +39,12 @@ from trainer.tasks import Vocabulary  # noqa: E402
 from trainer.tiny_model import build_tokenizer  # noqa: E402
 from trainer.trajectory import PolicyVersion  # noqa: E402
 
+if TYPE_CHECKING:
+    from services.engine import SamplingEngine
+
+Weights = tuple[dict[str, torch.Tensor], Probe]
 PROMPT = [3, 4, 5, 6]
+BUCKET_BYTES = 64 << 20
 REQUESTS, TOKENS = 8, 96
 
 
@@ -57,7 +67,7 @@ def main() -> None:
 
 
 async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, Any]:
-    """Seconds of each part of every load but the first two."""
+    """Both ways, one after the other."""
     from services.engine import SamplingEngine
 
     views = [LearnerView(model_dir), LearnerView(model_dir, perturbed(0.05, seed=2))]
@@ -67,39 +77,79 @@ async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, A
     )
     marks = watch_pauses(engine)
     sampling = [asyncio.create_task(sample_on(engine)) for _ in range(REQUESTS)]
-    found: dict[str, list[float]] = {"copy": [], "pack": [], "pause": [], "load": []}
-    size = 0
     try:
-        for done in range(loads):
-            tensors, probe = weights[done % 2]
-            started = time.perf_counter()
-            blob = packed(tensors)
-            found["pack"].append(time.perf_counter() - started)
-            size = blob.nbytes
-            target = np.zeros_like(blob)
-            started = time.perf_counter()
-            np.copyto(target, blob)
-            found["copy"].append(time.perf_counter() - started)
-            marks.clear()
-            started = time.perf_counter()
-            await engine.load(PolicyVersion(1, done), blob, probe)
-            found["load"].append(time.perf_counter() - started)
-            found["pause"].append(marks["resumed"] - marks["paused"])
-            await asyncio.sleep(0.5)
+        ways = {
+            "object_store": await by_object_store(engine, weights, loads, marks),
+            "collective": await by_broadcast(engine, weights, loads, marks),
+        }
     finally:
         for task in sampling:
             task.cancel()
         await asyncio.gather(*sampling, return_exceptions=True)
         engine.shutdown()
-    medians = {name: statistics.median(values[2:]) for name, values in found.items()}
+    copy = statistics.median(ways["object_store"]["copy"])
+    size = sum(tensor.nbytes for tensor in weights[0][0].values())
+    medians = {
+        way: {name: statistics.median(seconds) for name, seconds in found.items()}
+        for way, found in ways.items()
+    }
     return {
         "parameters": size // 4,
         "bytes": size,
         "requests_in_flight": REQUESTS,
-        "seconds": {name: values[2:] for name, values in found.items()},
+        "seconds": ways,
         "median_seconds": medians,
-        "over_copy": {name: value / medians["copy"] for name, value in medians.items()},
+        "over_copy": {way: {name: value / copy for name, value in of.items()} for way, of in medians.items()},
     }
+
+
+async def by_object_store(
+    engine: SamplingEngine, weights: list[Weights], loads: int, marks: dict[str, float]
+) -> dict[str, list[float]]:
+    """Seconds of each part of every load but the first two."""
+    found: dict[str, list[float]] = {"copy": [], "pack": [], "pause": [], "load": []}
+    for done in range(loads):
+        tensors, probe = weights[done % 2]
+        started = time.perf_counter()
+        blob = packed(tensors)
+        found["pack"].append(time.perf_counter() - started)
+        target = np.zeros_like(blob)
+        started = time.perf_counter()
+        np.copyto(target, blob)
+        found["copy"].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        await engine.load(PolicyVersion(1, done), blob, probe)
+        found["load"].append(time.perf_counter() - started)
+        found["pause"].append(marks["resumed"] - marks["paused"])
+        await asyncio.sleep(0.5)
+    return {name: values[2:] for name, values in found.items()}
+
+
+async def by_broadcast(
+    engine: SamplingEngine, weights: list[Weights], loads: int, marks: dict[str, float]
+) -> dict[str, list[float]]:
+    """The same in a group of two."""
+    device = torch.device("cpu")
+    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 60)
+    await engine.join_group(meeting, 1)
+    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
+    found: dict[str, list[float]] = {"arrive": [], "pause": [], "load": []}
+    for done in range(loads):
+        tensors, probe = weights[done % 2]
+        buckets = plan(tensors, BUCKET_BYTES)
+
+        def send(buckets: list[Bucket] = buckets, tensors: dict[str, torch.Tensor] = tensors) -> None:
+            for bucket in buckets:
+                group.broadcast(pack(bucket, tensors, device))
+
+        started = time.perf_counter()
+        await asyncio.gather(engine.receive(as_text(buckets)), asyncio.to_thread(send))
+        found["arrive"].append(time.perf_counter() - started)
+        await engine.load_received(PolicyVersion(2, done), probe)
+        found["load"].append(time.perf_counter() - started)
+        found["pause"].append(marks["resumed"] - marks["paused"])
+        await asyncio.sleep(0.5)
+    return {name: values[2:] for name, values in found.items()}
 
 
 def watch_pauses(engine: Any) -> dict[str, float]:
@@ -128,8 +178,10 @@ async def sample_on(engine: Any) -> None:
 def table(document: dict[str, Any]) -> None:
     """Print it."""
     print(f"{document['parameters']:,} parameters, {document['bytes'] / 2**20:,.0f} MiB")
-    for name, seconds in document["median_seconds"].items():
-        print(f"{name:8}{1e3 * seconds:>9.1f} ms{document['over_copy'][name]:>7.2f} x one copy")
+    for way, medians in document["median_seconds"].items():
+        for name, seconds in medians.items():
+            copies = document["over_copy"][way][name]
+            print(f"{way:14}{name:8}{1e3 * seconds:>9.1f} ms{copies:>7.2f} x one copy")
 
 
 if __name__ == "__main__":
