@@ -187,6 +187,10 @@ def plot(found: dict[str, Any]) -> None:
         axis.set(xscale="log", yscale="log", xlabel=AXES[dimension])
         axis.set_xticks(at, [f"{x:,.3g}" if x < 1e4 else f"{x / 1e6:.3g} M" for x in at], minor=False)
         axis.set_xticks([], minor=True)
+        most = max(row["step_seconds"] / rows[0]["step_seconds"] for row in rows)
+        ticks = [1, 1.5, 2] if most < 2 else [1, 2, 4, 8] if most < 10 else [1, 3, 10, 30, 100]
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_yticks([], minor=True)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("times the first")
     axes[0][0].legend()
