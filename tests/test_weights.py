@@ -148,14 +148,18 @@ def test_a_generator_started_in_the_place_of_a_dead_one_is_sent_the_newest_versi
 
 
 @pytest.fixture
-def broadcasting(run_id: str) -> Iterator[WeightPublisher]:
-    """A publisher to two generators that waits 4 s for a load and 2 s in a broadcast."""
-    broadcast = WeightBroadcast(torch.device("cpu"), bucket_bytes=1 << 20, ranks_each=1, seconds=2.0)
+def broadcasting(run_id: str, request: pytest.FixtureRequest) -> Iterator[WeightPublisher]:
+    """A publisher to two generators that waits so many seconds for a load, and half as many in a broadcast."""
+    seconds = float(request.param)
+    broadcast = WeightBroadcast(torch.device("cpu"), bucket_bytes=1 << 20, ranks_each=1, seconds=seconds / 2)
     publisher = WeightPublisher(
-        run_id, [NAME, OTHER], timeout_seconds=4.0, start_seconds=60.0, broadcast=broadcast
+        run_id, [NAME, OTHER], timeout_seconds=seconds, start_seconds=60.0, broadcast=broadcast
     )
     yield publisher
     publisher.close()
+
+
+PATIENT = pytest.mark.parametrize("broadcasting", [60], indirect=True)
 
 
 def publish(publisher: WeightPublisher, step: int, reports: int, seconds: float = 30) -> list[LoadReport]:
@@ -164,6 +168,7 @@ def publish(publisher: WeightPublisher, step: int, reports: int, seconds: float 
     return poll_until(publisher, reports, seconds)
 
 
+@PATIENT
 def test_a_version_is_broadcast_to_those_that_run_one_already(
     run_id: str, broadcasting: WeightPublisher
 ) -> None:
@@ -175,6 +180,7 @@ def test_a_version_is_broadcast_to_those_that_run_one_already(
         assert ray.get(actor.sums.remote()) == [3.0, 6.0], "the first version is not by broadcast"
 
 
+@PATIENT
 def test_a_generator_that_begins_is_sent_the_version_by_itself_and_the_next_with_the_others(
     run_id: str, broadcasting: WeightPublisher
 ) -> None:
@@ -190,6 +196,7 @@ def test_a_generator_that_begins_is_sent_the_version_by_itself_and_the_next_with
     assert ray.get(second.versions.remote()) == [PolicyVersion(1, 1), PolicyVersion(1, 2)]
 
 
+@pytest.mark.parametrize("broadcasting", [12], indirect=True)
 def test_a_frozen_generator_costs_itself_and_the_others_take_the_version_from_the_store(
     run_id: str, broadcasting: WeightPublisher
 ) -> None:
@@ -198,10 +205,10 @@ def test_a_frozen_generator_costs_itself_and_the_others_take_the_version_from_th
     publish(broadcasting, 1, 2)
     process: Any = ray.get(frozen.process_id.remote())
     os.kill(process, signal.SIGSTOP)
-    reports = publish(broadcasting, 2, 3, seconds=10)
+    reports = publish(broadcasting, 2, 3, seconds=25)
     of_other = [report.error for report in reports if report.generator_id == OTHER]
     (of_frozen,) = [report.error for report in reports if report.generator_id == NAME]
-    assert of_frozen == "no answer within 4 s"
+    assert of_frozen == "no answer within 12 s"
     # The bytes may have reached it; if not, it says so, and loads them from the store.
     assert of_other == [""] or ("bytes of weights failed" in of_other[0] and of_other[1] == "")
     assert ray.get(other.versions.remote())[-1] == PolicyVersion(1, 2)
