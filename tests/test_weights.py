@@ -93,7 +93,7 @@ def receiver_in_place_of_a_dead_one(run_id: str) -> Any:
     pytest.fail(f"{NAME} is not free")
 
 
-def poll_until(publisher: WeightPublisher, reports: int, seconds: float = 30) -> list[LoadReport]:
+def poll_until(publisher: WeightPublisher, reports: int, seconds: float = 120) -> list[LoadReport]:
     found: list[LoadReport] = []
     deadline = time.monotonic() + seconds
     while len(found) < reports and time.monotonic() < deadline:
@@ -162,7 +162,7 @@ def broadcasting(run_id: str, request: pytest.FixtureRequest) -> Iterator[Weight
 PATIENT = pytest.mark.parametrize("broadcasting", [60], indirect=True)
 
 
-def publish(publisher: WeightPublisher, step: int, reports: int, seconds: float = 30) -> list[LoadReport]:
+def publish(publisher: WeightPublisher, step: int, reports: int, seconds: float = 120) -> list[LoadReport]:
     """Publish weights that sum to three times `step`, and await that many reports."""
     publisher.publish(PolicyVersion(1, step), {"w": torch.full((3,), float(step))}, PROBE)
     return poll_until(publisher, reports, seconds)
