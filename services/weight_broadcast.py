@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 import ray
@@ -34,6 +34,7 @@ class WeightBroadcast:
         self._members: tuple[str, ...] = ()
         self._group: WeightGroup | None = None
         self._broken = False
+        self._sending: Future[None] | None = None
 
     def send(
         self,
@@ -42,7 +43,12 @@ class WeightBroadcast:
         weights: dict[str, Tensor],
         probe: Probe,
     ) -> dict[str, ray.ObjectRef]:
-        """Begin to send `weights` to `generators`; returns the answer of each, which comes once it runs them."""
+        """Begin to send `weights` to `generators`; returns the answer of each, which comes once it runs them.
+
+        Raises what the sending before failed with, unless it was a member that was lost.
+        """
+        if self._sending is not None and self._sending.done():
+            self._sending.result()
         members = tuple(handle._actor_id.hex() for handle in generators.values())
         if self._broken or members != self._members:
             self._meet(generators)
@@ -52,7 +58,7 @@ class WeightBroadcast:
         answers: dict[str, ray.ObjectRef] = {}
         for name, handle in generators.items():
             answers[name] = handle.receive.remote(version, text, probe)
-        self._thread.submit(self._broadcast, buckets, weights)
+        self._sending = self._thread.submit(self._broadcast, buckets, weights)
         return answers
 
     def leave(self) -> None:

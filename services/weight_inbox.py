@@ -22,16 +22,16 @@ class WeightInbox:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
-        self._group: WeightGroup | None = None
+        self._membership: Future[WeightGroup] | None = None
         self._arriving: Future[dict[str, Tensor]] | None = None
 
     def join(self, meeting: Meeting, rank: int) -> None:
         """Become a member of a group in place of the one before; `receive` tells when that did not work."""
-        self._thread.submit(self._join, meeting, rank)
+        self._membership = self._thread.submit(self._join, meeting, rank)
 
     def receive(self, buckets: list[Bucket]) -> None:
         """Begin to receive."""
-        self._arriving = self._thread.submit(self._receive, buckets)
+        self._arriving = self._thread.submit(self._receive, self._membership, buckets)
 
     def state(self) -> str | None:
         """None while weights arrive, then what went wrong; empty when nothing did."""
@@ -51,19 +51,19 @@ class WeightInbox:
         arrived, self._arriving = self._arriving.result(), None
         return arrived
 
-    def _join(self, meeting: Meeting, rank: int) -> None:
-        self._group = None
-        with self._own_stream(), contextlib.suppress(TransferError):
-            self._group = WeightGroup(meeting, rank, self._device)
+    def _join(self, meeting: Meeting, rank: int) -> WeightGroup:
+        with self._own_stream():
+            return WeightGroup(meeting, rank, self._device)
 
-    def _receive(self, buckets: list[Bucket]) -> dict[str, Tensor]:
-        if self._group is None:
-            raise TransferError("this engine is in no group: it did not meet the others")
+    def _receive(self, membership: Future[WeightGroup] | None, buckets: list[Bucket]) -> dict[str, Tensor]:
+        if membership is None:
+            raise TransferError("this engine is in no group that weights are broadcast in")
+        group = membership.result()
         arrived: dict[str, Tensor] = {}
         with self._own_stream():
             for bucket in buckets:
                 buffer = torch.empty(bucket.size, dtype=torch.uint8, device=self._device)
-                self._group.broadcast(buffer)
+                group.broadcast(buffer)
                 arrived |= unpack(bucket, buffer.cpu())
         return arrived
 

@@ -109,7 +109,7 @@ def test_a_member_that_is_lost_fails_the_broadcast_and_the_next_group_works() ->
     stays, goes = WeightInbox(CPU), WeightInbox(CPU)
     group = meet([stays, goes])
     stays.receive(BUCKETS)
-    goes._thread.submit(setattr, goes, "_group", None).result()
+    goes._thread.submit(setattr, goes, "_membership", None).result()
     with pytest.raises(TransferError, match="bytes of weights failed"):
         send(group, times=100)
     del group
