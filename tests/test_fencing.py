@@ -64,6 +64,25 @@ def test_a_checkpoint_of_a_thawed_learner_replaces_and_removes_nothing_of_its_su
         assert read_state(checkpoint).lineage == 2
 
 
+def test_a_learner_fenced_off_right_after_its_rename_leaves_the_checkpoint_to_the_successor_that_began_from_it(
+    tmp_path: Path,
+) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    commit(store, 10, lineage=1)
+    (store.writing(20, lineage=1) / "weights").write_bytes(b"last")
+    began: list[Path | None] = []
+
+    def check() -> None:
+        if store.newest_step() == 20:
+            store.sweep()
+            began.append(store.newest())
+            raise FencedError(1, 2)
+
+    with pytest.raises(FencedError):
+        store.commit(state(20, lineage=1), check)
+    assert began == [store.newest()] == [tmp_path / "step-00000020"]
+
+
 class Frozen:
     """Forks learners that a test can freeze at any moment."""
 

@@ -148,15 +148,11 @@ class CheckpointStore:
         check()
         final = self._path(state.step)
         self._drop(final, state.lineage)
-        # Fails when a successor has put its own there meanwhile: a directory that is not empty is never replaced.
+        # Fails when a successor has begun meanwhile: it swept `writing` away before it looked for the newest.
         os.rename(writing, final)
         _fsync(self._directory)
-        try:
-            check()
-        except BaseException:
-            # Frozen between the two checks.
-            self._drop(final, state.lineage)
-            raise
+        # Whoever is fenced off here leaves its checkpoint: the successor may have begun from it.
+        check()
         if not verifies(final):
             raise ScopeError(
                 f"checkpoint {final} does not verify right after it was written; check the disk."
