@@ -29,12 +29,13 @@ from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
+from services.export import export  # noqa: E402
 from services.metrics import read_records  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config_load import dump_yaml, load_config  # noqa: E402
 from trainer.probe import measure  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
-from trainer.warm_start import ensure_warm_start  # noqa: E402
+from trainer.warm_start import WarmStart, ensure_warm_start  # noqa: E402
 
 TRL = "1.16.0"
 ENVIRONMENT = REPOSITORY / "runs" / "trl-environment"
@@ -56,13 +57,13 @@ class Case:
 
     steps: int
     settings: list[str] = field(default_factory=list)
+    keep_every: int = 0
+    """learner steps from one policy that is kept to the next; 0: the last alone"""
 
 
+SHORT = ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"]
 CASES = {
-    "short": Case(
-        60,
-        ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],
-    ),
+    "short": Case(60, SHORT),
     "long-tail": Case(
         8,
         [
@@ -131,14 +132,11 @@ def compare(
     folder: Path, case: Case, steps: int, python: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Both sides of one case."""
-    settings = [*ALONE, *case.settings, f"steps={steps}", f"runs_dir={folder / 'runs'}"]
-    config = load_config(CONFIG, settings)
-    warm = ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), lambda _: None)
-    trl = run_trl(folder, config, warm.path, steps, python, options)
-    ours = run_ours(folder, settings, options)
-    sides = {"trl": trl, "ours": ours}
+    config, sides = run_both(folder, case, steps, python, options)
     for side in sides.values():
         side["pass@1"] = pass_at_1(config, Path(side.pop("model")))
+        del side["kept"]
+    warm, trl, ours = warm_start(config), sides["trl"], sides["ours"]
     return {
         "steps": steps,
         "updates": steps * config.loss.minibatches,
@@ -152,15 +150,31 @@ def compare(
     }
 
 
+def run_both(
+    folder: Path, case: Case, steps: int, python: Path, options: argparse.Namespace
+) -> tuple[RunConfig, dict[str, dict[str, Any]]]:
+    """What each side measured of itself, with its last policy and those kept, and when, since its command."""
+    settings = [*ALONE, *case.settings, f"steps={steps}", f"runs_dir={folder / 'runs'}"]
+    config = load_config(CONFIG, settings)
+    job = {"model": str(warm_start(config).path), "steps": steps, "keep_every": case.keep_every}
+    trl = run_trl(folder, config, job, python, options)
+    return config, {"trl": trl, "ours": run_ours(folder, settings, case.keep_every, options)}
+
+
+def warm_start(config: RunConfig) -> WarmStart:
+    """Where both sides begin."""
+    return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), lambda _: None)
+
+
 def run_trl(
-    folder: Path, config: RunConfig, model: Path, steps: int, python: Path, options: argparse.Namespace
+    folder: Path, config: RunConfig, job: dict[str, Any], python: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """GRPOTrainer, in its environment."""
     out = folder / "trl"
     out.mkdir()
     (folder / "config.yaml").write_text(dump_yaml(config))
-    job = {"config": str(folder / "config.yaml"), "model": str(model), "steps": steps, "out": str(out)}
-    (folder / "job.json").write_text(json.dumps(job | {"threads": options.threads}))
+    job |= {"config": str(folder / "config.yaml"), "out": str(out), "threads": options.threads}
+    (folder / "job.json").write_text(json.dumps(job))
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": str(options.threads)}
     started = time.time()
     command = [str(python), str(Path(__file__).parent / "trl_side.py"), str(folder / "job.json")]
@@ -179,11 +193,16 @@ def run_trl(
         "samples_per_second": samples * (len(ends) - first) / seconds,
         "tokens_per_second": sum(result["tokens"][first : len(ends)]) / seconds,
         "model": str(out / "model"),
+        "kept": [(at - started, path) for at, path in result["kept"]],
     }
 
 
-def run_ours(folder: Path, settings: list[str], options: argparse.Namespace) -> dict[str, Any]:
+def run_ours(
+    folder: Path, settings: list[str], keep_every: int, options: argparse.Namespace
+) -> dict[str, Any]:
     """`scope train`."""
+    if keep_every:
+        settings = [*settings, f"checkpoint.every_steps={keep_every}", "checkpoint.keep=1000"]
     sets = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "services.cli", "train", str(CONFIG), "--run-id", "ours", *sets]
     started = time.time()
@@ -191,17 +210,23 @@ def run_ours(folder: Path, settings: list[str], options: argparse.Namespace) -> 
         done = subprocess.run(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"the run failed:\n{(folder / 'ours.log').read_text()[-4000:]}")
+    ended = time.time()
     run = folder / "runs" / "ours"
     records, first = read_records(run / "steps.jsonl"), options.warm
     seconds = records[-1].at - records[first - 1].at
     counted = records[first:]
+    kept = []
+    for step in range(keep_every, len(records) + 1, keep_every) if keep_every else ():
+        export(run, step, folder / f"step-{step}")
+        kept.append((records[step - 1].at - started, str(folder / f"step-{step}")))
     return {
-        "seconds": time.time() - started,
+        "seconds": ended - started,
         "first_step_seconds": records[0].at - started,
         "step_seconds": seconds / len(counted),
         "samples_per_second": sum(sum(r.staleness.values()) for r in counted) / seconds,
         "tokens_per_second": sum(r.tokens for r in counted) / seconds,
         "model": str(run / "model"),
+        "kept": kept,
     }
 
 

@@ -1,6 +1,6 @@
 """Do generation and learning overlap? An asynchronous run against one that takes turns, each part on a core of its own.
 
-.venv/bin/python benchmarks/performance/pipeline.py
+    .venv/bin/python benchmarks/performance/pipeline.py
 
 The learner has the last core, everything else the others. With `pipeline.max_staleness=0` generators and learner take
 turns, so that a step shows how long each takes alone: g is the time the learner waits, l the rest. With staleness 1 the
@@ -8,6 +8,8 @@ step should take little more than the longer of the two:
 
     efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
     speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
+
+`balanced` is the task and model of `growth.py`, of a size with which g and l are near each other.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "tests")]
 
+from benchmarks.performance.endless import make_model  # noqa: E402
+from benchmarks.performance.growth import SETTINGS as ENDLESS  # noqa: E402
+from benchmarks.performance.growth import Case  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.metrics import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
@@ -37,10 +42,13 @@ SETTINGS = [
     "evaluation.problems=2",
     "checkpoint.every_steps=500",
 ]
+BALANCED = Case(prompts=16, hidden=128, layers=4)
 SIZES = {
     "quickstart": ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],
     "few prompts": ["rollout.prompts_per_step=16", "rollout.base_samples=8", "rollout.adaptive_samples=8"],
+    "balanced": [*ENDLESS, *BALANCED.settings],
 }
+MODELS = {"balanced": BALANCED.model}
 
 
 def main() -> None:
@@ -57,7 +65,7 @@ def main() -> None:
     print(f"{'':14}{'g':>8}{'l':>8}{'turns':>8}{'async':>8}{'efficiency':>12}{'speed-up':>10}{'at best':>9}")
     found = {}
     for size in options.sizes:
-        turns, overlapped = (measure(SIZES[size], staleness, options.steps, cores) for staleness in (0, 1))
+        turns, overlapped = (measure(size, staleness, options.steps, cores) for staleness in (0, 1))
         found[size] = case = judge(turns, overlapped)
         seconds = f"{case['g_seconds']:>8.2f}{case['l_seconds']:>8.2f}"
         seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
@@ -66,11 +74,14 @@ def main() -> None:
     keep("performance-pipeline", {"cores": cores, "steps": options.steps, "sizes": found})
 
 
-def measure(settings: list[str], staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
+def measure(size: str, staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
     """Records of the measured steps of one run."""
-    last = [f"steps={steps + 20}", f"pipeline.max_staleness={staleness}"]
+    settings = [*SETTINGS, *SIZES[size], f"steps={steps + 20}", f"pipeline.max_staleness={staleness}"]
     with tempfile.TemporaryDirectory(prefix="scope-pipeline-") as folder:
-        subject = Subject(new_run(Path(folder) / "runs", "pipeline", [*SETTINGS, *settings, *last]))
+        if size in MODELS:
+            make_model(Path(folder) / "model", MODELS[size])
+            settings.append(f"model.path={folder}/model")
+        subject = Subject(new_run(Path(folder) / "runs", "pipeline", settings))
         try:
             subject.await_step(3, START_SECONDS)
             pin(subject.driver.pid, cores)

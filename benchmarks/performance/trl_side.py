@@ -8,7 +8,6 @@ Runs in TRL's own environment, where `trainer` is imported for the task and the 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -47,10 +46,19 @@ def main() -> None:
         return scores
 
     ends: list[float] = []
+    kept: list[tuple[float, str]] = []
+
+    def keep(path: Path) -> str:
+        trainer.save_model(str(path))
+        tokenizer.save_pretrained(str(path))
+        return str(path)
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             ends.append(time.time())
+            step, rest = divmod(len(ends), updates)
+            if job["keep_every"] and not rest and not step % job["keep_every"]:
+                kept.append((ends[-1], keep(Path(job["out"], f"step-{step}"))))
 
     arguments = GRPOConfig(
         output_dir=job["out"],
@@ -90,13 +98,13 @@ def main() -> None:
     )
     began = time.time()
     trainer.train()
-    trainer.save_model(os.path.join(job["out"], "model"))
-    tokenizer.save_pretrained(os.path.join(job["out"], "model"))
+    keep(Path(job["out"], "model"))
     document = {
         "started": STARTED,
         "began": began,
         "step_ends": ends[updates - 1 :: updates],
         "tokens": tokens,
+        "kept": kept,
         "ended": time.time(),
     }
     Path(job["out"], "result.json").write_text(json.dumps(document))
