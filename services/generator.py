@@ -77,6 +77,8 @@ class Generator:
         self._loads = 0
         self._in_flight: set[asyncio.Task[None]] = set()
         self._leased: set[int] = set()
+        self._sampling: set[int] = set()
+        """leased ordinals that the engine works on, or soon will"""
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._trusted = asyncio.Event()
@@ -160,6 +162,7 @@ class Generator:
         beats = asyncio.create_task(self._beats())
         try:
             while not self._stopping:
+                self._wake.clear()
                 self._raise_failures()
                 if not await self._lease_some():
                     await self._evaluate_some()
@@ -256,7 +259,6 @@ class Generator:
             self._held_out.raise_failures()
 
     async def _pause(self) -> None:
-        self._wake.clear()
         try:
             await asyncio.wait_for(self._wake.wait(), IDLE_POLL_SECONDS)
         except TimeoutError:
@@ -289,12 +291,14 @@ class Generator:
 
     @property
     def _room(self) -> int:
-        """Groups that may be leased now."""
-        return self._config.generators.groups_in_flight - len(self._in_flight)
+        """Groups that may be leased now: verification and a full queue leave the engine idle only beyond a bound."""
+        most = self._config.generators.groups_in_flight
+        return min(most - len(self._sampling), 2 * most - len(self._in_flight))
 
     def _begin(self, lease: Lease, version: PolicyVersion) -> None:
         """Start on what was leased. version: the one loaded when it was asked for."""
         for ordinal in lease.ordinals:
+            self._sampling.add(ordinal)
             self._launch(self._make_group(ordinal, lease))
 
     def _launch(self, work: Coroutine[Any, Any, None]) -> None:
@@ -307,8 +311,11 @@ class Generator:
         started = time.time()
         try:
             for attempt in range(self._config.rollout.refills + 1):
+                self._sampling.add(ordinal)
                 problem = await self._problem(ordinal, attempt)
                 rollouts = await self._sample(problem, self._samples, self._temperature(lease))
+                self._sampling.discard(ordinal)
+                self._wake.set()
                 verdicts = await self._scorer.rewards(problem, rollouts)
                 last = attempt == self._config.rollout.refills or self._spec.role != "base"
                 if last or not is_uniform([verdict.reward for verdict in verdicts]):
@@ -317,6 +324,7 @@ class Generator:
                 self._work.tokens += sampled_tokens(rollouts)
             await self._offer(ordinal, lease, problem, rollouts, verdicts, started)
         finally:
+            self._sampling.discard(ordinal)
             self._leased.discard(ordinal)
             self._work.account("sampling")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.config import RunConfig
 from trainer.problem_order import is_uniform, problem_at
 from trainer.roles import Role
-from trainer.tasks import NO_END, make_task
+from trainer.tasks import NO_END, Problem, Verdict, make_task
 from trainer.trajectory import Group, PolicyVersion, decode_group
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
@@ -248,6 +248,28 @@ def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) 
         assert attempt == 3 or not is_uniform([t.reward for t in group.trajectories])
     (beat,) = generators(stage.redis, stage.run_id).values()
     assert beat["refills"] == refilled > 0
+
+
+def test_the_engine_samples_on_while_a_slow_verifier_works_up_to_a_bound(stage: Stage) -> None:
+    async def scene(generator: OnSharedEngine) -> None:
+        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        gate, verified, rewards = asyncio.Event(), 0, generator._scorer.rewards
+
+        async def slow(problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
+            nonlocal verified
+            verified += 1
+            await gate.wait()
+            return await rewards(problem, samples)
+
+        generator._scorer.rewards = slow
+        async with running(generator):
+            await stage.until(lambda: verified == 4)
+            await asyncio.sleep(0.8)
+            assert (verified, stage.leased("base"), stage.produced()) == (4, 4, 0)
+            gate.set()
+            await stage.until(lambda: stage.produced() == 2 * PROMPTS)
+
+    stage.act("base", scene, generators={"groups_in_flight": 2})
 
 
 def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage: Stage) -> None:

@@ -77,7 +77,9 @@ class GeneratorConfig(Block):
     )
     max_sequences: Annotated[int, Field(ge=1)] = Field(default=512, description="sequences decoded at once")
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(
-        default=48, description="groups an engine works on at once"
+        default=48,
+        description="groups an engine works on at once; no more than as many again are verified, or wait for room in "
+        "the queue, meanwhile",
     )
     enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
     elastic: bool = Field(
