@@ -6,6 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from playwright.sync_api import expect
@@ -18,8 +19,10 @@ from services.rollouts import RolloutFilter, read_file
 from services.run_secrets import RunSecrets
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.subject import Subject
+from tests.deployment.test_monitoring import expressions
 from tests.page_harness import curve, last_step, shows_step
 from tests.run_harness import Run
+from trainer.config_load import load_config
 from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -117,6 +120,17 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
     records = run.records()
     assert [r.set_point_generation for r in records] == [1 if r.step < first else 2 for r in records]
     assert [r.set_point for r in records] == [0.42 if r.step < first else 0.3 for r in records]
+
+
+def test_ray_serves_the_series_that_the_monitoring_asks_it_for(live: Subject) -> None:
+    port = load_config(live.run.directory / "config.yaml").ray.dashboard_port
+    targets = httpx.get(f"http://127.0.0.1:{port}/api/prometheus/sd").json()[0]["targets"]
+    served = "\n".join(httpx.get(f"http://{target}/metrics").text for target in targets)
+    names = set(re.findall(r"^(\w+)\{", served, re.MULTILINE))
+    asked = {name for expression in expressions() for name in re.findall(r"\bray_\w+", expression)}
+    assert len(asked) >= 10
+    assert {name for name in asked if "gpu" not in name} <= names
+    assert 'Name="Generator"' in served
 
 
 @needs_chromium

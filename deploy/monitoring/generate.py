@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from panels import ROWS, Panel
 
 HERE = Path(__file__).resolve().parent
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
-SOURCE = {"type": "prometheus", "uid": "${source}"}
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+"""Ray's dashboard, which embeds this one, sets the variable by that name."""
 
 
 def dashboard() -> str:
     """The dashboard as Grafana imports it."""
     panels: list[dict[str, Any]] = []
+    given = {panel.number for row in ROWS.values() for panel in row}
+    numbers = (number for number in itertools.count(1) if number not in given)
     y = 0
     for title, row in ROWS.items():
         place = {"h": 1, "w": COLUMNS * WIDTH, "x": 0, "y": y}
@@ -24,7 +28,7 @@ def dashboard() -> str:
             {
                 "type": "row",
                 "title": title,
-                "id": len(panels) + 1,
+                "id": next(numbers),
                 "gridPos": place,
                 "collapsed": False,
                 "panels": [],
@@ -38,7 +42,7 @@ def dashboard() -> str:
                 "x": index % COLUMNS * WIDTH,
                 "y": y + index // COLUMNS * HEIGHT,
             }
-            panels.append(_panel(panel, len(panels) + 1, place))
+            panels.append(_panel(panel, panel.number or next(numbers), place))
         y += -(-len(row) // COLUMNS) * HEIGHT
     document = {
         "uid": "scope-rl",
@@ -95,7 +99,7 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 
 
 def _source() -> dict[str, Any]:
-    return {"name": "source", "type": "datasource", "query": "prometheus", "label": "Prometheus"}
+    return {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}
 
 
 def _run() -> dict[str, Any]:

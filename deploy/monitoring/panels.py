@@ -1,11 +1,16 @@
 """The panels of the Grafana dashboard: title, unit and queries over the control plane's /metrics, row by row.
 
-`run` of a query is the dashboard's variable. Replicas of the control plane say the same, hence `max by`.
+`run` of a query is the dashboard's variable. Replicas of the control plane say the same, hence `max by`. The last row
+is over Ray's own series: Ray's dashboard shows all of this on its page Metrics, and two panels of that row, which it
+knows by number, on its first page.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+NODE_COUNT, CLUSTER_UTILIZATION = 24, 41
+"""numbers of the panels that the first page of Ray's dashboard asks for"""
 
 
 class Query(NamedTuple):
@@ -16,12 +21,13 @@ class Query(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One picture. `unit` is Grafana's name of it."""
+    """One picture. `unit` is Grafana's name of it; `number` is Grafana's id of it, where that matters."""
 
     title: str
     unit: str
     queries: tuple[Query, ...]
     description: str = ""
+    number: int | None = None
 
 
 def gauge(field: str, legend: str | None = None) -> Query:
@@ -141,5 +147,42 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Silence of generators", "s", (keyed("generator_heartbeat_age_seconds"),)),
         Panel("Weights", "bytes", (gauge("weight_bytes"),)),
         Panel("Seconds of a weight load", "s", (gauge("weight_load_seconds"),)),
+    ),
+    "Ray": (
+        Panel("Nodes", "short", (Query("count(ray_node_cpu_count)", "alive"),), number=NODE_COUNT),
+        Panel(
+            "Use of the cluster",
+            "percent",
+            (
+                Query("avg(ray_node_cpu_utilization)", "CPU"),
+                Query("avg(ray_node_gpus_utilization)", "GPU"),
+                Query("100 * sum(ray_node_mem_used) / sum(ray_node_mem_total)", "memory"),
+                Query(
+                    "100 * sum(ray_object_store_used_memory)"
+                    " / sum(ray_object_store_used_memory + ray_object_store_available_memory)",
+                    "object store",
+                ),
+            ),
+            number=CLUSTER_UTILIZATION,
+        ),
+        Panel(
+            "Actors by class and state",
+            "short",
+            (Query('sum by (Name, State) (ray_actors{Source="gcs"}) > 0', "{{Name}} {{State}}"),),
+        ),
+        Panel(
+            "Memory by process",
+            "bytes",
+            (Query("topk(12, sum by (Component) (ray_component_uss_bytes))", "{{Component}}"),),
+        ),
+        Panel(
+            "Policy entropy, as `ray.util.metrics` has it",
+            "short",
+            (
+                Query('max by (run) (ray_scope_entropy{run=~"$run"})', "{{run}} entropy"),
+                Query('max by (run) (ray_scope_set_point{run=~"$run"})', "{{run}} set-point"),
+            ),
+            "nats per token; without the control plane",
+        ),
     ),
 }

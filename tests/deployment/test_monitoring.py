@@ -10,12 +10,15 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
+import ray
 import yaml
+from ray.dashboard.modules.metrics.grafana_dashboard_factory import generate_default_grafana_dashboard
 from starlette.testclient import TestClient
 
 from services.control_plane.app import create_app
@@ -24,6 +27,7 @@ from services.redis_client import RedisAccess
 from services.run_state import RunSpec, beat, initialise_run, update_status
 from services.tokens import create_token
 from tests.deployment.rendered import ROOT
+from tests.deployment.test_compose import SERVICES
 from tests.test_metrics_report import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
@@ -135,6 +139,23 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
     assert len(cells) == len(set(cells))
     numbers = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(numbers) == len(set(numbers))
+
+
+def test_the_dashboard_of_ray_shows_ours_and_finds_the_panels_that_its_first_page_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "RAY_GRAFANA_DEFAULT_DASHBOARD_UID"
+    monkeypatch.setenv(name, SERVICES["run"]["environment"][name])
+    _, uid = generate_default_grafana_dashboard()
+    assert uid == DASHBOARD["uid"]
+    job = yaml.safe_load((ROOT / "k8s" / "base" / "run" / "rayjob.yaml").read_text())
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert {"name": name, "value": uid} in head["env"]
+    (script,) = Path(ray.__file__).parent.glob("dashboard/client/build/static/js/main.*.js")
+    asked = re.findall(r"default-dashboard\?.{0,150}?panelId=(\d+)&var-(\w+)=", script.read_text())
+    assert len(asked) == 2
+    assert {int(number) for number, _ in asked} <= {panel["id"] for panel in DASHBOARD["panels"]}
+    assert {variable for _, variable in asked} <= {v["name"] for v in DASHBOARD["templating"]["list"]}
 
 
 def test_every_alert_has_a_runbook_and_a_unit_test() -> None:
