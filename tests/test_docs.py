@@ -71,7 +71,7 @@ def test_configuration_page_has_a_row_for_every_field() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_on_a_page_exists(page: Path) -> None:
-    paths = named_paths(page) - {"docs/images/entropy.png"}  # has a test of its own
+    paths = named_paths(page)
     assert paths
     assert sorted(path for path in paths if not (ROOT / path).exists()) == []
 

@@ -1,13 +1,14 @@
 """The headline: SCOPE against GRPO on the full system, and the same runs in one process to show that the two agree.
 
-    .venv/bin/python benchmarks/entropy/headline.py            # about eight minutes a run of the full system
+    .venv/bin/python benchmarks/entropy/headline.py            # about seven minutes a run of the full system
 
-Prints the comparison, writes benchmarks/results/entropy-headline.json, and the pictures of README. The set-point was
-chosen by `rivals.py` on its tuning seed.
+Prints the comparison, writes benchmarks/results/entropy-headline.json and the pictures: README's of the full system
+alone, and `agreement` of both. The set-point was chosen on the tuning seeds, by the sweep of `rivals.py`.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,9 +37,11 @@ def main() -> None:
     }
     document |= comparison(groups)
     print(f"\n{terminal(document)}")
-    with TemporaryDirectory() as pictures:
-        plot_all(Path(pictures), groups, document)
+    with TemporaryDirectory() as pictures, TemporaryDirectory() as agreement:
+        plot_all(Path(pictures), full, comparison(full))
+        plot_all(Path(agreement), groups, document)
         study.keep("headline", document, ["entropy.png", "pass_at_k.png"], units=Path(pictures))
+        shutil.copyfile(Path(agreement) / "entropy.png", study.IMAGES / "entropy-headline-agreement.png")
 
 
 if __name__ == "__main__":

@@ -158,8 +158,10 @@ def watch_pauses(engine: Any) -> dict[str, float]:
     pause, resume = inner.pause_generation, inner.resume_generation
 
     async def paused(**how: Any) -> None:
-        marks["paused"] = time.perf_counter()
         await pause(**how)
+        # The workers answer once the decoding step that is under way has ended.
+        await inner.collective_rpc("received_weights")
+        marks["paused"] = time.perf_counter()
 
     async def resumed() -> None:
         await resume()
