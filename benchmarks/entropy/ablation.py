@@ -1,6 +1,6 @@
 """What each part of the law is worth: the live run of `tracking.py` with one part changed at a time.
 
-    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2
+    .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 [--parts live no-derivative ...]
 
 Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json.
 """
@@ -42,8 +42,10 @@ RESTING = (slice(UP + SETTLE, DOWN), slice(DOWN + SETTLE, None))
 
 def main() -> None:
     """Run what is missing, then report."""
-    options = study.options(__doc__).parse_args()
-    controls = [f"{label}@scope:{','.join([LIVE, *own])}" for label, own in PARTS.items()]
+    parser = study.options(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    options = parser.parse_args()
+    controls = [f"{label}@scope:{','.join([LIVE, *PARTS[label]])}" for label in options.parts]
     groups, document = study.run(controls, seeds=options.seeds, parallel=options.parallel)
     report(groups)
     document |= {"live": {label: [live(unit) for unit in units] for label, units in groups.items()}}

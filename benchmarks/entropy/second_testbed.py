@@ -13,14 +13,14 @@ import study
 
 CONFIG = study.REPOSITORY / "deploy" / "configs" / "countdown-cot-cpu.yaml"
 UNITS = study.REPOSITORY / "runs" / "entropy-cot"
-TARGET = "entropy_control.target=0.45"
+TARGET = "entropy_control.target=0.6"
 CONTROLS = [
     "grpo",
     f"scope:{TARGET}",
     f"scope_paper:{TARGET}",
     f"aepo_v1:{TARGET}",
     f"adaptive_coefficient:{TARGET}",
-    "clip_higher",
+    "scope:entropy_control.target=0.45",
 ]
 
 
