@@ -78,7 +78,7 @@ class Generator:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._leased: set[int] = set()
         self._sampling: set[int] = set()
-        """leased ordinals that the engine works on, or soon will"""
+        """leased ordinals that the engine works on, or soon will; again while a group is refilled"""
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._trusted = asyncio.Event()
@@ -291,7 +291,7 @@ class Generator:
 
     @property
     def _room(self) -> int:
-        """Groups that may be leased now: verification and a full queue leave the engine idle only beyond a bound."""
+        """Groups that may be leased now: those that are verified or wait for the queue count only beyond a bound."""
         most = self._config.generators.groups_in_flight
         return min(most - len(self._sampling), 2 * most - len(self._in_flight))
 
