@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -11,3 +14,12 @@ class Probe(msgspec.Struct, frozen=True):
     tokens: list[int]
     logprobs: list[float]
     """nats at temperature 1, of tokens[1:]"""
+
+    def deviation(self, measured: Sequence[float]) -> float:
+        """Mean absolute difference of `measured`, an engine's log-probabilities of tokens[1:], nats.
+
+        Infinite when one of them is no number. The mean, because rounding hits tokens one by one and wrong weights all.
+        """
+        pairs = zip(measured, self.logprobs, strict=True)
+        mean = sum(abs(ours - theirs) for ours, theirs in pairs) / len(self.logprobs)
+        return mean if math.isfinite(mean) else math.inf

@@ -39,7 +39,8 @@ from trainer.scope_loss import scope_loss
 from trainer.shared_prompts import prompt_runs
 from trainer.snapshot import Snapshot, SnapshotEngine
 
-PROBE_TOKENS = 16
+PROBE_TOKENS = 64
+"""or as many as the model's longest sequence allows"""
 PROBE_SEED = 20251008
 
 
@@ -216,12 +217,13 @@ class Learner:
         """
         generator = torch.Generator().manual_seed(PROBE_SEED)
         vocabulary = self._policy.model.config.vocab_size
-        tokens = torch.randint(0, vocabulary, (PROBE_TOKENS,), generator=generator).to(self.engine.device)
+        count = min(PROBE_TOKENS, self._config.model.max_length - 1)
+        tokens = torch.randint(0, vocabulary, (count,), generator=generator).to(self.engine.device)
         logprobs, _ = self.engine(
             tokens.unsqueeze(0),
             torch.ones(1, dtype=torch.int64, device=tokens.device),
             tokens[1:].unsqueeze(0),
-            torch.ones(1, PROBE_TOKENS - 1, device=tokens.device),
+            torch.ones(1, count - 1, device=tokens.device),
             torch.ones(1, device=tokens.device),
         )
         return tokens.tolist(), logprobs[0].tolist()

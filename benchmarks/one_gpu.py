@@ -1,0 +1,112 @@
+"""A whole run on one GPU that learner and both engines share: the quickstart with bfloat16 engines.
+
+    python benchmarks/one_gpu.py
+    python benchmarks/one_gpu.py --run RUN_DIR --about "one H200, torch 2.11, vLLM 0.26"
+
+The second form reads a run directory brought from another machine. Prints how entropy was held, what weights and steps
+cost and how the pass rate moved, and writes benchmarks/results/one-gpu.json. Needs vLLM's GPU build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path[:0] = [str(REPOSITORY)]
+
+from benchmarks.performance.shared import keep  # noqa: E402
+from services.metrics import StepRecord, read_records  # noqa: E402
+from trainer.pass_at_k import pass_at_k  # noqa: E402
+
+CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
+SETTINGS = [
+    "learner.gpus_per_worker=0.4",
+    "learner.threads=4",
+    "generators.gpus_per_generator=0.3",
+    "generators.gpu_memory_fraction=0.1",
+    "generators.kv_cache_gib=4",
+    "generators.dtype=bfloat16",
+    "generators.enforce_eager=true",
+    "ray.dashboard=false",
+    "control_plane.enabled=false",
+]
+LAST = 60
+MOVING = 5
+WARM_UP = 5
+
+
+def main() -> None:
+    """Run, unless there is a run already, then report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run to report on")
+    parser.add_argument("--about", default="this machine", help="where that run was made")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scope-one-gpu-") as folder:
+        run = options.run or train(Path(folder))
+        document = report(read_records(run / "steps.jsonl"))
+        document["held_out"] = passes(json.loads((run / "evaluations.json").read_text()))
+    for name, value in document.items():
+        print(f"{name:<34} {value if isinstance(value, int | list) else format(value, '.4f')}")
+    keep("one-gpu", document | {"ran_on": options.about, "settings": SETTINGS})
+
+
+def train(folder: Path) -> Path:
+    """The run's directory. Raises CalledProcessError where the run does not end well."""
+    sets = [part for setting in [*SETTINGS, f"runs_dir={folder}"] for part in ("--set", setting)]
+    command = [sys.executable, "-m", "services.cli", "train", str(CONFIG), "--run-id", "gpu", *sets]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+    return folder / "gpu"
+
+
+def report(records: list[StepRecord]) -> dict[str, Any]:
+    """Figures of a run: nats, seconds, counts."""
+    late = [r.entropy - r.set_point for r in records[-LAST:] if r.set_point is not None]
+    moving = [fmean(late[i : i + MOVING]) for i in range(len(late) - MOVING + 1)]
+    warm = records[WARM_UP:]
+    seconds = {
+        name: median(value for r in warm if (value := getattr(r, name)) is not None)
+        for name in (
+            "step_seconds",
+            "wait_seconds",
+            "learn_seconds",
+            "publish_seconds",
+            "weight_load_seconds",
+        )
+    }
+    return {
+        "steps": len(records),
+        "entropy_mean_error": fmean(late),
+        "entropy_rms_of_moving_average": fmean(error**2 for error in moving) ** 0.5,
+        "saturated_steps": sum(r.saturated for r in records[-LAST:]),
+        "seconds_per_step": (warm[-1].at - warm[0].at) / (len(warm) - 1),
+        **{f"median_{name}": value for name, value in seconds.items()},
+        "median_mismatch_kl_base": median(r.mismatch_kl_base for r in warm if r.mismatch_kl_base is not None),
+        "versions_loaded": sum(r.weight_load_seconds is not None for r in records),
+        "rollouts_over_two_versions": sum(r.spanning_rollouts for r in records),
+        "groups": sum(r.groups for r in records),
+        "duplicates": records[-1].duplicates,
+        "dead_lettered": records[-1].dead_lettered,
+        "restarts": records[-1].generator_restarts + records[-1].learner_restarts,
+    }
+
+
+def passes(evaluations: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Held-out pass@k of each evaluation."""
+    return [
+        {"step": e["step"]}
+        | {f"pass@{k}": fmean(pass_at_k(e["samples"], right, k) for right in e["correct"]) for k in e["ks"]}
+        for e in evaluations
+    ]
+
+
+if __name__ == "__main__":
+    main()
