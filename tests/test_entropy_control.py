@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.plant_model import closed_loop, moving_average
 from trainer.config import BangBangLaw, EntropyControlConfig, PaperLaw, SplitRangeLaw
@@ -301,6 +302,40 @@ def test_a_plant_half_or_twice_as_strong_is_held_without_a_growing_oscillation(g
     assert abs(trace[-60:].mean() - 0.29) <= 0.02
     middle, last = (np.ptp(moving_average(part)) for part in (trace[100:200], trace[200:]))
     assert last <= middle + 0.02
+
+
+def tracking_error(law: SplitRangeLaw, *, gain: float, pace: float = 1.0) -> float:
+    """RMS of the 5-step average over the last 60 of 240 steps, mean of eight seeds, nats."""
+    return float(
+        np.mean(
+            [
+                np.sqrt(np.mean((moving_average(trace)[-60:] - 0.29) ** 2))
+                for trace, _ in (
+                    closed_loop(law, lambda _: 0.29, gain=gain, pace=pace, steps=240, seed=seed)
+                    for seed in range(8)
+                )
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize(("gain", "pace", "share"), [(2.6, 1.0, 0.95), (2.0, 2.0, 0.8)])
+def test_the_law_grows_gentler_on_a_plant_that_proves_stronger_than_was_said(gain, pace, share):
+    fixed = tracking_error(SplitRangeLaw(gain_memory=0), gain=gain, pace=pace)
+    assert tracking_error(SplitRangeLaw(), gain=gain, pace=pace) < share * fixed
+
+
+def test_on_the_plant_that_it_was_tuned_on_the_law_stays_as_it_is():
+    for seed in range(8):
+        fixed, _ = closed_loop(SplitRangeLaw(gain_memory=0), lambda _: 0.29, steps=240, seed=seed)
+        measuring, _ = closed_loop(SplitRangeLaw(), lambda _: 0.29, steps=240, seed=seed)
+        np.testing.assert_array_equal(measuring, fixed)
+
+
+@pytest.mark.parametrize("memory", [-1, 0.5, 19])
+def test_a_memory_too_short_to_measure_with_is_refused(memory):
+    with pytest.raises(ValidationError, match="gain_memory"):
+        SplitRangeLaw(gain_memory=memory)
 
 
 @pytest.mark.parametrize(("pace", "steps"), [(0.05, 1200), (0.1, 800), (0.3, 400), (3.0, 160)])

@@ -29,11 +29,20 @@ class BangBangLaw(Block):
     surprisal_exponent: SurprisalExponent = 0.0
 
 
+SHORTEST_MEMORY = 20
+"""learner steps; fewer measurements say nothing about a plant"""
+
+
 class SplitRangeLaw(Block):
     """PID control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
 
     plant_gain: Positive = Field(
         default=0.016, description="change of entropy a step at full output, nats/step; larger: gentler gains"
+    )
+    gain_memory: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        default=60.0,
+        description="learner steps over which the law measures the plant, to raise plant_gain up to fourfold where "
+        "entropy answers more strongly; 0: never",
     )
     lag_steps: Annotated[float, Field(ge=0, le=100)] = Field(
         default=5.0, description="lag of the optimizer's momentum, learner steps; 0: no derivative action"
@@ -70,6 +79,8 @@ class SplitRangeLaw(Block):
             rest, largest = getattr(self, name), getattr(self, f"{name}_max")
             if rest > largest:
                 raise ValueError(f"{name}={rest} must not exceed {name}_max={largest}")
+        if 0 < self.gain_memory < SHORTEST_MEMORY:
+            raise ValueError(f"gain_memory={self.gain_memory} must be 0 or at least {SHORTEST_MEMORY}")
         return self
 
 

@@ -20,7 +20,10 @@ CONTROLS = [
     f"scope_paper:{TARGET}",
     f"aepo_v1:{TARGET}",
     f"adaptive_coefficient:{TARGET}",
-    "scope:entropy_control.target=0.45",
+    *(
+        f"{name}-0.45@scope:entropy_control.target=0.45,entropy_control.split_range.gain_memory={memory}"
+        for name, memory in (("fixed-gain", 0), ("measured-gain", 60))
+    ),
 ]
 
 

@@ -21,6 +21,8 @@ Gains follow from the plant by internal-model tuning of an integrator with lag a
 Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps and theta the dead time:
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
+
+g is raised, never lowered below plant_gain, where the closed loop measures a stronger plant (`plant_gain.py`).
 """
 
 from __future__ import annotations
@@ -30,10 +32,14 @@ from collections.abc import Mapping
 
 from trainer.config import SplitRangeLaw
 from trainer.control.base import Actuators, Limit
+from trainer.control.plant_gain import PlantGain
 
 UPDATE_DEAD_STEPS = 2.0
 """Dead time without staleness and filter: a step decides, the next one acts, the one after it is measured."""
 RATE_STEPS = 3.0
+TUNED_SHARE = 0.7
+"""The default plant_gain, by what the closed loop measures of the plant that it was tuned on (0.022 nats/step)."""
+MOST_RAISED = 4.0
 
 
 class SplitRangeController:
@@ -42,10 +48,12 @@ class SplitRangeController:
     def __init__(self, law: SplitRangeLaw, *, max_staleness: int) -> None:
         self._law = law
         # Temperature is the only actuator that waits for samples; it is about half of the authority.
-        dead = UPDATE_DEAD_STEPS + law.filter_steps + max_staleness / 2
-        reach = 2 * law.response_steps + dead
-        self._kp = reach / (law.plant_gain * (law.response_steps + dead) ** 2)
-        self._ki = self._kp / reach
+        self._dead = UPDATE_DEAD_STEPS + law.filter_steps + max_staleness / 2
+        self._measured = (
+            PlantGain(lag=law.lag_steps, smoothing=RATE_STEPS, memory=law.gain_memory)
+            if law.gain_memory
+            else None
+        )
         self._integral = 0.0
         self._filtered = math.nan
         self._reference = math.nan
@@ -54,9 +62,19 @@ class SplitRangeController:
         self._limit: Limit = "none"
 
     @property
+    def plant_gain(self) -> float:
+        """g of the gains in force, nats/step at full output."""
+        least = self._law.plant_gain
+        if self._measured is None:
+            return least
+        return min(max(TUNED_SHARE * self._measured.at_least, least), MOST_RAISED * least)
+
+    @property
     def gains(self) -> tuple[float, float]:
         """(kp in 1/nat, ki in 1/(nat * step))."""
-        return self._kp, self._ki
+        reach = 2 * self._law.response_steps + self._dead
+        kp = reach / (self.plant_gain * (self._law.response_steps + self._dead) ** 2)
+        return kp, kp / reach
 
     @property
     def actuators(self) -> Actuators:
@@ -81,21 +99,23 @@ class SplitRangeController:
         before = self._reference
         self._reference = self._advance(set_point)
         moved, error = self._reference - before, self._reference - self._filtered
+        kp, ki = self.gains
         wanted = (
-            self._kp * error
-            + self._integral
-            + moved / law.plant_gain
-            + self._kp * law.lag_steps * (moved - self._rate)
+            kp * error + self._integral + moved / self.plant_gain + kp * law.lag_steps * (moved - self._rate)
         )
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if positives > 0:
-            self._integral += self._ki * error + law.back_calculation * (self._output - wanted)
+            self._integral += ki * error + law.back_calculation * (self._output - wanted)
             self._integral = min(max(self._integral, -1.0), 1.0)
+        if self._measured is not None:
+            self._measured.observe(self._rate, self._output)
         return self.actuators
 
     def state(self) -> dict[str, float]:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
+        if self._measured is not None:
+            state |= self._measured.state()
         # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
         if math.isnan(self._filtered):
             return state
@@ -114,6 +134,8 @@ class SplitRangeController:
         self._rate = state.get("rate", 0.0)
         self._output = state["output"]
         self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
+        if self._measured is not None:
+            self._measured.restore(state)
 
     def _advance(self, set_point: float) -> float:
         """The reference one step on: towards the set-point, held back where the measurement does not follow."""
