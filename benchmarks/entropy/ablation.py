@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 [--parts live no-derivative ...]
 
-Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json.
+The measured gain came last: the archived units of the other parts are of `gain_memory` 0. Prints tracking, settling and
+pass@k of each variant and writes benchmarks/results/entropy-ablation.json.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ PARTS = {
     "negatives": ["entropy_control.samples=negatives"],
     "learning-rate-1e-4": ["optimizer.learning_rate=1e-4"],
     "learning-rate-4e-4": ["optimizer.learning_rate=4e-4"],
+    "measured-gain": [f"{LAW}.gain_memory=60"],
+    "measured-gain-4e-4": [f"{LAW}.gain_memory=60", "optimizer.learning_rate=4e-4"],
 }
 RESTING = (slice(UP + SETTLE, DOWN), slice(DOWN + SETTLE, None))
 """steps over which the RMS error is taken: those well after a live step"""
