@@ -430,6 +430,10 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=newer))
     with pytest.raises(ScopeError, match=r"not one of this version.*field_of_tomorrow"):
         run()
+    del older["entropy_control"]["split_range"]["gain_memory"]
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    with pytest.raises(ScopeError, match=r"gain_memory = 0\.0 there, 60\.0 now"):
+        run()
     assert len(begun) == 5
 
     assert [(e.step, e.samples) for e in result.evaluations] == [(0, 4), (2, 4), (3, 4)]

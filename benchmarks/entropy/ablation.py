@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 [--parts live no-derivative ...]
 
-The measured gain came last: the archived units of the other parts are of `gain_memory` 0. Prints tracking, settling and
-pass@k of each variant and writes benchmarks/results/entropy-ablation.json.
+Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json. The measured
+gain is a part that is switched on, not off (`study.FIXED_GAIN`).
 """
 
 from __future__ import annotations

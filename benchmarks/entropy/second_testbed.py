@@ -20,10 +20,8 @@ CONTROLS = [
     f"scope_paper:{TARGET}",
     f"aepo_v1:{TARGET}",
     f"adaptive_coefficient:{TARGET}",
-    *(
-        f"{name}-0.45@scope:entropy_control.target=0.45,entropy_control.split_range.gain_memory={memory}"
-        for name, memory in (("fixed-gain", 0), ("measured-gain", 60))
-    ),
+    "scope:entropy_control.target=0.45",
+    "measured-gain-0.45@scope:entropy_control.target=0.45,entropy_control.split_range.gain_memory=60",
 ]
 
 

@@ -26,6 +26,8 @@ INTERRUPTED = 130
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 _DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", "weights.")
 """blocks that a run in one process does not read"""
+BEFORE: dict[str, Any] = {"entropy_control.split_range.gain_memory": 0.0}
+"""What a run did before a field was there, where the field's default does something else."""
 
 StartInProcess = Callable[[Path, Path], Process]
 """from a request and a log file to the process that runs it"""
@@ -96,7 +98,7 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
 def _is_finished(plan: Plan, unit: Unit) -> bool:
     """Whether the unit has a result. Raises ScopeError when it is of something else than what is asked for.
 
-    A field that is newer than the result has its default there.
+    A field that is newer than the result has its value of `BEFORE` there, or else its default.
     """
     directory = _directory(plan, unit)
     if not (directory / RESULT_FILE).exists():
@@ -118,6 +120,7 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
             f"another --out, or move that directory aside. {error}"
         ) from error
     there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
+    there |= {name: value for name, value in BEFORE.items() if name not in _flat(result.config)}
     here = _flat(
         {
             "source": plan.source,
