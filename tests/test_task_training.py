@@ -100,7 +100,7 @@ def test_a_reward_function_of_ones_own_is_learned(tmp_path: Path, data: Path) ->
         make_model(tmp_path, string.digits),
         tasks(data)["function"],
         rollout={"prompts_per_step": 8, "base_samples": 8, "adaptive_samples": 2, "max_new_tokens": 16},
-        optimizer={"learning_rate": 3e-3},
+        optimizer={"learning_rate": 1e-3},
         entropy_control={"kind": "none"},
         generators={"adaptive": 0},
     )
