@@ -21,7 +21,6 @@ CONTROLS = [
     f"aepo_v1:{TARGET}",
     f"adaptive_coefficient:{TARGET}",
     "scope:entropy_control.target=0.45",
-    "measured-gain-0.45@scope:entropy_control.target=0.45,entropy_control.split_range.gain_memory=60",
 ]
 
 
