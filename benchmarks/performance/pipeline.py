@@ -51,6 +51,12 @@ SIZES = {
 MODELS = {"balanced": BALANCED.model}
 
 
+def document_name(sizes: list[str]) -> str:
+    """A part of the sizes has a document of its own, so that it does not take the place of the whole."""
+    parts = [] if sizes == list(SIZES) else [size.replace(" ", "-") for size in sizes]
+    return "-".join(["performance-pipeline", *parts])
+
+
 def main() -> None:
     """Both runs of each size, the table, the document."""
     parser = argparse.ArgumentParser(
@@ -71,7 +77,7 @@ def main() -> None:
         seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
         ratios = f"{case['efficiency']:>12.2f}{case['speed_up']:>10.2f}{case['best_speed_up']:>9.2f}"
         print(f"{size:14}{seconds}{ratios}", flush=True)
-    keep("performance-pipeline", {"cores": cores, "steps": options.steps, "sizes": found})
+    keep(document_name(options.sizes), {"cores": cores, "steps": options.steps, "sizes": found})
 
 
 def measure(size: str, staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
