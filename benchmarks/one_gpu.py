@@ -21,7 +21,10 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[1]
 sys.path[:0] = [str(REPOSITORY)]
 
+import numpy as np  # noqa: E402
+
 from benchmarks.performance.shared import keep  # noqa: E402
+from services.compare.statistics import moving_average  # noqa: E402
 from services.metrics import StepRecord, read_records  # noqa: E402
 from trainer.pass_at_k import pass_at_k  # noqa: E402
 
@@ -34,11 +37,11 @@ SETTINGS = [
     "generators.kv_cache_gib=4",
     "generators.dtype=bfloat16",
     "generators.enforce_eager=true",
+    "entropy_control.split_range.gain_memory=0",
     "ray.dashboard=false",
     "control_plane.enabled=false",
 ]
 LAST = 60
-MOVING = 5
 WARM_UP = 5
 
 
@@ -70,7 +73,6 @@ def train(folder: Path) -> Path:
 def report(records: list[StepRecord]) -> dict[str, Any]:
     """Figures of a run: nats, seconds, counts."""
     late = [r.entropy - r.set_point for r in records[-LAST:] if r.set_point is not None]
-    moving = [fmean(late[i : i + MOVING]) for i in range(len(late) - MOVING + 1)]
     warm = records[WARM_UP:]
     seconds = {
         name: median(value for r in warm if (value := getattr(r, name)) is not None)
@@ -85,7 +87,7 @@ def report(records: list[StepRecord]) -> dict[str, Any]:
     return {
         "steps": len(records),
         "entropy_mean_error": fmean(late),
-        "entropy_rms_of_moving_average": fmean(error**2 for error in moving) ** 0.5,
+        "entropy_rms_of_moving_average": float(np.sqrt(np.mean(moving_average(np.array(late)) ** 2))),
         "saturated_steps": sum(r.saturated for r in records[-LAST:]),
         "seconds_per_step": (warm[-1].at - warm[0].at) / (len(warm) - 1),
         **{f"median_{name}": value for name, value in seconds.items()},

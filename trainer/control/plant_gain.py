@@ -11,11 +11,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-DEAD_STEPS = 2
-"""from a decision to the first measurement that it shows in"""
 SKIPPED = 15
 """first measurements, while the smoothed values still begin"""
 FEWEST = 12
+"""measurements before anything is claimed"""
 CORRELATED = 6
 """neighbouring smoothed values count as one measurement"""
 DEVIATIONS = 1.5
@@ -30,6 +29,7 @@ class _Moments:
     smoothed: float = 0.0
     output_1: float = 0.0
     output_2: float = 0.0
+    """of one step ago and of two: a decision shows in the measurement two steps later"""
     seen: float = 0.0
     weight: float = 0.0
     mean_x: float = 0.0

@@ -40,6 +40,7 @@ RATE_STEPS = 3.0
 TUNED_SHARE = 0.7
 """The default plant_gain, by what the closed loop measures of the plant that it was tuned on (0.022 nats/step)."""
 MOST_RAISED = 4.0
+"""times plant_gain"""
 
 
 class SplitRangeController:
@@ -99,10 +100,8 @@ class SplitRangeController:
         before = self._reference
         self._reference = self._advance(set_point)
         moved, error = self._reference - before, self._reference - self._filtered
-        kp, ki = self.gains
-        wanted = (
-            kp * error + self._integral + moved / self.plant_gain + kp * law.lag_steps * (moved - self._rate)
-        )
+        (kp, ki), plant_gain = self.gains, self.plant_gain
+        wanted = kp * error + self._integral + moved / plant_gain + kp * law.lag_steps * (moved - self._rate)
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if positives > 0:
