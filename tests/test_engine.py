@@ -388,7 +388,8 @@ def test_an_engine_whose_process_is_killed_leaves_nothing_behind(
         while (line := process.stdout.readline()) != "up\n":
             assert line, "the engine did not start"
         children = psutil.Process(process.pid).children(recursive=True)
-        assert any("EngineCore" in c.name() or "EngineCore" in " ".join(c.cmdline()) for c in children)
+        names = [" ".join(c.cmdline()).strip() for c in children]
+        assert [name for name in names if name.startswith("VLLM::")] == ["VLLM::EngineCore"]
         process.send_signal(signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + 10

@@ -4,8 +4,9 @@
 
 `bare`: the generator's own AsyncLLM, asked for the same prompts with the same sampling parameters, as many groups at
 once, and nothing done with the answers. `generator`: leases, sampling, decoding, verification, encoding, and the queue
-of a real Redis. The two take turns in one process. `in process`: vLLM's LLM class without a process for its core, all
-prompts of a round at once, between the rounds of the others. Ratios are of one round each; the median counts.
+of a real Redis. The two take turns in one process, and a round of the generator is held against the mean of the bare
+rounds before and after it; the median of these ratios counts. `in process`: vLLM's LLM class without a process for its
+core, all prompts of a round at once, before the others.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a round")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a round")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
     parser.add_argument("--in-process", type=Path, metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
 async def measure(
     access: RedisAccess, model_dir: Path, config: RunConfig, options: argparse.Namespace
 ) -> list[dict[str, float]]:
-    """Tokens/s of both ways in every round; the first of each warms up."""
+    """Tokens/s of both ways in every round; one before them warms up."""
     from services.generator import Generator
     from services.generator_spec import GeneratorSpec
     from trainer.trajectory import PolicyVersion
@@ -88,15 +89,18 @@ async def measure(
     await generator.start()
     running = asyncio.create_task(generator.run())
     rounds: list[dict[str, float]] = []
-    for _ in range(options.rounds + 1):
-        found = {"bare": await bare_speed(generator, config, options.seconds)}
-        found["generator"] = await generator_speed(generator, redis, options.seconds)
-        rounds.append(found)
+    await generator_speed(generator, redis, options.seconds)
+    before = await bare_speed(generator, config, options.seconds)
+    for _ in range(options.rounds):
+        speed = await generator_speed(generator, redis, options.seconds)
+        after = await bare_speed(generator, config, options.seconds)
+        rounds.append({"bare": (before + after) / 2, "generator": speed})
+        before = after
     await generator.stop()
     await running
     await generator.shutdown()
     redis.close()
-    return rounds[1:]
+    return rounds
 
 
 async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float:
