@@ -38,6 +38,7 @@ MESSAGE_BYTES = 1 << 24
 """Weights above it reach an engine's workers by a file that they map: a message is copied several times on its way."""
 
 ARRIVAL_POLL_SECONDS = 0.02
+STAGING_POLL_SECONDS = 0.005
 
 
 class WeightLoadError(RuntimeError):
@@ -211,7 +212,8 @@ class SamplingEngine:
         later token is sampled from the new policy. Raises WeightLoadError when the probe disagrees.
         """
         async with self._load_lock, _within_reach(blob) as weights:
-            await self._switch(version, "load_version", weights)
+            await self._stage("stage_version", weights)
+            await self._switch(version)
             await self._verify(probe)
 
     async def join_group(self, meeting: Meeting, first_rank: int) -> None:
@@ -231,7 +233,8 @@ class SamplingEngine:
     async def load_received(self, version: PolicyVersion, probe: Probe) -> None:
         """As `load`, with what `receive` received."""
         async with self._load_lock:
-            await self._switch(version, "load_received")
+            await self._stage("stage_received")
+            await self._switch(version)
             await self._verify(probe)
 
     async def verify(self, probe: Probe) -> None:
@@ -239,10 +242,15 @@ class SamplingEngine:
         async with self._load_lock:
             await self._verify(probe)
 
-    async def _switch(self, version: PolicyVersion, method: str, *weights: bytes | str) -> None:
+    async def _stage(self, method: str, *weights: bytes | str) -> None:
+        await self._engine.collective_rpc(method, args=weights)
+        while not all(await self._engine.collective_rpc("staged")):
+            await asyncio.sleep(STAGING_POLL_SECONDS)
+
+    async def _switch(self, version: PolicyVersion) -> None:
         await self._engine.pause_generation(mode="keep", clear_cache=True)
         try:
-            sampled = (await self._engine.collective_rpc(method, args=weights))[0]
+            sampled = (await self._engine.collective_rpc("swap_weights"))[0]
             counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
             for record in self._in_flight.values():
                 record.switches.append((version, counts))

@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import psutil
 import safetensors.torch
 import torch
 
 from services.vllm_requests import Requests, watch
+from services.vllm_staging import Swap, stage
 from services.weight_buckets import from_text
 from services.weight_group import Meeting
 from services.weight_inbox import WeightInbox
@@ -67,21 +69,42 @@ class WeightExtension:
     device: torch.device
     _requests: Requests
     _inbox: WeightInbox
+    _staging: ThreadPoolExecutor
+    _staged: Future[Swap]
 
     def prepare(self) -> None:
         """Keep account of requests, and take weights, from now on; to be called once, before the first request."""
         self._requests = watch(self.model_runner)
         self._inbox = WeightInbox(self.device)
+        self._staging = ThreadPoolExecutor(1, thread_name_prefix="staging")
 
-    def load_version(self, weights: bytes | str) -> dict[str, int]:
-        """Replace every weight by those in `weights`: safetensors with Hugging Face names, or a file that holds them.
+    def stage_version(self, weights: bytes | str) -> None:
+        """Begin to prepare `weights`: safetensors with Hugging Face names, or a file that holds them.
 
-        Returns, for each request the worker holds or has ended since the last load, the number of tokens already
-        sampled, by the version before. The engine must be paused, and `prepare` must have been called.
+        The engine goes on with those that it has until `swap_weights`. A file must be there until then.
         """
-        if isinstance(weights, str):
-            return self._load(safetensors.torch.load_file(weights))
-        return self._load(safetensors.torch.load(weights))
+        self._staged = self._staging.submit(self._stage, weights)
+
+    def stage_received(self) -> None:
+        """As `stage_version`, with the weights that were received."""
+        self._staged = self._staging.submit(stage, self.model_runner, self._inbox.take())
+
+    def staged(self) -> bool:
+        """Whether `swap_weights` can be called. Raises what went wrong."""
+        if not self._staged.done():
+            return False
+        self._staged.result()
+        return True
+
+    def swap_weights(self) -> dict[str, int]:
+        """Sample with the staged weights. The engine must be paused, and `prepare` must have been called.
+
+        Returns, for each request the worker holds or has ended since the last swap, the number of tokens already
+        sampled, by the version before.
+        """
+        sampled = self._requests.sampled()
+        self._staged.result()()
+        return sampled
 
     def join_weights(self, meeting: str, first_rank: int) -> None:
         """Become a member of a group that weights are broadcast in. first_rank: of this engine's workers."""
@@ -95,22 +118,6 @@ class WeightExtension:
         """None while they arrive, then what went wrong; empty when nothing did."""
         return self._inbox.state()
 
-    def load_received(self) -> dict[str, int]:
-        """As `load_version`, with the weights that were received."""
-        return self._load(self._inbox.take())
-
-    def _load(self, tensors: dict[str, torch.Tensor]) -> dict[str, int]:
-        sampled = self._requests.sampled()
-        self.model_runner.reload_weights(weights_iterator=iter(tensors.items()))
-        self._repack_tied_head(self.model_runner.model)
-        return sampled
-
-    @staticmethod
-    def _repack_tied_head(model: Any) -> None:
-        config = getattr(model, "config", None)
-        if not getattr(config, "tie_word_embeddings", False) or model.lm_head.weight.device.type != "cpu":
-            return
-        # The CPU backend keeps a packed copy of the head, which a reload does not refresh when it is tied.
-        from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-
-        dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
+    def _stage(self, weights: bytes | str) -> Swap:
+        load = safetensors.torch.load_file if isinstance(weights, str) else safetensors.torch.load
+        return stage(self.model_runner, load(weights))  # pyright: ignore[reportArgumentType]

@@ -323,7 +323,7 @@ def test_a_stale_engine_fails_the_probe_and_the_canary(
     rpc = engine._engine.collective_rpc
 
     async def skip(method: str, **rest: Any) -> list[dict[str, int]]:
-        return [{}] if method == "load_version" else await rpc(method, **rest)
+        return [{}] if method == "swap_weights" else await rpc(method, **rest)
 
     monkeypatch.setattr(engine._engine, "collective_rpc", skip)
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
