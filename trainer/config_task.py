@@ -73,8 +73,8 @@ class VerifierConfig(Block):
     )
     authorization_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
         default=None,
-        description="for kind http: environment variable, of driver and generators, that holds the `Authorization` header, "
-        "such as `Bearer …`",
+        description="for kind http: environment variable of driver and generators that holds the `Authorization` "
+        "header, such as `Bearer …`",
     )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         default=3, description="for kind http: tries of one request, before its fault ends the run"

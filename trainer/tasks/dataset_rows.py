@@ -170,6 +170,8 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
     That is decided on the columns of whole batches: a data set may hold each problem a hundred times, and a Python
     mapping of every row would take minutes.
     """
+    import pyarrow as pa
+
     seen: set[bytes] = set()
     first = 0
     for batch in data.with_format("arrow").iter(batch_size=BATCH):
@@ -180,7 +182,7 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
             if digest not in seen:
                 seen.add(digest)
                 new.append(row)
-        records = batch.select(roots).take(new).to_pylist()
+        records = batch.select(roots).take(pa.array(new, pa.int64())).to_pylist()
         yield from zip((first + row for row in new), records, strict=True)
         first += batch.num_rows
 
@@ -188,8 +190,9 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
 def _reached(batch: Any, name: str) -> list[Any]:
     """The values that `name` reaches, or those on the way to them where it leads into JSON text or nowhere."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute
     root, *parts = name.split(".")
     column = batch[root]
     for part in parts:
