@@ -176,9 +176,10 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
     first = 0
     for batch in data.with_format("arrow").iter(batch_size=BATCH):
         new = []
-        keys = zip(_reached(batch, source.prompt), _reached(batch, source.answer), strict=True)
-        for row, key in enumerate(keys):
-            digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
+        problems = map(str, _reached(batch, source.prompt))
+        for row, (text, answer) in enumerate(zip(problems, _reached(batch, source.answer), strict=True)):
+            key = f"{len(text)} {text}{answer}".encode(errors="surrogatepass")
+            digest = hashlib.blake2b(key, digest_size=16).digest()
             if digest not in seen:
                 seen.add(digest)
                 new.append(row)
