@@ -30,7 +30,8 @@ range is refused before anything starts, with the field, the value and what is a
 each other, and the message then names both. The resolved tree is written to `config.yaml` in the run directory.
 
 The tree is immutable and has no other source: no environment variable changes a field. Secrets are the exception to
-the file: `SCOPE_REDIS_PASSWORD` holds the password of `redis.url`, `SCOPE_TOKEN` a bearer token.
+the file: `SCOPE_REDIS_PASSWORD` holds the password of `redis.url`, `SCOPE_TOKEN` a bearer token, and the variable that
+`task.verifier.authorization_variable` names what a verifier of your own is sent as authorization.
 """
 
 

@@ -1,23 +1,21 @@
-"""Problems from files, and the three verifiers of data set tasks."""
+"""Problems from files, and the verifiers of data set tasks but that behind HTTP."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainer.config import TaskConfig
-from trainer.config_task import DatasetConfig, VerifierConfig
+from trainer.config_task import DatasetConfig, MixturePart, VerifierConfig
 from trainer.errors import ScopeError
-from trainer.tasks import Task, make_task
-from trainer.tasks.base import Problem
+from trainer.tasks import Task, TaskWithNotes, make_task
 from trainer.tasks.dataset_presets import PRESETS
 from trainer.tasks.dataset_rows import read_rows, reads_hub
+from trainer.tasks.mixture import Mixture
+from trainer.tasks.problem_text import comparable, identity
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -68,8 +66,109 @@ def test_a_training_problem_that_is_held_out_elsewhere_is_left_out(train_file: s
     assert not [p for p in prompts if p.startswith(("What is 0 ", "What is 1 ", "What is 3 "))]
 
 
-def test_repeated_problems_are_kept_once(tmp_path: Path) -> None:
-    assert task_of(write(tmp_path / "t.jsonl", rows(40) * 3)).train_size == 24
+def notes_of(task: Task) -> list[str]:
+    """What the task says of its data, without where that is."""
+    assert isinstance(task, TaskWithNotes)
+    return [note.partition(": ")[2] for note in task.notes]
+
+
+def test_repeated_problems_are_kept_once_and_counted(tmp_path: Path) -> None:
+    task = task_of(write(tmp_path / "t.jsonl", rows(40) * 3))
+    assert task.train_size == 24
+    assert notes_of(task) == ["of 120 rows 80 repeated are left out"]
+    once = task_of(write(tmp_path / "once.jsonl", rows(40)))
+    assert notes_of(once) == []
+    assert [once.train_problem(i).id for i in range(24)] == [task.train_problem(i).id for i in range(24)]
+
+
+def test_rows_are_counted_by_why_they_are_left_out(tmp_path: Path) -> None:
+    odd: list[dict[str, Any]] = [
+        {"problem": "What is  $0$ + 0?", "answer": "0", "level": 0},
+        {"problem": "What is 1 + 1?", "answer": "3", "level": 0},
+        {"problem": "What is 99 + 1?", "answer": None, "level": 0},
+        {"problem": "How long is this one?" * 20, "answer": "420", "level": 0},
+    ]
+    dataset = DatasetConfig(train=write(tmp_path / "t.jsonl", rows(40) + odd), max_characters=100)
+    task = make_task(TaskConfig(name="dataset", heldout=16, dataset=dataset))
+    assert task.train_size == 24
+    reasons = [
+        "1 longer than 100 characters",
+        "1 repeated",
+        "1 repeated with another answer",
+        "1 without a problem or an answer",
+    ]
+    assert notes_of(task) == [f"of 44 rows {', '.join(reasons)} are left out"]
+
+
+def test_repeated_rows_are_found_in_nested_columns_and_json_text_too(tmp_path: Path) -> None:
+    records = [
+        {"prompt": [{"content": f"Q{i}"}], "model": json.dumps({"answer": i})} for i in (1, 2, 1, 3, 2, 1)
+    ]
+    config = DatasetConfig(prompt_field="prompt.0.content", answer_field="model.answer")
+    found, notes = read_rows(write(tmp_path / "t.jsonl", records), config, field="x", split="train")
+    assert [(row.text, row.answer) for row in found] == [("Q1", "1"), ("Q2", "2"), ("Q3", "3")]
+    assert notes[0].endswith("of 6 rows 3 repeated are left out")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "what is \t3 + 3 ?",
+        "What is $3+3$?",
+        r"What is \(3\,+\ 3\)?",
+        r"What is \left(3+3\right)?",
+    ],
+)
+def test_a_problem_is_known_however_it_is_set(other: str) -> None:
+    text = "What is (3+3)?" if "left" in other else "What is 3 + 3?"
+    assert identity(other) == identity(text)
+    assert identity(text) != identity("What is 3 - 3?")
+
+
+def test_fractions_of_any_size_and_words_of_latex_stay_what_they_are() -> None:
+    assert comparable(r"$\dfrac{1}{2}$") == comparable(r"\frac{1}{2}")
+    assert comparable(r"x \leftarrow y") == r"x\leftarrowy"
+
+
+def test_what_is_held_out_is_counted_where_it_was_a_training_problem(train_file: str, tmp_path: Path) -> None:
+    task = task_of(train_file, heldout=write(tmp_path / "heldout.jsonl", rows(2)))
+    (note,) = notes_of(task)
+    assert note.startswith("2 problems that task.dataset.heldout=")
+    assert note.endswith("holds out are not trained on")
+
+
+def test_no_part_of_a_mixture_trains_on_what_another_holds_out(train_file: str, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.jsonl", [{"problem": f"Name {i}", "answer": str(i)} for i in range(20)])
+    heldout = write(tmp_path / "heldout.jsonl", [{"problem": "what is $5+5$?", "answer": "10"}, *rows(2)])
+    parts = (
+        MixturePart(name="dataset", heldout=16, dataset=DatasetConfig(train=other)),
+        MixturePart(name="dataset", dataset=DatasetConfig(train=other, heldout=heldout)),
+        MixturePart(name="dataset", heldout=16, dataset=DatasetConfig(train=train_file)),
+    )
+    task = make_task(TaskConfig(name="mixture", mixture=parts))
+    assert isinstance(task, Mixture)
+    held = {task.heldout_problem(i).id.partition(":")[2] for i in range(task.heldout_size)}
+    sizes = [task.part_size(part) for part in range(3)]
+    trained = [{task.part_problem(p, i).data["problem"].id for i in range(sizes[p])} for p in range(3)]
+    assert not held & set().union(*trained)
+    assert sizes[:2] == [4, 4]
+    kept_out = sum(
+        note.endswith("another part of the mixture holds out are not trained on") for note in task.notes
+    )
+    assert kept_out == 1 + (sizes[2] < 24)
+    assert any(note.startswith("part 1 of task.mixture: ") for note in task.notes)
+    all_of_it = MixturePart(name="dataset", dataset=DatasetConfig(train=train_file, heldout=other))
+    with pytest.raises(ScopeError, match="none is left to train"):
+        make_task(TaskConfig(name="mixture", mixture=(parts[1], all_of_it)))
+
+
+def test_a_wrapper_around_each_problem_is_taken_off_where_it_is(tmp_path: Path) -> None:
+    records = [{"problem": f"Solve: {i}+{i}=?\nThink.", "answer": str(2 * i)} for i in range(3)]
+    records.append({"problem": "9+9=?", "answer": "18"})
+    config = DatasetConfig(strip_before="Solve: ", strip_after="\nThink.")
+    found, notes = read_rows(write(tmp_path / "t.jsonl", records), config, field="x", split="train")
+    assert [row.text for row in found] == ["0+0=?", "1+1=?", "2+2=?", "9+9=?"]
+    assert notes[0].endswith(": 1 have not the text around the problem that is taken off")
 
 
 def test_nested_columns_lists_and_answers_after_a_mark_are_read(tmp_path: Path) -> None:
@@ -80,7 +179,8 @@ def test_nested_columns_lists_and_answers_after_a_mark_are_read(tmp_path: Path) 
     config = DatasetConfig(
         prompt_field="prompt.0.content", answer_field="reward_model.ground_truth", keep_fields=("extra.a.1",)
     )
-    (row,) = read_rows(path, config, field="task.dataset.train", split="train")
+    (row,), notes = read_rows(path, config, field="task.dataset.train", split="train")
+    assert notes == ()
     assert (row.text, row.answer, row.extra) == ("Q", "34", {"extra.a.1": 2})
 
 
@@ -95,8 +195,9 @@ def test_parquet_is_read_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"question": "?", "answer": "1"}\n', "row 0 has no 'problem'; its columns are question, answer"),
+        ('{"question": "?", "answer": "1"}\n', "has no 'problem'; its columns are question, answer"),
         ("not json\n", "cannot be read"),
+        ('{"problem": "?", "answer": null, "level": 1}\n', "has no rows with a problem and an answer"),
         ("".join(json.dumps(r) + "\n" for r in rows(16)), "none is left to train"),
     ],
 )
@@ -116,6 +217,8 @@ def test_the_hub_is_asked_for_names_that_are_no_files() -> None:
     assert reads_hub(TaskConfig(name="dataset", dataset=DatasetConfig(train="gsm8k")))
     assert not reads_hub(TaskConfig(name="dataset", dataset=DatasetConfig(train="x.parquet")))
     assert not reads_hub(TaskConfig())
+    part = MixturePart(name="dataset", dataset=DatasetConfig(train="gsm8k"))
+    assert reads_hub(TaskConfig(name="mixture", mixture=(part,)))
     assert {"dapo-math-17k", "gsm8k", "math-500", "aime24", "aime25", "amc23"} <= PRESETS.keys()
 
 
@@ -146,6 +249,36 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
 """
 
 
+DISPATCHER = """
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    if data_source != "math_dapo":
+        raise NotImplementedError(data_source)
+    return {"score": float(solution_str == ground_truth), "index": extra_info["index"], "level": extra_info["level"]}
+"""
+
+
+def test_a_dispatcher_gets_the_rows_own_data_source_and_extra_info(tmp_path: Path) -> None:
+    (tmp_path / "my_dispatcher.py").write_text(DISPATCHER)
+    records = [r | {"data_source": "math_dapo", "extra_info": {"index": 1}} for r in rows(20)]
+    dataset = DatasetConfig(train=write(tmp_path / "t.jsonl", records), keep_fields=("level", "extra_info"))
+    config = TaskConfig(
+        name="dataset",
+        heldout=16,
+        folder=str(tmp_path),
+        dataset=dataset,
+        verifier=VerifierConfig(kind="function", function="my_dispatcher:compute_score", timeout_seconds=20),
+    )
+    task = make_task(config)
+    problem = task.train_problem(0)
+    verdict = task.verify(problem, problem.data["answer"])
+    assert verdict.reward == 1.0
+    assert verdict.components == {"index": 1.0, "level": min(problem.data["extra"]["level"], 1.0)}
+    named = config.model_copy(update={"dataset": dataset.model_copy(update={"source_field": "level"})})
+    assert make_task(named).train_problem(0).data["source"] in ("0", "1", "2")
+    absent = config.model_copy(update={"dataset": dataset.model_copy(update={"source_field": "none"})})
+    assert make_task(absent).train_problem(0).data["source"] == dataset.train
+
+
 def test_a_compute_score_of_ones_own_is_called_as_verl_calls_it(train_file: str, tmp_path: Path) -> None:
     (tmp_path / "my_reward.py").write_text(FUNCTION)
     config = TaskConfig(
@@ -166,52 +299,3 @@ def test_a_compute_score_of_ones_own_is_called_as_verl_calls_it(train_file: str,
     assert task.verify(problem, "?").verdict == "wrong"
     with pytest.raises(ScopeError, match="must give a finite number, not 'high'"):
         task.verify(problem, "nonsense")
-
-
-class Service(BaseHTTPRequestHandler):
-    """Rewards responses that equal the answer; fails once for a response of "flaky", always for "broken"."""
-
-    seen: list[dict[str, Any]]
-
-    def do_POST(self) -> None:
-        """One verdict."""
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.seen.append(body)
-        failures = sum(one["response"] == body["response"] for one in self.seen)
-        if body["response"] == "broken" or (body["response"] == "flaky" and failures == 1):
-            self.send_error(503)
-            return
-        answer = {"reward": float(body["response"] == body["answer"]), "components": {"style": 0.5}}
-        text = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    Service.seen = []
-    server = HTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/verify", Service.seen
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_service_of_ones_own_is_asked_again_after_a_fault_and_its_silence_ends_the_run(
-    service: tuple[str, list[dict[str, Any]]], train_file: str
-) -> None:
-    url, seen = service
-    task = task_of(train_file, verifier=VerifierConfig(kind="http", url=url))
-    problem: Problem = task.train_problem(0)
-    verdict = task.verify(problem, problem.data["answer"])
-    assert (verdict.reward, verdict.verdict, verdict.components) == (1.0, "correct", {"style": 0.5})
-    assert seen[0]["problem"] == problem.data["text"]
-    assert "level" in seen[0]["extra"]
-    assert task.verify(problem, "flaky").verdict == "wrong"
-    with pytest.raises(ScopeError, match="gave no verdict in 3 tries: HTTPStatusError"):
-        task.verify(problem, "broken")

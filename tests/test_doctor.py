@@ -12,6 +12,7 @@ from transformers import Qwen3Config
 
 from services.cli.doctor import DEVICE_NAMES
 from services.cli.main import main
+from services.driver.run_directory import new_run
 from tests.ports import free_ports
 from trainer.config import RunConfig
 from trainer.sizing import DEVICES
@@ -98,6 +99,27 @@ def test_a_good_model_directory_passes_but_for_its_missing_weights(capsys, model
     status, findings, _ = examine(capsys, f"model.path={model_dir}")
     assert status == 0
     assert problems(findings) == [("warning", "model.path")]
+
+
+def test_what_was_left_out_of_the_data_is_said_by_the_doctor_and_by_a_run(capsys, model_dir, tmp_path):
+    rows = [{"problem": f"{i}+{i}", "answer": str(2 * i)} for i in range(20)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows[:5]]))
+    settings = [
+        f"model.path={model_dir}",
+        "task.name=dataset",
+        "task.heldout=16",
+        f"task.dataset.train={data}",
+        "evaluation.problems=16",
+        "control_plane.enabled=false",
+        "ray.dashboard=false",
+    ]
+    said = f"task.dataset.train='{data}': of 25 rows 5 repeated are left out"
+    status, findings, _ = examine(capsys, *settings)
+    assert status == 0
+    assert ("warning", said) in {(f["level"], f["text"]) for f in findings if f["field"] == "task.name"}
+    directory = new_run(CONFIG, [*settings, f"runs_dir={tmp_path / 'runs'}"], "run", replace=False)
+    assert directory.notes == (said,)
 
 
 @pytest.mark.parametrize(

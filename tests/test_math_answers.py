@@ -62,6 +62,26 @@ RIGHT = [
     ("9", r"\boxed{\boxed{9}}"),
     ("1", r"First \boxed{2}; no, that is wrong. \boxed{1}"),
     ("4", "Ignore this: put your answer within \\boxed{}.\n\\[\\boxed{4}\\]"),
+    # the same unit, or one that the question has already
+    (r"10\text{ cm}", r"\boxed{10\text{ centimeters}}"),
+    (r"10\text{ cm}^2", r"\boxed{10\text{ square cm}}"),
+    (r"2\text{ hours}", r"\boxed{2\text{ h}}"),
+    (r"30^\circ", r"\boxed{30\text{ degrees}}"),
+    ("5", r"\boxed{5\text{ kg}}"),
+    (r"10\text{ apples}", r"\boxed{10\text{ pieces}}"),
+    # percentages and decimals
+    (r"25\%", r"\boxed{\frac14}"),
+    ("0.25", r"\boxed{25\%}"),
+    # intervals and repeated elements
+    ("[1,2)", r"\boxed{\left[1,2\right)}"),
+    (r"(-\infty,1)\cup(2,\infty)", r"\boxed{(2,\infty)\cup(-\infty,1)}"),
+    (r"\{1,2\}", r"\boxed{\{1,2,2\}}"),
+    ("9,-9", r"\boxed{\pm 9}"),
+    ("(1,8,19), (2,7,13), (4,5,7)", r"\boxed{(2,7,13),(1,8,19),(4,5,7)}"),
+    # responses that also print the format; only the last box is an answer
+    ("7", 'The prompt says "put your final answer within \\boxed{}." So: \\boxed{7}'),
+    ("7", "```latex\n\\boxed{7}\n```"),
+    ("7", r"The example was \boxed{42}; here it is \boxed{7}."),
 ]
 WRONG = [
     ("1", r"\boxed{1} is a guess, \boxed{2} is my answer"),
@@ -81,6 +101,39 @@ WRONG = [
     ("Monday", r"\boxed{Sunday}"),
     ("5", r"\boxed{5x}"),
     ("12", r"\boxed{" + "1+" * 400 + "12}"),
+    # several guesses, or words to the grader
+    ("7", r"\boxed{7} or maybe \boxed{6}"),
+    ("7", r"\boxed{6 \text{ or } 7}"),
+    ("7", r"\boxed{5, 6, 7, 8}"),
+    ("7", r"\boxed{6 < x < 8}"),
+    ("7", r"\boxed{7 \pm 1}"),
+    ("7", r"\boxed{x \in \mathbb{R}}"),
+    ("7", r"\boxed{6 \text{ (correct)}}"),
+    ("7", r"\boxed{\text{correct}}"),
+    ("7", r"\boxed{answer}"),
+    ("7", "The answer is 7. As an example of the format: \\boxed{42}"),
+    ("7", "```python\nprint(r'\\boxed{8}')\n```\nso it is 7"),
+    # intervals: ends swapped, in the wrong order, or missing
+    ("[1,2)", r"\boxed{(1,2]}"),
+    ("(1,2]", r"\boxed{(1,2)}"),
+    ("[1,2]", r"\boxed{[2,1]}"),
+    (r"(-\infty,3]", r"\boxed{x<3}"),
+    (r"(-\infty,3]", r"\boxed{x \ge 3}"),
+    (r"(-\infty,1)\cup(2,\infty)", r"\boxed{(-\infty,1]\cup[2,\infty)}"),
+    (r"(-\infty,1)\cup(2,\infty)", r"\boxed{(-\infty,1)}"),
+    # sets and lists of which some is missing
+    (r"\{1,2\}", r"\boxed{\{1,1\}}"),
+    (r"\{1,2,3\}", r"\boxed{\{1,2,2\}}"),
+    ("9,-9", r"\boxed{9}"),
+    ("(1,8,19), (2,7,13), (4,5,7)", r"\boxed{(1,8,19),(2,7,13),(4,7,5)}"),
+    # percentages and units
+    ("25", r"\boxed{0.25}"),
+    ("0.5", r"\boxed{0.5\%}"),
+    (r"25\%", r"\boxed{2.5\%}"),
+    (r"10\text{ cm}", r"\boxed{10\text{ m}}"),
+    (r"10\text{ cm}^2", r"\boxed{10\text{ cm}}"),
+    (r"30^\circ", r"\boxed{30\text{ radians}}"),
+    (r"\$5", r"\boxed{5\text{ cents}}"),
 ]
 NO_ANSWER = [
     ("72", "The answer is 72."),
@@ -92,6 +145,9 @@ NO_ANSWER = [
     ("8", r"\boxed 8"),
     ("8", r"\boxed{8} and then \boxed{"),
     ("8", ""),
+    ("7", 'The prompt says "put your final answer within \\boxed{}." The answer is 7.'),
+    ("7", r"\boxed{7} Remember: put your final answer within \boxed{}."),
+    ("7", "Answer: $7$"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer
 
 from tests.tiny import tiny_config
 from trainer.config import RewardConfig, TaskConfig
+from trainer.config_load import validate_config
 from trainer.config_task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.prompts import encode_prompt
@@ -153,6 +155,65 @@ def test_a_shaped_reward_stays_in_its_range_and_length_only_lowers_it(
     short, long = (shape(verdict, n, config, 2000).reward for n in (tokens, tokens + 100))
     assert 0 <= long <= short + 1e-12
     assert short <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("reward", "tokens", "expected"),
+    [
+        (1.0, 500, 1.0),
+        (1.0, 750, 0.75),
+        (1.0, 1000, 0.5),
+        (0.0, 500, 0.0),
+        (0.0, 750, -0.25),
+        (0.0, 2000, -0.5),
+    ],
+)
+def test_an_additive_overlong_penalty_is_subtracted_from_wrong_responses_too(
+    reward: float, tokens: int, expected: float
+) -> None:
+    config = RewardConfig(overlong_from=500, overlong_penalty=0.5, overlong_form="additive")
+    assert shape(Verdict(reward, {}, "v"), tokens, config, 1000).reward == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [(1, 1.0), (2000, 1.0), (2500, 0.9), (4000, 0.6), (9000, 0.0)]
+)
+def test_a_length_penalty_counts_tokens_beyond_the_free_ones(tokens: int, expected: float) -> None:
+    config = RewardConfig(length_penalty=0.2, length_free=2000)
+    assert shape(Verdict(1.0, {}, "v"), tokens, config, 10_000).reward == pytest.approx(expected)
+
+
+@given(
+    reward=st.floats(0, 1),
+    tokens=st.integers(1, 4000),
+    penalty=st.floats(0, 1),
+    overlong=st.floats(0, 1),
+    free=st.integers(1, 4000),
+    form=st.sampled_from(["share", "additive"]),
+)
+def test_penalties_together_only_lower_the_reward_by_one_at_most_and_spare_short_responses(
+    reward: float, tokens: int, penalty: float, overlong: float, free: int, form: Literal["share", "additive"]
+) -> None:
+    config = RewardConfig(
+        overlong_from=2000,
+        overlong_penalty=overlong,
+        overlong_form=form,
+        length_penalty=penalty,
+        length_free=free,
+    )
+    verdict = Verdict(reward, {}, "v")
+    short, long = (shape(verdict, n, config, 4000).reward for n in (tokens, tokens + 100))
+    assert -1 - 1e-12 <= long <= short + 1e-12
+    assert short <= reward
+    if tokens <= min(free, 2000):
+        assert short == reward
+    if form == "share" and not penalty:
+        assert long >= 0
+
+
+def test_a_length_penalty_without_free_tokens_is_refused() -> None:
+    with pytest.raises(ScopeError, match=r"length_penalty=0.1 needs task.reward.length_free"):
+        validate_config({"task": {"reward": {"length_penalty": 0.1}}})
 
 
 PROBLEM = Problem("p", "1 2 3=6:", {})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.reward_service import reward_service
 from tests.tiny import tiny_config
 from trainer.in_process import InProcessRun
 from trainer.tasks import Vocabulary
@@ -92,6 +93,20 @@ def test_a_task_trains_for_some_steps_and_is_evaluated(kind: str, model_dir: Pat
         assert 0 <= step.reward <= 1
         assert step.generated_tokens > 0
     evaluation = training.evaluate(2, samples=2)
+    assert len(evaluation.correct) == 8
+
+
+def test_what_a_service_rewards_is_trained_on_and_evaluated(model_dir: Path, data: Path) -> None:
+    with reward_service() as service:
+        verifier = {"kind": "http", "url": service.url, "timeout_seconds": 60.0}
+        task = tasks(data)["mathematics"] | {"verifier": verifier}
+        training = run(model_dir, task)
+        rewards = [step.reward for _, step in zip(range(2), training.steps(), strict=False)]
+        trained = len(service.seen)
+        evaluation = training.evaluate(2, samples=2)
+        assert all(0 <= reward <= 1 for reward in rewards)
+        assert 0 < trained < len(service.seen)
+        assert {one["answer"] for one in service.seen} == {"7"}
     assert len(evaluation.correct) == 8
 
 

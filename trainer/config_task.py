@@ -33,8 +33,19 @@ class DatasetConfig(Block):
     answer_field: str = Field(
         default="answer", description="column of data that is no preset; dots for parts"
     )
+    strip_before: str = Field(
+        default="",
+        description="text before each problem that is taken off, such as an instruction; of data that is no preset",
+    )
+    strip_after: str = Field(default="", description="the same, behind each problem")
     keep_fields: tuple[str, ...] = Field(
-        default=(), description="further columns that the verifier gets (`extra_info` of `compute_score`)"
+        default=(),
+        description="further columns that the verifier gets (`extra_info` of `compute_score`); of a mapping called "
+        "extra_info the entries",
+    )
+    source_field: str = Field(
+        default="data_source",
+        description="column that `compute_score` gets as `data_source`; the name of the data where there is none",
     )
     max_characters: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="longer problems are left out"
@@ -56,13 +67,29 @@ class VerifierConfig(Block):
     function: Annotated[str, Field(pattern=_REFERENCE)] | None = Field(
         default=None, description="`module:function` for kind function"
     )
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
-        default=None, description="for kind http: POST {problem, response}, answers {reward, verdict}"
+    url: Annotated[str, Field(pattern=r"^https?://[^/?#@]+([/?#]|$)")] | None = Field(
+        default=None,
+        description="for kind http: POST {problem, response}, answers {reward, verdict}; without a password",
+    )
+    authorization_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
+        default=None,
+        description="for kind http: environment variable of driver and generators that holds the `Authorization` "
+        "header, such as `Bearer …`",
+    )
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=3, description="for kind http: tries of one request, before its fault ends the run"
+    )
+    retry_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="for kind http: wait before the second try, twice as long before each further one, up to 60",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default=1, description="processes (or requests) at once, for each generator"
     )
-    timeout_seconds: Positive = Field(default=5.0, description="for one response; longer scores 0")
+    timeout_seconds: Positive = Field(
+        default=5.0,
+        description="for one response; longer scores 0, and with kind http is a try that failed",
+    )
     memory_mib: Annotated[int, Field(ge=256)] = Field(
         default=2048, description="address space of each process; more scores 0"
     )
@@ -93,7 +120,27 @@ class RewardConfig(Block):
         description="tokens from which a longer response loses reward, linearly up to rollout.max_new_tokens "
         "(soft overlong punishment, DAPO)",
     )
-    overlong_penalty: Fraction = Field(default=1.0, description="share of the reward lost at the longest")
+    overlong_penalty: Fraction = Field(default=1.0, description="what is lost at the longest")
+    overlong_form: Literal["share", "additive"] = Field(
+        default="share",
+        description="share: of the reward; additive: subtracted from any reward, so that long wrong responses have "
+        "less than 0 (DAPO; half its factor, since rewards are 0 and 1 here and -1 and 1 there)",
+    )
+    length_penalty: Fraction = Field(
+        default=0.0, description="subtracted for each 1,000 tokens beyond `length_free`"
+    )
+    length_free: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="tokens that `length_penalty` does not count"
+    )
+
+    @model_validator(mode="after")
+    def _penalty_leaves_something_free(self) -> RewardConfig:
+        if self.length_penalty and self.length_free is None:
+            raise ValueError(
+                f"task.reward.length_penalty={self.length_penalty:g} needs task.reward.length_free: with a penalty "
+                "from the first token on no response would have its full reward, and SCOPE no positives"
+            )
+        return self
 
 
 class CurriculumConfig(Block):

@@ -100,6 +100,8 @@ def _train(options: argparse.Namespace) -> int:
 
     progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
     progress.say(f"run {directory.run_id} in {directory.path}")
+    for note in directory.notes:
+        progress.say(note)
     return train(directory, progress)
 
 

@@ -13,7 +13,7 @@ from services.redis_server import find_server
 from trainer.checkpoint_mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.tasks import Environment, make_task
+from trainer.tasks import Environment, TaskWithNotes, make_task
 from trainer.tokenizer_check import check_tokenizer
 
 
@@ -34,13 +34,15 @@ def preflight_learning(config: RunConfig) -> None:
         check_.run()
 
 
-def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> None:
-    """Raises ScopeError, which names the field, for what the run would fail on later.
+def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
+    """What the task says of its data. Raises ScopeError, which names the field, for what the run would fail on later.
 
     patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
     """
-    for check_ in preflight_checks(config, patience_seconds=patience_seconds):
-        check_.run()
+    warnings = {
+        check_.field: check_.run() for check_ in preflight_checks(config, patience_seconds=patience_seconds)
+    }
+    return warnings["task.name"]
 
 
 def preflight_checks(config: RunConfig, *, patience_seconds: float = 0.0) -> list[Check]:
@@ -95,7 +97,7 @@ def _check_task(config: RunConfig) -> list[str]:
             f"determinism.strict=true cannot run task.name={config.task.name!r}: its rollouts take several turns, "
             "whose requests enter the engine at different times."
         )
-    return []
+    return list(task.notes) if isinstance(task, TaskWithNotes) else []
 
 
 def _check_model(config: RunConfig) -> list[str]:

@@ -44,6 +44,8 @@ class RunDirectory:
     run_id: str
     config: RunConfig
     resumed: bool
+    notes: tuple[str, ...] = ()
+    """what the task says of its data"""
 
     @property
     def config_hash(self) -> str:
@@ -81,14 +83,14 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
                 "move it aside and start anew with --replace, or choose another --run-id."
             )
         _hold(path)
-    preflight(config)
+    notes = preflight(config)
     if path.exists() and any(path.iterdir()):
         aside = path.with_name(
             f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
         )
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-    directory = RunDirectory(path, run_id, config, resumed=False)
+    directory = RunDirectory(path, run_id, config, resumed=False, notes=tuple(notes))
     _create(directory)
     _hold(path)
     return directory
@@ -102,9 +104,10 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
     path = path.resolve()
-    directory = RunDirectory(path, path.name, load_config(path / CONFIG_FILE, overrides), resumed=True)
+    config = load_config(path / CONFIG_FILE, overrides)
     _hold(path)
-    preflight(directory.config, patience_seconds=ORPHAN_SECONDS)
+    notes = preflight(config, patience_seconds=ORPHAN_SECONDS)
+    directory = RunDirectory(path, path.name, config, resumed=True, notes=tuple(notes))
     _create(directory)
     return directory
 

@@ -6,7 +6,7 @@ in `trainer.tasks`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -107,6 +107,36 @@ class TaskWithAnswers(Task, Protocol):
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
         """The answer in a form in which equal ones are equal texts; None for a response without one."""
+        ...
+
+
+@runtime_checkable
+class TaskWithNotes(Task, Protocol):
+    """A task that has something to say of its data: what it left out of it, and what is odd."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for a person who starts a run."""
+        ...
+
+
+@runtime_checkable
+class TaskWithIdentities(Task, Protocol):
+    """A task that can leave out training problems which another task of a mixture holds out.
+
+    Equal ids of two such tasks are the same problem.
+    """
+
+    @property
+    def heldout_ids(self) -> Set[str]:
+        """Ids of its own held-out problems."""
+        ...
+
+    def leave_out(self, ids: Set[str]) -> None:
+        """Train on none of these. Asked for at most once, before the first training problem.
+
+        Raises ScopeError where nothing is left.
+        """
         ...
 
 

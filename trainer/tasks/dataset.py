@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from trainer.config_task import SingleTaskConfig
 from trainer.errors import ScopeError
@@ -40,26 +40,51 @@ class Dataset(_Verified):
         source = config.dataset
         if source.train is None:
             raise ScopeError("task.name='dataset' needs task.dataset.train")
-        rows = read_rows(source.train, source, field="task.dataset.train", split=source.split)
+        self._where = f"task.dataset.train={source.train!r}"
+        rows, notes = read_rows(source.train, source, field="task.dataset.train", split=source.split)
         rows.sort(key=lambda row: seeded_rank(config.seed, row.identity))
+        self._different = len(rows)
         if source.heldout is None:
-            heldout, train = rows[: config.heldout], rows[config.heldout :]
+            heldout, rows = rows[: config.heldout], rows[config.heldout :]
         else:
-            heldout = read_rows(
+            heldout, said = read_rows(
                 source.heldout, source, field="task.dataset.heldout", split=source.heldout_split
             )
-            known = {row.identity for row in heldout}
-            train = [row for row in rows if row.identity not in known]
-        if not train:
-            raise ScopeError(
-                f"task.dataset.train={source.train!r} has {len(rows)} different problems, and none is left to train "
-                f"on: use task.heldout below {len(rows)}, or another task.dataset.heldout."
-            )
+            notes += said
+        self._notes = list(notes)
         super().__init__(
-            _problems(train, source.instruction, source.train),
+            _problems(rows, source.instruction, source.train),
             _problems(heldout, source.instruction, source.heldout or source.train),
             config,
         )
+        self._heldout_ids = frozenset(problem.id for problem in self._heldout)
+        self._without(self._heldout_ids, f"task.dataset.heldout={source.heldout!r} holds out")
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was left out of the data, as sentences."""
+        return tuple(self._notes)
+
+    @property
+    def heldout_ids(self) -> Set[str]:
+        """Ids of the held-out problems; two texts that are `comparable` alike have the same."""
+        return self._heldout_ids
+
+    def leave_out(self, ids: Set[str]) -> None:
+        """Train on none of these problems. Raises ScopeError where nothing is left."""
+        self._without(ids, "another part of the mixture holds out")
+
+    def _without(self, ids: Set[str], who: str) -> None:
+        left = [problem for problem in self._train if problem.id not in ids]
+        count = len(self._train) - len(left)
+        if count:
+            self._notes.append(f"{self._where}: {count:,} problems that {who} are not trained on")
+        if not left:
+            raise ScopeError(
+                f"{self._where} has {self._different} different problems, and none is left to train on: use "
+                f"task.heldout below {self._different}, or another task.dataset.heldout."
+            )
+        self._train = left
 
 
 class Benchmark(_Verified):
@@ -67,7 +92,7 @@ class Benchmark(_Verified):
 
     def __init__(self, source: str, config: SingleTaskConfig, field: str) -> None:
         """source: as `task.dataset.heldout`. Raises ScopeError, which names `field`, where it cannot be read."""
-        rows = read_rows(source, config.dataset, field=field, split=config.dataset.heldout_split)
+        rows, self.notes = read_rows(source, config.dataset, field=field, split=config.dataset.heldout_split)
         super().__init__([], _problems(rows, config.dataset.instruction, source), config)
 
 
@@ -76,7 +101,7 @@ def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Proble
         Problem(
             row.identity,
             row.text + instruction,
-            {"text": row.text, "answer": row.answer, "extra": row.extra, "source": source},
+            {"text": row.text, "answer": row.answer, "extra": row.extra, "source": row.source or source},
         )
         for row in rows
     ]

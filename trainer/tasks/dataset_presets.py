@@ -16,14 +16,25 @@ class Source:
     split: str
     prompt: str
     answer: str
+    """a column of text or numbers, or of lists of them, of which a right response has all"""
     subset: str | None = None
     answer_after: str | None = None
     """the answer is what follows the last one of these in its column"""
+    before: str = ""
+    """what stands before each problem and is no part of it, such as an instruction"""
+    after: str = ""
+    """the same, behind it"""
 
 
 PRESETS = {
     "dapo-math-17k": Source(
-        "BytedTsinghua-SIA/DAPO-Math-17k", "train", "prompt.0.content", "reward_model.ground_truth"
+        "BytedTsinghua-SIA/DAPO-Math-17k",
+        "train",
+        "prompt.0.content",
+        "reward_model.ground_truth",
+        before="Solve the following math problem step by step. The last line of your response should be of the form "
+        "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n",
+        after='\n\nRemember to put your answer on its own line after "Answer:".',
     ),
     "gsm8k": Source("openai/gsm8k", "train", "question", "answer", subset="main", answer_after="####"),
     "gsm8k-test": Source("openai/gsm8k", "test", "question", "answer", subset="main", answer_after="####"),
@@ -33,6 +44,6 @@ PRESETS = {
     "amc23": Source("math-ai/amc23", "test", "question", "answer"),
     "minerva": Source("math-ai/minervamath", "test", "question", "answer"),
     "olympiadbench": Source(
-        "Hothan/OlympiadBench", "train", "question", "final_answer.0", subset="OE_TO_maths_en_COMP"
+        "Hothan/OlympiadBench", "train", "question", "final_answer", subset="OE_TO_maths_en_COMP"
     ),
 }

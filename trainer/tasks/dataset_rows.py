@@ -4,56 +4,213 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainer.config_task import DatasetConfig, SingleTaskConfig
+from trainer.config_task import DatasetConfig, SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.dataset_presets import PRESETS, Source
+from trainer.tasks.problem_text import identity
 
 LOCAL = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+BATCH = 10_000
+"""rows that are looked at together"""
+EXTRA_INFO = "extra_info"
+"""A column of this name that holds a mapping is verl's: its entries are the further columns."""
+_MATHEMATICS = re.compile(r"(?<!\\)\$")
 
 
 @dataclass(frozen=True)
 class Row:
     """One problem and its answer."""
 
+    identity: str
+    """the same for texts that are one problem (`problem_text`)"""
     text: str
     answer: str
     extra: Mapping[str, Any]
-
-    @property
-    def identity(self) -> str:
-        """The same for texts that differ in white space and case only."""
-        return hashlib.blake2b(" ".join(self.text.lower().split()).encode(), digest_size=10).hexdigest()
+    source: str | None
+    """what the data itself says it is from, if it does"""
 
 
-def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> list[Row]:
+class Rows(NamedTuple):
+    """Different problems in the data's own order, and sentences on what was left out or is odd."""
+
+    rows: list[Row]
+    notes: tuple[str, ...]
+
+
+def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Rows:
     """The rows of `name`, a preset, local file or hub id. Of repeated problems the first is kept.
 
     Raises ScopeError, which names `field`, when it cannot be read or a column is missing.
     """
-    source = PRESETS.get(name) or Source(name, split, config.prompt_field, config.answer_field)
-    rows: dict[str, Row] = {}
-    for number, record in enumerate(_load(source, field)):
-        row = _row(record, source, config.keep_fields, f"{field}={name!r}, row {number}")
-        if config.max_characters is None or len(row.text) <= config.max_characters:
-            rows.setdefault(row.identity, row)
-    if not rows:
+    source = PRESETS.get(name) or Source(
+        name,
+        split,
+        config.prompt_field,
+        config.answer_field,
+        before=config.strip_before,
+        after=config.strip_after,
+    )
+    reader = _Reader(source, config, f"{field}={name!r}")
+    data = _load(source, field)
+    for number, record in _different(data, source, reader.roots(data.column_names)):
+        reader.take(number, record)
+    if not reader.rows:
         limit = "" if config.max_characters is None else f" of at most {config.max_characters} characters"
-        raise ScopeError(f"{field}={name!r} has no rows{limit}.")
-    return list(rows.values())
+        raise ScopeError(f"{field}={name!r} has no rows with a problem and an answer{limit}.")
+    return Rows(list(reader.rows.values()), reader.notes(len(data)))
 
 
 def reads_hub(config: SingleTaskConfig) -> bool:
     """Whether the task's problems come from the Hugging Face hub, or its cache on this machine."""
+    if isinstance(config, TaskConfig) and config.mixture:
+        return any(reads_hub(part) for part in config.mixture)
     names = [name for name in (config.dataset.train, config.dataset.heldout) if name is not None]
     return config.name == "dataset" and any(Path(name).suffix not in LOCAL for name in names)
 
 
-def _load(source: Source, field: str) -> Sequence[Mapping[str, Any]]:
+class _Reader:
+    """Makes rows of records, and counts those of which it makes none."""
+
+    def __init__(self, source: Source, config: DatasetConfig, where: str) -> None:
+        self._source, self._config, self._where = source, config, where
+        self._columns: Sequence[str] = ()
+        self._left: Counter[str] = Counter()
+        self._bare = 0
+        self.rows: dict[str, Row] = {}
+
+    def roots(self, columns: Sequence[str]) -> list[str]:
+        """The columns that are wanted. Raises ScopeError for one that is not there."""
+        self._columns = columns
+        names = [self._source.prompt, self._source.answer, *self._config.keep_fields]
+        for name in names:
+            if name.partition(".")[0] not in columns:
+                raise self._missing(name, "")
+        if self._config.source_field.partition(".")[0] in columns:
+            names.append(self._config.source_field)
+        return list(dict.fromkeys(name.partition(".")[0] for name in names))
+
+    def take(self, number: int, record: Mapping[str, Any]) -> None:
+        """One record, whose problem and answer together are new."""
+        text = self._problem(self._part(record, self._source.prompt, number))
+        answer = self._answer(self._part(record, self._source.answer, number))
+        limit, key = self._config.max_characters, identity(text)
+        if not text or not answer:
+            self._left["without a problem or an answer"] += 1
+        elif limit is not None and len(text) > limit:
+            self._left[f"longer than {limit:,} characters"] += 1
+        elif (known := self.rows.get(key)) is None:
+            self.rows[key] = Row(key, text, answer, self._extra(record, number), self._from(record, number))
+        else:
+            same = "".join(known.answer.split()) == "".join(answer.split())
+            self._left["repeated" if same else "repeated with another answer"] += 1
+
+    def notes(self, total: int) -> tuple[str, ...]:
+        """At most one sentence on `total` rows."""
+        counted = self._left + Counter(repeated=total - len(self.rows) - self._left.total())
+        parts = [f"{count:,} {what}" for what, count in sorted(counted.items())]
+        said = [f"of {total:,} rows {', '.join(parts)} are left out"] if parts else []
+        if self._bare:
+            said.append(f"{self._bare:,} have not the text around the problem that is taken off")
+        return (f"{self._where}: {'; '.join(said)}",) if said else ()
+
+    def _problem(self, value: Any) -> str:
+        if value is None:
+            return ""
+        text, source = str(value), self._source
+        if not (text.startswith(source.before) and text.endswith(source.after)):
+            self._bare += 1
+        return text.removeprefix(source.before).removesuffix(source.after).strip()
+
+    def _answer(self, value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(_MATHEMATICS.sub("", str(one)).strip() for one in value if one is not None)
+        mark = self._source.answer_after
+        text = "" if value is None else str(value)
+        return (text if mark is None else text.rpartition(mark)[2]).strip()
+
+    def _extra(self, record: Mapping[str, Any], number: int) -> dict[str, Any]:
+        extra: dict[str, Any] = {}
+        for name in self._config.keep_fields:
+            value = self._part(record, name, number)
+            extra |= value if name == EXTRA_INFO and isinstance(value, dict) else {name: value}
+        return extra
+
+    def _from(self, record: Mapping[str, Any], number: int) -> str | None:
+        name = self._config.source_field
+        value = self._part(record, name, number) if name.partition(".")[0] in record else None
+        return None if value is None else str(value)
+
+    def _part(self, record: Mapping[str, Any], name: str, number: int) -> Any:
+        """What `name` reaches; parts of it are keys, or positions in lists, of columns that may be JSON text."""
+        value: Any = record
+        for part in name.split("."):
+            try:
+                if isinstance(value, str):
+                    value = json.loads(value)
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise self._missing(name, f", row {number},") from error
+        return value
+
+    def _missing(self, name: str, row: str) -> ScopeError:
+        columns = ", ".join(self._columns)
+        return ScopeError(f"{self._where}{row} has no {name!r}; its columns are {columns}.")
+
+
+def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(number, columns `roots`) of each row of which no earlier one has problem and answer to the letter.
+
+    That is decided on the columns of whole batches: a data set may hold each problem a hundred times, and a Python
+    mapping of every row would take minutes.
+    """
+    import pyarrow as pa
+
+    seen: set[bytes] = set()
+    first = 0
+    for batch in data.with_format("arrow").iter(batch_size=BATCH):
+        new = []
+        problems = map(str, _reached(batch, source.prompt))
+        for row, (text, answer) in enumerate(zip(problems, _reached(batch, source.answer), strict=True)):
+            key = f"{len(text)} {text}{answer}".encode(errors="surrogatepass")
+            digest = hashlib.blake2b(key, digest_size=16).digest()
+            if digest not in seen:
+                seen.add(digest)
+                new.append(row)
+        records = batch.select(roots).take(pa.array(new, pa.int64())).to_pylist()
+        yield from zip((first + row for row in new), records, strict=True)
+        first += batch.num_rows
+
+
+def _reached(batch: Any, name: str) -> list[Any]:
+    """The values that `name` reaches, or those on the way to them where it leads into JSON text or nowhere."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    root, *parts = name.split(".")
+    column = batch[root]
+    for part in parts:
+        try:
+            if pa.types.is_struct(column.type):
+                column = pc.struct_field(column, part)
+            elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+                column = pc.list_element(column, int(part))
+            else:
+                break
+        except (pa.ArrowException, ValueError):
+            break
+    return column.to_pylist()
+
+
+def _load(source: Source, field: str) -> Any:
+    """A `datasets.Dataset`."""
     try:
         import datasets
     except ImportError as error:
@@ -66,8 +223,8 @@ def _load(source: Source, field: str) -> Sequence[Mapping[str, Any]]:
         raise ScopeError(f"{field}={source.path!r} is not a file. Give a file, a preset or a hub id.")
     try:
         if kind is not None:
-            return datasets.load_dataset(kind, data_files=str(path), split="train")  # pyright: ignore[reportReturnType]
-        return datasets.load_dataset(source.path, source.subset, split=source.split)  # pyright: ignore[reportReturnType]
+            return datasets.load_dataset(kind, data_files=str(path), split="train")
+        return datasets.load_dataset(source.path, source.subset, split=source.split)
     except Exception as error:
         # The library raises errors of a dozen kinds for what is wrong with a name, a file or the network.
         words = str(error).strip().splitlines()
@@ -76,24 +233,3 @@ def _load(source: Source, field: str) -> Sequence[Mapping[str, Any]]:
             f"{field}={source.path!r} cannot be read: {type(error).__name__}: {words[0] if words else ''} "
             f"Presets: {presets}; a local file ends in {', '.join(LOCAL)}."
         ) from error
-
-
-def _row(record: Mapping[str, Any], source: Source, keep: Sequence[str], where: str) -> Row:
-    text, answer = _part(record, source.prompt, where), _part(record, source.answer, where)
-    if source.answer_after is not None:
-        answer = str(answer).rpartition(source.answer_after)[2]
-    return Row(str(text), str(answer).strip(), {name: _part(record, name, where) for name in keep})
-
-
-def _part(record: Mapping[str, Any], name: str, where: str) -> Any:
-    """The value that `name` reaches; parts of it are keys, or positions in lists, of columns that may be JSON text."""
-    value: Any = record
-    for part in name.split("."):
-        if isinstance(value, str):
-            value = json.loads(value)
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            columns = ", ".join(map(str, record))
-            raise ScopeError(f"{where} has no {name!r}; its columns are {columns}.") from error
-    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Set
 from typing import Any
 
 from trainer.config_task import GymConfig, SingleTaskConfig
@@ -25,7 +26,10 @@ class ReasoningGym:
         self._heldout = make_dataset(gym, seed=config.seed * 2_000_003 + 1_000_000_007, size=config.heldout)
         self._instruction, self.heldout_size = gym.instruction, config.heldout
         self.train_size = gym.size
-        self._known = {self._identity(self._heldout[i]["question"]) for i in range(config.heldout)}
+        self.heldout_ids = frozenset(
+            self._identity(self._heldout[i]["question"]) for i in range(config.heldout)
+        )
+        self._known = self.heldout_ids
         bounds = config.verifier
         self._pool = BoundedPool(
             grade,
@@ -35,6 +39,10 @@ class ReasoningGym:
             warm_up=(gym.dataset, gym.options, self._heldout[0], ""),
         )
         self._gym = gym
+
+    def leave_out(self, ids: Set[str]) -> None:
+        """Train on none of these problems either."""
+        self._known |= ids
 
     def train_problem(self, i: int) -> Problem:
         """Training problem at position `i`; raises IndexError for a negative one."""

@@ -13,6 +13,8 @@ from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
 
+from trainer.tasks.units import stated_unit
+
 # It warns at every call that its own timeouts, which need signals, are off.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
@@ -38,7 +40,9 @@ def judge(gold: str, response: str) -> str:
     found = _parse(answer)
     if not found:
         return "no answer"
-    return "correct" if verify(list(_gold(gold)), found, timeout_seconds=None) else "wrong"
+    if not verify(list(_gold(gold)), found, timeout_seconds=None):
+        return "wrong"
+    return "wrong" if _other_unit(gold, answer) else "correct"
 
 
 def final_answer(response: str) -> str | None:
@@ -91,6 +95,12 @@ def _word(answer: str) -> str | None:
     """A word or several, in lower case; None for anything with other signs. As symbols, "on" would equal "no"."""
     text = _TEXT.sub(r"\1", answer.strip().strip("$")).strip(" .()")
     return " ".join(text.lower().split()) if _WORDS.fullmatch(text) else None
+
+
+def _other_unit(gold: str, answer: str) -> bool:
+    """Whether both state a unit that is known, and not the same."""
+    wanted, said = stated_unit(gold), stated_unit(answer)
+    return wanted is not None and said is not None and wanted != said
 
 
 def _plain(answer: str) -> str:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.tasks.base import Problem, Task, TaskWithAnswers, Verdict
+from trainer.tasks.base import (
+    Problem,
+    Task,
+    TaskWithAnswers,
+    TaskWithIdentities,
+    TaskWithNotes,
+    Verdict,
+)
 
 
 class Mixture:
     """Position i of the training stream belongs to the part that is furthest behind its share: no randomness.
 
-    Held-out problems are those of all parts, one after the other.
+    Held-out problems are those of all parts, one after the other. What one part holds out no other trains on, as far
+    as they can tell (`TaskWithIdentities`).
     """
 
     name = "mixture"
 
     def __init__(self, tasks: Sequence[Task], weights: Sequence[float]) -> None:
+        """Raises ScopeError where the held-out problems of the others leave a part nothing to train on."""
         self._tasks = tasks
+        _separate(tasks)
         self._round = _round(weights)
         self._before = [
             [sum(1 for earlier in self._round[:i] if earlier == part) for part in range(len(tasks))]
@@ -26,6 +36,16 @@ class Mixture:
             -(-task.train_size // max(self._round.count(part), 1)) for part, task in enumerate(tasks)
         )
         self.heldout_size = sum(task.heldout_size for task in tasks)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the parts say of their data."""
+        return [
+            f"part {part} of task.mixture: {note}"
+            for part, task in enumerate(self._tasks)
+            if isinstance(task, TaskWithNotes)
+            for note in task.notes
+        ]
 
     def train_problem(self, i: int) -> Problem:
         """Training problem at position `i`; raises IndexError for a negative one."""
@@ -73,6 +93,14 @@ class Mixture:
     @staticmethod
     def _of(part: int, problem: Problem) -> Problem:
         return Problem(f"{part}:{problem.id}", problem.prompt, {"part": part, "problem": problem})
+
+
+def _separate(tasks: Sequence[Task]) -> None:
+    """Keep out of each part's training what the other parts hold out."""
+    knowing = [task for task in tasks if isinstance(task, TaskWithIdentities)]
+    heldout = [frozenset(task.heldout_ids) for task in knowing]
+    for i, task in enumerate(knowing):
+        task.leave_out(frozenset().union(*heldout[:i], *heldout[i + 1 :]))
 
 
 ROUND = 100

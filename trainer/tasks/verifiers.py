@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -15,8 +16,10 @@ from trainer.tasks.base import Problem, Verdict, graded
 from trainer.tasks.bounded import BoundedError, BoundedPool
 from trainer.tasks.references import call_reference, load_reference
 
-ATTEMPTS = 3
-"""of a request to a service, before its fault ends the run: a reward that nobody computed is not 0"""
+LONGEST_WAIT = 60.0
+"""seconds between two tries of a request"""
+FINAL = {400, 401, 403, 404, 405, 410, 422}
+"""Answers of a service that another try does not change."""
 
 
 class Verifier(Protocol):
@@ -103,15 +106,18 @@ class FunctionVerifier:
 class HttpVerifier:
     """POSTs {"problem_id", "problem", "answer", "extra", "response"} and reads {"reward", "verdict", "components"}.
 
-    A service that is slow, absent or answers nonsense three times in a row ends the run with a clear error.
+    A service that is slow, absent or answers nonsense `attempts` times in a row, with growing pauses between, ends the
+    run with a clear error, and one that refuses the request at once: a reward that nobody computed is not 0.
     """
 
     def __init__(self, config: VerifierConfig) -> None:
         if config.url is None:
             raise ScopeError("task.verifier.kind='http' needs task.verifier.url")
-        self._url = config.url
+        self._url, self._attempts, self._pause = config.url, config.attempts, config.retry_seconds
         self._client = httpx.Client(
-            timeout=config.timeout_seconds, limits=httpx.Limits(max_connections=config.workers)
+            timeout=config.timeout_seconds,
+            limits=httpx.Limits(max_connections=config.workers),
+            headers=_authorization(config.authorization_variable),
         )
 
     def verify(self, problem: Problem, response: str) -> Verdict:
@@ -120,22 +126,48 @@ class HttpVerifier:
         body = {"problem_id": problem.id, "problem": data["text"], "answer": data["answer"]}
         body |= {"extra": dict(data["extra"]), "response": response}
         fault: Exception | None = None
-        for _ in range(ATTEMPTS):
+        for attempt in range(self._attempts):
+            if attempt:
+                time.sleep(min(self._pause * 2 ** (attempt - 1), LONGEST_WAIT))
             try:
                 answer = self._client.post(self._url, json=body)
-                answer.raise_for_status()
-                found = answer.json()
-                components = found.get("components", {})
-                return _verdict(found["reward"], components, "its reward", found.get("verdict"))
-            except (httpx.HTTPError, json.JSONDecodeError, KeyError, AttributeError, ScopeError) as error:
+                if answer.status_code not in FINAL:
+                    return _read(answer)
+            except (httpx.HTTPError, ValueError, KeyError, AttributeError, ScopeError) as error:
                 fault = error
+            else:
+                raise ScopeError(
+                    f"task.verifier.url={self._url!r} refuses the request: {answer.status_code} "
+                    f"{answer.reason_phrase}. What task.verifier.authorization_variable names is its authorization."
+                )
         raise ScopeError(
-            f"task.verifier.url={self._url!r} gave no verdict in {ATTEMPTS} tries: {type(fault).__name__}: {fault}"
+            f"task.verifier.url={self._url!r} gave no verdict in {self._attempts} tries: "
+            f"{type(fault).__name__}: {fault}"
         ) from fault
 
     def final_answer(self, response: str) -> str | None:
         """None: only the service knows."""
         return None
+
+
+def _authorization(variable: str | None) -> dict[str, str]:
+    """The header whose value the environment variable holds. Raises ScopeError, without the value."""
+    if variable is None:
+        return {}
+    secret = os.environ.get(variable, "").strip()
+    if not secret or not (secret.isascii() and secret.isprintable()):
+        raise ScopeError(
+            f"task.verifier.authorization_variable={variable!r} must name an environment variable of the driver and "
+            "of every generator that holds one line of plain text, such as 'Bearer …'."
+        )
+    return {"Authorization": secret}
+
+
+def _read(answer: httpx.Response) -> Verdict:
+    """The verdict that a service gave; raises half a dozen kinds of error where it gave none."""
+    answer.raise_for_status()
+    found = answer.json()
+    return _verdict(found["reward"], found.get("components", {}), "its reward", found.get("verdict"))
 
 
 def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = None) -> Verdict:
