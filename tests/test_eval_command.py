@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from test_task_training import make_model
 
+from services.cli import main
 from services.evaluation.results import PARTS, read_results
 from services.evaluation.summary import summarize
 from tests.run_harness import REPOSITORY, Run
@@ -23,17 +24,6 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("model"), string.printable)
 
 
-def scope_eval(model: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        Run.command("eval", str(model), "--out", str(out), *options),
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-
-
 @pytest.mark.engine
 @pytest.mark.slow
 @pytest.mark.timeout(300)
@@ -42,15 +32,14 @@ def test_two_engines_answer_tasks_of_several_turns_and_the_command_sums_them_up(
 ) -> None:
     out = tmp_path / "out"
     options = ["--tasks", ",".join(TASKS), "--n", "2", "--k", "1,2", "--max-problems", "5", "--engines", "2"]
-    done = scope_eval(
-        model_dir,
-        out,
-        *options,
-        "--json",
-        "--set",
-        "model.max_length=512",
-        "--set",
-        "rollout.max_new_tokens=250",
+    options += ["--set", "model.max_length=512", "--set", "rollout.max_new_tokens=250"]
+    done = subprocess.run(
+        Run.command("eval", str(model_dir), "--out", str(out), "--json", *options),
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -68,20 +57,14 @@ def test_two_engines_answer_tasks_of_several_turns_and_the_command_sums_them_up(
     assert turns > 1, "no response has a second turn"
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_begin_ends_the_command_with_its_reason_and_the_way_on(
-    model_dir: Path, tmp_path: Path
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--tasks", "calculator", "--n", "1", "--k", "1", "--max-problems", "1"]
-    done = scope_eval(
-        model_dir,
-        tmp_path / "out",
-        *options,
-        "--set",
-        "model.max_length=64",
-        "--set",
-        "rollout.max_new_tokens=8",
-    )
-    assert done.returncode == 2
-    assert "engine 0 ended with status 2: problem " in done.stderr
-    assert "has a prompt of" in done.stderr
-    assert "The same command goes on from here" in done.stderr
+    short = ["--set", "model.max_length=64", "--set", "rollout.max_new_tokens=8"]
+    options = ["--tasks", "calculator", "--n", "1", "--k", "1", "--max-problems", "1", *short]
+    assert main(["eval", str(model_dir), "--out", str(tmp_path / "out"), *options]) == 2
+    said = capsys.readouterr().err
+    assert "engine 0 ended with status 2: problem " in said
+    assert "has a prompt of" in said
+    assert "The same command goes on from here" in said
