@@ -1,4 +1,4 @@
-"""The turns of one rollout in a generator: each is an engine request of its own, on the prompt and all said so far.
+"""The turns of one rollout on an engine: each is an engine request of its own, on the prompt and all said so far.
 
 The engine's prefix cache holds what earlier turns computed. Weights may be loaded between two turns as within one:
 each request says which versions sampled it.
@@ -20,7 +20,9 @@ async def hold_dialogue(
     prompt: Sequence[int],
     dialogue: Dialogue,
     opening: Sample,
+    *,
     temperature: float,
+    top_p: float,
     eos_token: int,
 ) -> Sample:
     """Take turns until the dialogue ends; the whole rollout as one sample. opening: the first turn, sampled already."""
@@ -37,6 +39,7 @@ async def hold_dialogue(
             [*prompt, *dialogue.tokens],
             n=1,
             temperature=temperature,
+            top_p=top_p,
             max_tokens=dialogue.room,
             eos_token=eos_token,
         )

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from services.curriculum import read_mix
-from services.dialogue import hold_dialogue
 from services.generator_spec import GeneratorSpec
 from services.generator_work import GeneratorWork
 from services.held_out import HeldOutWork
@@ -26,14 +25,13 @@ from services.held_out_sampler import HeldOutSampler
 from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
+from services.problem_sampler import ProblemSampler
 from services.replay.producer import Lease, ReplayProducer
 from services.run_state import beat
 from services.sampled_group import as_group, sampled_tokens
 from services.scoring import Scorer
-from trainer.dialogue import Dialogue
 from trainer.problem_order import is_uniform, problem_at
-from trainer.prompts import encode_prompt
-from trainer.tasks import Environment, Problem, Task, Verdict, make_task
+from trainer.tasks import Problem, Task, Verdict, make_task
 from trainer.trajectory import PolicyVersion, encode_group
 
 if TYPE_CHECKING:
@@ -57,8 +55,9 @@ class Generator:
         self._spec = spec
         self._config = spec.config
         self._task: Task = make_task(spec.config.task)
-        self._tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
-        self._scorer = Scorer(spec.config, self._task, self._tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
+        self._sampler = ProblemSampler(spec.config, self._task, tokenizer)
+        self._scorer = Scorer(spec.config, self._task, tokenizer)
         self._redis = spec.redis.asyncio()
         self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
@@ -360,7 +359,7 @@ class Generator:
         group = as_group(
             self._spec,
             problem,
-            self._prompt(problem),
+            self._sampler.prompt(problem),
             rollouts,
             verdicts,
             ordinal=ordinal,
@@ -385,38 +384,9 @@ class Generator:
         if self._ledger is not None:
             self._ledger.append(event)
 
-    def _prompt(self, problem: Problem) -> list[int]:
-        """Token ids."""
-        return encode_prompt(self._tokenizer, problem, self._config)
-
     async def _sample(self, problem: Problem, samples: int, temperature: float) -> list[Sample]:
-        engine, prompt, limit = (
-            self._require_engine(),
-            self._prompt(problem),
-            self._config.rollout.max_new_tokens,
-        )
-        first = await engine.sample(
-            prompt, n=samples, temperature=temperature, max_tokens=limit, eos_token=self._eos_token
-        )
-        task = self._task
-        if not isinstance(task, Environment):
-            return first
-        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for _ in first]
-        return list(
-            await asyncio.gather(
-                *(
-                    hold_dialogue(engine, prompt, dialogue, opening, temperature, self._eos_token)
-                    for dialogue, opening in zip(dialogues, first, strict=True)
-                )
-            )
-        )
-
-    @property
-    def _eos_token(self) -> int:
-        token = self._tokenizer.eos_token_id
-        if not isinstance(token, int):
-            raise ValueError(f"the tokenizer in {self._spec.model_dir} has no end-of-sequence token")
-        return token
+        engine = self._require_engine()
+        return await self._sampler.sample(engine, problem, samples=samples, temperature=temperature)
 
     async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
         """Fully rewarded ones."""

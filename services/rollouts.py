@@ -50,12 +50,23 @@ class SampledRollout(BaseModel):
     tokens: list[str]
     """the text of each; the first ones of a long response"""
     logprobs: list[float | None]
-    """behaviour log-probability of each, at the sampling temperature for base rollouts and at 1 for adaptive ones"""
+    """behaviour log-probability of each, at the sampling temperature for base rollouts and at 1 for adaptive ones; None
+    for tokens of an environment, which the policy only read"""
 
     @property
     def response(self) -> str:
         """The text of what is kept."""
         return "".join(self.tokens)
+
+    @property
+    def surprisal(self) -> float | None:
+        """Mean surprisal of the kept tokens that the policy sampled, nats; None where there is none.
+
+        Of base rollouts it estimates the policy's entropy at the sampling temperature. Adaptive ones are sampled at
+        another temperature than the one that their log-probabilities are of: theirs estimates no entropy.
+        """
+        sampled = [-logprob for logprob in self.logprobs if logprob is not None]
+        return sum(sampled) / len(sampled) if sampled else None
 
 
 class RolloutFilter(BaseModel):

@@ -95,13 +95,15 @@ class StrictGenerator(Generator):
         seed = self._config.seed
         return await self._require_engine().sample_in_order(
             [
-                SeededPrompt(self._prompt(problem), [rollout_seed(seed, name, i) for i in range(samples)])
+                SeededPrompt(
+                    self._sampler.prompt(problem), [rollout_seed(seed, name, i) for i in range(samples)]
+                )
                 for name, problem in problems
             ],
             version=version,
             temperature=temperature,
             max_tokens=self._config.rollout.max_new_tokens,
-            eos_token=self._eos_token,
+            eos_token=self._sampler.eos_token,
         )
 
 

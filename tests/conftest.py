@@ -46,16 +46,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What runs beside what, and in which order; what was not asked for is left out, and says so.
 
     A file's tests share a worker, as their fixtures do; so do all that use the whole runs, and all that use the two
-    engines, which take a minute to start. The runs begin, as they take longest, and the engines come last: with the
-    two of a run there would be four, of 2 GiB each.
+    engines, which take a minute to start, or start some. The runs begin, as they take longest, and the engines come
+    last: with the two of a run there would be four, of 2 GiB each.
     """
     order: dict[str, int] = {"whole runs": 0, "engines": 3}
     places: dict[pytest.Item, tuple[int, bool]] = {}
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        group = (
-            "whole runs" if "canary" in fixtures else "engines" if "engines" in fixtures else item.path.name
-        )
+        samples = "engines" in fixtures or item.get_closest_marker("engine") is not None
+        group = "whole runs" if "canary" in fixtures else "engines" if samples else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
         if item.path.name in LEFT_OUT and not config.getoption("--chaos"):
             item.add_marker(

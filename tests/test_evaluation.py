@@ -16,6 +16,7 @@ from services.evaluation.plan import EvaluationPlan, make_plan
 from services.evaluation.results import PARTS, ProblemResult, Response, ResultsFolder, read_results
 from services.evaluation.summary import majority, summarize
 from services.evaluation.worker import Sampler, WorkerSpec
+from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView
 from trainer.config_load import dump_yaml, validate_config
 from trainer.errors import ScopeError
@@ -177,3 +178,23 @@ def test_an_engine_answers_its_share_and_the_command_sums_it_up(engines, tiny_mo
     assert document["tasks"]["countdown"]["avg@4"]["mean"] == pytest.approx(right / 24)
     assert json.loads((out / "evaluation.json").read_text()) == document
     assert len((out / "countdown.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.engine
+def test_a_task_of_several_turns_is_answered_in_turns(engines, tiny_model_dir, tmp_path):
+    plan = plan_of(tiny_model_dir, names=["tests.rally:Rally"])
+    (task,) = plan.tasks
+    part = ResultsFolder(tmp_path / "out", plan).new_part(0)
+    engine = engines.reset("base", LearnerView(tiny_model_dir))
+    engines.run("base", Sampler(WorkerSpec(plan, {task.label: list(range(6))}, str(part), 1)).run(engine))
+    found = [sampled for one in read_results(part) for sampled in one.responses]
+    assert len(found) == 24
+    assert {sampled.verdict for sampled in found} <= {"different", "same", "no end"}
+    ended = [sampled for sampled in found if sampled.finish == "stop"]
+    assert ended
+    for sampled in ended:
+        turns = sampled.text.split("<eos>" + REPLY)
+        assert len(turns) == TURNS
+        assert sampled.reward == float(len(set(turns)) == TURNS)
+        assert sampled.tokens == sum(len(turn) + 1 for turn in turns)
+        assert sampled.answer in (None, turns[-1])

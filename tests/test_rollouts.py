@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from services.cli import main
+from services.cli.rollouts import HEARD, picture
 from services.learner.rollout_sample import RolloutSample, _pieces
 from services.learner.spec import LearnerSpec
 from services.rollouts import RolloutFile, RolloutFilter, SampledRollout, add_rollouts, read_file
@@ -104,7 +105,7 @@ def test_a_step_leaves_as_many_rollouts_as_configured_the_same_in_every_run(
                     group_index=i,
                     response_tokens=np.arange(20, dtype="<i4").tobytes(),
                     behaviour_logprobs=np.full(20, -0.5, "<f4").tobytes(),
-                    loss_mask=np.ones(20, "u1").tobytes(),
+                    loss_mask=(np.arange(20) != 3).astype("u1").tobytes(),
                     logprob_temperature=1.0,
                     versions=[VersionSpan(0, *PolicyVersion(1, 0))],
                     reward=1.0,
@@ -128,7 +129,7 @@ def test_a_step_leaves_as_many_rollouts_as_configured_the_same_in_every_run(
     assert kept[0] == kept[1]
     assert len(kept[0]) == 3
     assert all(len(found.tokens) == 16 and found.length == 20 for found in kept[0])
-    assert all(found.logprobs == [-0.5] * 16 for found in kept[0])
+    assert all(found.logprobs == [-0.5] * 3 + [None] + [-0.5] * 12 for found in kept[0])
 
 
 def test_the_route_pages_through_what_fits(client, redis, run):
@@ -149,6 +150,14 @@ def test_the_route_pages_through_what_fits(client, redis, run):
     assert client.get("/v1/runs/nothing/rollouts", headers=headers).status_code == 404
 
 
+def test_tokens_are_coloured_by_surprisal_and_those_of_an_environment_as_the_prompt():
+    one = rollout(0, tokens=["a", "b", "c", "d"], logprobs=[-0.05, None, -0.8, -9.0])
+    assert [str(span.style) for span in picture(one).spans] == ["default", HEARD, "yellow", "bold red"]
+    assert str(picture(one).style) == HEARD
+    assert one.surprisal == pytest.approx((0.05 + 0.8 + 9.0) / 3)
+    assert rollout(0, tokens=["a"], logprobs=[None]).surprisal is None
+
+
 def test_the_command_reads_a_run_directory_without_a_control_plane(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("{}")
     RolloutFile(tmp_path, 1 << 20).append(
@@ -160,5 +169,7 @@ def test_the_command_reads_a_run_directory_without_a_control_plane(tmp_path, cap
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown
     assert "step 3" in shown
+    assert "surprisal -log p of each sampled token" in shown
+    assert "mean surprisal 0.87" in shown
     assert main(["rollouts", str(tmp_path / "nothing")]) == 2
     assert "is not a run" in capsys.readouterr().err

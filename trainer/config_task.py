@@ -163,12 +163,13 @@ class SingleTaskConfig(Block):
 
     name: str = Field(
         default="countdown",
-        description="countdown, countdown_cot, dataset, reasoning_gym, mixture, or `module:object` of your own",
+        description="countdown, countdown_cot, dataset, reasoning_gym, number_guess, calculator, mixture, or "
+        "`module:object` of your own",
     )
     seed: Annotated[int, Field(ge=0)] = 17
     heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
     max_number: Annotated[int, Field(ge=4, le=40)] = Field(
-        default=20, description="operands are 1..max_number; `countdown`, `countdown_cot`"
+        default=20, description="numbers are 1..max_number; `countdown`, `countdown_cot`, `number_guess`"
     )
     max_target: Annotated[int, Field(ge=4, le=999)] = Field(
         default=99, description="`countdown`, `countdown_cot`"

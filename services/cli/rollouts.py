@@ -1,8 +1,9 @@
-"""`scope rollouts`: what the policy writes, with each token coloured by how unlikely it was."""
+"""`scope rollouts`: what the policy writes, each token coloured by its surprisal, -log p of what was sampled."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MOST = 1000
 COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (float("inf"), "bold red"))
 """surprisal up to which a token has the colour, nats"""
+HEARD = "cyan"
+"""of what the policy read: prompt, and an environment's replies"""
 
 
 def add_rollouts(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +45,9 @@ def _rollouts(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if found:
+        console.print(legend(), soft_wrap=True)
+        console.print()
     for rollout in found:
         console.print(_head(rollout), soft_wrap=True)
         console.print(picture(rollout), soft_wrap=True)
@@ -69,6 +75,16 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
     return read_file(run, wanted, options.limit)
 
 
+def legend() -> Text:
+    """What the colours mean."""
+    from rich.text import Text
+
+    text = Text("surprisal -log p of each sampled token, nats:", style="dim")
+    for (low, _), (_, colour) in itertools.pairwise(COLOURS):
+        text.append(f" from {low:g}", style=colour)
+    return text.append("; base rollouts estimate the entropy by their mean")
+
+
 def _head(rollout: SampledRollout) -> Text:
     from rich.text import Text
 
@@ -77,6 +93,7 @@ def _head(rollout: SampledRollout) -> Text:
         f"{rollout.role} at {rollout.temperature:.2f}",
         f"reward {rollout.reward:.2f} ({rollout.verdict})",
         f"{rollout.length} tokens, {rollout.finish}",
+        *([] if rollout.surprisal is None else [f"mean surprisal {rollout.surprisal:.2f}"]),
         f"{rollout.group_id} #{rollout.index}",
     ]
     return Text(" | ".join(facts), style="dim")
@@ -86,14 +103,17 @@ def picture(rollout: SampledRollout) -> Text:
     """Prompt and response; control characters that could move a terminal's cursor are left out."""
     from rich.text import Text
 
-    text = Text(_plain(rollout.prompt), style="cyan")
+    text = Text(_plain(rollout.prompt), style=HEARD)
     for token, logprob in zip(rollout.tokens, rollout.logprobs, strict=True):
-        surprisal = 0.0 if logprob is None else -logprob
-        style = next(colour for limit, colour in COLOURS if surprisal <= limit)
-        text.append(_plain(token), style=style or "default")
+        text.append(_plain(token), style=HEARD if logprob is None else colour_of(-logprob))
     if rollout.length > len(rollout.tokens):
         text.append(f" … {rollout.length - len(rollout.tokens)} more tokens", style="dim")
     return text
+
+
+def colour_of(surprisal: float) -> str:
+    """As `COLOURS` has it. surprisal: nats."""
+    return next(colour for limit, colour in COLOURS if surprisal <= limit) or "default"
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from services.evaluation.models import EvaluatedModel
-from trainer.config import RunConfig
+from trainer.config import GeneratorConfig, RunConfig
 from trainer.config_load import config_over, load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
@@ -83,6 +83,11 @@ class EvaluationPlan(msgspec.Struct, frozen=True):
     model_files: list[list[Any]]
     tasks: list[TaskPlan]
     sampling: Sampling
+
+    @property
+    def engine(self) -> GeneratorConfig:
+        """What every engine runs with, whichever tasks it answers: as the first task's configuration says."""
+        return self.tasks[0].run_config.generators
 
     @property
     def digest(self) -> str:

@@ -17,13 +17,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     tokens: int
-    """the end token included"""
+    """that the policy sampled, the end token of each turn included"""
     finish: str
     """`stop`, or `length` where it was cut off"""
     reward: float
     verdict: str
     answer: str | None
-    """as the task reads it, for the majority; None where there is none"""
+    """as the task reads it, of several turns in the last, for the majority; None where there is none"""
 
     @property
     def correct(self) -> bool:

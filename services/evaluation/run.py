@@ -19,6 +19,7 @@ from services.compare.results import machine, write_atomically
 from services.driver.generator_pool import engine_environment
 from services.driver.progress import Progress
 from services.driver.run_directory import package_versions
+from services.evaluation.devices import VARIABLE, share_devices, visible_devices
 from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
@@ -33,7 +34,8 @@ END_SECONDS = 20.0
 def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progress) -> dict[str, Any]:
     """Do what is left of the plan, and return its document, which is also in `out`.
 
-    Raises ScopeError when an engine ended early; what is done stays, and the same call goes on from there.
+    Raises ScopeError when there are too few GPUs for the engines, or when one of them ended early; what is done stays,
+    and the same call goes on from there.
     """
     if engines < 1:
         raise ScopeError(f"--engines={engines} is not allowed: at least 1.")
@@ -95,7 +97,9 @@ def _sample(
     environment = engine_environment(plan.tasks[0].run_config)
     if any(engine_environment(task.run_config)["HF_HUB_OFFLINE"] == "0" for task in plan.tasks):
         environment["HF_HUB_OFFLINE"] = "0"
-    with _engines(plan, folder, left, engines, environment) as (processes, parts, log):
+    devices = share_devices(engines, plan.engine, visible_devices())
+    environments = [environment | ({VARIABLE: ",".join(of)} if of else {}) for of in devices]
+    with _engines(plan, folder, left, environments) as (processes, parts, log):
         progress.say(f"starting {engines} engine(s), log {log}")
         reported = time.monotonic()
         running = dict(enumerate(processes))
@@ -121,19 +125,18 @@ def _engines(
     plan: EvaluationPlan,
     folder: ResultsFolder,
     left: Sequence[tuple[str, int]],
-    engines: int,
-    environment: dict[str, str],
+    environments: Sequence[dict[str, str]],
 ) -> Iterator[tuple[list[subprocess.Popen[bytes]], list[Path], Path]]:
-    """Processes, their part files and their log; they end with the block, however it ends."""
+    """Processes, one in each environment, their part files and their log; they end with the block, however it ends."""
     processes: list[subprocess.Popen[bytes]] = []
     parts, log = [], folder.path / "engines.log"
     with terminate_as_interrupt():
         try:
-            for number in range(engines):
+            for number, environment in enumerate(environments):
                 part = folder.new_part(number)
                 parts.append(part)
                 share: dict[str, list[int]] = {}
-                for label, index in left[number::engines]:
+                for label, index in left[number :: len(environments)]:
                     share.setdefault(label, []).append(index)
                 # An evaluation that goes on draws anew: no two parts share a stream of random numbers.
                 seed = plan.sampling.seed + 7919 * int(part.name[:4])

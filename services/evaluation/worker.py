@@ -16,12 +16,13 @@ import msgspec
 from services.evaluation.plan import EvaluationPlan, TaskPlan
 from services.evaluation.results import ProblemResult, Response
 from services.priority import yield_to_others
+from services.problem_sampler import ProblemSampler
+from services.sampled_group import sampled_tokens
 from trainer.errors import ScopeError
-from trainer.prompts import encode_prompt
 from trainer.tasks import Problem, TaskWithAnswers
 
 if TYPE_CHECKING:
-    from services.engine import SamplingEngine
+    from services.engine import Sample, SamplingEngine
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -36,52 +37,48 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 
 
 class _TaskAtWork:
-    """A task, its prompts, and the verifier beside the engine."""
+    """A task, what samples its problems, and the verifier beside the engine."""
 
     def __init__(self, plan: TaskPlan, tokenizer: Any) -> None:
         from services.scoring import Scorer
 
         self.label, self.config, self.task = plan.label, plan.run_config, plan.make()
-        self._tokenizer = tokenizer
+        self.sampler = ProblemSampler(self.config, self.task, tokenizer)
         self.scorer = Scorer(self.config, self.task, tokenizer)
 
-    def prompt(self, problem: Problem) -> list[int]:
-        """Token ids. Raises ScopeError where it leaves no room for a response."""
-        return encode_prompt(self._tokenizer, problem, self.config)
-
-    def answer(self, problem: Problem, text: str) -> str | None:
-        """What a finished response answers, if the task can say."""
-        return self.task.final_answer(problem, text) if isinstance(self.task, TaskWithAnswers) else None
+    def answer(self, problem: Problem, sample: Sample, text: str) -> str | None:
+        """What a finished response answers, if the task can say. text: of the whole response."""
+        if sample.finish_reason == "length" or not isinstance(self.task, TaskWithAnswers):
+            return None
+        return self.task.final_answer(problem, sample.turns[-1] if sample.turns else text)
 
 
 class Sampler:
     """One engine's share, ready: every prompt is encoded, so that one that does not fit is seen before it starts."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Raises ScopeError where a task cannot be made, or a prompt leaves no room for a response."""
+        """Raises ScopeError where a task cannot be made, a prompt leaves no room, or no token ends a response."""
         from transformers import AutoTokenizer
 
         self._plan, self._part = spec.plan, Path(spec.part)
         tokenizer: Any = AutoTokenizer.from_pretrained(spec.plan.model)
-        if not isinstance(tokenizer.eos_token_id, int):
-            raise ScopeError(f"the tokenizer in {spec.plan.model} has no end-of-sequence token")
-        self._eos_token = tokenizer.eos_token_id
         self.tasks = [_TaskAtWork(task, tokenizer) for task in spec.plan.tasks if spec.share.get(task.label)]
         self._waiting = [
-            (task, index, problem, task.prompt(problem))
+            (task, index, task.task.heldout_problem(index))
             for task in self.tasks
             for index in spec.share[task.label]
-            for problem in [task.task.heldout_problem(index)]
         ]
+        for task, _, problem in self._waiting:
+            task.sampler.prompt(problem)
 
     async def run(self, engine: SamplingEngine) -> None:
         """Answer every problem of the share."""
-        gate = asyncio.Semaphore(self.tasks[0].config.generators.groups_in_flight)
+        gate = asyncio.Semaphore(self._plan.engine.groups_in_flight)
         with self._part.open("ab") as file:
 
-            async def one(task: _TaskAtWork, index: int, problem: Problem, prompt: list[int]) -> None:
+            async def one(task: _TaskAtWork, index: int, problem: Problem) -> None:
                 async with gate:
-                    responses = await self._responses(engine, task, problem, prompt)
+                    responses = await self._responses(engine, task, problem)
                 result = ProblemResult(
                     task=task.label,
                     index=index,
@@ -96,28 +93,25 @@ class Sampler:
                 for entry in self._waiting:
                     group.create_task(one(*entry))
 
-    async def _responses(
-        self, engine: SamplingEngine, task: _TaskAtWork, problem: Problem, prompt: list[int]
-    ) -> list[Response]:
+    async def _responses(self, engine: SamplingEngine, task: _TaskAtWork, problem: Problem) -> list[Response]:
         sampling = self._plan.sampling
-        samples = await engine.sample(
-            prompt,
-            n=sampling.samples,
+        samples = await task.sampler.sample(
+            engine,
+            problem,
+            samples=sampling.samples,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=task.config.rollout.max_new_tokens,
-            eos_token=self._eos_token,
         )
         verdicts = await task.scorer.verdicts(problem, samples)
         texts = [task.scorer.text(sample) for sample in samples]
         return [
             Response(
                 text=text,
-                tokens=len(sample.tokens),
+                tokens=sampled_tokens([sample]),
                 finish=sample.finish_reason,
                 reward=verdict.reward,
                 verdict=verdict.verdict,
-                answer=None if sample.finish_reason == "length" else task.answer(problem, text),
+                answer=task.answer(problem, sample, text),
             )
             for sample, verdict, text in zip(samples, verdicts, texts, strict=True)
         ]
@@ -131,7 +125,7 @@ async def work(spec: WorkerSpec) -> None:
     sampler = Sampler(spec)
     engine = await SamplingEngine.start(
         Path(spec.plan.model),
-        sampler.tasks[0].config.generators,
+        spec.plan.engine,
         role="base",
         max_length=max(task.config.model.max_length for task in sampler.tasks),
         seed=spec.engine_seed,

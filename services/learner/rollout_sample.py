@@ -37,6 +37,7 @@ class RolloutSample:
     def _shown(self, step: int, group: Group, trajectory: Trajectory) -> SampledRollout:
         most = self._config.most_tokens
         tokens, logprobs = trajectory.tokens[:most].tolist(), trajectory.logprobs[:most].tolist()
+        mask = trajectory.mask[:most].tolist()
         return SampledRollout(
             step=step,
             lineage=self._lineage,
@@ -51,7 +52,9 @@ class RolloutSample:
             finish=trajectory.finish_reason,
             length=len(trajectory.tokens),
             tokens=_pieces(self._tokenizer, tokens),
-            logprobs=[round(logprob, 4) for logprob in logprobs],
+            logprobs=[
+                round(logprob, 4) if own else None for logprob, own in zip(logprobs, mask, strict=True)
+            ],
         )
 
 

@@ -23,6 +23,7 @@ from trainer.tasks.base import (
     Verdict,
     Vocabulary,
 )
+from trainer.tasks.calculator import Calculator
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tasks.dataset import Dataset
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _TASKS: dict[str, Callable[[Any], Task]] = {
+    "calculator": Calculator,
     "countdown": Countdown,
     "countdown_cot": CountdownCot,
     "dataset": Dataset,
@@ -59,7 +61,7 @@ def make_task(config: TaskConfig) -> Task:
         parts = [_single(part) for part in config.mixture]
         if any(isinstance(part, Environment) for part in parts):
             raise ScopeError(
-                "a part of task.mixture takes several turns (number_guess, or one of your own); "
+                "a part of task.mixture takes several turns (number_guess, calculator, or one of your own); "
                 "such a task runs alone, as task.name."
             )
         return Mixture(parts, [part.weight for part in config.mixture])

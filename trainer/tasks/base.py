@@ -106,7 +106,10 @@ class TaskWithAnswers(Task, Protocol):
     """A task that can say what a response answers, so that a majority of responses can be asked for theirs."""
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """The answer in a form in which equal ones are equal texts; None for a response without one."""
+        """The answer in a form in which equal ones are equal texts; None for a response without one.
+
+        response_text: of a rollout of several turns, its last one.
+        """
         ...
 
 

@@ -1,12 +1,13 @@
 """Guess a hidden number in several turns: the environment answers each guess with "higher" or "lower".
 
-The worked example of a task with an environment (`trainer.tasks.base.Environment`). The number lies in
-1..`task.max_number`; a guess is the last whole number of a turn. Bisection finds it within
-ceil(log2(max_number + 1)) turns, which is also when the environment gives up.
+The smallest example of a task with an environment (`trainer.tasks.base.Environment`). The number is hidden in a range
+within 1..`task.max_number` that the prompt names; a guess is the last whole number of a turn. Bisection finds it within
+ceil(log2(size of the range + 1)) turns, which is also when the environment gives up.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -16,36 +17,33 @@ from trainer.tasks.base import Problem, Verdict
 from trainer.tasks.split import Split, seeded_rank
 
 _WORDINGS = (
-    "I think of a number from 1 to {most}. Guess it.",
-    "Guess my number: it is at least 1 and at most {most}.",
-    "Find the hidden whole number between 1 and {most}, both included.",
-    "A number from 1 to {most} is hidden. Which one is it?",
+    "I think of a number from {low} to {high}. Guess it.",
+    "Guess my number: it is at least {low} and at most {high}.",
+    "Find the hidden whole number between {low} and {high}, both included.",
+    "A number from {low} to {high} is hidden. Which one is it?",
 )
+_INSTRUCTION = " Answer with one number; I say whether mine is higher or lower.\n"
 _LONGEST_NUMBER = 9
 
 
 class NumberGuess(Split):
-    """The task. Problems are the numbers in each of a few wordings; held-out ones are chosen by the seed."""
+    """The task. Problems are the numbers of every range in a few wordings; held-out ones are chosen by the seed."""
 
     name = "number_guess"
 
     def __init__(self, config: SingleTaskConfig) -> None:
         """Raises ScopeError where `task.heldout` leaves nothing to train on."""
         most = config.max_number
-        instruction = " Answer with one number; I say whether mine is higher or lower.\n"
         problems = [
-            Problem(
-                f"{wording}-{number}",
-                text.format(most=most) + instruction,
-                {"number": number, "turns": most.bit_length()},
-            )
-            for wording, text in enumerate(_WORDINGS)
-            for number in range(1, most + 1)
+            _problem(wording, low, high, number)
+            for wording in range(len(_WORDINGS))
+            for low, high in itertools.combinations(range(1, most + 1), 2)
+            for number in range(low, high + 1)
         ]
         if config.heldout >= len(problems):
             raise ScopeError(
                 f"task.heldout={config.heldout} must be below {len(problems)}, the number of problems of number_guess "
-                f"with task.max_number={most}."
+                f"with task.max_number={most}: use --set task.heldout, from 16 to {len(problems) - 1}."
             )
         problems.sort(key=lambda problem: seeded_rank(config.seed, problem.id))
         super().__init__(problems[config.heldout :], problems[: config.heldout])
@@ -71,6 +69,14 @@ class NumberGuess(Split):
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """The verdict of a single turn."""
         return self.verify_turns(problem, (response_text,))
+
+
+def _problem(wording: int, low: int, high: int, number: int) -> Problem:
+    return Problem(
+        f"{wording}-{low}-{high}-{number}",
+        _WORDINGS[wording].format(low=low, high=high) + _INSTRUCTION,
+        {"low": low, "high": high, "number": number, "turns": (high - low + 1).bit_length()},
+    )
 
 
 def _guess(turn: str) -> int | None:

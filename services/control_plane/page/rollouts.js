@@ -1,5 +1,6 @@
 // @ts-check
-// Sampled rollouts of a run: a search, and a list of prompts and responses with tokens shaded by surprisal.
+// Sampled rollouts of a run: a search, and a list of prompts and responses. Tokens are shaded by surprisal, -log p of what
+// was sampled; its mean over a base rollout estimates the entropy.
 
 import { call, runPath } from "./api.js";
 import { el, say } from "./dom.js";
@@ -87,7 +88,8 @@ export class Rollouts {
     const shades = limits.map((limit, i) =>
       el("span", { class: `token shade-${i}` }, limit === Infinity ? `above ${SHADES.at(-1)}` : `to ${limit}`),
     );
-    return el("p", { class: "legend note" }, "Surprisal, nats: ", ...shades);
+    const mean = ". Base rollouts estimate the entropy by their mean.";
+    return el("p", { class: "legend note" }, "Surprisal −log p of each sampled token, nats: ", ...shades, mean);
   }
 }
 
@@ -105,6 +107,7 @@ function entry(rollout) {
     `${rollout.role}, temperature ${rollout.temperature.toFixed(2)}`,
     `reward ${rollout.reward.toFixed(2)}, ${rollout.verdict}`,
     `${count(rollout.length)} tokens${rollout.finish === "length" ? ", cut off" : ""}`,
+    ...surprisal(rollout.logprobs),
   ];
   const left = rollout.length - rollout.tokens.length;
   return el(
@@ -122,14 +125,24 @@ function entry(rollout) {
 }
 
 /**
+ * The mean in words, if there is one.
+ * @param {(number | null)[]} logprobs nats; null for what the policy read
+ */
+function surprisal(logprobs) {
+  const sampled = logprobs.filter((logprob) => logprob !== null);
+  const sum = sampled.reduce((total, logprob) => total - logprob, 0);
+  return sampled.length ? [`mean surprisal ${(sum / sampled.length).toFixed(2)}`] : [];
+}
+
+/**
  * @param {string} text
- * @param {number | null} logprob nats
+ * @param {number | null} logprob nats; null for a token of an environment
  */
 function token(text, logprob) {
-  const surprisal = logprob === null ? 0 : -logprob;
-  const found = SHADES.findIndex((limit) => surprisal <= limit);
+  if (logprob === null) return el("span", { class: "heard", title: "said by the environment" }, text);
+  const found = SHADES.findIndex((limit) => -logprob <= limit);
   const shade = found < 0 ? SHADES.length : found;
-  return el("span", { class: `token shade-${shade}`, title: `${surprisal.toFixed(2)} nats` }, text);
+  return el("span", { class: `token shade-${shade}`, title: `${(-logprob).toFixed(2)} nats` }, text);
 }
 
 /**

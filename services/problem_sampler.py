@@ -1,0 +1,69 @@
+"""From a problem to finished responses, for generators and `scope eval` alike: one turn, or all that the task takes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from services.dialogue import hold_dialogue
+from trainer.config import RunConfig
+from trainer.dialogue import Dialogue
+from trainer.errors import ScopeError
+from trainer.prompts import encode_prompt
+from trainer.tasks import Environment, Problem, Task
+
+if TYPE_CHECKING:
+    from services.engine import Sample, SamplingEngine
+
+
+class ProblemSampler:
+    """A task's prompts, and the engine requests that answer them."""
+
+    def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
+        """Raises ScopeError for a tokenizer without an end token."""
+        token = tokenizer.eos_token_id
+        if not isinstance(token, int):
+            raise ScopeError(f"the tokenizer in {tokenizer.name_or_path} has no end-of-sequence token")
+        self.eos_token = token
+        self._config, self._task, self._tokenizer = config, task, tokenizer
+
+    def prompt(self, problem: Problem) -> list[int]:
+        """Token ids. Raises ScopeError where they leave no room for a response."""
+        return encode_prompt(self._tokenizer, problem, self._config)
+
+    async def sample(
+        self,
+        engine: SamplingEngine,
+        problem: Problem,
+        *,
+        samples: int,
+        temperature: float,
+        top_p: float = 1.0,
+    ) -> list[Sample]:
+        """`samples` responses, each with its later turns where the task is an environment."""
+        prompt, task = self.prompt(problem), self._task
+        first = await engine.sample(
+            prompt,
+            n=samples,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=self._config.rollout.max_new_tokens,
+            eos_token=self.eos_token,
+        )
+        if not isinstance(task, Environment):
+            return first
+        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for _ in first]
+        return await asyncio.gather(
+            *(
+                hold_dialogue(
+                    engine,
+                    prompt,
+                    dialogue,
+                    opening,
+                    temperature=temperature,
+                    top_p=top_p,
+                    eos_token=self.eos_token,
+                )
+                for dialogue, opening in zip(dialogues, first, strict=True)
+            )
+        )
