@@ -15,15 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import ray
-import safetensors.torch
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor
 
 from services.keys import actor_namespace
 from services.probe import Probe
+from services.weight_blob import packed
 from services.weight_broadcast import WeightBroadcast
 from services.weight_group import TransferError
 from trainer.trajectory import PolicyVersion
@@ -59,11 +58,6 @@ class _Push:
     version: PolicyVersion
     patience: float
     deadline: float
-
-
-def packed(weights: dict[str, Tensor]) -> np.ndarray:
-    """uint8[N], safetensors. As an array it is read where it lies in Ray's object store; bytes would be copied out."""
-    return np.frombuffer(safetensors.torch.save(weights), dtype=np.uint8)
 
 
 class WeightPublisher:

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 
 from services.driver.generator_pool import engine_environment
 from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
+from services.weight_blob import packed
 from services.weight_buckets import as_text, pack, plan
 from services.weight_group import TransferError, WeightGroup, open_meeting
-from services.weights import packed
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from services.probe import Probe
-from services.weights import packed
+from services.weight_blob import packed
 from trainer.config import LearnerConfig, RunConfig
 from trainer.config_load import validate_config
 from trainer.policy import PolicyModel, load_policy

@@ -30,9 +30,9 @@ from benchmarks.checkpoint import make_model  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.driver.generator_pool import engine_environment  # noqa: E402
 from services.probe import Probe  # noqa: E402
+from services.weight_blob import packed  # noqa: E402
 from services.weight_buckets import Bucket, as_text, pack, plan  # noqa: E402
 from services.weight_group import WeightGroup, open_meeting  # noqa: E402
-from services.weights import packed  # noqa: E402
 from tests.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.tasks import Vocabulary  # noqa: E402

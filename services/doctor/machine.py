@@ -71,7 +71,8 @@ def host_bytes(shape: ModelShape, config: RunConfig) -> int:
     on_device = 0 if learner.gpus_per_worker else rank.device
     training = on_device + rank.offloaded
     total += learner.workers * (PROCESS_BYTES + max(training, rank.loading)) + rank.host_copies
-    each = 0 if generators.gpus_per_generator else engine.weights + (generators.kv_cache_gib << 30)
+    # Twice: new weights are built beside those that the engine samples with.
+    each = 0 if generators.gpus_per_generator else 2 * engine.weights + (generators.kv_cache_gib << 30)
     engines = sum(getattr(generators, role) for role in config.roles)
     return total + engines * (2 * PROCESS_BYTES + each)
 
