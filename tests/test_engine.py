@@ -105,15 +105,15 @@ async def sample_across(
     """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
     sampling = asyncio.create_task(sample_groups(engine, role))
     for version, learner in loads:
-        await some_have_ended(engine)
+        await some_have_ended(engine, sampling)
         await load(engine, version, learner)
     return await sampling
 
 
-async def some_have_ended(engine: SamplingEngine) -> None:
-    """Wait until some of the rollouts in flight have ended, but not all."""
+async def some_have_ended(engine: SamplingEngine, sampling: asyncio.Task[Any]) -> None:
+    """Wait until some of the rollouts in flight have ended; or all of them, before this could be seen."""
     in_flight, peak = engine._engine.output_processor.request_states, 0
-    while not in_flight or len(in_flight) > peak - 12:
+    while not sampling.done() and (not in_flight or len(in_flight) > peak - 12):
         peak = max(peak, len(in_flight))
         await asyncio.sleep(0.005)
 
@@ -172,6 +172,18 @@ def check_loads_in_flight(
             np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
     assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
     return seen
+
+
+def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before(
+    engines: Engines, old: LearnerView, new: LearnerView
+) -> None:
+    engine = engines.reset("base", old)
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    engines.run("base", engine._stage("stage_version", new.blob.tobytes()))
+    engines.run("base", engine.verify(old.probe()))
+    engines.run("base", engine._switch(version))
+    engines.run("base", engine.verify(new.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", new).sings
 
 
 def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, old: LearnerView) -> None:
