@@ -40,7 +40,7 @@ def stage(runner: GPUModelRunner, weights: dict[str, Tensor]) -> Swap:
     Prepared now, on any thread, where the model allows it; else the swap does all of the work: compiled models and
     CUDA graphs know their parameters by address.
     """
-    model: Any = runner.model
+    model: Any = runner.get_model()
     if _can_be_staged(runner):
         return _staged(model, weights)
 
@@ -61,7 +61,7 @@ def repack_tied_head(model: Any) -> None:
 def _can_be_staged(runner: GPUModelRunner) -> bool:
     if runner.device.type != "cpu" or not runner.model_config.enforce_eager:
         return False
-    holders = [module for module in runner.model.modules() if module._parameters]
+    holders = [module for module in runner.get_model().modules() if module._parameters]
     return not any(module._buffers or is_deferred_attention_layer(module) for module in holders)
 
 
