@@ -97,18 +97,17 @@ def _own_directory(model: ModelConfig, path: str) -> StartingModel:
 
 
 def _snapshot(hub_id: str, revision: str | None, *, weights: bool, local: bool) -> StartingModel:
-    def fetch(*patterns: str) -> Path:
-        return Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(patterns), local_files_only=local
-            )
-        )
-
     from huggingface_hub import snapshot_download
 
-    directory = fetch(*SETTINGS, WEIGHTS) if weights else fetch(*SETTINGS)
+    def fetch(*files: str) -> Path:
+        found = snapshot_download(
+            hub_id, revision=revision, allow_patterns=[*SETTINGS, *files], local_files_only=local
+        )
+        return Path(found)
+
+    directory = fetch(WEIGHTS) if weights else fetch()
     if weights and not any(directory.glob(WEIGHTS)):
-        directory = fetch(*SETTINGS, OLD_WEIGHTS)
+        directory = fetch(OLD_WEIGHTS)
     if not (directory / "config.json").is_file():
         raise ValueError("it has no config.json, so transformers cannot load it.")
     return StartingModel(directory, hub_id, directory.name)
