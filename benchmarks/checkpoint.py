@@ -112,7 +112,7 @@ class Subject:
         self._asynchronous = config.checkpoint.asynchronous
         self._learner = Learner(config, model_dir)
         self.parameters = sum(p.numel() for p in self._learner.model.parameters())
-        self.writer = CheckpointWriter(exchange_over_gloo())
+        self.writer = CheckpointWriter(exchange_over_gloo(config.learner.collective_timeout_seconds))
         self._batch, self._done = make_batch(config), 0
 
     def step(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.driver.run import EVALUATIONS
-from services.driver.run_directory import CONFIG_FILE
+from services.driver.run_directory import CONFIG_FILE, MODEL_FILE
 from services.metrics import read_records
 from services.model_card import Exported, write_card
 from services.report import Evaluations
@@ -42,7 +42,7 @@ def _write(run: Path, step: int | None, writing: Path) -> Exported:
     if checkpoint is None:
         shutil.copytree(run / "model", writing)
     else:
-        _write_weights(checkpoint, _source(run, config), writing, config)
+        write_checkpoint(checkpoint, _source(run, config), writing, config)
     records = read_records(run / "steps.jsonl")
     done = step if step is not None else (records[-1].step + 1 if records else 0)
     exported = Exported(
@@ -52,6 +52,7 @@ def _write(run: Path, step: int | None, writing: Path) -> Exported:
         config_hash=config_hash(config),
         records=[record for record in records if record.step < done],
         evaluations=[e for e in Evaluations(run / EVALUATIONS).all if e.step <= done],
+        commit=_record(run, MODEL_FILE).get("commit"),
     )
     write_card(writing, exported)
     return exported
@@ -72,31 +73,56 @@ def _steps(run: Path) -> str:
 
 
 def _source(run: Path, config: RunConfig) -> Path:
-    """Where the run began: the architecture and the tokenizer of all its checkpoints."""
+    """Where the run began: architecture and tokenizer of all its checkpoints, and what is below their adapters."""
+    if (directory := _record(run, MODEL_FILE).get("directory")) is not None:
+        return Path(directory)
     if config.model.path is not None:
         return Path(config.model.path).expanduser()
-    if (run / "model" / "config.json").is_file():
+    if not config.learner.lora.rank and (run / "model" / "config.json").is_file():
         return run / "model"
-    return Path(json.loads((run / "warm_start.json").read_text())["path"])
+    return Path(_record(run, "warm_start.json").get("path", run / "model"))
 
 
-def _write_weights(checkpoint: Path, source: Path, target: Path, config: RunConfig) -> None:
-    """The weights that the ranks of any ZeRO stage left, put together by DeepSpeed in host memory."""
+def _record(run: Path, name: str) -> dict[str, Any]:
+    file = run / name
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunConfig) -> None:
+    """Write the policy of a checkpoint of any ZeRO stage as a Hugging Face directory, put together in host memory.
+
+    source: the model that the run began with. Adapters are merged into it, and are beside it in `adapter/`. Raises
+    ScopeError where it is gone.
+    """
     import torch
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from services.learner.rank_zero import ENGINE_TAG
+    from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 
+    lora = config.learner.lora
     if not (source / "config.json").is_file():
+        needed = "its weights are" if lora.rank else "its config.json and tokenizer are"
         raise ScopeError(
-            f"{source}, the model that the run began with, is gone: its config.json and tokenizer are needed."
+            f"{source}, the model that the run began with, is gone: {needed} needed. Put it back there, or export the "
+            "run's model/ (without --step)."
         )
     dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        found: Any = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), ENGINE_TAG)
+        # Adapters are all that a checkpoint of them has.
+        found: Any = get_fp32_state_dict_from_zero_checkpoint(
+            str(checkpoint), ENGINE_TAG, exclude_frozen_parameters=lora.rank > 0
+        )
     weights = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in found.items()}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
-    model.save_pretrained(target, state_dict=weights)
+    if lora.rank:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        add_adapters(model, lora, config.seed)
+        whole = dict(model.named_parameters()) | weights
+        model.save_pretrained(target, state_dict=merged_weights(model, whole))
+        save_adapter(target / "adapter", lora, adapter_weights(weights))
+    else:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
+        model.save_pretrained(target, state_dict=weights)
     AutoTokenizer.from_pretrained(source).save_pretrained(target)

@@ -20,7 +20,7 @@ _METADATA = """---
 library_name: transformers
 pipeline_tag: text-generation
 tags: [reinforcement-learning, scope-rl]
----"""
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Exported:
     config_hash: str
     records: Sequence[StepRecord]
     evaluations: Sequence[Evaluation]
+    commit: str | None = None
+    """of the hub's repository that the run began with"""
 
 
 def write_card(directory: Path, exported: Exported) -> None:
@@ -48,7 +50,7 @@ def write_card(directory: Path, exported: Exported) -> None:
 def card(exported: Exported) -> str:
     """The text, Markdown with the hub's metadata in front."""
     parts = [
-        _METADATA,
+        _metadata(exported),
         f"# {exported.run_id}, after {exported.step} learner steps",
         "A policy post-trained by reinforcement learning with SCOPE-RL service, which holds policy entropy at a "
         "set-point (SCOPE-RL, arXiv 2510.08141).",
@@ -73,16 +75,25 @@ def card(exported: Exported) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _metadata(exported: Exported) -> str:
+    base = "" if exported.commit is None else f"base_model: {exported.config.model.path}\n"
+    return f"{_METADATA}{base}---"
+
+
+def _began_with(exported: Exported) -> str:
+    if exported.config.model.path is None:
+        return "the built-in tiny model, warm-started"
+    at = "" if exported.commit is None else f" at commit `{exported.commit}`"
+    return f"`{exported.config.model.path}`{at}"
+
+
 def _facts(exported: Exported) -> list[tuple[str, str]]:
     config = exported.config
     tasks: Sequence[SingleTaskConfig] = config.task.mixture or (config.task,)
     control = config.entropy_control
     steered = "none" if not config.tracks_set_point else f"{control.kind}, set-point {control.target}"
     return [
-        (
-            "began with",
-            f"`{config.model.path}`" if config.model.path else "the built-in tiny model, warm-started",
-        ),
+        ("began with", _began_with(exported)),
         ("tasks", ", ".join(map(_task, tasks))),
         ("learner steps", f"{exported.step} of {config.steps}"),
         ("prompts a step", str(config.rollout.prompts_per_step)),

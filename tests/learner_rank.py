@@ -51,6 +51,8 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
         for step in range(first, first + steps)
     ]
     result["optimizer_bytes"] = learner.optimizer_bytes()
+    group = learner.engine.data_parallel_group._get_backend(learner.device)
+    result["collective_timeout"] = group.options._timeout.total_seconds()
 
     def continue_as(name: str, continued: Learner) -> None:
         metrics = continued.step(batch, actuators, strength=case["strength"], step=steps)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import safetensors.torch
 import torch
@@ -14,8 +16,11 @@ from plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_grou
 from test_learner import PLACES, launch, model_dir, result, weights, write_groups
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from services.export import export
+from services.learner.rank_zero import ENGINE_TAG
+from trainer.checkpoint import MANIFEST, PREFIX, Manifest
 from trainer.config import OptimizerConfig
-from trainer.config_load import default_config
+from trainer.config_load import default_config, dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.learning_rate import learning_rate
 from trainer.scope_loss import LossInputs, kl_k3, scope_loss
@@ -25,6 +30,7 @@ from trainer.tiny_model import build_tokenizer
 __all__ = ["model_dir"]
 
 LORA = {"lora": {"rank": 4, "alpha": 8.0}}
+OFFLOAD = {"offload": "optimizer", "collective_timeout_seconds": 7777.0}
 KL = {"reference": "start", "kl_coefficient": 5.0}
 
 
@@ -57,7 +63,8 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             case("epochs", 2, loss={"epochs": 2}, steps=1),
             case("lora", 2, loss=KL, learner=LORA, **{"continue": True, "export": "exported"}),
             case("lora-stage3", 3, loss=KL, learner=LORA, **{"continue": True, "export": "exported-stage3"}),
-            case("offload", 1, learner={"offload": "optimizer"}, steps=3),
+            case("lora-low", 2, learner=LORA | {"precision": "bf16"}, **{"continue": True}),
+            case("offload", 1, learner=OFFLOAD, steps=3),
         ],
         backend,
     )
@@ -96,6 +103,11 @@ def test_a_reference_is_measured_within_a_token_budget_on_ranks_of_unequal_passe
     assert_same_weights(runs, "k3-tokens", "k3", atol=3e-6)
     for got, want in zip(metrics(runs, "k3-tokens"), metrics(runs, "k3"), strict=True):
         assert got["reference_kl"] == pytest.approx(want["reference_kl"], rel=1e-4, abs=1e-8)
+
+
+def test_collective_calls_of_the_engine_have_the_configured_timeout(runs: Path) -> None:
+    assert result(runs, "offload")["collective_timeout"] == 7777
+    assert result(runs, "plain")["collective_timeout"] == 1800
 
 
 def test_an_offloaded_optimizer_trains_like_one_on_the_device(runs: Path) -> None:
@@ -160,6 +172,37 @@ def test_an_exported_model_has_the_adapters_merged_and_beside_it(
     beside = peft.PeftModel.from_pretrained(start, runs / folder / "adapter")
     for model in (merged, beside):
         assert_says_what_the_policy_said(model, runs, name)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-stage3", "lora-low"])
+def test_an_exported_checkpoint_of_adapters_is_the_policy_that_the_learner_had(
+    runs: Path, model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    import peft
+
+    learner = LORA | ({"precision": "bf16"} if name == "lora-low" else {})
+    tree = configuration(1, 3 if name == "lora-stage3" else 2, learner=learner)
+    run = tmp_path / "run"
+    checkpoint = run / "checkpoints" / f"{PREFIX}{STEPS:08d}"
+    shutil.copytree(runs / name / "kept", checkpoint / ENGINE_TAG)
+    (checkpoint / MANIFEST).write_bytes(msgspec.json.encode(Manifest(STEPS, {})))
+    config = validate_config(tree | {"model": {"path": str(model_dir)}})
+    (run / "config.yaml").write_text(dump_yaml(config))
+    export(run, STEPS, tmp_path / "out")
+    policy = weights(runs, name)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert exported.keys() == policy.keys()
+    assert all(torch.equal(exported[tensor], policy[tensor]) for tensor in policy)
+    start = AutoModelForCausalLM.from_pretrained(model_dir, dtype=exported["lm_head.weight"].dtype)
+    assert any(not torch.equal(value, exported[tensor]) for tensor, value in start.state_dict().items())
+    if name == "lora":
+        beside = peft.PeftModel.from_pretrained(start, tmp_path / "out" / "adapter")
+        assert_says_what_the_policy_said(beside, runs, name)
+    (run / "config.yaml").write_text(dump_yaml(validate_config(tree | {"model": {"path": "/gone"}})))
+    with pytest.raises(
+        ScopeError, match=r"/gone, the model that the run began with, is gone: its weights are"
+    ):
+        export(run, STEPS, tmp_path / "another")
 
 
 def test_a_policy_in_parts_on_ranks_and_host_is_exported_whole(runs: Path) -> None:

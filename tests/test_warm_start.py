@@ -139,7 +139,7 @@ def test_a_share_of_easy_problems_is_in_the_cache_key_only_where_there_are_some(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "task": older,
-        "model": CONFIG.model.model_dump(mode="json", exclude={"chat", "system_prompt"}),
+        "model": CONFIG.model.model_dump(mode="json", exclude={"revision", "chat", "system_prompt"}),
         "warm_start": CONFIG.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": CONFIG.rollout.max_new_tokens,
     }

@@ -37,7 +37,11 @@ class ModelConfig(Block):
     """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
 
     path: str | None = Field(
-        default=None, description="Hugging Face model directory; unset: the warm-started tiny model"
+        default=None,
+        description="Hugging Face model directory, or else hub id (owner/name); unset: the warm-started tiny model",
+    )
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = Field(
+        default=None, description="branch, tag or commit of a hub id; unset: its main branch"
     )
     hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
     layers: Annotated[int, Field(ge=1, le=48)] = 3
@@ -51,6 +55,14 @@ class ModelConfig(Block):
         default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
     )
     system_prompt: str | None = Field(default=None, description="system message of chat prompts")
+
+    @model_validator(mode="after")
+    def _revision_of_a_path(self) -> ModelConfig:
+        if self.revision is not None and self.path is None:
+            raise ValueError(
+                f"model.revision={self.revision!r} needs model.path, the hub id that it is a revision of"
+            )
+        return self
 
 
 class WarmStartConfig(Block):
@@ -156,6 +168,11 @@ class LearnerConfig(Block):
         default=3,
         description="restarts from the newest checkpoint, in a row without a step beyond any before, until the run "
         "stops",
+    )
+    collective_timeout_seconds: Annotated[float, Field(ge=1, le=7 * 86400)] = Field(
+        default=1800.0,
+        description="longest wait of a rank for the others in a call that all make; then the learner ends, and is "
+        "restarted",
     )
 
     @model_validator(mode="after")
@@ -322,6 +339,12 @@ class RunConfig(Block):
             raise ValueError(
                 f"generators.adaptive=0 leaves entropy_control.kind={self.entropy_control.kind!r} without samples; "
                 "use at least 1, or entropy_control.kind=none"
+            )
+        waits, batch = self.learner.collective_timeout_seconds, self.pipeline.batch_timeout_seconds
+        if self.learner.workers > 1 and waits <= batch:
+            raise ValueError(
+                f"learner.collective_timeout_seconds={waits:g} must be above pipeline.batch_timeout_seconds={batch:g} "
+                f"with learner.workers={self.learner.workers}: other ranks wait while the first waits for a batch"
             )
         for block in ("generators", "learner"):
             resource = getattr(self, block).ray_resource

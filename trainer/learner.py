@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,9 @@ class Learner:
         self.engine: Any = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=learner_engine_config(config)
         )[0]
+        # DeepSpeed works in a copy of the process group, to which torch gives its own default.
+        limit = timedelta(seconds=config.learner.collective_timeout_seconds)
+        self.engine.data_parallel_group.set_timeout(limit)
         self._reference = (
             None if config.loss.reference == "none" else ReferencePolicy(config, model_dir, self.engine)
         )

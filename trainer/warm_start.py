@@ -79,7 +79,7 @@ def cache_key(config: RunConfig) -> str:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "task": _task_part(config.task),
-        "model": config.model.model_dump(mode="json", exclude={"chat", "system_prompt"}),
+        "model": config.model.model_dump(mode="json", exclude={"revision", "chat", "system_prompt"}),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
     }

@@ -13,7 +13,11 @@ from trainer.errors import ScopeError
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face directory, run directory, or run id")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="Hugging Face directory, run directory, run id, or hub id (owner/name or owner/name@revision)",
+    )
     parser.add_argument(
         "--tasks",
         default="",

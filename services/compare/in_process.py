@@ -29,6 +29,7 @@ from trainer.config import RunConfig
 from trainer.config_load import config_hash, validate_config
 from trainer.errors import ScopeError
 from trainer.in_process import InProcessRun, InProcessStep
+from trainer.starting_model import find_starting_model
 from trainer.warm_start import WarmStartProgress, ensure_warm_start
 
 REQUEST_FILE = "request.json"
@@ -67,8 +68,8 @@ def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
 
 def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:
     """The directory of the model that every unit starts from; made now where it is the built-in one and new."""
-    if config.model.path is not None:
-        return Path(config.model.path).expanduser().resolve()
+    if (model := find_starting_model(config.model)) is not None:
+        return model.directory
     return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), on_progress).path
 
 

@@ -10,6 +10,7 @@ from trainer import sizing
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.sizing import ModelShape
+from trainer.starting_model import cached_starting_model
 
 
 def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
@@ -18,28 +19,42 @@ def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
     findings = found("packages", versions, lambda: machine.check_packages(config), "installed")
     preflight = [
         finding
-        for check in preflight_checks(config)
+        for check in preflight_checks(config, download=False)
         for finding in found(check.field, check.value, check.run, check.passed)
     ]
     findings += preflight
     if any(f.level == "error" and f.field in ("task.name", "model.path") for f in preflight):
         return findings, None
+    wanted = f"{machine.gpus_wanted(config):g}"
+    findings += found("GPUs", wanted, lambda: machine.check_gpus(config), "there")
+    starting = cached_starting_model(config.model)
+    if config.model.path is not None and starting is None:
+        return findings, None
+    directory = None if starting is None else starting.directory
     try:
-        shape = model.shape_of(config)
+        shape = model.shape_of(config, directory)
     except ScopeError as error:
         return [*findings, Finding("warning", "model.path", str(config.model.path), str(error))], None
-    path, runs_dir = config.model.path, config.runs_dir
-    host, wanted = config.control_plane.host, f"{machine.gpus_wanted(config):g}"
+    path, runs_dir, host = config.model.path, config.runs_dir, config.control_plane.host
+    cached = f", in {directory}" if starting is not None and starting.hub_id is not None else ""
     findings += found(
-        "model.path", path, lambda: model.check_architecture(config), f"{shape.parameters:,} parameters"
+        "model.path",
+        path,
+        lambda: model.check_weights(directory),
+        f"{shape.parameters:,} parameters{cached}",
     )
     findings += found(
-        "model.path", path, lambda: model.check_tokenizer(config), f"vocabulary {shape.vocabulary:,}"
+        "model.path",
+        path,
+        lambda: model.check_tokenizer(config, directory),
+        f"vocabulary {shape.vocabulary:,}",
     )
     findings += found(
-        "model.max_length", config.model.max_length, lambda: model.check_lengths(config), "fits the model"
+        "model.max_length",
+        config.model.max_length,
+        lambda: model.check_lengths(config, shape),
+        "fits the model",
     )
-    findings += found("GPUs", wanted, lambda: machine.check_gpus(config), "there")
     need = machine.host_bytes(shape, config)
     findings += found("memory", f"{need:,}", lambda: machine.check_memory(shape, config), "bytes fit")
     findings += found("runs_dir", runs_dir, lambda: machine.check_disk(shape, config), "room for the run")

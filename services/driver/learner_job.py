@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ class LearnerJob:
         trainer = TorchTrainer(
             _learn,
             train_loop_config={"spec": self._spec},
-            torch_config=TorchConfig(backend="nccl" if learner.gpus_per_worker else "gloo"),
+            torch_config=TorchConfig(
+                backend="nccl" if learner.gpus_per_worker else "gloo",
+                timeout_s=math.ceil(learner.collective_timeout_seconds),
+            ),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=learner.workers,
                 use_gpu=learner.gpus_per_worker > 0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.listen import bind
@@ -13,6 +12,8 @@ from services.redis_server import find_server
 from trainer.checkpoint_mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
+from trainer.model_check import check_model
+from trainer.starting_model import cached_starting_model, find_starting_model
 from trainer.tasks import Environment, TaskWithNotes, make_task
 from trainer.tokenizer_check import check_tokenizer
 
@@ -45,9 +46,14 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
     return warnings["task.name"]
 
 
-def preflight_checks(config: RunConfig, *, patience_seconds: float = 0.0) -> list[Check]:
-    """Every check, in the order of `preflight`; nothing is checked yet."""
-    checks = _learning_checks(config)
+def preflight_checks(
+    config: RunConfig, *, patience_seconds: float = 0.0, download: bool = True
+) -> list[Check]:
+    """Every check, in the order of `preflight`; nothing is checked yet.
+
+    download: fetch of a model of the hub what its check reads; else look into the hub's cache alone.
+    """
+    checks = _learning_checks(config, download=download)
     loggers = config.loggers
     checks.append(Check("loggers", loggers, "installed", lambda: _silent(require_loggers, loggers)))
     mirror, redis, plane, ray = config.checkpoint.mirror, config.redis, config.control_plane, config.ray
@@ -78,10 +84,10 @@ def preflight_checks(config: RunConfig, *, patience_seconds: float = 0.0) -> lis
     return checks
 
 
-def _learning_checks(config: RunConfig) -> list[Check]:
+def _learning_checks(config: RunConfig, *, download: bool = True) -> list[Check]:
     return [
         Check("task.name", config.task.name, "can be made", lambda: _check_task(config)),
-        Check("model.path", config.model.path, "a model", lambda: _check_model(config)),
+        Check("model.path", config.model.path, "a model", lambda: _check_model(config, download=download)),
     ]
 
 
@@ -100,14 +106,23 @@ def _check_task(config: RunConfig) -> list[str]:
     return list(task.notes) if isinstance(task, TaskWithNotes) else []
 
 
-def _check_model(config: RunConfig) -> list[str]:
-    if config.model.path is not None and not (Path(config.model.path).expanduser() / "config.json").is_file():
-        raise ScopeError(
-            f"model.path={config.model.path!r} is not a Hugging Face model directory: it has no config.json. Give "
-            "a directory that transformers loads, or leave model.path unset for the built-in tiny model."
-        )
-    if config.model.path is not None:
-        check_tokenizer(Path(config.model.path).expanduser(), config.model)
+def _check_model(config: RunConfig, *, download: bool) -> list[str]:
+    if config.model.path is None:
+        return []
+    found = (
+        find_starting_model(config.model, weights=False) if download else cached_starting_model(config.model)
+    )
+    if found is None:
+        from huggingface_hub import constants
+
+        if constants.is_offline_mode():
+            find_starting_model(config.model)  # asks nobody, and says what is missing
+        return [
+            f"no directory here, and not whole in the cache of the Hugging Face hub, {constants.HF_HUB_CACHE}: scope "
+            "train would download it first; not checked before that"
+        ]
+    check_model(found.directory, config)
+    check_tokenizer(found.directory, config.model)
     return []
 
 

@@ -147,8 +147,10 @@ class _Drive:
 
     def _model(self) -> Path:
         """The starting model's directory: the configured one, or the warm-started tiny one."""
-        if self._config.model.path is not None:
-            return Path(self._config.model.path).expanduser().resolve()
+        if (model := self._directory.model) is not None:
+            if model.hub_id is not None:
+                self._progress.say(f"starting model: {model.hub_id} at {model.commit}, {model.directory}")
+            return model.directory
         # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.update(compute_environment(strict=self._config.determinism.strict))

@@ -14,12 +14,14 @@ from typing import Any
 
 from services.driver.preflight import preflight
 from services.run_state import is_run_id
-from trainer.config import RunConfig
+from trainer.config import ModelConfig, RunConfig
 from trainer.config_load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
+from trainer.starting_model import StartingModel, find_starting_model
 
 CONFIG_FILE = "config.yaml"
 ENDPOINT_FILE = "endpoint.json"
+MODEL_FILE = "starting_model.json"
 FREE_BYTES = 1 << 30
 ORPHAN_SECONDS = 30.0
 """The processes of a driver that was killed end within this time; until then they hold the run's ports."""
@@ -44,6 +46,8 @@ class RunDirectory:
     run_id: str
     config: RunConfig
     resumed: bool
+    model: StartingModel | None = None
+    """what `model.path` names; None for the built-in model"""
     notes: tuple[str, ...] = ()
     """what the task says of its data"""
 
@@ -84,13 +88,14 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
             )
         _hold(path)
     notes = preflight(config)
+    model = find_starting_model(config.model)
     if path.exists() and any(path.iterdir()):
         aside = path.with_name(
             f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
         )
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
-    directory = RunDirectory(path, run_id, config, resumed=False, notes=tuple(notes))
+    directory = RunDirectory(path, run_id, config, resumed=False, model=model, notes=tuple(notes))
     _create(directory)
     _hold(path)
     return directory
@@ -106,8 +111,10 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     path = path.resolve()
     config = load_config(path / CONFIG_FILE, overrides)
     _hold(path)
-    notes = preflight(config, patience_seconds=ORPHAN_SECONDS)
-    directory = RunDirectory(path, path.name, config, resumed=True, notes=tuple(notes))
+    began = config.model_copy(update={"model": _as_it_began(config.model, path)})
+    notes = preflight(began, patience_seconds=ORPHAN_SECONDS)
+    model = find_starting_model(began.model)
+    directory = RunDirectory(path, path.name, config, resumed=True, model=model, notes=tuple(notes))
     _create(directory)
     return directory
 
@@ -151,6 +158,15 @@ def _hold(path: Path) -> None:
         ) from error
 
 
+def _as_it_began(model: ModelConfig, path: Path) -> ModelConfig:
+    """The same with the commit that the run began with, whatever its branch has become on the hub."""
+    if not (path / MODEL_FILE).is_file():
+        return model
+    record = json.loads((path / MODEL_FILE).read_text())
+    named = (record["path"], record["revision"]) == (model.path, model.revision)
+    return model.model_copy(update={"revision": record["commit"]}) if named else model
+
+
 def _create(directory: RunDirectory) -> None:
     try:
         (directory.path / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -161,6 +177,10 @@ def _create(directory: RunDirectory) -> None:
                 f"least {FREE_BYTES / 2**20:.0f} MiB. Free some space or set runs_dir to another disk."
             )
         (directory.path / CONFIG_FILE).write_text(dump_yaml(directory.config))
+        if (model := directory.model) is not None:
+            named = {"path": directory.config.model.path, "revision": directory.config.model.revision}
+            found = {"commit": model.commit, "directory": str(model.directory)}
+            directory.write_json(MODEL_FILE, named | found)
     except OSError as error:
         raise ScopeError(
             f"runs_dir={directory.config.runs_dir!r} cannot be used: {error.strerror} ({error.filename}). "

@@ -1,4 +1,4 @@
-"""What MODEL of `scope eval` may be: a Hugging Face directory, a run's directory, or a run's id."""
+"""What MODEL of `scope eval` may be: a Hugging Face directory, a run's directory, a run's id, or a hub id."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ScopeError
+from trainer.starting_model import StartingModel, download, is_hub_id
 
 MOST_CONTEXT = 32768
 """tokens of context that are used where nobody says how many: a longer one only costs key-value cache"""
@@ -22,10 +23,14 @@ class EvaluatedModel:
     """a Hugging Face directory"""
     run: Path | None
     """the run that made it, where it was named by its run"""
+    hub: StartingModel | None = None
+    """the snapshot, where it was named by its hub id"""
 
     @property
     def name(self) -> str:
         """Short, for people and for paths."""
+        if self.hub is not None and self.hub.hub_id is not None:
+            return self.hub.hub_id.rpartition("/")[2]
         return self.directory.name if self.run is None else self.run.name
 
     @property
@@ -48,7 +53,10 @@ class EvaluatedModel:
 
 
 def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
-    """The model that `text` names. Raises ScopeError, with what is there instead, where there is none."""
+    """The model that `text` names; one of the hub, owner/name or owner/name@revision, is downloaded.
+
+    Raises ScopeError, with what is there instead, where there is none.
+    """
     given = Path(text).expanduser()
     for path in (given, runs / text):
         if (path / "config.json").is_file():
@@ -66,7 +74,11 @@ def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
             f"{given} is a checkpoint, with weights for the learner. Export it first: scope export "
             f"{given.parent.parent} --step {int(given.name.rpartition('-')[2])} --out DIR."
         )
+    hub_id, _, revision = text.partition("@")
+    if is_hub_id(hub_id):
+        hub = download(hub_id, revision or None, "MODEL")
+        return EvaluatedModel(hub.directory, None, hub)
     raise ScopeError(
         f"MODEL = {text!r} is not a model: it must be a directory with a Hugging Face config.json, a run directory, "
-        f"or the id of a run under {runs}/."
+        f"the id of a run under {runs}/, or a hub id (owner/name)."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed as dist
@@ -19,9 +20,12 @@ Exchange = Callable[[Exception | None], Sequence[Exception | None]]
 """Gives every rank what each rank gave, in order of ranks."""
 
 
-def exchange_over_gloo() -> Exchange:
-    """Collective: makes a process group of all ranks on the host network."""
-    group = dist.new_group(backend="gloo")
+def exchange_over_gloo(timeout_seconds: float) -> Exchange:
+    """Collective: makes a process group of all ranks on the host network.
+
+    timeout_seconds: how long a rank waits for the others; they write their parts meanwhile.
+    """
+    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
 
     def exchange(mine: Exception | None) -> Sequence[Exception | None]:
         everyone: list[Exception | None] = [None] * dist.get_world_size()

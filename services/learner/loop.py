@@ -37,7 +37,7 @@ def learner_loop(settings: dict[str, Any]) -> None:
     spec: LearnerSpec = settings["spec"]
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"
-    join_process_group(backend)
+    join_process_group(backend, spec.config.learner.collective_timeout_seconds)
     LearnerLoop(spec).run()
 
 
@@ -48,7 +48,7 @@ class LearnerLoop:
         self._spec = spec
         self._learner = Learner(spec.config, Path(spec.model_dir))
         self._device = self._learner.device
-        self._writer = CheckpointWriter(exchange_over_gloo())
+        self._writer = CheckpointWriter(exchange_over_gloo(spec.config.learner.collective_timeout_seconds))
         self._desk = RankZero(spec, self._writer.check) if dist.get_rank() == 0 else None
         self._step, self._saved_step = self._restore()
         self._optimizer_measured = False
