@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
@@ -36,8 +36,12 @@ from services.run_control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config_load import load_config  # noqa: E402
 from trainer.problem_order import problem_at  # noqa: E402
+from trainer.prompts import encode_prompt  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
 from trainer.warm_start import ensure_warm_start  # noqa: E402
+
+if TYPE_CHECKING:
+    from services.engine import SamplingEngine
 
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
 RUN = "benchmark"
@@ -121,14 +125,19 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
 
 async def bare_speed(generator: Any, config: RunConfig, seconds: float) -> float:
     """Tokens/s of whole groups of the generator's engine, asked for nothing but samples."""
-    engine, parameters = generator._engine._engine, sampling(config, generator._eos_token)
+    return await engine_speed(generator._engine, config, generator._tokenizer, seconds)
+
+
+async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any, seconds: float) -> float:
+    """Tokens/s of whole groups, as many at once as a generator has in flight."""
+    engine, parameters = owner._engine, sampling(config, tokenizer.eos_token_id)
     task, tokens, first_at, stop = make_task(config.task), 0, 0.0, False
 
     async def ask_on(lane: int) -> None:
         nonlocal tokens, first_at
         number = lane
         while not stop:
-            prompt = generator._prompt(problem_at(task, config, number, 0, None))
+            prompt = encode_prompt(tokenizer, problem_at(task, config, number, 0, None), config)
             last: Any = None
             name = f"bare-{time.monotonic_ns()}-{number}"
             async for output in engine.generate({"prompt_token_ids": prompt}, parameters, name):

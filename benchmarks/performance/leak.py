@@ -81,7 +81,10 @@ def sampled_run(folder: Path, steps: int) -> tuple[dict[str, list[tuple[int, int
     try:
         subject.await_step(1, START_SECONDS)
         while subject.driver.poll() is None:
-            step = subject.steps_done()
+            if (step := subject.steps_done()) == steps:
+                # What ends a run, such as drawing its curves, is not what a step leaves behind.
+                time.sleep(SAMPLE_SECONDS)
+                continue
             present = {subject.driver.pid, *descendants(subject.driver.pid)}
             for pid in present:
                 if (found := measure(pid)) is not None:
