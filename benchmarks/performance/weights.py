@@ -58,6 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     config = RunConfig.model_validate({"model": {"max_length": 128}, "rollout": {"max_new_tokens": TOKENS}})
     os.environ |= engine_environment(config)
+    torch.set_num_threads(config.learner.threads)
     with tempfile.TemporaryDirectory(prefix="scope-weights-") as folder:
         model_dir = make_model(Path(folder), layers=options.layers, positions=128)
         build_tokenizer(Vocabulary(tuple("abcdef"), split="characters"), 128).save_pretrained(model_dir)
