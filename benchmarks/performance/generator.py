@@ -125,7 +125,7 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
 
 async def bare_speed(generator: Any, config: RunConfig, seconds: float) -> float:
     """Tokens/s of whole groups of the generator's engine, asked for nothing but samples."""
-    return await engine_speed(generator._engine, config, generator._tokenizer, seconds)
+    return await engine_speed(generator._engine, config, generator._sampler._tokenizer, seconds)
 
 
 async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any, seconds: float) -> float:

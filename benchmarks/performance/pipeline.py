@@ -9,7 +9,7 @@ step should take little more than the longer of the two:
     efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
     speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
 
-`balanced` learns from each batch several times over, so that g and l are near each other.
+`balanced` is the task and model of `growth.py`, of a size with which g and l are near each other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "tests")]
 
+from benchmarks.performance.endless import make_model  # noqa: E402
+from benchmarks.performance.growth import SETTINGS as ENDLESS  # noqa: E402
+from benchmarks.performance.growth import Case  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.metrics import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
@@ -39,12 +42,13 @@ SETTINGS = [
     "evaluation.problems=2",
     "checkpoint.every_steps=500",
 ]
-QUICKSTART = ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"]
+BALANCED = Case(prompts=16, hidden=128, layers=4)
 SIZES = {
-    "quickstart": QUICKSTART,
+    "quickstart": ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],
     "few prompts": ["rollout.prompts_per_step=16", "rollout.base_samples=8", "rollout.adaptive_samples=8"],
-    "balanced": [*QUICKSTART, "loss.epochs=6", "optimizer.learning_rate=1e-6"],
+    "balanced": [*ENDLESS, *BALANCED.settings],
 }
+MODELS = {"balanced": BALANCED.model}
 
 
 def document_name(sizes: list[str]) -> str:
@@ -80,6 +84,9 @@ def measure(size: str, staleness: int, steps: int, cores: list[int]) -> list[Ste
     """Records of the measured steps of one run."""
     settings = [*SETTINGS, *SIZES[size], f"steps={steps + 20}", f"pipeline.max_staleness={staleness}"]
     with tempfile.TemporaryDirectory(prefix="scope-pipeline-") as folder:
+        if size in MODELS:
+            make_model(Path(folder) / "model", MODELS[size])
+            settings.append(f"model.path={folder}/model")
         subject = Subject(new_run(Path(folder) / "runs", "pipeline", settings))
         try:
             subject.await_step(3, START_SECONDS)
