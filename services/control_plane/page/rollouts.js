@@ -88,7 +88,7 @@ export class Rollouts {
     const shades = limits.map((limit, i) =>
       el("span", { class: `token shade-${i}` }, limit === Infinity ? `above ${SHADES.at(-1)}` : `to ${limit}`),
     );
-    const mean = ". Base rollouts estimate the entropy by their mean.";
+    const mean = "Base rollouts estimate the entropy by their mean.";
     return el("p", { class: "legend note" }, "Surprisal −log p of each sampled token, nats: ", ...shades, mean);
   }
 }
