@@ -26,7 +26,8 @@ from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
 from services.problem_sampler import ProblemSampler
-from services.replay.producer import Lease, ReplayProducer
+from services.replay.outbox import Outbox
+from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run_state import beat
 from services.sampled_group import as_group, sampled_tokens
 from services.scoring import Scorer
@@ -63,6 +64,7 @@ class Generator:
         self._producer = ReplayProducer(
             self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity
         )
+        self._outbox = Outbox(self._producer, spec.role, spec.generator_id)
         self._ledger = (
             None if spec.ledger is None else Ledger(Path(spec.ledger) / f"{spec.generator_id}.jsonl")
         )
@@ -169,6 +171,7 @@ class Generator:
         finally:
             beats.cancel()
             await asyncio.gather(beats, *self._in_flight, return_exceptions=True)
+            await self._outbox.end()
             if self._held_out is not None:
                 await self._held_out.end()
             await self._beat()
@@ -207,7 +210,7 @@ class Generator:
         self, problem: Problem, samples: int, temperature: float
     ) -> tuple[int, list[Sample]]:
         """Correct responses to a held-out problem, and the responses, once it is sure what sampled them."""
-        rollouts = await self._sample(problem, samples, temperature)
+        rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
         correct = await self._correct(problem, rollouts)
         await self._trusted.wait()
         return correct, rollouts
@@ -224,7 +227,7 @@ class Generator:
         async def one(index: int) -> int:
             async with gate:
                 problem = self._task.heldout_problem(index)
-                rollouts = await self._sample(problem, samples, temperature)
+                rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
                 return await self._correct(problem, rollouts)
 
         return list(await asyncio.gather(*(one(index) for index in problems)))
@@ -259,7 +262,8 @@ class Generator:
 
     async def _pause(self) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), IDLE_POLL_SECONDS)
+            async with asyncio.timeout(IDLE_POLL_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             return
 
@@ -312,7 +316,8 @@ class Generator:
             for attempt in range(self._config.rollout.refills + 1):
                 self._sampling.add(ordinal)
                 problem = await self._problem(ordinal, attempt)
-                rollouts = await self._sample(problem, self._samples, self._temperature(lease))
+                prompt = self._sampler.prompt(problem)
+                rollouts = await self._sample(problem, prompt, self._samples, self._temperature(lease))
                 self._sampling.discard(ordinal)
                 self._wake.set()
                 verdicts = await self._scorer.rewards(problem, rollouts)
@@ -321,7 +326,7 @@ class Generator:
                     break
                 self._work.refills += 1
                 self._work.tokens += sampled_tokens(rollouts)
-            await self._offer(ordinal, lease, problem, rollouts, verdicts, started)
+            await self._offer(ordinal, lease, problem, prompt, rollouts, verdicts, started)
         finally:
             self._sampling.discard(ordinal)
             self._leased.discard(ordinal)
@@ -350,16 +355,16 @@ class Generator:
         ordinal: int,
         lease: Lease,
         problem: Problem,
+        prompt: Sequence[int],
         rollouts: Sequence[Sample],
         verdicts: Sequence[Verdict],
         started: float,
     ) -> None:
         """Add a group to the queue. started: seconds since the epoch."""
-        role = self._spec.role
         group = as_group(
             self._spec,
             problem,
-            self._sampler.prompt(problem),
+            prompt,
             rollouts,
             verdicts,
             ordinal=ordinal,
@@ -371,9 +376,7 @@ class Generator:
         data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
         await self._trusted.wait()
         self._note(Offered(group.group_id, "offered"))
-        outcome = await self._producer.add_waiting(
-            data, role, ordinal, group.attempt, self._spec.generator_id
-        )
+        outcome = await self._outbox.put(Finished(ordinal, group.attempt, data))
         self._note(Offered(group.group_id, "duplicate" if outcome == "duplicate" else "added"))
         self._work.groups += 1
         self._work.duplicates += outcome == "duplicate"
@@ -384,9 +387,11 @@ class Generator:
         if self._ledger is not None:
             self._ledger.append(event)
 
-    async def _sample(self, problem: Problem, samples: int, temperature: float) -> list[Sample]:
+    async def _sample(
+        self, problem: Problem, prompt: Sequence[int], samples: int, temperature: float
+    ) -> list[Sample]:
         engine = self._require_engine()
-        return await self._sampler.sample(engine, problem, samples=samples, temperature=temperature)
+        return await self._sampler.sample(engine, problem, prompt, samples=samples, temperature=temperature)
 
     async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
         """Fully rewarded ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from services.dialogue import hold_dialogue
@@ -35,13 +36,17 @@ class ProblemSampler:
         self,
         engine: SamplingEngine,
         problem: Problem,
+        prompt: Sequence[int],
         *,
         samples: int,
         temperature: float,
         top_p: float = 1.0,
     ) -> list[Sample]:
-        """`samples` responses, each with its later turns where the task is an environment."""
-        prompt, task = self.prompt(problem), self._task
+        """`samples` responses, each with its later turns where the task is an environment.
+
+        prompt: the problem's, token ids.
+        """
+        task = self._task
         first = await engine.sample(
             prompt,
             n=samples,

@@ -66,7 +66,8 @@ class StrictGenerator(Generator):
             return
         for ordinal in ordinals:
             problem, of = problems[ordinal - step_groups.start], rollouts[ordinal - step_groups.start]
-            await self._offer(ordinal, lease, problem, of, await self._scorer.rewards(problem, of), started)
+            prompt, verdicts = self._sampler.prompt(problem), await self._scorer.rewards(problem, of)
+            await self._offer(ordinal, lease, problem, prompt, of, verdicts, started)
             self._leased.discard(ordinal)
 
     async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:

@@ -12,7 +12,7 @@ from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replay.admin import ReplayAdmin
 from services.replay.consumer import ReplayConsumer
-from services.replay.producer import AddOutcome, Lease, ReplayProducer
+from services.replay.producer import AddOutcome, Finished, Lease, ReplayProducer
 from services.replay.stats import QueueStats, queue_stats
 from trainer.roles import Role
 from trainer.trajectory import Group, Trajectory, VersionSpan, encode_group
@@ -118,8 +118,22 @@ class Queue:
         by: str = "g0",
     ) -> AddOutcome:
         """Add a group, by default a valid one."""
-        data = group_bytes(role, ordinal, attempt) if data is None else data
-        return self.run(self.producer.add(data, role, ordinal, attempt, by))
+        return self.add_together([ordinal], role=role, attempt=attempt, data=data, by=by)[0]
+
+    def add_together(
+        self,
+        ordinals: list[int],
+        *,
+        role: Role = "base",
+        attempt: int = 0,
+        data: bytes | None = None,
+        by: str = "g0",
+    ) -> list[AddOutcome]:
+        """Add groups in one round trip."""
+        groups = [
+            Finished(o, attempt, group_bytes(role, o, attempt) if data is None else data) for o in ordinals
+        ]
+        return self.run(self.producer.add(role, by, groups))
 
     def fill(self, count: int) -> None:
         """Lease and add `count` groups."""

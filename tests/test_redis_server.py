@@ -26,6 +26,8 @@ from services import redis_server
 from services.redis_client import PASSWORD_VARIABLE, RedisAccess, check
 from services.redis_server import EmbeddedRedis, find_server
 from services.replay.entries import Entry
+from services.replay.outbox import Outbox
+from services.replay.producer import Finished
 from trainer.config import RedisConfig
 from trainer.errors import ScopeError
 
@@ -258,13 +260,14 @@ def kill(server: EmbeddedRedis) -> None:
 def test_no_accepted_group_is_lost_or_doubled_when_the_server_is_killed(start: Start) -> None:
     server = start(appendfsync="always")
     queue = Queue(server.access, "run", capacity=10**6)
+    outbox = Outbox(queue.producer, "base", "g0")
     total, workers = 400, 8
     outcomes: dict[int, str] = {}
     entries: list[Entry] = []
 
     async def worker(ordinals: list[int]) -> None:
         for ordinal in ordinals:
-            outcomes[ordinal] = await queue.producer.add(b"x" * 2000, "base", ordinal, 0, "g0")
+            outcomes[ordinal] = await outbox.put(Finished(ordinal, 0, b"x" * 2000))
 
     async def add_all() -> None:
         ordinals = (await queue.producer.lease("base", "g0", total, total, 3600)).ordinals

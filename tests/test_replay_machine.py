@@ -23,6 +23,7 @@ from services.keys import CONSUMER_GROUP
 from services.redis_client import RedisAccess
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
+from services.replay.producer import AddOutcome
 from trainer.roles import Role
 
 CAPACITY, MAX_DELIVERIES = 4, 3
@@ -128,27 +129,32 @@ class ReplayMachine(RuleBasedStateMachine):
         side = self.model.roles[role]
         if lowest_leased and side.leases:
             ordinal = min(side.leases)
+        expected = self.outcome_of_adding(role, ordinal)
+        assert self.queue.add(ordinal, role=role) == expected
+
+    def outcome_of_adding(self, role: Role, ordinal: int) -> AddOutcome:
+        side = self.model.roles[role]
         group_id = f"{role}:{ordinal}:0"
         if ordinal >= side.cursor:
-            with pytest.raises(ValueError, match="never leased"):
-                self.queue.add(ordinal, role=role)
-        elif group_id in self.model.entered:
-            assert self.queue.add(ordinal, role=role) == "duplicate"
+            return "unleased"
+        if group_id in self.model.entered:
             self.model.duplicates += 1
-        elif len(self.model.unread) >= CAPACITY:
-            assert self.queue.add(ordinal, role=role) == "full"
+            return "duplicate"
+        if len(self.model.unread) >= CAPACITY:
             self.model.refused += 1
-        else:
-            assert self.queue.add(ordinal, role=role) == "added"
-            self.enter(group_id)
-            side.leases.pop(ordinal)
-            side.expired.discard(ordinal)
+            return "full"
+        self.enter(group_id)
+        side.leases.pop(ordinal)
+        side.expired.discard(ordinal)
+        return "added"
 
-    @rule(role=roles, by=producers, count=st.integers(1, CAPACITY + 1))
-    def generator_works(self, role: Role, by: str, count: int) -> None:
+    @rule(role=roles, by=producers, count=st.integers(1, CAPACITY + 1), others=st.lists(st.integers(0, 20)))
+    def generator_works(self, role: Role, by: str, count: int, others: list[int]) -> None:
+        """others: what it adds in the same round trip, leased, there already, twice, or never leased."""
         self.lease(role, by, 1000, count)
-        for ordinal in [o for o, owner in self.model.roles[role].leases.items() if owner == by]:
-            self.add(role, ordinal, False)
+        ordinals = [o for o, owner in self.model.roles[role].leases.items() if owner == by] + others
+        expected = [self.outcome_of_adding(role, ordinal) for ordinal in ordinals]
+        assert self.queue.add_together(ordinals, role=role) == expected
 
     @precondition(lambda self: self.model.entered)
     @rule(pick=picks)

@@ -10,6 +10,7 @@ from redis import Redis
 
 from services.engine import Sample, SamplingEngine, SeededPrompt
 from services.redis_client import RedisAccess
+from services.replay.producer import Finished
 from services.strict_generator import StrictGenerator
 from tests.engines import ROLES, Engines
 from tests.replay_harness import group_bytes
@@ -150,7 +151,8 @@ def test_groups_that_a_dead_generator_left_are_what_they_would_have_been(
             if done_before:
                 await producer.lease(role, "dead", PROMPTS, PROMPTS, ttl=0)
             for ordinal in range(done_before):
-                assert await producer.add(group_bytes(role, ordinal), role, ordinal, 0, "dead") == "added"
+                group = Finished(ordinal, 0, group_bytes(role, ordinal))
+                assert await producer.add(role, "dead", [group]) == ["added"]
             async with running(generator):
                 await stage.until(lambda: stage.produced() == PROMPTS)
                 await asyncio.sleep(0.8)

@@ -27,7 +27,7 @@ from benchmarks.performance.shared import keep  # noqa: E402
 from services.redis_client import RedisAccess  # noqa: E402
 from services.redis_server import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer  # noqa: E402
-from services.replay.producer import ReplayProducer  # noqa: E402
+from services.replay.producer import Finished, ReplayProducer  # noqa: E402
 from trainer.config import RedisConfig  # noqa: E402
 
 RUN = "benchmark"
@@ -71,7 +71,7 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
 
     async def put_ours(i: int) -> None:
         async with limit:
-            assert await producer.add(data[i % 16], "base", i, 0, "generator") == "added"
+            assert await producer.add("base", "generator", [Finished(i, 0, data[i % 16])]) == ["added"]
 
     async def put_plain(i: int) -> None:
         async with limit:

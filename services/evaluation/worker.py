@@ -98,6 +98,7 @@ class Sampler:
         samples = await task.sampler.sample(
             engine,
             problem,
+            task.sampler.prompt(problem),
             samples=sampling.samples,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
@@ -15,9 +13,7 @@ from services.keys import RunKeys
 from services.replay.scripts import script
 from trainer.roles import Role
 
-AddOutcome = Literal["added", "duplicate", "full"]
-
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 1.0
+AddOutcome = Literal["added", "duplicate", "full", "unleased"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,15 @@ class Lease:
     actuator_step: int = -1
     """the learner step from which the actuators hold"""
     set_point_generation: int = 0
+
+
+class Finished(NamedTuple):
+    """A group that is ready for the queue."""
+
+    ordinal: int
+    attempt: int
+    data: bytes
+    """encoded"""
 
 
 class ReplayProducer:
@@ -80,12 +85,12 @@ class ReplayProducer:
         )
         return cast("list[int]", reply)
 
-    async def add(self, data: bytes, role: Role, ordinal: int, attempt: int, producer_id: str) -> AddOutcome:
-        """Add an encoded group, whole and once, and end its lease.
+    async def add(self, role: Role, producer_id: str, groups: Sequence[Finished]) -> list[AddOutcome]:
+        """Add groups, each whole and once, and end their leases; what became of each. One round trip.
 
         "duplicate": the group id entered the queue before (perhaps by this call, its first reply lost).
-        "full": too many unread groups, or Redis is out of memory; nothing changed. Raises ValueError for an
-        ordinal that was never leased.
+        "full": too many unread groups, or Redis is out of memory; nothing changed. "unleased": the data cursor has
+        not reached that ordinal.
         """
         keys = self._keys
         names = [
@@ -98,21 +103,11 @@ class ReplayProducer:
             keys.counters,
             keys.lost,
         ]
-        arguments = [role, ordinal, attempt, producer_id, self._capacity, data]
+        arguments: list[str | int | bytes] = [role, producer_id, self._capacity]
+        for group in groups:
+            arguments += [group.ordinal, group.attempt, group.data]
         try:
-            outcome = cast("bytes", await self._add(keys=names, args=arguments)).decode()
+            reply = cast("list[bytes]", await self._add(keys=names, args=arguments))
         except OutOfMemoryError:
-            return "full"
-        if outcome == "unleased":
-            raise ValueError(f"group {role}:{ordinal} was never leased: the data cursor has not reached it")
-        return cast("AddOutcome", outcome)
-
-    async def add_waiting(
-        self, data: bytes, role: Role, ordinal: int, attempt: int, producer_id: str
-    ) -> AddOutcome:
-        """`add`, again and again while the queue is full. The caller keeps renewing the lease."""
-        wait = FIRST_WAIT_SECONDS
-        while (outcome := await self.add(data, role, ordinal, attempt, producer_id)) == "full":
-            await asyncio.sleep(wait * random.uniform(0.5, 1))
-            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-        return outcome
+            return ["full"] * len(groups)
+        return [cast("AddOutcome", outcome.decode()) for outcome in reply]
