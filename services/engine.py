@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,7 @@ async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
+@lru_cache(maxsize=64)
 def _parameters(
     temperature: float,
     max_tokens: int,

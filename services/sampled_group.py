@@ -60,7 +60,7 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
         group_index=index,
         response_tokens=sample.tokens.tobytes(),
         behaviour_logprobs=sample.logprobs.tobytes(),
-        loss_mask=_mask(sample).tobytes(),
+        loss_mask=b"\1" * len(sample.tokens) if sample.mask is None else sample.mask.tobytes(),
         logprob_temperature=logprob_temperature,
         versions=sample.versions,
         reward=verdict.reward,
@@ -70,10 +70,6 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
     )
 
 
-def _mask(sample: Sample) -> np.ndarray:
-    return np.ones(len(sample.tokens), "u1") if sample.mask is None else sample.mask
-
-
 def sampled_tokens(rollouts: Sequence[Sample]) -> int:
     """Tokens that the policy sampled."""
-    return sum(int(_mask(sample).sum()) for sample in rollouts)
+    return sum(len(s.tokens) if s.mask is None else int(s.mask.sum()) for s in rollouts)

@@ -124,13 +124,20 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
 
 def test_ray_serves_the_series_that_the_monitoring_asks_it_for(live: Subject) -> None:
     port = load_config(live.run.directory / "config.yaml").ray.dashboard_port
-    targets = httpx.get(f"http://127.0.0.1:{port}/api/prometheus/sd").json()[0]["targets"]
-    served = "\n".join(httpx.get(f"http://{target}/metrics").text for target in targets)
-    names = set(re.findall(r"^(\w+)\{", served, re.MULTILINE))
     asked = {name for expression in expressions() for name in re.findall(r"\bray_\w+", expression)}
+    asked = {name for name in asked if "gpu" not in name}
     assert len(asked) >= 10
-    assert {name for name in asked if "gpu" not in name} <= names
-    assert 'Name="Generator"' in served
+
+    def served() -> str:
+        targets = httpx.get(f"http://127.0.0.1:{port}/api/prometheus/sd").json()[0]["targets"]
+        return "\n".join(httpx.get(f"http://{target}/metrics").text for target in targets)
+
+    def missing() -> set[str]:
+        return asked - set(re.findall(r"^(\w+)\{", served(), re.MULTILINE))
+
+    # Ray's processes report every ten seconds.
+    live.run.wait_for(f"the series {sorted(asked)}", lambda: not missing(), live.driver)
+    assert 'Name="Generator"' in served()
 
 
 @needs_chromium

@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/performance/replay_queue.py
 
-Both use the embedded Redis as a run configures it, the same clients, and the same batches: groups are put one by one,
-as generators finish them (asyncio client, `--at-once` of them in flight), and read and acknowledged in pages (blocking
-client). The plain way is XADD, XREADGROUP, XACK, without leases, duplicates, capacity, byte accounting or a fence. The
-two take turns; ratios are of the times of one round, and the median counts.
+Both use the embedded Redis as a run configures it, the same clients, and the same batches: groups are put `--at-once`,
+as many as finish together in a generator (asyncio client; the plain way sends them as one pipeline), and read and
+acknowledged in pages (blocking client). The plain way is XADD, XREADGROUP, XACK, without leases, duplicates, capacity,
+byte accounting or a fence. The two take turns; ratios are of the times of one round, and the median counts.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--groups", type=int, default=512, help="of a round")
     parser.add_argument("--bytes", type=int, default=32_768, help="of a group")
-    parser.add_argument(
-        "--at-once", type=int, default=8, help="groups that a generator puts at the same time"
-    )
+    parser.add_argument("--at-once", type=int, default=4, help="groups that a generator puts in a round trip")
     parser.add_argument("--step-groups", type=int, default=64, help="of a learner step: both roles' prompts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scope-queue-") as folder:
@@ -67,16 +65,16 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
     consumer.open()
     consumer.set_actuators(1.0, 0.0, 0, 1)
     blocking.xgroup_create(PLAIN, GROUP, mkstream=True)
-    limit = asyncio.Semaphore(options.at_once)
 
-    async def put_ours(i: int) -> None:
-        async with limit:
-            assert await producer.add("base", "generator", [Finished(i, 0, data[i % 16])]) == ["added"]
+    async def put_ours(batch: range) -> None:
+        groups = [Finished(i, 0, data[i % 16]) for i in batch]
+        assert await producer.add("base", "generator", groups) == ["added"] * len(groups)
 
-    async def put_plain(i: int) -> None:
-        async with limit:
-            fields: dict[Any, Any] = {"group": f"base:{i}:0", "producer": "generator", "data": data[i % 16]}
-            await redis.xadd(PLAIN, fields)
+    async def put_plain(batch: range) -> None:
+        pipeline = redis.pipeline(transaction=False)
+        for i in batch:
+            pipeline.xadd(PLAIN, {"group": f"base:{i}:0", "producer": "generator", "data": data[i % 16]})
+        await pipeline.execute()
 
     def get_ours() -> list[str]:
         return [entry.entry_id for entry in consumer.read(options.groups, 0)]
@@ -112,7 +110,8 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
         for way in ("plain", "ours") if done % 2 else ("ours", "plain"):
             put, get, acknowledge = ways[way]
             marks = [time.perf_counter()]
-            await asyncio.gather(*(put(i) for i in numbers))
+            for first in range(0, len(numbers), options.at_once):
+                await put(numbers[first : first + options.at_once])
             marks.append(time.perf_counter())
             ids = get()
             marks.append(time.perf_counter())

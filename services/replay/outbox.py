@@ -17,7 +17,8 @@ class Outbox:
     """One generator's way into the queue. Nothing waits for company: a batch is what came while the last one went."""
 
     def __init__(self, producer: ReplayProducer, role: Role, producer_id: str) -> None:
-        self._producer, self._role, self._producer_id = producer, role, producer_id
+        self._producer, self._producer_id = producer, producer_id
+        self._role: Role = role
         self._pending: list[tuple[Finished, asyncio.Future[AddOutcome]]] = []
         self._sending: asyncio.Task[None] | None = None
 
