@@ -42,7 +42,7 @@ SETTINGS = [
     "evaluation.problems=2",
     "checkpoint.every_steps=500",
 ]
-BALANCED = Case(prompts=16, hidden=128, layers=4)
+BALANCED = Case(hidden=512, layers=6)
 SIZES = {
     "quickstart": ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"],
     "few prompts": ["rollout.prompts_per_step=16", "rollout.base_samples=8", "rollout.adaptive_samples=8"],
