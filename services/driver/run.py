@@ -154,11 +154,8 @@ class _Drive:
         # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.update(compute_environment(strict=self._config.determinism.strict))
-        from transformers.utils.logging import disable_progress_bar
-
         from trainer.warm_start import ensure_warm_start
 
-        disable_progress_bar()
         cache = Path(self._config.warm_start.cache_dir).expanduser()
         warm = ensure_warm_start(self._config, cache, self._warm_start_progress)
         self._progress.say(
