@@ -38,7 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-LEFT_OUT = ("test_elastic_run.py", "test_strict_run.py", "test_elastic_pool.py")
+LEFT_OUT = {
+    "test_elastic_run.py",
+    "test_strict_run.py",
+    "test_elastic_pool.py",
+    "test_a_run_that_stopped_goes_on_where_it_stopped",
+}
+"""files, and tests of files that are not left out"""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,11 +62,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         samples = "engines" in fixtures or item.get_closest_marker("engine") is not None
         group = "whole runs" if "canary" in fixtures else "engines" if samples else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
-        if item.path.name in LEFT_OUT and not config.getoption("--chaos"):
+        left_out = not LEFT_OUT.isdisjoint((item.path.name, item.name))
+        if left_out and not config.getoption("--chaos"):
             item.add_marker(
                 pytest.mark.skip(reason="minutes of faults on whole runs and clusters: pytest --chaos")
             )
-        first = 1 if item.path.name in LEFT_OUT else 2
+        first = 1 if left_out else 2
         places[item] = order.get(group, first), item.path.name == "test_campaign.py"
     items.sort(key=lambda item: places[item])
 

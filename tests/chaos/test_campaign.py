@@ -36,6 +36,9 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
     assert {strike.kind for strike in strikes} == set(KINDS)
     assert live.interrupt(GRACE_SECONDS) == 0, run.log
     assert live.leftovers() == []
+    done = live.steps_done()
+    assert run.json("report.json")["steps"] == done
+    assert (run.directory / "checkpoints" / f"step-{done:08d}" / "manifest.json").exists()
 
     evidence = live.evidence()
     assert violations(evidence) == []
@@ -57,8 +60,6 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
 def test_a_run_that_stopped_goes_on_where_it_stopped(live: Subject) -> None:
     run, target, done = live.run, live.run.records()[-1].set_point, live.steps_done()
     assert live.driver.poll() == 0, "the run is stopped by the test before this one"
-    assert run.json("report.json")["steps"] == done
-    assert (run.directory / "checkpoints" / f"step-{done:08d}" / "manifest.json").exists()
 
     resumed = run.start(f"steps={done + 3}", resume=True)
     assert resumed.wait(END_SECONDS) == 0, run.log
