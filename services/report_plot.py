@@ -79,6 +79,7 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
     if not shown:
         axis.text(0.5, 0.5, "no evaluation", ha="center", transform=axis.transAxes)
         return
+    highest = {k: max(float(e.at(k).mean()) for e in shown) for k in shown[0].ks}
     for e, style in zip(shown, ("--", "-"), strict=False):
         ks = [2**i for i in range(e.samples.bit_length()) if 2**i <= e.samples]
         means = [float(e.at(k).mean()) for k in ks]
@@ -89,7 +90,7 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
                     f"{mean:.2f}",
                     (k, mean),
                     textcoords="offset points",
-                    xytext=(0, 7),
+                    xytext=(0, 7 if mean == highest.get(k, mean) else -14),
                     ha="center",
                     fontsize=8,
                 )
