@@ -320,6 +320,7 @@ async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
+# vLLM copies them for each request.
 @lru_cache(maxsize=64)
 def _parameters(
     temperature: float,

@@ -39,7 +39,7 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Ray Serve looks at its one application ten times a second otherwise.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
-    # Ray's control store would keep 100,000 tasks, some 300 MB, of which a run makes several a second for ever.
+    # Ray's control store would keep 100,000 tasks, and grow for days: a run makes some every second.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "2000")
     import ray
 
