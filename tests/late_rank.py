@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
 import torch
 import torch.distributed as dist
+from rank_exit import end_rank
 
 from trainer.process_group import join_process_group
 
@@ -22,7 +22,7 @@ def main() -> None:
         dist.all_reduce(torch.ones(1))
     except RuntimeError as error:
         print(time.monotonic() - started, error, flush=True)
-    os._exit(0)
+    end_rank()
 
 
 if __name__ == "__main__":

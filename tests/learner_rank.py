@@ -15,6 +15,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from rank_exit import end_rank
 
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
@@ -97,7 +98,7 @@ def main() -> None:
     join_process_group(job["backend"])
     for case in job["cases"]:
         run_case(case, Path(job["model"]), Path(job["work"]))
-    dist.destroy_process_group()
+    end_rank()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import pickle
 import sys
 from pathlib import Path
 
+from rank_exit import end_rank
+
 from services import weights
 from services.learner.loop import LearnerLoop
 from trainer.process_group import join_process_group
@@ -17,3 +19,4 @@ if __name__ == "__main__":
     weights.ray.put = lambda blob: None
     join_process_group("gloo")
     LearnerLoop(pickle.loads(Path(sys.argv[1]).read_bytes())).run()
+    end_rank()
