@@ -203,11 +203,6 @@ class RunKeys:
         return self._key("learning")
 
     @property
-    def entry_bytes(self) -> str:
-        """Hash: stream id of a read, unacknowledged entry → its size, bytes."""
-        return self._key("entry-bytes")
-
-    @property
     def lost(self) -> str:
         """Set of `role:ordinal`: groups dead-lettered and not requeued; no learner step gets them."""
         return self._key("lost")

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.keys import RunKeys
@@ -59,16 +60,35 @@ def group_bytes(role: Role = "base", ordinal: int = 0, attempt: int = 0) -> byte
 
 
 class LossyRedis(Redis):
-    """A client whose next script, when `lose_next_reply` is set, takes effect but loses its reply."""
+    """A client that can lose a reply to a script that took effect: that of the next call, or one after some others."""
 
-    lose_next_reply = False
+    replies_before_loss: int | None = None
 
     def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
         reply = super().evalsha(sha, numkeys, *keys_and_args)
-        if self.lose_next_reply:
-            self.lose_next_reply = False
-            raise RedisConnectionError("the reply was lost")
+        self.lose()
         return reply
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        pipeline = super().pipeline(transaction, shard_hint)
+        execute = pipeline.execute
+
+        def lossy(raise_on_error: bool = True) -> list[Any]:
+            replies = execute(raise_on_error)
+            self.lose()
+            return replies
+
+        pipeline.execute = lossy
+        return pipeline
+
+    def lose(self) -> None:
+        """Raises where the reply that has just come is the one to be lost."""
+        if self.replies_before_loss is None:
+            return
+        self.replies_before_loss -= 1
+        if self.replies_before_loss < 0:
+            self.replies_before_loss = None
+            raise RedisConnectionError("the reply was lost")
 
 
 def lossy_client(access: RedisAccess) -> LossyRedis:

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from replay_harness import SIZE_CAP, Queue, group_bytes
 
 from services.fencing import FencedError
-from services.keys import CONSUMER_GROUP
+from services.keys import CONSUMER_GROUP, CONSUMER_NAME
 from services.redis_client import RedisAccess
 from services.replay.admin import UnknownLetter
-from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer
+from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from services.replay.entries import Entry
 from services.replay.producer import Lease
 from trainer.errors import ScopeError
@@ -177,7 +178,7 @@ def test_redis_out_of_memory_is_back_pressure_and_reading_goes_on(
 
 
 def test_entries_are_read_whole_and_in_admission_order(queue: Queue) -> None:
-    count = 2 * ENTRIES_A_SCRIPT + 3
+    count = 2 * ENTRIES_A_TRIP + 3
     queue.lease(count)
     for ordinal in reversed(range(count)):
         queue.add(ordinal, data=b"%d" % ordinal)
@@ -197,16 +198,48 @@ def test_reading_waits_for_the_first_group_only(queue: Queue) -> None:
     assert time.monotonic() - started < 1
 
 
-def test_a_lost_reply_loses_no_entry_and_counts_nothing_twice(queue: Queue) -> None:
+@pytest.mark.parametrize("replies", [0, 1])
+def test_a_lost_reply_loses_no_entry_and_counts_nothing_twice(queue: Queue, replies: int) -> None:
     queue.fill(5)
     first = queue.consumer.read(1, 0)
-    queue.redis.lose_next_reply = True
+    queue.redis.replies_before_loss = replies
     with pytest.raises(RedisConnectionError):
         queue.consumer.read(2, 0)
     rest = queue.consumer.read(10, 0)
     assert [entry.ordinal for entry in first + rest] == [0, 1, 2, 3, 4]
     assert queue.stats.read == 5
     assert queue.stats.unacknowledged_bytes == sum(len(entry.data) for entry in first + rest)
+
+
+def test_a_redis_that_forgot_its_scripts_loses_no_entry(queue: Queue) -> None:
+    queue.fill(5)
+    first = queue.consumer.read(1, 0)
+    queue.redis.script_flush()
+    assert group_ids(first + queue.consumer.read(10, 0)) == [f"base:{i}:0" for i in range(5)]
+    assert queue.stats.read == 5
+
+
+def test_what_a_fenced_learner_took_is_read_before_anything_else(queue: Queue) -> None:
+    queue.fill(3 * ENTRIES_A_TRIP)
+    fenced, taken = queue.consumer, ENTRIES_A_TRIP + 5
+    fenced.read(1, 0)
+    newer = queue.new_consumer()
+    for count in (ENTRIES_A_TRIP, 5):
+        queue.redis.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=count)
+    assert queue.stats.read == 1
+    entries = [*newer.pending(), *newer.read(2, 0), *newer.read(1000, 0)]
+    assert [entry.ordinal for entry in entries] == list(range(3 * ENTRIES_A_TRIP))
+    assert [entry.deliveries for entry in entries[: taken + 1]] == [2] + [1] * taken
+    assert queue.stats.read == queue.stats.pending == 3 * ENTRIES_A_TRIP
+
+
+def test_a_taken_entry_that_was_deleted_is_said_to_be_lost(queue: Queue) -> None:
+    queue.fill(2)
+    reply = queue.redis.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=1)
+    entry_id = reply[0][1][0][0]
+    queue.redis.xdel(queue.keys.trajectories, entry_id)
+    with pytest.raises(ResponseError, match=f"LOST entry {entry_id.decode()} is pending but was deleted"):
+        queue.consumer.read(2, 0)
 
 
 def test_what_was_read_stays_until_it_is_acknowledged(queue: Queue) -> None:
@@ -234,14 +267,14 @@ def test_trim_keeps_unread_groups(queue: Queue) -> None:
 
 
 def test_a_new_incarnation_gets_pending_entries_in_order_but_for_the_applied_ones(queue: Queue) -> None:
-    queue.fill(ENTRIES_A_SCRIPT + 4)
-    read = queue.consumer.read(ENTRIES_A_SCRIPT + 3, 0)
+    queue.fill(ENTRIES_A_TRIP + 4)
+    read = queue.consumer.read(ENTRIES_A_TRIP + 3, 0)
     queue.consumer.acknowledge([read[0].entry_id])
     again = queue.new_consumer()
     pending = list(again.pending(applied={read[1].entry_id}))
     assert group_ids(pending) == group_ids(read[2:])
     assert [entry.data for entry in pending] == [entry.data for entry in read[2:]]
-    assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_A_SCRIPT + 3}:0"]
+    assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_A_TRIP + 3}:0"]
 
 
 def test_ten_restarts_give_up_no_group_that_the_learner_gets_through_in_between(queue: Queue) -> None:
@@ -306,7 +339,8 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
     entry_id = queue.consumer.read(1, 0)[0].entry_id
     queue.consumer.check()
     newer = queue.new_consumer()
-    before = {key: queue.redis.dump(key) for key in queue.redis.keys(queue.keys.trajectories[:-12] + "*")}
+    keys = set(queue.redis.keys(queue.keys.trajectories[:-12] + "*")) - {queue.keys.trajectories.encode()}
+    before = {key: queue.redis.dump(key) for key in keys}
     for write in (
         queue.consumer.check,
         lambda: queue.consumer.read(1, 1000),
@@ -324,7 +358,10 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
         ):
             write()
     assert {key: queue.redis.dump(key) for key in before} == before
-    assert group_ids([*newer.pending(), *newer.read(5, 0)]) == ["base:0:0", "base:1:0", "base:2:0"]
+    # What it took from the stream, the newer one gets in its place.
+    entries = [*newer.pending(), *newer.read(5, 0)]
+    assert group_ids(entries) == ["base:0:0", "base:1:0", "base:2:0"]
+    assert {entry.deliveries for entry in entries[1:]} == {1}
 
 
 def test_a_consumer_that_was_not_opened_can_write_nothing(redis_access: RedisAccess, run_id: str) -> None:
@@ -344,7 +381,7 @@ def test_publication_is_visible_to_generators(queue: Queue) -> None:
 def test_a_dead_letter_leaves_the_queue_and_keeps_its_reason(queue: Queue) -> None:
     queue.fill(3)
     entries = queue.consumer.read(3, 0)
-    queue.redis.lose_next_reply = True
+    queue.redis.replies_before_loss = 0
     with pytest.raises(RedisConnectionError):
         queue.consumer.dead_letter(entries[1].entry_id, "dead lineage")
     assert not queue.consumer.dead_letter(entries[1].entry_id, "dead lineage"), (
@@ -378,7 +415,7 @@ def test_a_requeue_whose_reply_was_lost_is_repeated_safely(queue: Queue) -> None
     queue.fill(1)
     queue.consumer.dead_letter(queue.consumer.read(1, 0)[0].entry_id, "too old")
     (letter,) = queue.admin.dead_letters()
-    queue.redis.lose_next_reply = True
+    queue.redis.replies_before_loss = 0
     with pytest.raises(RedisConnectionError):
         queue.admin.requeue(letter.letter_id)
     assert queue.admin.requeue(letter.letter_id).became == "base:0:1"

@@ -15,7 +15,7 @@ from replay_harness import Queue, group_bytes, make_group
 from services.fencing import FencedError
 from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
-from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer
+from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from tests.test_checkpoint import Incarnations
 from trainer.errors import ScopeError
 from trainer.trajectory import encode_group
@@ -83,7 +83,7 @@ def test_a_dead_letter_makes_room_and_a_restart_makes_none(queue: Queue) -> None
 def test_a_lost_reply_and_a_fence_are_as_without_a_cap(queue: Queue) -> None:
     put(queue, 60, 60)
     consumer = capped(queue, 100)
-    queue.redis.lose_next_reply = True
+    queue.redis.replies_before_loss = 0
     with pytest.raises(RedisConnectionError):
         consumer.read(10, 0)
     assert [entry.ordinal for entry in consumer.read(10, 0)] == [0]
@@ -94,8 +94,8 @@ def test_a_lost_reply_and_a_fence_are_as_without_a_cap(queue: Queue) -> None:
 
 
 @given(
-    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=ENTRIES_A_SCRIPT + 8),
-    counts=st.lists(st.integers(1, 3 * ENTRIES_A_SCRIPT), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=ENTRIES_A_TRIP + 8),
+    counts=st.lists(st.integers(1, 3 * ENTRIES_A_TRIP), min_size=1, max_size=4),
     cap=st.integers(50, 400),
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -26,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.redis_client import RedisAccess  # noqa: E402
 from services.redis_server import EmbeddedRedis  # noqa: E402
-from services.replay.consumer import ENTRIES_A_SCRIPT, ReplayConsumer  # noqa: E402
+from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer  # noqa: E402
 from services.replay.producer import Finished, ReplayProducer  # noqa: E402
 from trainer.config import RedisConfig  # noqa: E402
 
@@ -80,21 +80,21 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
         return [entry.entry_id for entry in consumer.read(options.groups, 0)]
 
     def get_plain() -> list[str]:
-        found: list[str] = []
+        found: list[tuple[str, Any]] = []
         while len(found) < options.groups:
-            reply: Any = blocking.xreadgroup(GROUP, "rank-0", {PLAIN: ">"}, count=ENTRIES_A_SCRIPT)
-            found += [entry_id for entry_id, _ in reply[0][1]]
-        return found
+            reply: Any = blocking.xreadgroup(GROUP, "rank-0", {PLAIN: ">"}, count=ENTRIES_A_TRIP)
+            found += reply[0][1]
+        return [entry_id for entry_id, _ in found]
 
     def acknowledge_plain(ids: list[str]) -> int:
         return sum(
-            blocking.xack(PLAIN, GROUP, *ids[i : i + ENTRIES_A_SCRIPT])
-            for i in range(0, len(ids), ENTRIES_A_SCRIPT)
+            blocking.xack(PLAIN, GROUP, *ids[i : i + ENTRIES_A_TRIP])
+            for i in range(0, len(ids), ENTRIES_A_TRIP)
         )
 
     def acknowledge_ours(ids: list[str]) -> int:
         return sum(
-            consumer.acknowledge(ids[i : i + ENTRIES_A_SCRIPT]) for i in range(0, len(ids), ENTRIES_A_SCRIPT)
+            consumer.acknowledge(ids[i : i + ENTRIES_A_TRIP]) for i in range(0, len(ids), ENTRIES_A_TRIP)
         )
 
     ways = {
@@ -143,7 +143,7 @@ def summary(rounds: list[dict[str, Times]], options: argparse.Namespace) -> dict
     return {
         "group_bytes": options.bytes,
         "groups_a_round": options.groups,
-        "page": ENTRIES_A_SCRIPT,
+        "page": ENTRIES_A_TRIP,
         "at_once": options.at_once,
         "rounds": len(rounds),
         "microseconds_a_group": microseconds,

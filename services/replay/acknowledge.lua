@@ -1,18 +1,21 @@
 #!lua flags=allow-oom
 -- Acknowledges entries whose effect a verified checkpoint holds.
--- KEYS fence, trajectories, entry bytes, counters
--- ARGV epoch, consumer group, id...
+-- KEYS fence, trajectories, counters
+-- ARGV epoch, consumer group, then id, size or '' of each
 -- Returns how many were pending
--- An entry has a size from the moment it is read until it is no longer pending.
-local ids = {unpack(ARGV, 3)}
-local bytes = 0
-for _, size in ipairs(redis.call('HMGET', KEYS[3], unpack(ids))) do
-    bytes = bytes + tonumber(size or '0')
+local acknowledged, bytes = 0, 0
+for i = 3, #ARGV, 2 do
+    local id, size = ARGV[i], tonumber(ARGV[i + 1])
+    if redis.call('XACK', KEYS[2], ARGV[2], id) == 1 then
+        if not size then
+            local item = redis.call('XRANGE', KEYS[2], id, id)[1]
+            size = item and #(item[2][6] or '') or 0
+        end
+        acknowledged, bytes = acknowledged + 1, bytes + size
+    end
 end
-redis.call('HDEL', KEYS[3], unpack(ids))
-local acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ids))
 if acknowledged > 0 then
-    redis.call('HINCRBY', KEYS[4], 'acknowledged', acknowledged)
-    redis.call('HINCRBY', KEYS[4], 'released_bytes', bytes)
+    redis.call('HINCRBY', KEYS[3], 'acknowledged', acknowledged)
+    redis.call('HINCRBY', KEYS[3], 'released_bytes', bytes)
 end
 return acknowledged

@@ -1,8 +1,11 @@
 """Learner's side of the replay queue, for rank 0 only: read, acknowledge, trim, dead-letter, publish.
 
 Every write carries the epoch of this learner incarnation; Redis refuses it once a newer one has opened the
-queue. Reading is a write: it moves entries to the reader. A call may be retried after a lost reply: none
-takes effect twice, and no entry is lost on the way.
+queue. A call may be retried after a lost reply: none takes effect twice, and no entry is lost on the way.
+
+New entries are read by a plain XREADGROUP, since a script would copy every payload three times more. It moves entries
+to the reader and knows no fence. They reach the reader once a script that does has entered them into the books; what
+was taken by an incarnation that is fenced off, or while a reply got lost, comes first in the next read.
 
 Redis knows what the learner has in hand: the entries of the newest reading call, and the groups of the step that it
 computes. Only those are suspected when it dies. A suspect is delivered alone the next time, so that one that kills its
@@ -13,12 +16,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, cast
 
 from redis import Redis
 from redis.commands.core import Script
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from services.curriculum import encode_mixes
 from services.fencing import FencedError
@@ -28,8 +31,8 @@ from services.replay.scripts import fenced_script, script
 from services.replay.stats import QueueStats, queue_stats
 from trainer.curriculum import StepMix
 
-ENTRIES_A_SCRIPT = 32
-"""Entries that one script hands out, so that Redis answers others meanwhile."""
+ENTRIES_A_TRIP = 32
+"""Entries that Redis hands out at once, so that it answers others meanwhile."""
 IDS_A_SCRIPT = 1000
 MIXES_KEPT = 64
 """learner steps behind the oldest that may be worked on"""
@@ -49,14 +52,18 @@ class ReplayConsumer:
         self._redis, self._run_id, self._keys = redis, run_id, RunKeys(run_id)
         self._max_deliveries = max_deliveries
         self._unacked_bytes = "" if unacked_bytes is None else unacked_bytes
-        self._epoch, self._received = 0, "0-0"
+        self._epoch, self._received, self._inherited = 0, "0-0", "0-0"
+        self._room = 0
+        """entries that are in the queue and that the cap allows to take, as the newest read saw it"""
+        self._sizes: dict[str, int] = {}
+        """bytes of each entry that was delivered and is not acknowledged"""
         self._acknowledgements = 0
         self._held_after: int | None = None
         """acknowledgements done when a read began that found no room; None where the newest read found some"""
         self._open = redis.register_script(script("open"))
         names = (
             "check",
-            "read",
+            "enter",
             "redeliver",
             "take_up",
             "acknowledge",
@@ -75,7 +82,8 @@ class ReplayConsumer:
         names = [keys.fence, keys.trajectories, keys.counters, keys.reading, keys.learning]
         reply = self._open(keys=names, args=[CONSUMER_GROUP, CONSUMER_NAME])
         self._epoch, newest = cast("tuple[int, bytes]", reply)
-        self._received = newest.decode()
+        self._received = self._inherited = newest.decode()
+        self._room = 0
         return self._epoch
 
     @property
@@ -94,7 +102,8 @@ class ReplayConsumer:
         `max_deliveries` times are dead-lettered instead. Lazy: asking for an entry says that those before are done.
         """
         for ids in self._pages_to_redeliver(applied):
-            yield from _entries(self._redeliver(ids))
+            for row in self._redeliver(ids):
+                yield self._delivered(*row)
         self.put_down()
 
     def put_down(self) -> None:
@@ -116,11 +125,12 @@ class ReplayConsumer:
 
     def acknowledge(self, entry_ids: Iterable[str]) -> int:
         """Acknowledge entries whose effect a verified checkpoint holds. Returns how many were pending."""
-        keys = [self._keys.trajectories, self._keys.entry_bytes, self._keys.counters]
-        acknowledged = sum(
-            self._call("acknowledge", keys, [CONSUMER_GROUP, *ids])
-            for ids in _pages(dict.fromkeys(entry_ids), IDS_A_SCRIPT)
-        )
+        keys, acknowledged = [self._keys.trajectories, self._keys.counters], 0
+        for ids in _pages(dict.fromkeys(entry_ids), IDS_A_SCRIPT):
+            sized = [(entry_id, self._sizes.get(entry_id, "")) for entry_id in ids]
+            acknowledged += self._call("acknowledge", keys, [CONSUMER_GROUP, *chain.from_iterable(sized)])
+            for entry_id in ids:
+                self._sizes.pop(entry_id, None)
         self._acknowledgements += 1
         return acknowledged
 
@@ -139,8 +149,10 @@ class ReplayConsumer:
     def dead_letter(self, entry_id: str, reason: str) -> bool:
         """Move a pending entry to the dead letters in one act; False if it is not pending (any more)."""
         keys = self._keys
-        names = [keys.trajectories, keys.entry_bytes, keys.counters, keys.dead_letters, keys.lost]
-        return bool(self._call("dead_letter", names, [CONSUMER_GROUP, entry_id, reason]))
+        names = [keys.trajectories, keys.counters, keys.dead_letters, keys.lost]
+        moved = bool(self._call("dead_letter", names, [CONSUMER_GROUP, entry_id, reason]))
+        self._sizes.pop(entry_id, None)
+        return moved
 
     def lost(self, role: str, ordinals: Sequence[int]) -> set[int]:
         """Those of `ordinals` that were dead-lettered and not requeued: a batch need not wait for them."""
@@ -179,31 +191,83 @@ class ReplayConsumer:
         return queue_stats(self._redis, self._run_id)
 
     def _read_now(self, count: int) -> list[Entry]:
-        keys = [
-            self._keys.trajectories,
-            self._keys.entry_bytes,
-            self._keys.counters,
-            self._keys.reading,
-        ]
         entries: list[Entry] = []
-        while (left := count - len(entries)) > 0:
-            began_after = self._acknowledgements
-            wanted = min(left, ENTRIES_A_SCRIPT)
-            arguments = [
-                CONSUMER_GROUP,
-                CONSUMER_NAME,
-                wanted,
-                self._received,
-                self._unacked_bytes,
-                0 if entries else 1,
-            ]
-            held, rows = self._call("read", keys, arguments)
+        taken: list[Entry] = []
+        # Nothing has reached the reader, and no room is known, if a reply gets lost on the way.
+        received, room, self._room = self._received, self._room, 0
+        while True:
+            began_after, left = self._acknowledgements, count - len(entries)
+            more = min(left - len(taken), room - len(taken), ENTRIES_A_TRIP)
+            (held, room, missed), found = self._trip(taken, more, left, received, begins=not entries)
             self._held_after = began_after if held else None
-            if not rows:
-                break
-            entries += _entries(rows)
-            self._received = entries[-1].entry_id
-        return entries
+            if missed:
+                taken = self._entries(missed)
+                continue
+            entries += taken
+            received = entries[-1].entry_id if entries else received
+            taken = found
+            if not taken and (more > 0 or not room or len(entries) == count):
+                self._received, self._room = received, room
+                return entries
+
+    def _trip(
+        self, taken: Sequence[Entry], more: int, left: int, received: str, *, begins: bool
+    ) -> tuple[tuple[int, int, list[bytes]], list[Entry]]:
+        """Enter what was taken into the books, see `enter.lua`, and take up to `more` new entries.
+
+        left: entries that are wanted yet; received: stream id of the newest that reached the reader. A blocking
+        XREADGROUP would not do: that of a frozen learner would take entries at any time later.
+        """
+        self._check_opened()
+        keys, enter = self._keys, self._scripts["enter"]
+        names = [keys.fence, keys.trajectories, keys.counters, keys.reading]
+        uncounted = [len(entry.data) for entry in taken if entry.place is None]
+        arguments: list[str | int] = [self._epoch, CONSUMER_GROUP, min(left, ENTRIES_A_TRIP), received]
+        arguments += [self._unacked_bytes, int(begins), sum(len(entry.data) for entry in taken)]
+        arguments += [len(uncounted), sum(uncounted), *(entry.entry_id for entry in taken)]
+        with self._redis.pipeline(transaction=False) as trip:
+            trip.evalsha(enter.sha, len(names), *names, *arguments)
+            if more > 0:
+                trip.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {keys.trajectories: ">"}, count=more)
+            replies = cast("list[Any]", trip.execute(raise_on_error=False))
+        if isinstance(replies[0], NoScriptError):
+            self._redis.script_load(enter.script)
+            return self._trip(taken, 0, left, received, begins=begins)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise self._explained(reply)
+        streams = replies[1] if more > 0 else []
+        return replies[0], [self._entry(*item) for item in streams[0][1]] if streams else []
+
+    def _entries(self, ids: Sequence[bytes]) -> list[Entry]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for entry_id in ids:
+                pipeline.xrange(self._keys.trajectories, entry_id, entry_id)
+            found = cast("list[Any]", pipeline.execute())
+        for entry_id, items in zip(ids, found, strict=True):
+            if not items:
+                raise ResponseError(
+                    f"LOST entry {entry_id.decode()} is pending but was deleted from the stream"
+                )
+        return [self._entry(*items[0]) for items in found]
+
+    def _entry(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+        """Identities are text whatever bytes something else than `add` has put into the stream, in whatever fields."""
+        group_id, producer_id, data, *_ = [*fields.values(), b"", b"", b""]
+        return self._delivered(entry_id, group_id, producer_id, data, deliveries=1)
+
+    def _delivered(
+        self, entry_id: bytes, group_id: bytes, producer_id: bytes, data: bytes, deliveries: int
+    ) -> Entry:
+        entry = Entry(
+            entry_id.decode(),
+            group_id.decode("utf-8", "replace"),
+            producer_id.decode("utf-8", "replace"),
+            data,
+            deliveries,
+        )
+        self._sizes[entry.entry_id] = len(data)
+        return entry
 
     def _redeliver(self, ids: Sequence[str]) -> list[Any]:
         return self._call("redeliver", [self._keys.trajectories, self._keys.reading], [CONSUMER_GROUP, *ids])
@@ -219,7 +283,7 @@ class ReplayConsumer:
                     f"the learner died {self._max_deliveries} times in a row while it worked on it",
                 )
                 continue
-            if page and (deliveries > 1 or len(page) == ENTRIES_A_SCRIPT):
+            if page and (deliveries > 1 or len(page) == ENTRIES_A_TRIP):
                 yield page
                 page = []
             page.append(entry_id)
@@ -230,12 +294,12 @@ class ReplayConsumer:
             yield page
 
     def _pending_ids(self) -> Iterator[tuple[str, int]]:
-        """Stream id and deliveries."""
+        """Stream id and deliveries of what an earlier incarnation read and entered into the books."""
         after = "-"
         while page := cast(
             "list[dict[str, Any]]",
             self._redis.xpending_range(
-                self._keys.trajectories, CONSUMER_GROUP, min=after, max="+", count=IDS_A_SCRIPT
+                self._keys.trajectories, CONSUMER_GROUP, min=after, max=self._inherited, count=IDS_A_SCRIPT
             ),
         ):
             for item in page:
@@ -243,29 +307,20 @@ class ReplayConsumer:
             after = f"({page[-1]['message_id'].decode()}"
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
-        if not self._epoch:
-            raise RuntimeError("the replay consumer was not opened")
+        self._check_opened()
         fenced: Script = self._scripts[name]
         try:
             return fenced(keys=[self._keys.fence, *keys], args=[self._epoch, *arguments])
         except ResponseError as error:
-            code, _, rest = str(error).partition(" ")
-            if code == "FENCED":
-                raise FencedError(self._epoch, int(rest.split()[0])) from error
-            raise
+            raise self._explained(error) from error
 
+    def _check_opened(self) -> None:
+        if not self._epoch:
+            raise RuntimeError("the replay consumer was not opened")
 
-def _entries(rows: Sequence[Sequence[Any]]) -> list[Entry]:
-    return [
-        Entry(
-            entry_id.decode(),
-            group_id.decode("utf-8", "replace"),
-            producer_id.decode("utf-8", "replace"),
-            data,
-            deliveries,
-        )
-        for entry_id, group_id, producer_id, data, deliveries in rows
-    ]
+    def _explained(self, error: ResponseError) -> Exception:
+        code, _, rest = str(error).partition(" ")
+        return FencedError(self._epoch, int(rest.split()[0])) if code == "FENCED" else error
 
 
 def _pages(ids: Iterable[str], size: int) -> Iterator[list[str]]:
