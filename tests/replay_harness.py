@@ -100,7 +100,7 @@ class Queue:
     """Both sides of one run's queue, for straight-line tests; actuators are set, the consumer is open."""
 
     def __init__(
-        self, access: RedisAccess, run_id: str, *, capacity: int = 100, max_deliveries: int = 3
+        self, access: RedisAccess, run_id: str, *, capacity: int = 1000, max_deliveries: int = 3
     ) -> None:
         self.run_id, self.keys = run_id, RunKeys(run_id)
         self.redis = lossy_client(access)

@@ -1,17 +1,19 @@
 #!lua flags=allow-oom
 -- Acknowledges entries whose effect a verified checkpoint holds.
 -- KEYS fence, trajectories, counters
--- ARGV epoch, consumer group, then id, size or '' of each
+-- ARGV epoch, consumer group, bytes of these entries, which are then pending or acknowledged all together, or '' where
+--      each is looked at, id...
 -- Returns how many were pending
-local acknowledged, bytes = 0, 0
-for i = 3, #ARGV, 2 do
-    local id, size = ARGV[i], tonumber(ARGV[i + 1])
-    if redis.call('XACK', KEYS[2], ARGV[2], id) == 1 then
-        if not size then
-            local item = redis.call('XRANGE', KEYS[2], id, id)[1]
-            size = item and #(item[2][6] or '') or 0
+local acknowledged, bytes = 0, tonumber(ARGV[3])
+if bytes then
+    acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 4))
+else
+    bytes = 0
+    for i = 4, #ARGV do
+        if redis.call('XACK', KEYS[2], ARGV[2], ARGV[i]) == 1 then
+            local item = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+            acknowledged, bytes = acknowledged + 1, bytes + (item and #(item[2][6] or '') or 0)
         end
-        acknowledged, bytes = acknowledged + 1, bytes + size
     end
 end
 if acknowledged > 0 then

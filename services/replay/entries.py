@@ -24,7 +24,12 @@ class Entry:
     @property
     def place(self) -> tuple[str, int] | None:
         """Role and ordinal; None for an entry that something else than `add` has put into the stream."""
-        return (self.role, self.ordinal) if _GROUP_ID.fullmatch(self.group_id) else None
+        return (self.role, self.ordinal) if self.added else None
+
+    @property
+    def added(self) -> bool:
+        """Whether `add` has put it into the stream, by its group id."""
+        return _GROUP_ID.fullmatch(self.group_id) is not None
 
     @property
     def role(self) -> str:
