@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--groups", type=int, default=512, help="of a round")
     parser.add_argument("--bytes", type=int, default=32_768, help="of a group")
     parser.add_argument("--at-once", type=int, default=4, help="groups that a generator puts in a round trip")
