@@ -9,6 +9,8 @@ step should take little more than the longer of the two:
     efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
     speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
 
+Two cores of one machine are not two machines: what one of them loses while the other works too is measured first.
+
 `balanced` is the task and model of `growth.py`, of a size with which g and l are near each other.
 """
 
@@ -28,6 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / 
 from benchmarks.performance.endless import make_model  # noqa: E402
 from benchmarks.performance.growth import SETTINGS as ENDLESS  # noqa: E402
 from benchmarks.performance.growth import Case  # noqa: E402
+from benchmarks.performance.neighbour import beside_a_busy_core  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.metrics import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
@@ -68,6 +71,8 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("this benchmark needs two cores")
+    neighbour = beside_a_busy_core(cores)
+    print("a core beside a busy one:", ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in neighbour.items()))
     print(f"{'':14}{'g':>8}{'l':>8}{'turns':>8}{'async':>8}{'efficiency':>12}{'speed-up':>10}{'at best':>9}")
     found = {}
     for size in options.sizes:
@@ -77,7 +82,8 @@ def main() -> None:
         seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
         ratios = f"{case['efficiency']:>12.2f}{case['speed_up']:>10.2f}{case['best_speed_up']:>9.2f}"
         print(f"{size:14}{seconds}{ratios}", flush=True)
-    keep(document_name(options.sizes), {"cores": cores, "steps": options.steps, "sizes": found})
+    document = {"cores": cores, "beside_a_busy_core": neighbour, "steps": options.steps, "sizes": found}
+    keep(document_name(options.sizes), document)
 
 
 def measure(size: str, staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
