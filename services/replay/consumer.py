@@ -256,7 +256,8 @@ class ReplayConsumer:
 
     def _entry(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
         """Identities are text whatever bytes something else than `add` has put into the stream, in whatever fields."""
-        group_id, producer_id, data, *_ = [*fields.values(), b"", b"", b""]
+        values = tuple(fields.values())
+        group_id, producer_id, data = values if len(values) == 3 else (*values, b"", b"", b"")[:3]
         return self._delivered(entry_id, group_id, producer_id, data, deliveries=1)
 
     def _delivered(

@@ -23,14 +23,20 @@ local function newer(id, than)
 end
 local new = taken[1] and newer(taken[1], last_read)
 
--- What is in the books already comes alone, so that a call enters all that was taken or nothing.
-local last = taken[1] and '(' .. taken[1] or '+'
-if ARGV[4] ~= last_read and (new or not taken[1]) then
-    last = last_read
+local function missed_up_to(last)
+    local missed = {}
+    for i, item in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '(' .. ARGV[4], last, count)) do
+        missed[i] = item[1]
+    end
+    return missed
 end
+-- What is in the books already comes alone, so that a call enters all that was taken or nothing.
 local missed = {}
-for i, item in ipairs(redis.call('XPENDING', KEYS[2], ARGV[2], '(' .. ARGV[4], last, count)) do
-    missed[i] = item[1]
+if ARGV[4] ~= last_read and (new or not taken[1]) then
+    missed = missed_up_to(last_read)
+end
+if #missed == 0 then
+    missed = missed_up_to(taken[1] and '(' .. taken[1] or '+')
 end
 if #missed > 0 then
     return {0, 0, missed}

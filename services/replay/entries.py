@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+import msgspec
 
 _GROUP_ID = re.compile(r"[a-z]+:[0-9]{1,18}:[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One stream entry: an encoded group. Its identity is known even where its data cannot be decoded."""
 
     entry_id: str
@@ -17,9 +17,12 @@ class Entry:
     group_id: str
     """role:ordinal:attempt"""
     producer_id: str
-    data: bytes = field(repr=False)
+    data: bytes
     deliveries: int
     """1, and 1 more for each learner that died with it in hand since it last got through a step"""
+
+    def __repr__(self) -> str:
+        return f"Entry({self.entry_id}, {self.group_id!r}, {len(self.data)} bytes, delivery {self.deliveries})"
 
     @property
     def place(self) -> tuple[str, int] | None:
