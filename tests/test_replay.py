@@ -235,8 +235,10 @@ def test_what_a_fenced_learner_took_is_read_before_anything_else(queue: Queue) -
 
 def test_a_taken_entry_that_was_deleted_is_said_to_be_lost(queue: Queue) -> None:
     queue.fill(2)
-    reply = queue.redis.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=1)
-    entry_id = reply[0][1][0][0]
+    reply: Any = queue.redis.xreadgroup(
+        CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=1
+    )
+    entry_id: bytes = reply[0][1][0][0]
     queue.redis.xdel(queue.keys.trajectories, entry_id)
     with pytest.raises(ResponseError, match=f"LOST entry {entry_id.decode()} is pending but was deleted"):
         queue.consumer.read(2, 0)

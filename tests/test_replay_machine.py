@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -354,7 +355,7 @@ class ReplayMachine(RuleBasedStateMachine):
         assert stats.queued_bytes == sum(map(size, [*model.pending, *model.unread]))
         redis, keys = self.queue.redis, self.queue.keys
         assert redis.xlen(keys.trajectories) == len(model.entered) - model.trimmed
-        last_read = redis.hget(keys.counters, "last_read") or b"0-0"
+        last_read = cast("bytes", redis.hget(keys.counters, "last_read") or b"0-0")
         read = redis.xpending_range(keys.trajectories, CONSUMER_GROUP, "-", last_read, 100)
         assert [item["times_delivered"] for item in read] == list(model.pending.values())
         # Taken by an incarnation that was fenced off, or while a reply got lost, and in no book.

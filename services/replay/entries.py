@@ -22,7 +22,9 @@ class Entry(msgspec.Struct, frozen=True):
     """1, and 1 more for each learner that died with it in hand since it last got through a step"""
 
     def __repr__(self) -> str:
-        return f"Entry({self.entry_id}, {self.group_id!r}, {len(self.data)} bytes, delivery {self.deliveries})"
+        return (
+            f"Entry({self.entry_id}, {self.group_id!r}, {len(self.data)} bytes, delivery {self.deliveries})"
+        )
 
     @property
     def place(self) -> tuple[str, int] | None:
