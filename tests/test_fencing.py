@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,17 @@ def commit(store: CheckpointStore, step: int, lineage: int) -> Path:
     return store.commit(state(step, lineage=lineage), lambda: None)
 
 
-@pytest.mark.parametrize("moment", ["writing", "before the rename", "after the rename"])
+@pytest.mark.parametrize("passed_over", [False, True], ids=["", "over a damaged one"])
+@pytest.mark.parametrize(
+    "moment", ["writing", "before the rename", "after the rename", "before the removal of old ones"]
+)
 def test_a_checkpoint_of_a_thawed_learner_replaces_and_removes_nothing_of_its_successors(
-    tmp_path: Path, moment: str
+    tmp_path: Path, moment: str, passed_over: bool
 ) -> None:
     store = CheckpointStore(tmp_path, keep=2)
     commit(store, 10, lineage=1)
+    if passed_over:
+        (commit(store, 20, lineage=1) / "weights").write_bytes(b"damaged")
     (store.writing(20, lineage=1) / "weights").write_bytes(b"old")
     calls = 0
 
@@ -45,18 +51,21 @@ def test_a_checkpoint_of_a_thawed_learner_replaces_and_removes_nothing_of_its_su
             commit(store, step, lineage=2)
 
     def check() -> None:
+        """The learner freezes in a check, or right after it, and thaws when its successor has made two checkpoints."""
         nonlocal calls
         calls += 1
-        if calls == 1 and moment == "before the rename":
+        if (moment, calls) in (
+            ("before the rename", 1),
+            ("after the rename", 2),
+            ("before the removal of old ones", 2),
+        ):
             successor()
-        elif calls == 2:
-            if moment == "after the rename":
-                successor()
+        if calls == 2 and "removal" not in moment:
             raise FencedError(1, 2)
 
     if moment == "writing":
         successor()
-    with pytest.raises((FencedError, OSError)):
+    with nullcontext() if "removal" in moment else pytest.raises((FencedError, OSError)):
         store.commit(state(20, lineage=1), check)
     for step in (20, 30):
         checkpoint = tmp_path / f"step-{step:08d}"

@@ -12,7 +12,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,33 +146,31 @@ class CheckpointStore:
             writing,
         ):
             _fsync(path)
-        check()
         final = self._path(state.step)
-        self._drop(final, state.lineage)
-        # Fails when a successor has begun meanwhile: it swept `writing` away before it looked for the newest.
-        os.rename(writing, final)
+        with _opened([final]) as replaced:
+            check()
+            _remove(replaced)
+            # Fails when a successor has begun meanwhile: it swept `writing` away before it looked for the newest.
+            os.rename(writing, final)
         _fsync(self._directory)
-        # Whoever is fenced off here leaves its checkpoint: the successor may have begun from it.
-        check()
-        if not verifies(final):
-            raise ScopeError(
-                f"checkpoint {final} does not verify right after it was written; check the disk."
-            )
-        self._tidy(final, state)
-        return final
-
-    def _tidy(self, newest: Path, state: LearnerState) -> None:
-        complete, spared = self._complete(), {self._path(step) for step in self.spared}
-        place = complete.index(newest) + 1
-        for dropped in complete[: max(0, place - self._keep)]:
-            if dropped not in spared:
-                self._drop(dropped, state.lineage)
-        for dropped in complete[place:]:
-            self._drop(dropped, state.lineage)
+        with _opened(self._superseded(final)) as superseded:
+            # Whoever is fenced off here leaves its checkpoint: the successor may have begun from it.
+            check()
+            if not verifies(final):
+                raise ScopeError(
+                    f"checkpoint {final} does not verify right after it was written; check the disk."
+                )
+            _remove(superseded)
         best = self.best
         if best is not None and (best.step == state.step or not self._path(best.step).exists()):
             # What was evaluated was taken back.
             (self._directory / BEST).unlink()
+        return final
+
+    def _superseded(self, newest: Path) -> list[Path]:
+        complete, spared = self._complete(), {self._path(step) for step in self.spared}
+        older, later = [p for p in complete if p < newest], [p for p in complete if p > newest]
+        return [p for p in older[: max(0, len(older) + 1 - self._keep)] if p not in spared] + later
 
     def adopt(self, step: int, lineage: int) -> Path | None:
         """Make what lies in `writing(step, lineage)`, manifest included, a checkpoint; None where it is damaged.
@@ -231,15 +230,33 @@ class CheckpointStore:
     def _hidden(self, step: int, lineage: int) -> Path:
         return self._directory / f".writing-{PREFIX}{step:08d}-{lineage}"
 
-    @staticmethod
-    def _drop(checkpoint: Path, lineage: int) -> None:
-        """Remove a checkpoint, unless a successor of `lineage` made it."""
-        try:
-            successor = read_state(checkpoint).lineage > lineage
-        except (OSError, msgspec.DecodeError):
-            successor = False
-        if not successor:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+
+@contextmanager
+def _opened(checkpoints: Iterable[Path]) -> Iterator[dict[Path, int]]:
+    """Descriptors of those that are there.
+
+    What is open when the fence is checked was made before any successor began; what bears its name later may be a
+    successor's.
+    """
+    with ExitStack() as stack:
+        descriptors = {}
+        for path in checkpoints:
+            with suppress(FileNotFoundError):
+                descriptors[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                stack.callback(os.close, descriptors[path])
+        yield descriptors
+
+
+def _remove(opened: Mapping[Path, int]) -> None:
+    """Remove directories, and their names where nothing else bears them by now. What cannot be removed stays."""
+    for path, descriptor in opened.items():
+        with suppress(OSError):
+            for _, folders, files, parent in os.fwalk(".", topdown=False, dir_fd=descriptor):
+                for name in files:
+                    os.unlink(name, dir_fd=parent)
+                for name in folders:
+                    os.rmdir(name, dir_fd=parent)
+            os.rmdir(path)
 
 
 def disk_full(directory: Path, error: Exception) -> ScopeError | None:
