@@ -66,10 +66,13 @@ def _busy(kind: str, core: int) -> Iterator[None]:
     started, stop = context.Event(), context.Event()
     worker = context.Process(target=_work_until, args=(kind, core, started, stop))
     worker.start()
-    started.wait(120)
-    yield
-    stop.set()
-    worker.join()
+    try:
+        if not started.wait(120):
+            raise RuntimeError("the neighbour did not start")
+        yield
+    finally:
+        stop.set()
+        worker.join()
 
 
 def _work_until(kind: str, core: int, started: Event, stop: Event) -> None:
