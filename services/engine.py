@@ -81,9 +81,10 @@ class _InFlight:
 class SamplingEngine:
     """One vLLM engine that can take new weights while requests are in flight."""
 
-    def __init__(self, engine: AsyncLLM, dtype: str, version: PolicyVersion) -> None:
+    def __init__(self, engine: AsyncLLM, config: GeneratorConfig, version: PolicyVersion) -> None:
         self._engine = engine
-        self._tolerance = PROBE_TOLERANCE[dtype]
+        self._tolerance = PROBE_TOLERANCE[config.dtype]
+        self._keep_caches = config.caches_in_flight == "keep"
         self._version = version
         self._in_flight: dict[str, _InFlight] = {}
         self._load_lock = asyncio.Lock()
@@ -129,7 +130,7 @@ class SamplingEngine:
         except RuntimeError as error:
             raise RuntimeError(last_error_written() or str(error)) from error
         await engine.collective_rpc("prepare")
-        return cls(engine, config.dtype, version)
+        return cls(engine, config, version)
 
     @property
     def version(self) -> PolicyVersion:
@@ -156,7 +157,7 @@ class SamplingEngine:
         record = self._in_flight[name] = _InFlight(self._version)
         try:
             outputs = None
-            async for output in self._engine.generate({"prompt_token_ids": list(prompt)}, parameters, name):
+            async for output in self._engine.generate(self._request(prompt), parameters, name):
                 outputs = output.outputs
         finally:
             del self._in_flight[name]
@@ -209,8 +210,9 @@ class SamplingEngine:
     async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> None:
         """Switch to `version` without dropping requests in flight, then prove that it is what runs.
 
-        blob: uint8[N], safetensors. Requests in flight continue with their key-value cache recomputed, so that every
-        later token is sampled from the new policy. Raises WeightLoadError when the probe disagrees.
+        blob: uint8[N], safetensors. Every later token is sampled with the new weights; what requests in flight have
+        computed so far is computed again first, or kept, as `generators.caches_in_flight` says. Raises WeightLoadError
+        when the probe disagrees.
         """
         async with self._load_lock, _within_reach(blob) as weights:
             await self._stage("stage_version", weights)
@@ -243,13 +245,20 @@ class SamplingEngine:
         async with self._load_lock:
             await self._verify(probe)
 
+    def _request(self, tokens: Sequence[int]) -> TokensPrompt:
+        """A prompt; it shares kept caches only with those that began with its policy version."""
+        request = TokensPrompt(prompt_token_ids=list(tokens))
+        if self._keep_caches:
+            request["cache_salt"] = f"{self._version.lineage}-{self._version.step}"
+        return request
+
     async def _stage(self, method: str, *weights: bytes | str) -> None:
         await self._engine.collective_rpc(method, args=weights)
         while not all(await self._engine.collective_rpc("staged")):
             await asyncio.sleep(STAGING_POLL_SECONDS)
 
     async def _switch(self, version: PolicyVersion) -> None:
-        await self._engine.pause_generation(mode="keep", clear_cache=True)
+        await self._engine.pause_generation(mode="keep", clear_cache=not self._keep_caches)
         try:
             sampled = (await self._engine.collective_rpc("swap_weights"))[0]
             counts = {name.rsplit("-", 1)[0]: tokens for name, tokens in sampled.items()}
@@ -269,9 +278,8 @@ class SamplingEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         result = None
-        async for output in self._engine.generate(
-            {"prompt_token_ids": probe.tokens}, parameters, f"probe-{self._requests}"
-        ):
+        name = f"probe-{self._requests}"
+        async for output in self._engine.generate(self._request(probe.tokens), parameters, name):
             result = output.prompt_logprobs
         if result is None:
             raise WeightLoadError("vLLM returned no log-probabilities for the probe")

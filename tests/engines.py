@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,8 @@ from trainer.roles import Role
 from trainer.trajectory import PolicyVersion
 
 T = TypeVar("T")
+LENGTH = 320
+"""tokens; room for prompts that fill a block of the key-value cache"""
 ROLES: tuple[Role, ...] = ("base", "adaptive")
 
 
@@ -24,13 +28,18 @@ class Engines:
     def __init__(self, model_dir: Path) -> None:
         config, self._lineage = tiny_config(), 0
 
+        # Positions are rotary: nothing of the weights says how far they go.
+        longer = model_dir.with_name(f"{model_dir.name}-longer")
+        shutil.copytree(model_dir, longer, dirs_exist_ok=True)
+        text = json.loads((longer / "config.json").read_text())
+        (longer / "config.json").write_text(json.dumps(text | {"max_position_embeddings": LENGTH}))
+
         def start(role: Role) -> SamplingEngine:
-            length = config.model.max_length
             version = PolicyVersion(0, 0)
             return self.run(
                 role,
                 SamplingEngine.start(
-                    model_dir, config.generators, role=role, max_length=length, seed=1, version=version
+                    longer, config.generators, role=role, max_length=LENGTH, seed=1, version=version
                 ),
             )
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import DynamicCache
 
 from services.driver.generator_pool import engine_environment
 from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
@@ -172,6 +173,58 @@ def check_loads_in_flight(
             np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
     assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
     return seen
+
+
+def test_kept_caches_go_on_under_new_weights_and_say_so(
+    engines: Engines, old: LearnerView, new: LearnerView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset("base", old)
+    monkeypatch.setattr(engine, "_keep_caches", True)
+    versions = [PolicyVersion(engine.version.lineage, step) for step in (1, 2)]
+    loads = zip(versions, (new, old), strict=True)
+    samples = flat(engines.run("base", sample_across(engine, "base", *loads)))
+    of_step = {0: old, 1: new, 2: old}
+    several = [sample for sample in samples if len(sample.versions) > 1]
+    assert several, "no rollout was in flight"
+    for sample in [*several[:40], *samples[:40]]:
+        policies = [(span.first_token, of_step[span.step]) for span in sample.versions]
+        expected = logprobs_on_kept_caches(policies, sample.tokens, BASE_TEMPERATURE)
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def logprobs_on_kept_caches(
+    policies: list[tuple[int, LearnerView]], response: np.ndarray, temperature: float
+) -> np.ndarray:
+    """As `LearnerView.logprobs`, of one response whose tokens from each number on were sampled from another policy.
+
+    A policy attends to what those before it have computed; the token that was sampled last is computed by the next.
+    """
+    ids = torch.tensor([*PROMPT, *response.tolist()])[None]
+    cache, logits = DynamicCache(), []
+    begins = [0, *(len(PROMPT) + first - 1 for first, _ in policies[1:]), ids.shape[1]]
+    for (_, policy), (begin, end) in zip(policies, pairwise(begins), strict=True):
+        output = policy.policy.model(input_ids=ids[:, begin:end], past_key_values=cache, use_cache=True)
+        logits.append(output.logits[0])
+    of_response = torch.cat(logits)[len(PROMPT) - 1 : -1] / temperature
+    return of_response.log_softmax(-1).gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def test_kept_caches_are_not_given_to_rollouts_that_begin_later(
+    engines: Engines, old: LearnerView, new: LearnerView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset("base", old)
+    monkeypatch.setattr(engine, "_keep_caches", True)
+    block = engine._engine.vllm_config.cache_config.block_size
+    prompt = [3 + i % 11 for i in range(2 * block + 1)]
+    for step, policy in ((0, old), (1, new)):
+        if step:
+            engines.run("base", whole(engine, PolicyVersion(engine.version.lineage, step), policy))
+        (sample,) = engines.run(
+            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, eos_token=EOS)
+        )
+        (expected,) = policy.logprobs(prompt, [sample.tokens], 1.0)
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
 
 
 def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before(
@@ -377,7 +430,7 @@ async def main():
         Path(sys.argv[1]), tiny_config().generators, role="base", max_length=64, seed=1, version=PolicyVersion(0, 0)
     )
     print("up", flush=True)
-    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=-1)
+    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=1)
     await asyncio.sleep(600)
 
 if __name__ == "__main__":

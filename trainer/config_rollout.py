@@ -81,6 +81,11 @@ class GeneratorConfig(Block):
         description="groups an engine works on at once; no more than as many again are verified, or wait for room in "
         "the queue, meanwhile",
     )
+    caches_in_flight: Literal["recompute", "keep"] = Field(
+        default="recompute",
+        description="key-value caches of rollouts in flight when new weights arrive: recompute (their later tokens are "
+        "sampled from the new policy exactly) or keep (costs nothing; they attend to what older versions computed)",
+    )
     enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
     elastic: bool = Field(
         default=False,

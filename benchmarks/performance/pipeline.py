@@ -9,7 +9,8 @@ step should take little more than the longer of the two:
     efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
     speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
 
-Two cores of one machine are not two machines: what one of them loses while the other works too is measured first.
+There are two asynchronous runs: rollouts in flight when new weights arrive have their key-value caches computed again,
+or keep them (`generators.caches_in_flight`). In the run that takes turns no rollout is in flight then.
 
 `balanced` is the task and model of `growth.py`, of a size with which g and l are near each other.
 """
@@ -30,7 +31,6 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / 
 from benchmarks.performance.endless import make_model  # noqa: E402
 from benchmarks.performance.growth import SETTINGS as ENDLESS  # noqa: E402
 from benchmarks.performance.growth import Case  # noqa: E402
-from benchmarks.performance.neighbour import beside_a_busy_core  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.metrics import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
@@ -71,24 +71,34 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("this benchmark needs two cores")
-    neighbour = beside_a_busy_core(cores)
-    print("a core beside a busy one:", ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in neighbour.items()))
-    print(f"{'':14}{'g':>8}{'l':>8}{'turns':>8}{'async':>8}{'efficiency':>12}{'speed-up':>10}{'at best':>9}")
-    found = {}
+    columns = {
+        "caches": 11,
+        "g": 8,
+        "l": 8,
+        "turns": 8,
+        "async": 8,
+        "efficiency": 12,
+        "speed-up": 10,
+        "at best": 9,
+    }
+    print(f"{'':14}" + "".join(f"{name:>{width}}" for name, width in columns.items()))
+    found: dict[str, dict[str, Any]] = {}
     for size in options.sizes:
-        turns, overlapped = (measure(size, staleness, options.steps, cores) for staleness in (0, 1))
-        found[size] = case = judge(turns, overlapped)
-        seconds = f"{case['g_seconds']:>8.2f}{case['l_seconds']:>8.2f}"
-        seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
-        ratios = f"{case['efficiency']:>12.2f}{case['speed_up']:>10.2f}{case['best_speed_up']:>9.2f}"
-        print(f"{size:14}{seconds}{ratios}", flush=True)
-    document = {"cores": cores, "beside_a_busy_core": neighbour, "steps": options.steps, "sizes": found}
-    keep(document_name(options.sizes), document)
+        turns, found[size] = measure(size, options.steps, cores, "pipeline.max_staleness=0"), {}
+        for caches in ("recompute", "keep"):
+            settings = ["pipeline.max_staleness=1", f"generators.caches_in_flight={caches}"]
+            overlapped = measure(size, options.steps, cores, *settings)
+            found[size][caches] = case = judge(turns, overlapped)
+            seconds = f"{case['g_seconds']:>8.2f}{case['l_seconds']:>8.2f}"
+            seconds += f"{case['turns_seconds']:>8.2f}{case['asynchronous_seconds']:>8.2f}"
+            ratios = f"{case['efficiency']:>12.2f}{case['speed_up']:>10.2f}{case['best_speed_up']:>9.2f}"
+            print(f"{size:14}{caches:>11}{seconds}{ratios}", flush=True)
+    keep(document_name(options.sizes), {"cores": cores, "steps": options.steps, "sizes": found})
 
 
-def measure(size: str, staleness: int, steps: int, cores: list[int]) -> list[StepRecord]:
-    """Records of the measured steps of one run."""
-    settings = [*SETTINGS, *SIZES[size], f"steps={steps + 20}", f"pipeline.max_staleness={staleness}"]
+def measure(size: str, steps: int, cores: list[int], *more: str) -> list[StepRecord]:
+    """Records of the measured steps of one run. more: settings of this run."""
+    settings = [*SETTINGS, *SIZES[size], f"steps={steps + 20}", *more]
     with tempfile.TemporaryDirectory(prefix="scope-pipeline-") as folder:
         if size in MODELS:
             make_model(Path(folder) / "model", MODELS[size])

@@ -4,9 +4,9 @@
 
 Both use the embedded Redis as a run configures it, the same clients, and the same batches: groups are put `--at-once`,
 as many as finish together in a generator (asyncio client; the plain way sends them as one pipeline), read in pages,
-kept until all are read, and acknowledged in one call, as a checkpoint does (blocking client). The plain way is XADD, XREADGROUP, XACK,
-without leases, duplicates, capacity, byte accounting or a fence. The two take turns; ratios are of the times of one
-round, and the median counts.
+kept until all are read, and acknowledged in one call, as a checkpoint does (blocking client). The plain way is XADD,
+XREADGROUP, XACK, without leases, duplicates, capacity, byte accounting or a fence. The two take turns; ratios are of
+the times of one round, and the median counts.
 """
 
 from __future__ import annotations

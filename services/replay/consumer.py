@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 from redis.commands.core import Script
@@ -37,6 +37,19 @@ IDS_A_SCRIPT = 1000
 MIXES_KEPT = 64
 """learner steps behind the oldest that may be worked on"""
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.002, 0.05
+
+
+class _Trip(NamedTuple):
+    """What one round trip of a read brings."""
+
+    held: int
+    """1 if the next entry would exceed the cap of unacknowledged bytes"""
+    room: int
+    """entries that may be taken yet"""
+    missed: list[bytes]
+    """ids that come first, and keep those taken out of the books"""
+    found: list[Entry]
+    """taken in this trip, in no book yet"""
 
 
 class ReplayConsumer:
@@ -201,21 +214,19 @@ class ReplayConsumer:
         while True:
             began_after, left = self._acknowledgements, count - len(entries)
             more = min(left - len(taken), room - len(taken), ENTRIES_A_TRIP)
-            (held, room, missed), found = self._trip(taken, more, left, received, begins=not entries)
-            self._held_after = began_after if held else None
-            if missed:
-                taken = self._entries(missed)
+            trip = self._trip(taken, more, left, received, begins=not entries)
+            self._held_after, room = began_after if trip.held else None, trip.room
+            if trip.missed:
+                taken = self._entries(trip.missed)
                 continue
             entries += taken
             received = entries[-1].entry_id if entries else received
-            taken = found
+            taken = trip.found
             if not taken and (more > 0 or not room or len(entries) == count):
                 self._received, self._room = received, room
                 return entries
 
-    def _trip(
-        self, taken: Sequence[Entry], more: int, left: int, received: str, *, begins: bool
-    ) -> tuple[tuple[int, int, list[bytes]], list[Entry]]:
+    def _trip(self, taken: Sequence[Entry], more: int, left: int, received: str, *, begins: bool) -> _Trip:
         """Enter what was taken into the books, see `enter.lua`, and take up to `more` new entries.
 
         left: entries that are wanted yet; received: stream id of the newest that reached the reader. A blocking
@@ -240,7 +251,9 @@ class ReplayConsumer:
             if isinstance(reply, ResponseError):
                 raise self._explained(reply)
         streams = replies[1] if more > 0 else []
-        return replies[0], [self._entry(*item) for item in streams[0][1]] if streams else []
+        found = [self._entry(*item) for item in streams[0][1]] if streams else []
+        held, room, missed = replies[0]
+        return _Trip(held, room, missed, found)
 
     def _entries(self, ids: Sequence[bytes]) -> list[Entry]:
         with self._redis.pipeline(transaction=False) as pipeline:
