@@ -54,7 +54,7 @@ RATIOS = (
     Ratio("generator", "performance-generator.json", ("generator_over_bare", "median")),
     Ratio("generator", "performance-generator.json", ("bare_over_in_process",)),
     Ratio("engine_processes", "performance-engine-processes.json", ("in_the_core_over_a_process", "median")),
-    Ratio("pipeline", "performance-pipeline.json", ("sizes", "quickstart", "recompute", "efficiency")),
+    Ratio("pipeline", "performance-pipeline.json", ("sizes", "balanced", "recompute", "efficiency")),
     Ratio("pipeline", "performance-pipeline.json", ("sizes", "balanced", "keep", "efficiency")),
     Ratio("replay_queue", "performance-queue.json", ("speed_over_plain", "all", "median")),
     Ratio("weights", "performance-weights.json", ("over_copy", "object_store", "pause"), better=-1),
