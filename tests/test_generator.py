@@ -355,7 +355,7 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(generator._shared, "sample", recording)
-            counted.extend(await generator.evaluate(range(20), 6, 1.0))
+            counted.extend(await generator.evaluate(range(20), 24, 1.0))
 
     stage.act("base", scene)
     task, tokenizer = make_task(stage.config().task), AutoTokenizer.from_pretrained(stage.model_dir)
@@ -363,7 +363,7 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
     for index in range(20):
         problem = task.heldout_problem(index)
         samples = drawn[tuple(tokenizer.encode(problem.prompt))]
-        assert len(samples) == 6
+        assert len(samples) == 24
         texts = [str(tokenizer.decode(s.tokens[:-1])) for s in samples if s.finish_reason == "stop"]
         expected.append(sum(task.verify(problem, text).reward == 1 for text in texts))
     assert counted == expected
@@ -372,7 +372,7 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
 def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(stage: Stage) -> None:
     desk = HeldOutDesk(stage.redis, stage.run_id)
-    evaluation = {"problems": 10, "samples": 4, "ks": [1, 4], "every_steps": 1}
+    evaluation = {"problems": 10, "samples": 32, "ks": [1, 4], "every_steps": 1}
 
     async def scene(generator: OnSharedEngine) -> None:
         stage.consumer.set_actuators(1.0, 0.5, 0, 1)
@@ -388,5 +388,5 @@ def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(s
     assert found == {o: task.train_problem(position(o)).id for o in range(2 * PROMPTS)}
     counted = desk.close()
     assert sorted(counted) == list(range(10))
-    assert all(0 <= c.correct <= 4 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
+    assert all(0 <= c.correct <= 32 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
     assert sum(c.correct for c in counted.values()) > 0
