@@ -206,6 +206,8 @@ def test_a_frozen_generator_costs_itself_and_the_others_take_the_version_from_th
     process: Any = ray.get(frozen.process_id.remote())
     os.kill(process, signal.SIGSTOP)
     reports = publish(broadcasting, 2, 3, seconds=25)
+    # On a busy machine the version before may be late.
+    reports = [report for report in reports if report.version.step == 2]
     of_other = [report.error for report in reports if report.generator_id == OTHER]
     (of_frozen,) = [report.error for report in reports if report.generator_id == NAME]
     assert of_frozen == "no answer within 12 s"
