@@ -18,7 +18,7 @@ from trainer.checkpoint import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config_load import config_hash, load_config
 from trainer.errors import ScopeError
-from trainer.new_directory import new_directory
+from trainer.files import new_directory
 
 
 def export(run: Path, step: int | None, out: Path) -> Exported:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
-from trainer.new_directory import new_directory
+from trainer.files import new_directory
 from trainer.tokenizer_check import check_tokenizer
 
 MAGIC = b"GGUF"

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from services.compare.plan import Plan, Unit, make_plan
-from services.compare.results import RESULT_FILE, UnitResult, read_result, write_atomically
+from services.compare.results import RESULT_FILE, UnitResult, read_result
 from services.compare.run import compare
 from services.driver.progress import Progress
+from trainer.files import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"

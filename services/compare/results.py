@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from services.compare.plan import Source
+from trainer.files import write_atomically
 
 FORMAT: Final = 1
 RESULT_FILE = "result.json"
@@ -95,13 +96,6 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cpus": os.cpu_count(),
     }
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def write_result(directory: Path, result: UnitResult) -> None:

@@ -17,10 +17,11 @@ import msgspec
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool, Process, start
-from services.compare.results import RESULT_FILE, read_result, write_atomically, write_result
+from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
 from trainer.config_load import validate_config
 from trainer.errors import ScopeError
+from trainer.files import write_atomically
 
 INTERRUPTED = 130
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}

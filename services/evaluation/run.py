@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from services.compare.pool import start, terminate_as_interrupt
-from services.compare.results import machine, write_atomically
+from services.compare.results import machine
 from services.driver.generator_pool import engine_environment
 from services.driver.progress import Progress
 from services.driver.run_directory import package_versions
@@ -25,6 +25,7 @@ from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
 from trainer.errors import ScopeError
+from trainer.files import write_atomically
 
 POLL_SECONDS = 0.3
 REPORT_SECONDS = 20.0

@@ -27,3 +27,10 @@ def new_directory(out: Path) -> Iterator[Path]:
         os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
