@@ -14,7 +14,7 @@ from services.driver.run_directory import CONFIG_FILE, MODEL_FILE
 from services.metrics import read_records
 from services.model_card import Exported, write_card
 from services.report import Evaluations
-from trainer.checkpoint import MANIFEST, PREFIX, verifies
+from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config_load import config_hash, load_config
 from trainer.errors import ScopeError
@@ -98,7 +98,7 @@ def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunCo
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from services.learner.rank_zero import ENGINE_TAG
+    from trainer.checkpoint.store import ENGINE_TAG
     from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 
     lora = config.learner.lora

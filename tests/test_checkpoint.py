@@ -20,7 +20,7 @@ from services.keys import RunKeys
 from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
 from services.set_point import read_applied, read_set_point
-from trainer.checkpoint import Best, CheckpointStore, LearnerState, read_state, verifies
+from trainer.checkpoint.store import Best, CheckpointStore, LearnerState, read_state, verifies
 from trainer.config import EntropyControlConfig, ScheduleConfig
 from trainer.errors import ScopeError
 

@@ -18,9 +18,9 @@ from services.driver.recovery import checkpoint_mirror, fetch_checkpoint
 from services.driver.run_directory import RunDirectory
 from services.fencing import FencedError
 from services.redis_client import RedisAccess
-from trainer import checkpoint_mirror as module
-from trainer.checkpoint import Best, CheckpointStore, read_state, verifies
-from trainer.checkpoint_mirror import CheckpointMirror, check_writable
+from trainer.checkpoint import mirror as module
+from trainer.checkpoint.mirror import CheckpointMirror, check_writable
+from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies
 from trainer.config import CheckpointConfig, RunConfig
 from trainer.errors import ScopeError
 

@@ -14,8 +14,8 @@ import torch
 
 from services.driver.learner_failure import learner_failure
 from services.learner.checkpoint_writer import CheckpointWriter
+from trainer.checkpoint.snapshot import Snapshot, host_copy
 from trainer.errors import ScopeError
-from trainer.snapshot import Snapshot, host_copy
 
 
 def alone(mine: Exception | None) -> list[Exception | None]:

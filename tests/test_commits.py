@@ -12,7 +12,7 @@ from incarnations import STEP_GROUPS, Incarnations
 from services.learner.rank_zero import RankZero
 from services.redis_client import RedisAccess
 from services.run_control import ask, desired
-from trainer.checkpoint import Best, CheckpointStore, read_state
+from trainer.checkpoint.store import Best, CheckpointStore, read_state
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from services.ledger import Applied, read_history, surviving
 from services.metrics import read_records
 from services.redis_client import RedisAccess
 from tests.test_checkpoint import state
-from trainer.checkpoint import CheckpointStore, read_state, verifies
+from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 
 
 def commit(store: CheckpointStore, step: int, lineage: int) -> Path:

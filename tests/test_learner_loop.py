@@ -19,7 +19,7 @@ from services.ledger import read_history, surviving
 from services.metrics import read_records
 from services.redis_client import RedisAccess
 from tests.ports import free_ports
-from trainer.checkpoint import CheckpointStore, read_state, verifies
+from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 
 PROMPTS = 2
 LONGEST_SECONDS = 280

@@ -27,7 +27,7 @@ from services.run_secrets import RunSecrets
 from services.run_state import read_status
 from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state
-from trainer.checkpoint import CheckpointStore, disk_full
+from trainer.checkpoint.store import CheckpointStore, disk_full
 from trainer.config import RunConfig
 from trainer.curriculum import StepMix
 from trainer.errors import ScopeError

@@ -10,7 +10,7 @@ import torch
 from plain_learner import ALPHA, EXPONENT, STEPS, any_length, configuration, make_groups
 from test_learner import launch, model_dir, result, weights, write_groups
 
-from trainer.reshape import to_universal
+from trainer.checkpoint.universal import to_universal
 
 __all__ = ["model_dir"]
 STAGES = (1, 2, 3)

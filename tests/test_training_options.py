@@ -17,8 +17,7 @@ from test_learner import PLACES, launch, model_dir, result, weights, write_group
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from services.export import export
-from services.learner.rank_zero import ENGINE_TAG
-from trainer.checkpoint import MANIFEST, PREFIX, Manifest
+from trainer.checkpoint.store import ENGINE_TAG, MANIFEST, PREFIX, Manifest
 from trainer.config import OptimizerConfig
 from trainer.config_load import default_config, dump_yaml, validate_config
 from trainer.errors import ScopeError

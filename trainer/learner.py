@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from trainer.batching import RolloutBatch, micro_batches, split_to, token_micro_batches
+from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
@@ -38,7 +39,6 @@ from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss
 from trainer.shared_prompts import prompt_runs
-from trainer.snapshot import Snapshot, SnapshotEngine
 
 PROBE_TOKENS = 64
 """or as many as the model's longest sequence allows"""

@@ -9,7 +9,7 @@ from redis import Redis
 
 from services.held_out import Counted, HeldOutDesk, Job
 from services.run_state import add_evaluation
-from trainer.checkpoint import Best, CheckpointStore
+from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config import RunConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from services.listen import bind
 from services.loggers import require_loggers
 from services.redis_client import RedisAccess, check
 from services.redis_server import find_server
-from trainer.checkpoint_mirror import check_writable
+from trainer.checkpoint.mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.model_check import check_model

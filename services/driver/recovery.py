@@ -8,8 +8,8 @@ from redis import Redis
 
 from services.driver.run_directory import RunDirectory
 from services.keys import RunKeys
-from trainer.checkpoint import CheckpointStore, queue_is_gone, read_state
-from trainer.checkpoint_mirror import CheckpointMirror
+from trainer.checkpoint.mirror import CheckpointMirror
+from trainer.checkpoint.store import CheckpointStore, queue_is_gone, read_state
 from trainer.errors import ScopeError
 
 

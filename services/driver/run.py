@@ -36,7 +36,7 @@ from services.ledger import FOLDER
 from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from services.tokens import register_token
-from trainer.checkpoint import Best
+from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
 from trainer.trajectory import PolicyVersion

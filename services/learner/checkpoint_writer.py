@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from trainer.checkpoint import disk_full
+from trainer.checkpoint.store import disk_full
 
 Exchange = Callable[[Exception | None], Sequence[Exception | None]]
 """Gives every rank what each rank gave, in order of ranks."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from services.learner.room import UnackedRoom
 from services.ledger import Ledger
 from services.replay.consumer import ReplayConsumer
-from trainer.checkpoint import CheckpointStore, LearnerState
-from trainer.checkpoint_mirror import CheckpointMirror
+from trainer.checkpoint.mirror import CheckpointMirror
+from trainer.checkpoint.store import CheckpointStore, LearnerState
 from trainer.config import CheckpointConfig
 
 

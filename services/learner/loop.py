@@ -18,13 +18,13 @@ import ray.train
 import torch.distributed as dist
 
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
-from services.learner.rank_zero import ENGINE_TAG, RankZero, Restored
+from services.learner.rank_zero import RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.priority import yield_to_others
 from services.probe import Probe
 from trainer.batching import RolloutBatch
-from trainer.checkpoint import disk_full
+from trainer.checkpoint.store import ENGINE_TAG, disk_full
 from trainer.learner import Learner
 from trainer.process_group import join_process_group
 

@@ -31,16 +31,15 @@ from services.run_state import update_status
 from services.weight_broadcast import broadcast_of
 from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
-from trainer.checkpoint import LearnerState, disk_full, queue_is_gone, read_state
+from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_is_gone, read_state
+from trainer.checkpoint.universal import to_universal
 from trainer.control import Actuators, make_controller
 from trainer.curriculum import make_curriculum
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
-from trainer.reshape import to_universal
 from trainer.tasks.mixture import Mixture
 from trainer.trajectory import PolicyVersion
 
-ENGINE_TAG = "engine"
 HOLD_SECONDS = 5.0
 """between two orders while the run is paused"""
 HOLD_POLL_SECONDS = 0.2

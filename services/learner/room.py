@@ -8,7 +8,7 @@ stops at the cap itself. Where a step then lacks groups although its boundary ha
 from __future__ import annotations
 
 from services.replay.consumer import ReplayConsumer
-from trainer.checkpoint import LearnerState
+from trainer.checkpoint.store import LearnerState
 from trainer.errors import ScopeError
 
 

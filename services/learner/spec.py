@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.redis_client import RedisAccess
-from trainer.checkpoint import CheckpointStore
-from trainer.checkpoint_mirror import CheckpointMirror
+from trainer.checkpoint.mirror import CheckpointMirror
+from trainer.checkpoint.store import CheckpointStore
 from trainer.config import RunConfig
 
 

@@ -314,3 +314,6 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+ENGINE_TAG = "engine"

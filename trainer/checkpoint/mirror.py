@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import fsspec
 import msgspec
 
-from trainer.checkpoint import (
+from trainer.checkpoint.store import (
     BEST,
     MANIFEST,
     CheckpointStore,

@@ -1,0 +1,1 @@
+"""Checkpoints of the learner: written, verified, mirrored, read on another number of ranks."""
