@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from trainer import config
-from trainer.config_load import FieldDescription, describe_fields
+from trainer.config.fields import FieldDescription, describe_fields
 
 PAGE = Path(__file__).with_name("configuration.md")
 COLUMNS = "| field | type and range | default | meaning |\n|---|---|---|---|"
@@ -18,7 +18,7 @@ COLUMNS = "| field | type and range | default | meaning |\n|---|---|---|---|"
 INTRODUCTION = """\
 # Configuration
 
-<!-- Written by docs/generate_configuration.py from trainer/config.py; change that file and run the script again. -->
+<!-- Written by docs/generate_configuration.py from trainer/config/; change it there and run the script again. -->
 
 A run is described by one YAML file; `deploy/configs/countdown-cpu.yaml` is the quickstart's, and
 `deploy/configs/countdown-cot-cpu.yaml` that of the task with a chain of thought. Blocks are mappings, and a field

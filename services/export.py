@@ -16,7 +16,7 @@ from services.model_card import Exported, write_card
 from services.report import Evaluations
 from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
-from trainer.config_load import config_hash, load_config
+from trainer.config.load import config_hash, load_config
 from trainer.errors import ScopeError
 from trainer.files import new_directory
 

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from trainer.config import GeneratorConfig, LearnerConfig, RunConfig
-from trainer.config_load import dump_yaml, load_config_over
+from trainer.config.load import dump_yaml, load_config_over
 from trainer.errors import ScopeError
 
 LONGEST_NAME = 47

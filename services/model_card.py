@@ -11,8 +11,8 @@ from services.driver.run_directory import package_versions
 from services.metrics import StepRecord
 from services.report import BOOTSTRAP_SEED, Evaluation
 from trainer.config import RunConfig
-from trainer.config_load import dump_yaml
-from trainer.config_task import SingleTaskConfig
+from trainer.config.load import dump_yaml
+from trainer.config.task import SingleTaskConfig
 from trainer.pass_at_k import bootstrap_mean
 
 PICTURE = "training.png"

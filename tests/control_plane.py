@@ -3,7 +3,7 @@
 from services.run_state import RunSpec, initialise_run
 from services.set_point import SetPoint, read_set_point
 from trainer.config import ControlPlaneConfig
-from trainer.config_load import config_hash, validate_config
+from trainer.config.load import config_hash, validate_config
 
 AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
 """limits that no test reaches"""

@@ -31,7 +31,7 @@ from services.report import Evaluations
 from tests.compared import evaluation, step_point, unit_result
 from tests.test_metrics_report import record
 from tests.tiny import tiny_config
-from trainer.config_load import config_hash, dump_yaml
+from trainer.config.load import config_hash, dump_yaml
 from trainer.errors import ScopeError
 
 REPOSITORY = Path(__file__).parents[1]

@@ -10,14 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from trainer.config import RunConfig
-from trainer.config_load import (
-    config_hash,
-    describe_fields,
-    dump_yaml,
-    load_config,
-    nearest_field,
-    validate_config,
-)
+from trainer.config.fields import describe_fields, nearest_field
+from trainer.config.load import config_hash, dump_yaml, load_config, validate_config
 from trainer.errors import ScopeError
 
 FIELDS = describe_fields()
@@ -245,5 +239,5 @@ def test_the_tree_is_immutable():
 
 
 def test_reading_a_configuration_imports_no_torch():
-    code = "import sys, trainer.config_load, services.client; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainer.config.load, services.client; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,7 +22,7 @@ from services.run_state import RunSpec, initialise_run
 from services.set_point import mark_applied
 from services.tokens import create_token
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
-from trainer.config_load import config_hash
+from trainer.config.load import config_hash
 from trainer.errors import ScopeError
 
 _SERVER = """

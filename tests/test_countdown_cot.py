@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.config import TaskConfig
-from trainer.config_load import load_config
+from trainer.config.load import load_config
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithSolutions, make_task
 from trainer.tasks.cot_language import ANSWER, SLOTS, WORDS, free_words

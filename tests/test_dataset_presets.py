@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainer.config import TaskConfig
-from trainer.config_task import DatasetConfig
+from trainer.config.task import DatasetConfig
 from trainer.tasks import make_task
 from trainer.tasks.dataset import Benchmark
 from trainer.tasks.dataset_presets import PRESETS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainer.config import TaskConfig
-from trainer.config_task import DatasetConfig, MixturePart, VerifierConfig
+from trainer.config.task import DatasetConfig, MixturePart, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Task, TaskWithNotes, make_task
 from trainer.tasks.dataset_presets import PRESETS

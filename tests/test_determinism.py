@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.determinism import compute_environment, rollout_seed
 from trainer.errors import ScopeError
 

@@ -11,7 +11,8 @@ import pytest
 from services.cli.main import make_parser
 from services.control_plane.app import create_app
 from services.redis_client import RedisAccess
-from trainer.config_load import describe_fields, load_config
+from trainer.config.fields import describe_fields
+from trainer.config.load import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from services.driver.preflight import preflight_learning
 from tests.tiny import LearnerView, tiny_config
 from trainer.config import RunConfig
-from trainer.config_load import default_config
+from trainer.config.load import default_config
 from trainer.dialogue import Dialogue
 from trainer.errors import ScopeError
 from trainer.in_process import InProcessRun

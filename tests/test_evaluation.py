@@ -18,7 +18,7 @@ from services.evaluation.summary import majority, summarize
 from services.evaluation.worker import Sampler, WorkerSpec
 from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView
-from trainer.config_load import dump_yaml, validate_config
+from trainer.config.load import dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import TaskWithAnswers, make_task
 from trainer.tasks.math_answers import final_answer

@@ -16,7 +16,7 @@ from tests.control_plane import start_run
 from tests.test_checkpoint import write
 from tests.tiny import tiny_config
 from trainer.checkpoint.store import Best, CheckpointStore
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
 

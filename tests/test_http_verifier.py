@@ -11,8 +11,8 @@ import pytest
 
 from tests.reward_service import BROKEN, FLAKY, ODD, SLOW, RewardService, reward_service
 from trainer.config import TaskConfig
-from trainer.config_load import validate_config
-from trainer.config_task import DatasetConfig, VerifierConfig
+from trainer.config.load import validate_config
+from trainer.config.task import DatasetConfig, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
 

@@ -13,7 +13,7 @@ from test_metrics_report import record
 
 from services import loggers
 from services.loggers import LoggedRun, Loggers, LoggerThread, require_loggers
-from trainer.config_load import default_config
+from trainer.config.load import default_config
 from trainer.errors import ScopeError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainer.config import ModelConfig, RunConfig
-from trainer.config_load import default_config, load_config
+from trainer.config.load import default_config, load_config
 from trainer.errors import ScopeError
 from trainer.tasks import Vocabulary
 from trainer.tiny_model import build_tokenizer

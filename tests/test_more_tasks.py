@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from tests.tiny import tiny_config
 from trainer.config import RewardConfig, TaskConfig
-from trainer.config_load import validate_config
-from trainer.config_task import GymConfig, MixturePart, Option, VerifierConfig
+from trainer.config.load import validate_config
+from trainer.config.task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.prompts import encode_prompt
 from trainer.tasks import Problem, Verdict, make_task

@@ -15,7 +15,7 @@ from test_scope_loss import steps
 from trainer.aggregation import base_row_weights
 from trainer.batching import RolloutBatch
 from trainer.config import RunConfig
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.plan import StepPlan, plan_step
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trainer.config import RunConfig
-from trainer.config_load import load_config
+from trainer.config.load import load_config
+from trainer.config.presets import NAMES, as_settings, grid, preset
 from trainer.errors import ScopeError
-from trainer.presets import NAMES, as_settings, grid, preset
 
 QUICKSTART = Path(__file__).parents[1] / "deploy" / "configs" / "countdown-cpu.yaml"
 

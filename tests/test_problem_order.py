@@ -16,7 +16,7 @@ from services.fencing import FencedError
 from services.redis_client import RedisAccess
 from services.replay.consumer import MIXES_KEPT, ReplayConsumer
 from trainer.config import CurriculumConfig, RunConfig
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.curriculum import Curriculum, StepMix, make_curriculum
 from trainer.errors import ScopeError
 from trainer.problem_order import is_uniform, problem_at, refill_offset

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_ports
-from trainer.config_load import default_config
+from trainer.config.load import default_config
 from trainer.errors import ScopeError
 
 

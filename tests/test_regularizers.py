@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ranks import Ranks
 
-from trainer.config_load import validate_config
-from trainer.config_regularizer import RegularizerConfig
+from trainer.config.load import validate_config
+from trainer.config.regularizer import RegularizerConfig
 from trainer.errors import ScopeError
 from trainer.regularizers import Measured, TokenTerms, make_regularizer, make_strength_law
 from trainer.regularizers.covariance import smallest_over_ranks

@@ -22,7 +22,7 @@ from tests.chaos.subject import Subject
 from tests.deployment.test_monitoring import expressions
 from tests.page_harness import curve, last_step, shows_step
 from tests.run_harness import Run
-from trainer.config_load import load_config
+from trainer.config.load import load_config
 from trainer.errors import ScopeError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

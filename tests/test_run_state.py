@@ -22,7 +22,7 @@ from services.fencing import FencedError
 from services.keys import RunKeys
 from services.set_point import SetPointRefused
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
-from trainer.config_load import config_hash, validate_config
+from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
 
 CONTROL = EntropyControlConfig(target=0.4, target_min=0.1, target_max=2.0, target_max_change=0.5)

@@ -20,7 +20,7 @@ from services.evaluation.models import find_model
 from services.model_card import Exported, card
 from tests.hub_cache import NAME, add_snapshot, serving
 from trainer.config import ModelConfig, RunConfig
-from trainer.config_load import config_hash, default_config
+from trainer.config.load import config_hash, default_config
 from trainer.errors import ScopeError
 from trainer.starting_model import cached_starting_model, find_starting_model
 from trainer.tasks import make_task

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import TaskConfig
-from trainer.config_load import load_config, validate_config
+from trainer.config.load import load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
 

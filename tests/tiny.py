@@ -12,7 +12,7 @@ from torch import Tensor
 from services.probe import Probe
 from services.weight_blob import packed
 from trainer.config import LearnerConfig, RunConfig
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.policy import PolicyModel, load_policy
 from trainer.warm_start import ensure_warm_start
 

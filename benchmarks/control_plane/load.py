@@ -39,7 +39,7 @@ from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, initialise_run
 from services.tokens import create_token
 from trainer.config import RedisConfig, RunConfig
-from trainer.config_load import config_hash
+from trainer.config.load import config_hash
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "control-plane-load.json"

@@ -22,7 +22,7 @@ import torch
 from plant import Constant
 
 from services.compare.in_process import starting_model
-from trainer.config_load import load_config
+from trainer.config.load import load_config
 from trainer.control import Actuators
 from trainer.in_process import InProcessRun
 

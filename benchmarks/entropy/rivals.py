@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/entropy/rivals.py
 
-1. On the tuning seeds: SCOPE over set-points, then every rival over the grid of `trainer/presets.py`.
+1. On the tuning seeds: SCOPE over set-points, then every rival over the grid of `trainer/config/presets.py`.
 2. On the reported seeds: GRPO, SCOPE at its chosen set-point, and each rival with its chosen value.
 
 Chosen is, of the values whose pass@1 is not below GRPO's, the one of highest pass@16; where there is none, the one of
@@ -22,7 +22,7 @@ import study
 
 from services.compare.results import UnitResult
 from services.compare.statistics import at_end, holding
-from trainer.presets import NAMES, Overrides, as_settings, grid, preset
+from trainer.config.presets import NAMES, Overrides, as_settings, grid, preset
 
 TARGETS = (0.10, 0.175, 0.24, 0.29, 0.35, 0.41)
 """nats per token; the warm start has 0.58"""

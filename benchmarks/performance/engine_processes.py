@@ -25,7 +25,7 @@ from benchmarks.performance.generator import CONFIG, ENDLESS, engine_speed  # no
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.driver.generator_pool import engine_environment  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
-from trainer.config_load import load_config  # noqa: E402
+from trainer.config.load import load_config  # noqa: E402
 from trainer.trajectory import PolicyVersion  # noqa: E402
 from trainer.warm_start import ensure_warm_start  # noqa: E402
 

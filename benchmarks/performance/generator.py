@@ -34,7 +34,7 @@ from services.redis_server import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.run_control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
-from trainer.config_load import load_config  # noqa: E402
+from trainer.config.load import load_config  # noqa: E402
 from trainer.problem_order import problem_at  # noqa: E402
 from trainer.prompts import encode_prompt  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402

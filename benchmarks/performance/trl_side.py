@@ -26,7 +26,7 @@ def main() -> None:
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
-    from trainer.config_load import load_config
+    from trainer.config.load import load_config
     from trainer.problem_order import problem_at
     from trainer.tasks import make_task
 

@@ -24,7 +24,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from services.doctor.examine import estimate, examine, fits_device
     from services.doctor.findings import Finding, failed, report
-    from trainer.config_load import load_config
+    from trainer.config.load import load_config
     from trainer.sizing import DEVICES
 
     try:

@@ -130,7 +130,7 @@ def _serve(options: argparse.Namespace) -> int:
     from services.control_plane.standalone import run_standalone
     from services.redis_client import RedisAccess, check
     from services.tokens import TOKEN_VARIABLE
-    from trainer.config_load import default_config, validate_config
+    from trainer.config.load import default_config, validate_config
 
     try:
         validate_config({"redis": {"url": options.redis_url}})

@@ -18,7 +18,7 @@ from services.compare.results import (
 from services.driver.run_directory import CONFIG_FILE, package_versions
 from services.metrics import StepRecord, read_records
 from services.report import Evaluations
-from trainer.config_load import config_hash, dump_yaml, load_config
+from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
 
 

@@ -26,7 +26,7 @@ from services.compare.results import (
 )
 from services.driver.run_directory import package_versions
 from trainer.config import RunConfig
-from trainer.config_load import config_hash, validate_config
+from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
 from trainer.in_process import InProcessRun, InProcessStep
 from trainer.starting_model import find_starting_model

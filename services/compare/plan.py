@@ -11,9 +11,9 @@ from typing import Literal
 from services.driver.preflight import preflight, preflight_learning
 from services.run_state import is_run_id
 from trainer.config import RunConfig
-from trainer.config_load import load_config
+from trainer.config.load import load_config
+from trainer.config.presets import as_settings, preset
 from trainer.errors import ScopeError
-from trainer.presets import as_settings, preset
 
 Source = Literal["in-process", "full system"]
 

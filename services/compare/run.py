@@ -19,7 +19,7 @@ from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool, Process, start
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 

@@ -55,7 +55,7 @@ from services.set_point import (
 from services.streams import STREAM_ID
 from services.tokens import Principal
 from trainer.config import EntropyControlConfig
-from trainer.config_regularizer import RegularizerConfig
+from trainer.config.regularizer import RegularizerConfig
 
 MAX_WAIT_SECONDS = 60.0
 _PATCH_ATTEMPTS = 16

@@ -15,7 +15,7 @@ from typing import Any
 from services.driver.preflight import preflight
 from services.run_state import is_run_id
 from trainer.config import ModelConfig, RunConfig
-from trainer.config_load import config_hash, dump_yaml, load_config
+from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
 from trainer.starting_model import StartingModel, find_starting_model
 

@@ -11,7 +11,7 @@ import msgspec
 
 from services.evaluation.models import EvaluatedModel
 from trainer.config import GeneratorConfig, RunConfig
-from trainer.config_load import config_over, load_config, validate_config
+from trainer.config.load import config_over, load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
 from trainer.tasks.dataset import Benchmark

@@ -10,7 +10,7 @@ import yaml
 
 from tests.deployment.rendered import Document, find, pods
 from trainer.config import PipelineConfig
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 
 SECRETS = {"scope-secrets", "redis-tls", "scope-metrics-token", "control-plane-tls"}

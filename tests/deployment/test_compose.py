@@ -15,7 +15,7 @@ from services.cli.main import make_parser
 from tests.deployment.rendered import ROOT
 from tests.deployment.schema import load
 from tests.deployment.test_manifests import VERSION, locked
-from trainer.config_load import load_config
+from trainer.config.load import load_config
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -14,7 +14,7 @@ from services.cli import main
 from services.kubernetes import default_run_id
 from tests.deployment.rendered import K8S, OVERLAYS, ROOT, Document, render, renderer
 from tests.deployment.test_manifests import problems
-from trainer.config_load import validate_config
+from trainer.config.load import validate_config
 
 CONFIG = ROOT / "deploy" / "configs" / "countdown-cpu.yaml"
 

@@ -1,6 +1,6 @@
 """Rival entropy controls, one file each; `regularizer.kind` names one."""
 
-from trainer.config_regularizer import RegularizerConfig
+from trainer.config.regularizer import RegularizerConfig
 from trainer.regularizers.adaptive_coefficient import AdaptiveCoefficient
 from trainer.regularizers.base import (
     ClipRange,

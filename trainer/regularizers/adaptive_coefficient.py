@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from trainer.config_regularizer import AdaptiveCoefficientConfig
+from trainer.config.regularizer import AdaptiveCoefficientConfig
 
 
 class AdaptiveCoefficient:

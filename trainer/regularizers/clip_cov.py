@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from trainer.config_regularizer import ClipCovConfig
+from trainer.config.regularizer import ClipCovConfig
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
 from trainer.regularizers.covariance import covariance, smallest_over_ranks, tokens_of_share
 

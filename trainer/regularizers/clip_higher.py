@@ -5,7 +5,7 @@ The strength is the upper half-width.
 
 from __future__ import annotations
 
-from trainer.config_regularizer import ClipHigherConfig
+from trainer.config.regularizer import ClipHigherConfig
 from trainer.regularizers.base import ClipRange, Regularizer
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import torch
 
 from trainer.collectives import sum_over_ranks
-from trainer.config_regularizer import DcpoConfig
+from trainer.config.regularizer import DcpoConfig
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
 from trainer.scope_loss import positives
 

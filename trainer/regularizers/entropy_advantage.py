@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.config_regularizer import EntropyAdvantageConfig
+from trainer.config.regularizer import EntropyAdvantageConfig
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
 
 

@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from trainer.config_regularizer import KlCovConfig
+from trainer.config.regularizer import KlCovConfig
 from trainer.regularizers.base import (
     UNCLIPPED,
     ClipRange,

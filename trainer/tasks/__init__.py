@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from trainer.config_task import SingleTaskConfig, TaskConfig
+from trainer.config.task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import (
     NO_END,

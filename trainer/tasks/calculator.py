@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from trainer.config_task import SingleTaskConfig
+from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict
 from trainer.tasks.countdown import MalformedError, evaluate_tokens

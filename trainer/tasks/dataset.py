@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
-from trainer.config_task import SingleTaskConfig
+from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict
 from trainer.tasks.dataset_rows import Row, read_rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.config_task import DatasetConfig, SingleTaskConfig, TaskConfig
+from trainer.config.task import DatasetConfig, SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.dataset_presets import PRESETS, Source
 from trainer.tasks.problem_text import identity

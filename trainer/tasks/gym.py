@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Set
 from typing import Any
 
-from trainer.config_task import GymConfig, SingleTaskConfig
+from trainer.config.task import GymConfig, SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, graded
 from trainer.tasks.bounded import BoundedError, BoundedPool

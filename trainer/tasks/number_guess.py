@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from trainer.config_task import SingleTaskConfig
+from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict
 from trainer.tasks.split import Split, seeded_rank

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainer.config_task import RewardConfig
+from trainer.config.task import RewardConfig
 from trainer.tasks.base import Verdict
 
 

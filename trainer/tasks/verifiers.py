@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from trainer.config_task import VerifierConfig
+from trainer.config.task import VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, graded
 from trainer.tasks.bounded import BoundedError, BoundedPool

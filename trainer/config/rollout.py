@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config_block import Block, Finite, Fraction, Positive, RayResource, Temperature
+from trainer.config.block import Block, Finite, Fraction, Positive, RayResource, Temperature
 from trainer.roles import MOST_ROLLOUTS
 
 

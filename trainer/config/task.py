@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trainer.config_block import Block, Fraction, Positive
+from trainer.config.block import Block, Fraction, Positive
 
 Option = str | int | float | bool | list[str | int | float | bool]
 _REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"

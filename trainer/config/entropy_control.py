@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config_block import Block, Finite, Positive, SurprisalExponent, Temperature
+from trainer.config.block import Block, Finite, Positive, SurprisalExponent, Temperature
 
 
 class PaperLaw(Block):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config_block import Block, Positive, Temperature
+from trainer.config.block import Block, Positive, Temperature
 
 Coefficient = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config_block import Block, Fraction, Positive
+from trainer.config.block import Block, Fraction, Positive
 
 
 class LossConfig(Block):

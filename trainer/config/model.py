@@ -1,0 +1,73 @@
+"""The starting policy, and the supervised warm start of the built-in one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.config.block import Block as Block
+from trainer.config.block import Positive
+from trainer.config.entropy_control import BangBangLaw as BangBangLaw
+from trainer.config.entropy_control import PaperLaw as PaperLaw
+from trainer.config.entropy_control import ScheduleConfig as ScheduleConfig
+from trainer.config.entropy_control import SplitRangeLaw as SplitRangeLaw
+from trainer.config.rollout import EvaluationConfig as EvaluationConfig
+from trainer.config.rollout import GeneratorConfig as GeneratorConfig
+from trainer.config.rollout import RolloutConfig as RolloutConfig
+from trainer.config.rollout import RolloutSamplesConfig as RolloutSamplesConfig
+from trainer.config.task import CurriculumConfig as CurriculumConfig
+from trainer.config.task import RewardConfig as RewardConfig
+from trainer.config.task import TaskConfig as TaskConfig
+from trainer.config.training import LoraConfig as LoraConfig
+from trainer.config.training import LossConfig as LossConfig
+from trainer.config.training import OptimizerConfig as OptimizerConfig
+
+
+class ModelConfig(Block):
+    """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
+
+    path: str | None = Field(
+        default=None,
+        description="Hugging Face model directory, or else hub id (owner/name); unset: the warm-started tiny model",
+    )
+    revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = Field(
+        default=None, description="branch, tag or commit of a hub id; unset: its main branch"
+    )
+    hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
+    layers: Annotated[int, Field(ge=1, le=48)] = 3
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    head_dim: Annotated[int, Field(ge=32, le=256)] = 32
+    ffn_size: Annotated[int, Field(ge=32, le=8192)] = 384
+    max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
+        default=64, description="context length, tokens"
+    )
+    chat: Literal["auto", "on", "off"] = Field(
+        default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
+    )
+    system_prompt: str | None = Field(default=None, description="system message of chat prompts")
+
+    @model_validator(mode="after")
+    def _revision_of_a_path(self) -> ModelConfig:
+        if self.revision is not None and self.path is None:
+            raise ValueError(
+                f"model.revision={self.revision!r} needs model.path, the hub id that it is a revision of"
+            )
+        return self
+
+
+class WarmStartConfig(Block):
+    """Supervised training of the tiny model on random valid solutions of training problems."""
+
+    seed: Annotated[int, Field(ge=0)] = 3
+    steps: Annotated[int, Field(ge=1)] = 800
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Positive = 2e-3
+    softening: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
+        default=1.45,
+        description="temperature folded into the output head at the end; above 1: a more varied start",
+    )
+    threads: Annotated[int, Field(ge=1)] = 2
+    cache_dir: str = Field(
+        default="~/.cache/scope-rl/warm-start", description="finished warm starts are kept here"
+    )

@@ -1,0 +1,82 @@
+"""Reading and writing YAML by the core schema of YAML 1.2: `3e-4` is a number and `on` is text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from trainer.errors import ScopeError
+
+_SCALARS = {
+    "null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    "int": (re.compile(r"^[-+]?[0-9]{1,400}$"), list("-+0123456789")),
+    "float": (
+        re.compile(
+            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        ),
+        list("-+.0123456789"),
+    ),
+}
+
+
+class Loader(yaml.SafeLoader):
+    """Plain data only; a key that occurs twice in one mapping is refused."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class-level table
+    yaml_constructors = {  # noqa: RUF012
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rsplit(":", 1)[-1] in {*_SCALARS, "str", "seq", "map"}
+    }
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        # PyYAML's own reads 010 as 8.
+        return int(self.construct_scalar(node))
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a name", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes text exactly where `Loader` would read something else."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
+for _tag, (_pattern, _first) in _SCALARS.items():
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
+    Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
+
+
+def parse(text: str, where: str) -> Any:
+    """The plain data that `text` holds. Raises ScopeError, which begins with `where`, for anything else."""
+    try:
+        # The loader derives from SafeLoader and constructs fewer types still.
+        value = yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ScopeError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+    try:
+        json.dumps(value)
+    except (ValueError, RecursionError):
+        raise ScopeError(f"{where} is nested without end: an alias refers to itself.") from None
+    return value
