@@ -1,6 +1,6 @@
 """The entropy set-point: desired state with a generation number, between control plane and learner, in Redis.
 
-It says that the configured schedule decides (`trainer.control.schedule`), or which target a person set instead.
+It says that the configured schedule decides (`trainer.entropy_control.schedule`), or which target a person set instead.
 The control plane changes it; the learner's rank 0 reads it at a step boundary and marks from which step it holds,
 and at every step which target is in force: a schedule that moves makes no generations. Each change of state is one
 Lua script, so that the document and its history never disagree, and the server's clock is the only clock. Targets
@@ -22,7 +22,7 @@ from services.replies import as_fields, as_text
 from services.run_control import Refused
 from services.streams import newest_entries_read
 from trainer.config import EntropyControlConfig
-from trainer.control.schedule import Schedule
+from trainer.entropy_control.schedule import Schedule
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -19,7 +19,7 @@ from rank_exit import end_rank
 
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
-from trainer.control import Actuators
+from trainer.entropy_control import Actuators
 from trainer.gather import gather_parameters
 from trainer.learner import Learner
 from trainer.process_group import join_process_group

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import SplitRangeLaw
-from trainer.control import Actuators
-from trainer.control.split_range import SplitRangeController
+from trainer.entropy_control import Actuators
+from trainer.entropy_control.split_range import SplitRangeController
 
 LEVELS = (0.10, 0.22, 0.41, 0.58)
 """nats per token"""

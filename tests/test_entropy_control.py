@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from tests.plant_model import closed_loop, moving_average
 from trainer.config import BangBangLaw, EntropyControlConfig, PaperLaw, SplitRangeLaw
-from trainer.control import NEUTRAL, Actuators, Controller, make_controller
-from trainer.control.aepo_v1 import BangBangController
-from trainer.control.paper import PaperController
-from trainer.control.split_range import SplitRangeController
+from trainer.entropy_control import NEUTRAL, Actuators, Controller, make_controller
+from trainer.entropy_control.aepo_v1 import BangBangController
+from trainer.entropy_control.paper import PaperController
+from trainer.entropy_control.split_range import SplitRangeController
 
 LAW = SplitRangeLaw(
     plant_gain=0.02,

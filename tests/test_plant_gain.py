@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer.control.plant_gain import FEWEST, SKIPPED, PlantGain
+from trainer.entropy_control.plant_gain import FEWEST, SKIPPED, PlantGain
 
 LAG, SMOOTHING = 5.0, 3.0
 

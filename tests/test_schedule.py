@@ -14,7 +14,7 @@ from services import set_point
 from services.keys import RunKeys
 from services.learner.target import TargetInForce
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
-from trainer.control.schedule import Schedule
+from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
 
 TARGETS = st.floats(0.01, 5.0)

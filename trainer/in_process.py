@@ -21,9 +21,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.batching import shard_batches
 from trainer.config import RewardConfig, RunConfig
-from trainer.control import Controller, make_controller
-from trainer.control.schedule import Schedule
 from trainer.curriculum import make_curriculum
+from trainer.entropy_control import Controller, make_controller
+from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
 from trainer.in_process_rollouts import InProcessRollouts
 from trainer.learner import Learner

@@ -25,9 +25,9 @@ from transformers import AutoTokenizer, PreTrainedModel
 from trainer.batching import RolloutBatch, micro_batches, split_to, token_micro_batches
 from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
-from trainer.control import Actuators
 from trainer.determinism import use_deterministic_algorithms
 from trainer.engine_config import learner_engine_config
+from trainer.entropy_control import Actuators
 from trainer.forward import forward
 from trainer.gather import gather_parameters
 from trainer.learning_rate import learning_rate

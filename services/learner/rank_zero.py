@@ -33,8 +33,8 @@ from services.weights import WeightPublisher
 from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_is_gone, read_state
 from trainer.checkpoint.universal import to_universal
-from trainer.control import Actuators, make_controller
 from trainer.curriculum import make_curriculum
+from trainer.entropy_control import Actuators, make_controller
 from trainer.learner import StepMetrics
 from trainer.regularizers import make_strength_law
 from trainer.tasks.mixture import Mixture

@@ -21,8 +21,8 @@ from services.replay.consumer import ReplayConsumer
 from services.run_state import evaluations, generators, server_time, update_status
 from services.step_records import RedisRecords
 from services.weights import LoadReport
-from trainer.control import Actuators
 from trainer.curriculum import Curriculum
+from trainer.entropy_control import Actuators
 from trainer.learner import StepMetrics
 from trainer.problem_order import is_uniform
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.batching import RolloutBatch
-from trainer.control import NEUTRAL, Actuators
+from trainer.entropy_control import NEUTRAL, Actuators
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from services.set_point import (
     record_starting_entropy,
 )
 from trainer.config import RunConfig
-from trainer.control.schedule import Schedule
+from trainer.entropy_control.schedule import Schedule
 
 
 class TargetInForce:

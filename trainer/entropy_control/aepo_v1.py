@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from trainer.config import BangBangLaw
-from trainer.control.base import Actuators
+from trainer.entropy_control.base import Actuators
 
 
 class BangBangController:

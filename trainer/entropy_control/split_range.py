@@ -31,8 +31,8 @@ import math
 from collections.abc import Mapping
 
 from trainer.config import SplitRangeLaw
-from trainer.control.base import Actuators, Limit
-from trainer.control.plant_gain import PlantGain
+from trainer.entropy_control.base import Actuators, Limit
+from trainer.entropy_control.plant_gain import PlantGain
 
 UPDATE_DEAD_STEPS = 2.0
 """Dead time without staleness and filter: a step decides, the next one acts, the one after it is measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.control.base import NEUTRAL, Actuators
+from trainer.entropy_control.base import NEUTRAL, Actuators
 
 
 class FixedController:

@@ -1,12 +1,12 @@
 """Entropy control laws, one file each; `entropy_control.kind` names one."""
 
 from trainer.config import EntropyControlConfig
-from trainer.control.aepo_v1 import BangBangController
-from trainer.control.base import NEUTRAL, Actuators, Controller
-from trainer.control.fixed import FixedController
-from trainer.control.mirrored import MirroredController
-from trainer.control.paper import PaperController
-from trainer.control.split_range import SplitRangeController
+from trainer.entropy_control.aepo_v1 import BangBangController
+from trainer.entropy_control.base import NEUTRAL, Actuators, Controller
+from trainer.entropy_control.fixed import FixedController
+from trainer.entropy_control.mirrored import MirroredController
+from trainer.entropy_control.paper import PaperController
+from trainer.entropy_control.split_range import SplitRangeController
 
 __all__ = ["NEUTRAL", "Actuators", "Controller", "make_controller"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainer.control.base import Actuators, Controller
+from trainer.entropy_control.base import Actuators, Controller
 
 
 class MirroredController:

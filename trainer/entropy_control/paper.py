@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from trainer.config import PaperLaw
-from trainer.control.base import Actuators, Limit
+from trainer.entropy_control.base import Actuators, Limit
 
 
 class PaperController:
