@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from test_fused_head import eager, largest, make, slopes  # noqa: E402
 
-from trainer.fused_head import fused_logprobs  # noqa: E402
+from trainer.head.fused import fused_logprobs  # noqa: E402
 
 TOKENS, WIDTH, VOCABULARY, ROWS = 5, 6, 40, 3
 ENTROPY = [(False, False), (True, False), (True, True)]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from reference import entropy, log_softmax
 
-from trainer.logprobs import token_logprobs
+from trainer.head.logprobs import token_logprobs
 from trainer.scope_loss import LossInputs, positives, scope_loss, surprisal_scores
 
 Array = NDArray[np.float64]

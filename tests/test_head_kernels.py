@@ -13,7 +13,7 @@ import torch
 from test_fused_head import eager, largest, make, slopes
 
 from tests.gpu import NEEDS_GPU
-from trainer.fused_head import fused_logprobs
+from trainer.head.fused import fused_logprobs
 
 
 def test_interpreted_kernels_give_the_eager_values_and_gradients():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import entropy, log_softmax
 
-from trainer.logprobs import differentiable_entropy, entropy_of_logits, token_logprobs
+from trainer.head.logprobs import differentiable_entropy, entropy_of_logits, token_logprobs
 
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 6), st.integers(2, 40))
 seeds = st.integers(0, 2**32 - 1)

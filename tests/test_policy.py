@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from trainer import head_blocks
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
-from trainer.head_blocks import Sums
+from trainer.head import blocks as head_blocks
+from trainer.head.blocks import Sums
+from trainer.head.limits import FUSED_COLUMNS, FUSED_FROM_VOCABULARY
 from trainer.policy import PolicyModel, load_policy
-from trainer.sizing import FUSED_COLUMNS, FUSED_FROM_VOCABULARY
 
 SIZES: dict[str, Any] = {
     "vocab_size": 11,

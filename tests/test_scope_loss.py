@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import Objective, Rollouts, chosen_logprobs, group_advantages, loss_and_gradient, row_weights
 
 from trainer.advantages import group_advantages as trainer_advantages
-from trainer.logprobs import token_logprobs
+from trainer.head.logprobs import token_logprobs
 from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
 
 

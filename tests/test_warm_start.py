@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trainer import warm_start
 from trainer.config import ModelConfig, RunConfig, TaskConfig, WarmStartConfig
 from trainer.errors import ScopeError
-from trainer.logprobs import entropy_of_logits
+from trainer.head.logprobs import entropy_of_logits
 from trainer.sampler import sample
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown

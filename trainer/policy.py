@@ -13,10 +13,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
-from trainer.fused_head import FusedHead
-from trainer.logprobs import token_logprobs
+from trainer.head.fused import FusedHead
+from trainer.head.limits import FUSED_FROM_VOCABULARY
+from trainer.head.logprobs import token_logprobs
 from trainer.shared_prompts import pack_rollouts
-from trainer.sizing import FUSED_FROM_VOCABULARY
 
 
 class PolicyModel(nn.Module):

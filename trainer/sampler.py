@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.logprobs import entropy_of_logits
+from trainer.head.logprobs import entropy_of_logits
 
 COMPACT_BELOW = 0.75
 """Finished rows leave the batch once fewer than this share of its rows still runs."""

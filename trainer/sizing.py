@@ -13,13 +13,8 @@ from typing import Any
 
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
+from trainer.head.limits import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS, FUSED_FROM_VOCABULARY
 
-FUSED_FROM_VOCABULARY = 4096
-"""With `learner.fused_head=auto` smaller vocabularies, whose logits are one block anyway, take the plain head."""
-FUSED_COLUMNS = 4096
-"""Columns of the vocabulary whose logits the fused head holds at once."""
-CPU_FUSED_ROWS, DEVICE_FUSED_ROWS = 512, 4096
-"""Tokens whose logits the fused head holds at once, at most: on CPUs a block (8 MiB) stays in the caches."""
 LOGIT_COPIES = 4
 """Arrays as large as the logits that the computation of a chunk or block holds at its peak."""
 OPTIMIZER_BYTES = 12

@@ -122,8 +122,8 @@ def one_case(way: str, tokens: int, options: argparse.Namespace) -> dict[str, An
     """Forward and backward once."""
     import torch
 
-    from trainer.fused_head import fused_logprobs
-    from trainer.logprobs import token_logprobs
+    from trainer.head.fused import fused_logprobs
+    from trainer.head.logprobs import token_logprobs
 
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(1)

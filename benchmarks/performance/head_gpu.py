@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.performance.shared import keep
-from trainer.fused_head import fused_logprobs
-from trainer.logprobs import token_logprobs
+from trainer.head.fused import fused_logprobs
+from trainer.head.logprobs import token_logprobs
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of hidden [T, D], weight [V, D] and targets [T]."""

@@ -5,7 +5,7 @@ into running sums (online softmax: Milakov and Gimelshein, arXiv 1805.02867); th
 folds its gradient into those of the hidden states and of the matrix at once (Wijmans et al., arXiv 2411.09009). What
 is kept between the two is a few numbers a token.
 
-`trainer.logprobs` is the plain path, which small vocabularies take.
+`trainer.head.logprobs` is the plain path, which small vocabularies take.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainer import head_blocks
-from trainer.head_blocks import Slopes, Sums
-from trainer.sizing import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS
+from trainer.head import blocks as head_blocks
+from trainer.head.blocks import Slopes, Sums
+from trainer.head.limits import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS
 
 
 class FusedHead(nn.Linear):
@@ -198,9 +198,9 @@ def _work(kernels: bool) -> ModuleType:
     if not kernels:
         return head_blocks
     # Triton is there where torch is built for GPUs.
-    from trainer import head_kernels
+    from trainer.head import triton_kernels
 
-    return head_kernels
+    return triton_kernels
 
 
 def _logits(hidden: Tensor, matrix: Tensor, offset: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The work of `trainer.head_blocks` on GPUs: one Triton program a token, which reads the block's logits once.
+"""The work of `trainer.head.blocks` on GPUs: one Triton program a token, which reads the block's logits once.
 
 In PyTorch each exponential, sum and product is a pass over the logits in memory, and these passes take longer than the
 matrix products around them.
@@ -16,11 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.head_blocks import Slopes, Sums
+from trainer.head.blocks import Slopes, Sums
 
 
 def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
-    """See `trainer.head_blocks.fold`. logits: float32, contiguous."""
+    """See `trainer.head.blocks.fold`. logits: float32, contiguous."""
     totals = sums.totals[:, rows]
     _fold[(len(logits),)](
         logits,
@@ -40,7 +40,7 @@ def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
 
 
 def slopes(of: Slopes, rows: slice, logits: Tensor, first: int, dtype: torch.dtype) -> Tensor:
-    """See `trainer.head_blocks.slopes`. logits: float32, contiguous, left as they are."""
+    """See `trainer.head.blocks.slopes`. logits: float32, contiguous, left as they are."""
     change = torch.empty_like(logits, dtype=dtype)
     entropy_slopes = of.entropy if of.entropy_slopes is None else of.entropy_slopes
     _slopes[(len(logits),)](

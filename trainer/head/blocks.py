@@ -1,6 +1,6 @@
 """What the logits of some tokens and a block of the vocabulary add to the fused head's sums and gradients: in PyTorch.
 
-`trainer.head_kernels` does the same in one pass over the logits, on GPUs.
+`trainer.head.triton_kernels` does the same in one pass over the logits, on GPUs.
 """
 
 from __future__ import annotations
