@@ -21,7 +21,7 @@ from trainer.config import RunConfig
 from trainer.config.load import default_config
 from trainer.dialogue import Dialogue
 from trainer.errors import ScopeError
-from trainer.in_process import InProcessRun
+from trainer.in_process.run import InProcessRun
 from trainer.prompts import encode_reply
 from trainer.scope_loss import LossInputs, scope_loss
 from trainer.tasks import Environment, Vocabulary, make_task

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from trainer.config.load import load_config
-from trainer.in_process import InProcessRun
+from trainer.in_process.run import InProcessRun
 from trainer.tasks import TaskWithSolutions, make_task
 from trainer.warm_start import cache_key, ensure_warm_start
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.reward_service import reward_service
 from tests.tiny import tiny_config
-from trainer.in_process import InProcessRun
+from trainer.in_process.run import InProcessRun
 from trainer.tasks import Vocabulary
 from trainer.tiny_model import build_model, build_tokenizer
 

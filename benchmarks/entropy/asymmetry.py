@@ -24,7 +24,7 @@ from plant import Constant
 from services.compare.in_process import starting_model
 from trainer.config.load import load_config
 from trainer.entropy_control import Actuators
-from trainer.in_process import InProcessRun
+from trainer.in_process.run import InProcessRun
 
 TEMPERATURES = (0.8, 1.0, 1.2)
 SAMPLES = ("positives", "negatives")

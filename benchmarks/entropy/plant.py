@@ -23,7 +23,7 @@ import torch
 from services.compare.in_process import starting_model
 from trainer.config.load import load_config
 from trainer.entropy_control import Actuators
-from trainer.in_process import InProcessRun
+from trainer.in_process.run import InProcessRun
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "configs" / "countdown-cpu.yaml"
 CELLS = [

@@ -28,7 +28,7 @@ from services.driver.run_directory import package_versions
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
-from trainer.in_process import InProcessRun, InProcessStep
+from trainer.in_process.run import InProcessRun, InProcessStep
 from trainer.starting_model import find_starting_model
 from trainer.warm_start import WarmStartProgress, ensure_warm_start
 

@@ -25,7 +25,7 @@ from trainer.curriculum import make_curriculum
 from trainer.entropy_control import Controller, make_controller
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
-from trainer.in_process_rollouts import InProcessRollouts
+from trainer.in_process.rollouts import InProcessRollouts
 from trainer.learner import Learner
 from trainer.pass_at_k import pass_at_k
 from trainer.probe import measure
