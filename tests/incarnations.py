@@ -15,7 +15,7 @@ from services.learner.spec import LearnerSpec
 from services.redis_client import RedisAccess
 from services.run_state import RunSpec, initialise_run
 from trainer.config import RunConfig
-from trainer.learner import StepMetrics
+from trainer.learner.learner import StepMetrics
 from trainer.trajectory import encode_group
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from rank_exit import end_rank
 
-from trainer.process_group import join_process_group
+from trainer.learner.process_group import join_process_group
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rank_exit import end_rank
 
 from services import weights
 from services.learner.loop import LearnerLoop
-from trainer.process_group import join_process_group
+from trainer.learner.process_group import join_process_group
 
 if __name__ == "__main__":
     weights.ray.put = lambda blob: None

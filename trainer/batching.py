@@ -125,41 +125,6 @@ def balanced_ranks(tokens: Sequence[int], workers: int, minibatches: int) -> lis
     return ranks
 
 
-def token_micro_batches(
-    rows: Tensor, lengths: Sequence[int], keys: Sequence[int], token_budget: int
-) -> list[Tensor]:
-    """Split row numbers into parts of rows times longest row at most `token_budget` tokens (at least one row).
-
-    lengths: tokens of each of `rows`; keys: rows are taken in the order of falling keys, so that rows of a part are
-    about equally long.
-    """
-    parts: list[list[int]] = []
-    longest = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -keys[i]):
-        longest = max(longest, lengths[index]) if parts else lengths[index]
-        if not parts or (len(parts[-1]) + 1) * longest > token_budget:
-            parts.append([])
-            longest = lengths[index]
-        parts[-1].append(index)
-    return [rows[torch.tensor(part, device=rows.device)] for part in parts]
-
-
-def split_to(parts: Sequence[Tensor], count: int) -> list[Tensor]:
-    """The parts, the ones of most rows halved until there are `count`, or until every part is one row."""
-    divided = list(parts)
-    while len(divided) < count:
-        at = max(range(len(divided)), key=lambda i: len(divided[i]))
-        if len(divided[at]) < 2:
-            break
-        divided[at : at + 1] = divided[at].tensor_split(2)
-    return divided
-
-
-def micro_batches(rows: Tensor, sequence_length: int, token_budget: int) -> list[Tensor]:
-    """Split row numbers so that a part holds at most `token_budget` padded tokens (at least one row)."""
-    return list(rows.split(max(1, token_budget // sequence_length)))
-
-
 class _Rows:
     """Accumulates padded rows."""
 

@@ -1,6 +1,6 @@
 """The learner's loop, run by every rank under Ray Train.
 
-    order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.step  →  control  →  publish
+    order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.learner.step  →  control  →  publish
     →  every so often a snapshot, which becomes a checkpoint meanwhile  →  step record
 
 Everything that only one process may do is in `RankZero`; everything here is collective.
@@ -25,8 +25,8 @@ from services.priority import yield_to_others
 from services.probe import Probe
 from trainer.batching import RolloutBatch
 from trainer.checkpoint.store import ENGINE_TAG, disk_full
-from trainer.learner import Learner
-from trainer.process_group import join_process_group
+from trainer.learner.learner import Learner
+from trainer.learner.process_group import join_process_group
 
 LINGER_SECONDS = 60.0
 

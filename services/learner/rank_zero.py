@@ -35,7 +35,7 @@ from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_
 from trainer.checkpoint.universal import to_universal
 from trainer.curriculum import make_curriculum
 from trainer.entropy_control import Actuators, make_controller
-from trainer.learner import StepMetrics
+from trainer.learner.learner import StepMetrics
 from trainer.regularizers import make_strength_law
 from trainer.tasks.mixture import Mixture
 from trainer.trajectory import PolicyVersion

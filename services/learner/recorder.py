@@ -23,7 +23,7 @@ from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.curriculum import Curriculum
 from trainer.entropy_control import Actuators
-from trainer.learner import StepMetrics
+from trainer.learner.learner import StepMetrics
 from trainer.problem_order import is_uniform
 
 BEAT_STALE_SECONDS = 5.0

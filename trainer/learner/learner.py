@@ -22,19 +22,20 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from trainer.batching import RolloutBatch, micro_batches, split_to, token_micro_batches
+from trainer.batching import RolloutBatch
 from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
-from trainer.engine_config import learner_engine_config
 from trainer.entropy_control import Actuators
 from trainer.forward import forward
 from trainer.gather import gather_parameters
-from trainer.learning_rate import learning_rate
+from trainer.learner.deepspeed_config import learner_engine_config
+from trainer.learner.learning_rate import learning_rate
+from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
+from trainer.learner.reference_policy import ReferencePolicy, reference_kl
 from trainer.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
 from trainer.plan import StepPlan, plan_step
 from trainer.policy import PolicyModel, load_policy
-from trainer.reference_policy import ReferencePolicy, reference_kl
 from trainer.regularizers import make_regularizer
 from trainer.role_sums import role_sums
 from trainer.scope_loss import scope_loss

@@ -19,8 +19,8 @@ from torch import Tensor
 from trainer.batching import RolloutBatch
 from trainer.collectives import sum_over_ranks
 from trainer.config import RunConfig
-from trainer.engine_config import reference_engine_config
 from trainer.forward import forward
+from trainer.learner.deepspeed_config import reference_engine_config
 from trainer.lora import adapters_off
 from trainer.policy import load_policy
 from trainer.scope_loss import kl_k3

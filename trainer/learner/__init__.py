@@ -1,0 +1,1 @@
+"""The learner: DeepSpeed ZeRO over micro-batches of a step's groups."""
