@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reference import entropy, log_softmax
 
 from trainer.head.logprobs import token_logprobs
-from trainer.scope_loss import LossInputs, positives, scope_loss, surprisal_scores
+from trainer.loss.objective import LossInputs, positives, scope_loss, surprisal_scores
 
 Array = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from trainer.config.load import default_config
 from trainer.dialogue import Dialogue
 from trainer.errors import ScopeError
 from trainer.in_process.run import InProcessRun
+from trainer.loss.objective import LossInputs, scope_loss
 from trainer.prompts import encode_reply
-from trainer.scope_loss import LossInputs, scope_loss
 from trainer.tasks import Environment, Vocabulary, make_task
 from trainer.tasks.calculator import Calculator, compute
 from trainer.tasks.number_guess import NumberGuess

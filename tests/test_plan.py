@@ -12,14 +12,13 @@ from ranks import Ranks
 from test_regularizers import kinds, present
 from test_scope_loss import steps
 
-from trainer.aggregation import base_row_weights
 from trainer.batching import RolloutBatch
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
-from trainer.plan import StepPlan, plan_step
+from trainer.loss.aggregation import base_row_weights
+from trainer.loss.objective import scope_loss
+from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.regularizers import make_regularizer
-from trainer.role_sums import role_sums
-from trainer.scope_loss import scope_loss
 
 
 def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> RolloutBatch:

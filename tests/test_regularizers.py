@@ -14,9 +14,9 @@ from ranks import Ranks
 from trainer.config.load import validate_config
 from trainer.config.regularizer import RegularizerConfig
 from trainer.errors import ScopeError
+from trainer.loss.objective import LossInputs, scope_loss
 from trainer.regularizers import Measured, TokenTerms, make_regularizer, make_strength_law
 from trainer.regularizers.covariance import smallest_over_ranks
-from trainer.scope_loss import LossInputs, scope_loss
 
 KINDS = (
     "none",

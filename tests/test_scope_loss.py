@@ -14,7 +14,7 @@ from reference import Objective, Rollouts, chosen_logprobs, group_advantages, lo
 
 from trainer.advantages import group_advantages as trainer_advantages
 from trainer.head.logprobs import token_logprobs
-from trainer.scope_loss import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
+from trainer.loss.objective import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
 
 
 @st.composite

@@ -22,7 +22,7 @@ from trainer.config import OptimizerConfig
 from trainer.config.load import default_config, dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.learner.learning_rate import learning_rate
-from trainer.scope_loss import LossInputs, kl_k3, scope_loss
+from trainer.loss.objective import LossInputs, kl_k3, scope_loss
 from trainer.tasks import Vocabulary
 from trainer.tiny_model import build_tokenizer
 

@@ -34,11 +34,10 @@ from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
 from trainer.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
-from trainer.plan import StepPlan, plan_step
+from trainer.loss.objective import scope_loss
+from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.policy import PolicyModel, load_policy
 from trainer.regularizers import make_regularizer
-from trainer.role_sums import role_sums
-from trainer.scope_loss import scope_loss
 from trainer.shared_prompts import prompt_runs
 
 PROBE_TOKENS = 64

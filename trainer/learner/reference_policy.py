@@ -22,8 +22,8 @@ from trainer.config import RunConfig
 from trainer.forward import forward
 from trainer.learner.deepspeed_config import reference_engine_config
 from trainer.lora import adapters_off
+from trainer.loss.objective import kl_k3
 from trainer.policy import load_policy
-from trainer.scope_loss import kl_k3
 
 
 class ReferencePolicy:

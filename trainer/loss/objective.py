@@ -3,7 +3,7 @@
     J = sum_base v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H - b KL
         + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
 
-(arXiv 2510.08141; r is the importance ratio current / proximal policy; v_i = 1/N unless `trainer.aggregation` says
+(arXiv 2510.08141; r is the importance ratio current / proximal policy; v_i = 1/N unless `trainer.loss.aggregation` says
 otherwise; k = 1, p = 0 and c = 0 unless `trainer.regularizers` says otherwise; b = 0 unless `loss.kl_coefficient` is
 set, KL from the reference policy.) Three things differ from the paper:
 w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance

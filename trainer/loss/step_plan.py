@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.aggregation import base_row_weights
 from trainer.batching import RolloutBatch
-from trainer.collectives import rank
+from trainer.collectives import max_over_ranks, rank, sum_over_ranks
 from trainer.config import RunConfig
+from trainer.loss.aggregation import base_row_weights
+from trainer.loss.objective import LossInputs, auxiliary_scale, learned_from, surprisal_scores
 from trainer.regularizers import ClipRange, Measured, Regularizer
-from trainer.role_sums import RoleSums
-from trainer.scope_loss import LossInputs, auxiliary_scale, learned_from, surprisal_scores
 
 
 @dataclass(frozen=True)
@@ -150,3 +149,53 @@ def _generator(seed: int, step: int) -> torch.Generator:
     """Random numbers that depend on the run's seed, the step and the rank alone, on whatever device it computes."""
     state = np.random.SeedSequence((seed, step, rank())).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
+
+
+@dataclass
+class RoleSums:
+    """Sums over one role's tokens, added over ranks. Log-quantities are nats."""
+
+    tokens: float = 0.0
+    rollouts: float = 0.0
+    reward: float = 0.0
+    kl: float = 0.0
+    behaviour: float = 0.0
+    entropy: float = 0.0
+    learned: float = 0.0
+    """auxiliary rollouts that are learned from; not counted for base rollouts"""
+    scores: float = 0.0
+    ratio_deviation: float = 0.0
+    """largest |proximal / behaviour - 1| over tokens; not a sum"""
+
+
+def role_sums(
+    batch: RolloutBatch, proximal: Tensor, entropy: Tensor, surprisal_exponent: float
+) -> tuple[RoleSums, RoleSums]:
+    """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
+    difference = proximal - batch.behaviour_logprobs
+    kl = difference.exp() - 1 - difference
+    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
+    scores = surprisal_scores(learned, -(proximal * batch.mask).sum(-1), surprisal_exponent)
+    sums, deviations = [], []
+    for rows in (~batch.auxiliary, batch.auxiliary):
+        mask = batch.mask[rows]
+        sums.append(
+            [
+                mask.sum(),
+                mask.any(-1).sum(),
+                batch.rewards[rows].sum(),
+                (kl[rows] * mask).sum(),
+                (batch.behaviour_logprobs[rows] * mask).sum(),
+                (entropy[rows] * mask).sum(),
+                learned[rows].sum(),
+                scores[rows].sum(),
+            ]
+        )
+        deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
+    added = sum_over_ranks(torch.stack([torch.stack([v.double() for v in row]) for row in sums]))
+    worst = max_over_ranks(torch.stack(deviations).double())
+    base, adaptive = (
+        RoleSums(*values, ratio_deviation=deviation)
+        for values, deviation in zip(added.tolist(), worst.tolist(), strict=True)
+    )
+    return base, adaptive
