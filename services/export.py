@@ -99,7 +99,7 @@ def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunCo
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from trainer.checkpoint.store import ENGINE_TAG
-    from trainer.lora import adapter_weights, add_adapters, merged_weights, save_adapter
+    from trainer.policy.lora import adapter_weights, add_adapters, merged_weights, save_adapter
 
     lora = config.learner.lora
     if not (source / "config.json").is_file():

@@ -20,9 +20,9 @@ from rank_exit import end_rank
 from trainer.batching import shard_batches
 from trainer.config import RunConfig
 from trainer.entropy_control import Actuators
-from trainer.gather import gather_parameters
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
+from trainer.policy.gather import gather_parameters
 from trainer.trajectory import Group, decode_group
 
 

@@ -32,7 +32,7 @@ from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.batching import shard_batches
 from trainer.config import LoraConfig, RunConfig
-from trainer.lora import add_adapters, merged_weights
+from trainer.policy.lora import add_adapters, merged_weights
 from trainer.roles import Role
 from trainer.trajectory import Group, PolicyVersion, Trajectory
 

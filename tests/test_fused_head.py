@@ -16,7 +16,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from trainer.head.fused import FusedHead, fused_logprobs
 from trainer.head.limits import FUSED_FROM_VOCABULARY
 from trainer.head.logprobs import differentiable_entropy
-from trainer.policy import PolicyModel
+from trainer.policy.model import PolicyModel
 
 shapes = st.tuples(st.integers(0, 23), st.integers(1, 6), st.integers(2, 70))
 seeds = st.integers(0, 2**32 - 1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.gather import buckets
+from trainer.policy.gather import buckets
 
 
 @given(sizes=st.lists(st.integers(1, 50), max_size=30), most=st.integers(1, 400), partitioned=st.booleans())

@@ -17,7 +17,7 @@ from trainer.errors import ScopeError
 from trainer.head import blocks as head_blocks
 from trainer.head.blocks import Sums
 from trainer.head.limits import FUSED_COLUMNS, FUSED_FROM_VOCABULARY
-from trainer.policy import PolicyModel, load_policy
+from trainer.policy.model import PolicyModel, load_policy
 
 SIZES: dict[str, Any] = {
     "vocab_size": 11,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from trainer import shared_prompts
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
-from trainer.policy import PolicyModel, load_policy
-from trainer.shared_prompts import pack_rollouts
+from trainer.policy import packing
+from trainer.policy.model import PolicyModel, load_policy
+from trainer.policy.packing import pack_rollouts
 
 VOCABULARY, LONGEST = 11, 6
 SIZES: dict[str, Any] = {
@@ -68,7 +68,7 @@ def test_packed_rollouts_score_as_separate_ones(policies, drawn, room):
     for policy in policies:
         policy.zero_grad()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(shared_prompts, "MAX_PACKED_TOKENS", room)
+            patch.setattr(packing, "MAX_PACKED_TOKENS", room)
             logprobs, entropy = policy(ids, prompts, targets, mask, torch.ones(len(ids)), True)
         (logprobs * weights).sum().backward()
         outputs.append((logprobs.detach(), entropy))
@@ -90,7 +90,7 @@ def test_a_prompt_is_there_once_and_so_is_an_equal_response():
 
 
 def test_a_group_too_long_for_one_sequence_is_split_with_its_prompt(monkeypatch):
-    monkeypatch.setattr(shared_prompts, "MAX_PACKED_TOKENS", 6)
+    monkeypatch.setattr(packing, "MAX_PACKED_TOKENS", 6)
     ids, prompts, _, mask = rows([([1, 2], [[3, 4, 0], [5, 6, 0], [7, 8, 0]])])
     packed = pack_rollouts(ids, prompts, mask.sum(1).long())
     assert packed.input_ids.tolist() == [[1, 2, 3, 4, 5, 6], [1, 2, 7, 8, 0, 0]]
@@ -114,7 +114,7 @@ def test_a_model_with_sliding_windows_is_refused(tmp_path):
 def test_a_model_whose_attention_mixes_rollouts_is_refused(tmp_path, monkeypatch):
     Qwen3ForCausalLM(Qwen3Config(**SIZES)).save_pretrained(tmp_path)
     everyone = lambda block, response: torch.ones(*block.shape, block.shape[1], dtype=torch.bool).unsqueeze(1)  # noqa: E731
-    monkeypatch.setattr(shared_prompts, "_attention", everyone)
+    monkeypatch.setattr(packing, "_attention", everyone)
     with pytest.raises(ScopeError, match="mixes rollouts that share a prompt"):
         load_policy(tmp_path, LearnerConfig())
 

@@ -17,7 +17,7 @@ from trainer import warm_start
 from trainer.config import ModelConfig, RunConfig, TaskConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.head.logprobs import entropy_of_logits
-from trainer.sampler import sample
+from trainer.policy.sampler import sample
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot

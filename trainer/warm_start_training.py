@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from trainer.config import RunConfig, WarmStartConfig
 from trainer.errors import ScopeError
-from trainer.probe import measure
+from trainer.policy.evaluate import measure
 from trainer.tasks import TaskWithSolutions
 from trainer.tiny_model import build_model, build_tokenizer
 from trainer.warm_start import WarmStart, WarmStartProgress

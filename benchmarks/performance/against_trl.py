@@ -33,7 +33,7 @@ from services.export import export  # noqa: E402
 from services.metrics import read_records  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import dump_yaml, load_config  # noqa: E402
-from trainer.probe import measure  # noqa: E402
+from trainer.policy.evaluate import measure  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
 from trainer.warm_start import WarmStart, ensure_warm_start  # noqa: E402
 

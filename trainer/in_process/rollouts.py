@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainer.config import RunConfig
 from trainer.curriculum import StepMix
 from trainer.dialogue import Dialogue
-from trainer.probe import score
+from trainer.policy.evaluate import score
+from trainer.policy.sampler import Samples, sample
 from trainer.problem_order import is_uniform, problem_at
 from trainer.roles import Role
-from trainer.sampler import Samples, sample
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.shaping import shape
 from trainer.trajectory import Group, Trajectory, VersionSpan

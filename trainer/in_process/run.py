@@ -29,7 +29,7 @@ from trainer.in_process.rollouts import InProcessRollouts
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
 from trainer.pass_at_k import pass_at_k
-from trainer.probe import measure
+from trainer.policy.evaluate import measure
 from trainer.regularizers import make_strength_law
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture

@@ -27,18 +27,18 @@ from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
 from trainer.entropy_control import Actuators
-from trainer.forward import forward
-from trainer.gather import gather_parameters
 from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
-from trainer.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
 from trainer.loss.objective import scope_loss
 from trainer.loss.step_plan import StepPlan, plan_step, role_sums
-from trainer.policy import PolicyModel, load_policy
+from trainer.policy.forward import forward
+from trainer.policy.gather import gather_parameters
+from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
+from trainer.policy.model import PolicyModel, load_policy
+from trainer.policy.packing import prompt_runs
 from trainer.regularizers import make_regularizer
-from trainer.shared_prompts import prompt_runs
 
 PROBE_TOKENS = 64
 """or as many as the model's longest sequence allows"""

@@ -19,11 +19,11 @@ from torch import Tensor
 from trainer.batching import RolloutBatch
 from trainer.collectives import sum_over_ranks
 from trainer.config import RunConfig
-from trainer.forward import forward
 from trainer.learner.deepspeed_config import reference_engine_config
-from trainer.lora import adapters_off
 from trainer.loss.objective import kl_k3
-from trainer.policy import load_policy
+from trainer.policy.forward import forward
+from trainer.policy.lora import adapters_off
+from trainer.policy.model import load_policy
 
 
 class ReferencePolicy:

@@ -16,7 +16,7 @@ from trainer.errors import ScopeError
 from trainer.head.fused import FusedHead
 from trainer.head.limits import FUSED_FROM_VOCABULARY
 from trainer.head.logprobs import token_logprobs
-from trainer.shared_prompts import pack_rollouts
+from trainer.policy.packing import pack_rollouts
 
 
 class PolicyModel(nn.Module):

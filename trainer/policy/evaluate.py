@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer.sampler import Samples, sample
+from trainer.policy.sampler import Samples, sample
 from trainer.tasks.base import NO_END, Problem, Task, Verdict
 
 PROBLEMS_AT_ONCE = 64
