@@ -25,12 +25,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
 
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo  # noqa: E402
 from tests.replay_harness import make_group  # noqa: E402
-from trainer.batching import RolloutBatch, shard_batches  # noqa: E402
 from trainer.checkpoint.store import CheckpointStore, LearnerState  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.entropy_control import Actuators  # noqa: E402
 from trainer.learner.learner import Learner  # noqa: E402
 from trainer.learner.process_group import join_process_group  # noqa: E402
+from trainer.rollouts.batch import RolloutBatch, shard_batches  # noqa: E402
 
 LAYERS, WIDTH, INNER, VOCABULARY = 9, 768, 2048, 64
 """64 million parameters"""

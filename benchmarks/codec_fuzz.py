@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from trainer.trajectory import Group, Trajectory, TrajectoryError, VersionSpan, decode_group, encode_group
+from trainer.rollouts.trajectory import (
+    Group,
+    Trajectory,
+    TrajectoryError,
+    VersionSpan,
+    decode_group,
+    encode_group,
+)
 
 RESULTS = Path(__file__).parent / "results" / "codec-fuzz.json"
 SIZE_CAP = 1 << 20

@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from services.keys import RunKeys
-from trainer.curriculum import StepMix
+from trainer.rollouts.curriculum import StepMix
 
 
 def encode_mixes(mixes: Mapping[int, StepMix]) -> list[str | int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainer.dialogue import Dialogue
+from trainer.rollouts.multi_turn import Dialogue
 
 if TYPE_CHECKING:
     from services.engine import Sample, SamplingEngine

@@ -27,7 +27,7 @@ from services.probe import Probe
 from services.weight_group import Meeting, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
-from trainer.trajectory import FinishReason, PolicyVersion, VersionSpan
+from trainer.rollouts.trajectory import FinishReason, PolicyVersion, VersionSpan
 
 PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted mean difference of the probe's log-probabilities between learner and engine, nats, by engine dtype.

@@ -31,9 +31,10 @@ from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run_state import beat
 from services.sampled_group import as_group, sampled_tokens
 from services.scoring import Scorer
-from trainer.problem_order import is_uniform, problem_at
+from trainer.rollouts.problem_order import problem_at
+from trainer.rollouts.rewards import is_uniform
+from trainer.rollouts.trajectory import PolicyVersion, encode_group
 from trainer.tasks import Problem, Task, Verdict, make_task
-from trainer.trajectory import PolicyVersion, encode_group
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from services.redis_client import RedisAccess
 from trainer.config import RunConfig
 from trainer.roles import Role
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class RunKeys:
 
     @property
     def curriculum(self) -> str:
-        """Hash: learner step → JSON of its mix, `trainer.curriculum.StepMix`; the newest steps only."""
+        """Hash: learner step → JSON of its mix, `trainer.rollouts.curriculum.StepMix`; the newest steps only."""
         return self._key("curriculum")
 
     @property

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from services.dialogue import hold_dialogue
 from trainer.config import RunConfig
-from trainer.dialogue import Dialogue
 from trainer.errors import ScopeError
-from trainer.prompts import encode_prompt
+from trainer.rollouts.multi_turn import Dialogue
+from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Environment, Problem, Task
 
 if TYPE_CHECKING:

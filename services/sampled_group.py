@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.generator_spec import GeneratorSpec
+from trainer.rollouts.trajectory import Group, Trajectory
 from trainer.tasks import Problem, Verdict
-from trainer.trajectory import Group, Trajectory
 
 if TYPE_CHECKING:
     from services.engine import Sample

@@ -18,8 +18,8 @@ import ray
 from services.generator import IDLE_POLL_SECONDS, Generator
 from services.replay.producer import Lease
 from trainer.determinism import rollout_seed
+from trainer.rollouts.trajectory import PolicyVersion
 from trainer.tasks import Problem
-from trainer.trajectory import PolicyVersion
 
 if TYPE_CHECKING:
     from services.engine import Sample

@@ -16,7 +16,7 @@ from services.probe import Probe
 from services.weight_buckets import Bucket, as_text, pack, plan
 from services.weight_group import Backend, Meeting, TransferError, WeightGroup, open_meeting
 from trainer.config import RunConfig
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 
 class WeightBroadcast:

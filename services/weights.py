@@ -25,7 +25,7 @@ from services.probe import Probe
 from services.weight_blob import packed
 from services.weight_broadcast import WeightBroadcast
 from services.weight_group import TransferError
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 LAST_LOOK_SECONDS = 2.0
 

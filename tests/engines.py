@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from services.engine import SamplingEngine
 from tests.tiny import LearnerView, tiny_config
 from trainer.roles import Role
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 T = TypeVar("T")
 LENGTH = 320

@@ -16,7 +16,7 @@ from services.redis_client import RedisAccess
 from services.run_state import RunSpec, initialise_run
 from trainer.config import RunConfig
 from trainer.learner.learner import StepMetrics
-from trainer.trajectory import encode_group
+from trainer.rollouts.trajectory import encode_group
 
 
 class Crash(BaseException):

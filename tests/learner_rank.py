@@ -17,13 +17,13 @@ import torch
 import torch.distributed as dist
 from rank_exit import end_rank
 
-from trainer.batching import shard_batches
 from trainer.config import RunConfig
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
 from trainer.policy.gather import gather_parameters
-from trainer.trajectory import Group, decode_group
+from trainer.rollouts.batch import shard_batches
+from trainer.rollouts.trajectory import Group, decode_group
 
 
 def read_groups(path: Path) -> list[Group]:

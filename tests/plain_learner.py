@@ -28,7 +28,7 @@ from reference import (
 from transformers import AutoModelForCausalLM
 
 from trainer.roles import Role
-from trainer.trajectory import Group, Trajectory, VersionSpan
+from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 
 VOCABULARY, PROMPTS, SAMPLES, MINIBATCHES = 24, 6, 4, 2
 STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE, BUDGET = 2, 0.7, 1.5, 0.7, 16

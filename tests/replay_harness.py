@@ -16,7 +16,7 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.producer import AddOutcome, Finished, Lease, ReplayProducer
 from services.replay.stats import QueueStats, queue_stats
 from trainer.roles import Role
-from trainer.trajectory import Group, Trajectory, VersionSpan, encode_group
+from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan, encode_group
 
 SIZE_CAP = 1 << 20
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from services.redis_client import RedisAccess
 from tests.test_collector import always
 from trainer.config import RunConfig
 from trainer.roles import Role
-from trainer.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group
+from trainer.rollouts.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group
 
 PROMPTS, STEPS, VOCABULARY = 60, 2, 500
 CAP = 64 * 1024

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import group_advantages
 
-from trainer.batching import RolloutBatch, balanced_ranks, shard_batches
 from trainer.config import RunConfig
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.roles import Role
-from trainer.trajectory import Group, Trajectory, VersionSpan
+from trainer.rollouts.batch import RolloutBatch, balanced_ranks, shard_batches
+from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 
 BASE_TEMPERATURE = 0.7
 

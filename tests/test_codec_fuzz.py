@@ -12,7 +12,7 @@ from replay_harness import make_group
 
 from benchmarks.codec_fuzz import KINDS, SIZE_CAP, cases, fuzz
 from trainer.roles import MOST_ROLLOUTS
-from trainer.trajectory import MOST_COMPONENTS, MOST_SPANS, TrajectoryError, decode_group
+from trainer.rollouts.trajectory import MOST_COMPONENTS, MOST_SPANS, TrajectoryError, decode_group
 
 CASES = 100_000
 STRUCTURE_BYTES = 12 << 20

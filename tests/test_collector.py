@@ -19,7 +19,7 @@ from services.replay.entries import Entry
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.roles import Role
-from trainer.trajectory import Group, VersionSpan, encode_group
+from trainer.rollouts.trajectory import Group, VersionSpan, encode_group
 
 PROMPTS, STALENESS = 3, 1
 

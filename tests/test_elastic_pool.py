@@ -21,7 +21,7 @@ from tests import generator_stub
 from tests.generator_stub import Stub
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(240)]
 

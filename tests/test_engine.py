@@ -30,11 +30,11 @@ from services.weight_buckets import as_text, pack, plan
 from services.weight_group import TransferError, WeightGroup, open_meeting
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
-from trainer.batching import shard_batches
 from trainer.config import LoraConfig, RunConfig
 from trainer.policy.lora import add_adapters, merged_weights
 from trainer.roles import Role
-from trainer.trajectory import Group, PolicyVersion, Trajectory
+from trainer.rollouts.batch import shard_batches
+from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 
@@ -423,7 +423,7 @@ import asyncio, sys
 from pathlib import Path
 from services.engine import SamplingEngine
 from tests.tiny import tiny_config
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 async def main():
     engine = await SamplingEngine.start(

@@ -19,16 +19,16 @@ from services.driver.preflight import preflight_learning
 from tests.tiny import LearnerView, tiny_config
 from trainer.config import RunConfig
 from trainer.config.load import default_config
-from trainer.dialogue import Dialogue
 from trainer.errors import ScopeError
 from trainer.in_process.run import InProcessRun
 from trainer.loss.objective import LossInputs, scope_loss
-from trainer.prompts import encode_reply
+from trainer.rollouts.multi_turn import Dialogue
+from trainer.rollouts.prompts import encode_reply
+from trainer.rollouts.trajectory import VersionSpan, encode_group
 from trainer.tasks import Environment, Vocabulary, make_task
 from trainer.tasks.calculator import Calculator, compute
 from trainer.tasks.number_guess import NumberGuess
 from trainer.tiny_model import build_tokenizer
-from trainer.trajectory import VersionSpan, encode_group
 
 TOKENIZER = build_tokenizer(Vocabulary(tuple(string.printable), split="characters"), 512)
 EOS: int = TOKENIZER.eos_token_id  # pyright: ignore[reportAssignmentType]

@@ -30,10 +30,11 @@ from tests.engines import ROLES, Engines
 from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.config import RunConfig
-from trainer.problem_order import is_uniform, problem_at
 from trainer.roles import Role
+from trainer.rollouts.problem_order import problem_at
+from trainer.rollouts.rewards import is_uniform
+from trainer.rollouts.trajectory import Group, PolicyVersion, decode_group
 from trainer.tasks import NO_END, Problem, Verdict, make_task
-from trainer.trajectory import Group, PolicyVersion, decode_group
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from tests.gpu import NEEDS_GPU
 from tests.ports import free_ports
-from trainer.trajectory import Group, encode_group
+from trainer.rollouts.trajectory import Group, encode_group
 
 
 @pytest.fixture(scope="module")

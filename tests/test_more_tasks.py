@@ -16,7 +16,7 @@ from trainer.config import RewardConfig, TaskConfig
 from trainer.config.load import validate_config
 from trainer.config.task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
-from trainer.prompts import encode_prompt
+from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Problem, Verdict, make_task
 from trainer.tasks.shaping import shape
 

@@ -50,7 +50,7 @@ import asyncio, sys
 from pathlib import Path
 from services.engine import SamplingEngine
 from tests.tiny import tiny_config
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 config = tiny_config()
 start = SamplingEngine.start(

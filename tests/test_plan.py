@@ -12,13 +12,13 @@ from ranks import Ranks
 from test_regularizers import kinds, present
 from test_scope_loss import steps
 
-from trainer.batching import RolloutBatch
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 from trainer.loss.aggregation import base_row_weights
 from trainer.loss.objective import scope_loss
 from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.regularizers import make_regularizer
+from trainer.rollouts.batch import RolloutBatch
 
 
 def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> RolloutBatch:

@@ -17,9 +17,10 @@ from services.redis_client import RedisAccess
 from services.replay.consumer import MIXES_KEPT, ReplayConsumer
 from trainer.config import CurriculumConfig, RunConfig
 from trainer.config.load import validate_config
-from trainer.curriculum import Curriculum, StepMix, make_curriculum
 from trainer.errors import ScopeError
-from trainer.problem_order import is_uniform, problem_at, refill_offset
+from trainer.rollouts.curriculum import Curriculum, StepMix, make_curriculum
+from trainer.rollouts.problem_order import problem_at, refill_offset
+from trainer.rollouts.rewards import is_uniform
 from trainer.tasks import make_task
 from trainer.tasks.mixture import Mixture
 

@@ -19,7 +19,7 @@ from services.redis_client import RedisAccess
 from services.replay.entries import Entry
 from services.run_state import beat
 from trainer.roles import Role
-from trainer.trajectory import Group
+from trainer.rollouts.trajectory import Group
 
 
 @pytest.fixture

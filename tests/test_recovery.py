@@ -29,8 +29,8 @@ from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, disk_full
 from trainer.config import RunConfig
-from trainer.curriculum import StepMix
 from trainer.errors import ScopeError
+from trainer.rollouts.curriculum import StepMix
 
 
 @pytest.fixture

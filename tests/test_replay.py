@@ -17,7 +17,7 @@ from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from services.replay.entries import Entry
 from services.replay.producer import Lease
 from trainer.errors import ScopeError
-from trainer.trajectory import decode_group
+from trainer.rollouts.trajectory import decode_group
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from services.learner.spec import LearnerSpec
 from services.rollouts import RolloutFile, RolloutFilter, SampledRollout, add_rollouts, read_file
 from services.tokens import create_token
 from tests.tiny import tiny_config
-from trainer.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
+from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
 
 
 def rollout(step: int, **changed) -> SampledRollout:

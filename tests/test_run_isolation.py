@@ -23,7 +23,7 @@ from services.step_records import RedisRecords
 from services.tokens import create_token
 from tests.control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
-from trainer.curriculum import StepMix
+from trainer.rollouts.curriculum import StepMix
 
 EMPTY_DATABASE = 5
 """of the session's server; no other test writes there"""

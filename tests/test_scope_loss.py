@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import Objective, Rollouts, chosen_logprobs, group_advantages, loss_and_gradient, row_weights
 
-from trainer.advantages import group_advantages as trainer_advantages
 from trainer.head.logprobs import token_logprobs
-from trainer.loss.objective import LossInputs, auxiliary_scale, positives, scope_loss, surprisal_scores
+from trainer.loss.objective import LossInputs, auxiliary_scale, scope_loss, surprisal_scores
+from trainer.rollouts.rewards import group_advantages as trainer_advantages
+from trainer.rollouts.rewards import positives
 
 
 @st.composite

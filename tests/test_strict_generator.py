@@ -18,7 +18,7 @@ from tests.test_generator import PROMPTS, OnSharedEngine, Stage, running
 from tests.tiny import LearnerView, perturbed
 from trainer.determinism import rollout_seed
 from trainer.roles import Role
-from trainer.trajectory import Group, PolicyVersion, VersionSpan
+from trainer.rollouts.trajectory import Group, PolicyVersion, VersionSpan
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 

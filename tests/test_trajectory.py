@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from replay_harness import SIZE_CAP, make_group
 
 from trainer.roles import MOST_ROLLOUTS
-from trainer.trajectory import (
+from trainer.rollouts.trajectory import (
     LONGEST_TEXT,
     MOST_COMPONENTS,
     MOST_SPANS,

@@ -18,7 +18,7 @@ from services.redis_client import RedisAccess
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from tests.test_checkpoint import Incarnations
 from trainer.errors import ScopeError
-from trainer.trajectory import encode_group
+from trainer.rollouts.trajectory import encode_group
 
 GROUPS = 20
 """of each role in the queue of `Incarnations`, all base groups before all adaptive ones"""

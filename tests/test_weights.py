@@ -22,7 +22,7 @@ from services.weight_group import Meeting, TransferError
 from services.weight_inbox import WeightInbox
 from services.weights import LoadReport, WeightPublisher
 from tests.local_ray import local_ray
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 

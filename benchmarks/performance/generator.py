@@ -35,8 +35,8 @@ from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.run_control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
-from trainer.problem_order import problem_at  # noqa: E402
-from trainer.prompts import encode_prompt  # noqa: E402
+from trainer.rollouts.problem_order import problem_at  # noqa: E402
+from trainer.rollouts.prompts import encode_prompt  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
 from trainer.warm_start import ensure_warm_start  # noqa: E402
 
@@ -82,7 +82,7 @@ async def measure(
     """Tokens/s of both ways in every round; one before them warms up."""
     from services.generator import Generator
     from services.generator_spec import GeneratorSpec
-    from trainer.trajectory import PolicyVersion
+    from trainer.rollouts.trajectory import PolicyVersion
 
     redis = access.sync()
     consumer = ReplayConsumer(redis, RUN, max_deliveries=3)

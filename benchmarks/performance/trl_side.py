@@ -27,7 +27,7 @@ def main() -> None:
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
     from trainer.config.load import load_config
-    from trainer.problem_order import problem_at
+    from trainer.rollouts.problem_order import problem_at
     from trainer.tasks import make_task
 
     config = load_config(job["config"])

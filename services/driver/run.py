@@ -39,7 +39,7 @@ from services.tokens import register_token
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
-from trainer.trajectory import PolicyVersion
+from trainer.rollouts.trajectory import PolicyVersion
 
 if TYPE_CHECKING:
     from services.driver.generator_pool import GeneratorPool

@@ -121,7 +121,7 @@ class Sampler:
 async def work(spec: WorkerSpec) -> None:
     """Do the whole share with an engine of this process."""
     from services.engine import SamplingEngine
-    from trainer.trajectory import PolicyVersion
+    from trainer.rollouts.trajectory import PolicyVersion
 
     sampler = Sampler(spec)
     engine = await SamplingEngine.start(

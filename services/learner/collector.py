@@ -19,7 +19,7 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.trajectory import Group
+from trainer.rollouts.trajectory import Group
 
 READ_COUNT = 64
 READ_BLOCK_MS = 500

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.replay.entries import Entry
 from trainer.config import RunConfig
-from trainer.trajectory import Group, TrajectoryError, decode_group
+from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group
 
 
 class Judge:

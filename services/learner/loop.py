@@ -23,10 +23,10 @@ from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
 from services.priority import yield_to_others
 from services.probe import Probe
-from trainer.batching import RolloutBatch
 from trainer.checkpoint.store import ENGINE_TAG, disk_full
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
+from trainer.rollouts.batch import RolloutBatch
 
 LINGER_SECONDS = 60.0
 

@@ -30,15 +30,15 @@ from services.run_control import checkpoints_done, desired
 from services.run_state import update_status
 from services.weight_broadcast import broadcast_of
 from services.weights import WeightPublisher
-from trainer.batching import RolloutBatch, shard_batches
 from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_is_gone, read_state
 from trainer.checkpoint.universal import to_universal
-from trainer.curriculum import make_curriculum
 from trainer.entropy_control import Actuators, make_controller
 from trainer.learner.learner import StepMetrics
 from trainer.regularizers import make_strength_law
+from trainer.rollouts.batch import RolloutBatch, shard_batches
+from trainer.rollouts.curriculum import make_curriculum
+from trainer.rollouts.trajectory import PolicyVersion
 from trainer.tasks.mixture import Mixture
-from trainer.trajectory import PolicyVersion
 
 HOLD_SECONDS = 5.0
 """between two orders while the run is paused"""

@@ -21,10 +21,10 @@ from services.replay.consumer import ReplayConsumer
 from services.run_state import evaluations, generators, server_time, update_status
 from services.step_records import RedisRecords
 from services.weights import LoadReport
-from trainer.curriculum import Curriculum
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import StepMetrics
-from trainer.problem_order import is_uniform
+from trainer.rollouts.curriculum import Curriculum
+from trainer.rollouts.rewards import is_uniform
 
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""

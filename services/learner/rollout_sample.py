@@ -11,7 +11,7 @@ from redis import Redis
 
 from services.learner.spec import LearnerSpec
 from services.rollouts import RolloutFile, SampledRollout, add_rollouts
-from trainer.trajectory import Group, Trajectory
+from trainer.rollouts.trajectory import Group, Trajectory
 
 
 class RolloutSample:

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 
-from trainer.batching import RolloutBatch
 from trainer.entropy_control import NEUTRAL, Actuators
+from trainer.rollouts.batch import RolloutBatch
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from redis.exceptions import OutOfMemoryError
 from services.keys import RunKeys
 from services.replay.scripts import resolving_script, script
 from trainer.errors import ScopeError
-from trainer.trajectory import Group, TrajectoryError, decode_group, encode_group
+from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group, encode_group
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from services.keys import CONSUMER_GROUP, CONSUMER_NAME, RunKeys
 from services.replay.entries import Entry
 from services.replay.scripts import fenced_script, script
 from services.replay.stats import QueueStats, queue_stats
-from trainer.curriculum import StepMix
+from trainer.rollouts.curriculum import StepMix
 
 ENTRIES_A_TRIP = 64
 """Entries that Redis hands out at once, so that it answers others meanwhile."""

@@ -10,15 +10,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.config import RunConfig
-from trainer.curriculum import StepMix
-from trainer.dialogue import Dialogue
 from trainer.policy.evaluate import score
 from trainer.policy.sampler import Samples, sample
-from trainer.problem_order import is_uniform, problem_at
 from trainer.roles import Role
+from trainer.rollouts.curriculum import StepMix
+from trainer.rollouts.multi_turn import Dialogue
+from trainer.rollouts.problem_order import problem_at
+from trainer.rollouts.rewards import is_uniform
+from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.shaping import shape
-from trainer.trajectory import Group, Trajectory, VersionSpan
 
 
 class InProcessRollouts:

@@ -19,9 +19,7 @@ import torch
 import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from trainer.batching import shard_batches
 from trainer.config import RewardConfig, RunConfig
-from trainer.curriculum import make_curriculum
 from trainer.entropy_control import Controller, make_controller
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
@@ -31,9 +29,11 @@ from trainer.learner.process_group import join_process_group
 from trainer.pass_at_k import pass_at_k
 from trainer.policy.evaluate import measure
 from trainer.regularizers import make_strength_law
+from trainer.rollouts.batch import shard_batches
+from trainer.rollouts.curriculum import make_curriculum
+from trainer.rollouts.trajectory import Group
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture
-from trainer.trajectory import Group
 
 
 @dataclass(frozen=True)

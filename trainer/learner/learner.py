@@ -22,7 +22,6 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from trainer.batching import RolloutBatch
 from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
@@ -39,6 +38,7 @@ from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merge
 from trainer.policy.model import PolicyModel, load_policy
 from trainer.policy.packing import prompt_runs
 from trainer.regularizers import make_regularizer
+from trainer.rollouts.batch import RolloutBatch
 
 PROBE_TOKENS = 64
 """or as many as the model's longest sequence allows"""

@@ -16,7 +16,6 @@ import deepspeed
 import torch
 from torch import Tensor
 
-from trainer.batching import RolloutBatch
 from trainer.collectives import sum_over_ranks
 from trainer.config import RunConfig
 from trainer.learner.deepspeed_config import reference_engine_config
@@ -24,6 +23,7 @@ from trainer.loss.objective import kl_k3
 from trainer.policy.forward import forward
 from trainer.policy.lora import adapters_off
 from trainer.policy.model import load_policy
+from trainer.rollouts.batch import RolloutBatch
 
 
 class ReferencePolicy:

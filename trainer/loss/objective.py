@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.rollouts.rewards import positives
+
 SURPRISAL_FLOOR = 1e-6
 """Nats; keeps (-log pi)^rho finite for answers of probability one."""
 
@@ -143,11 +145,6 @@ def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:
     answer, nats, detached, from the proximal policy. Returns float64[N]: powers of the floor vanish in float32.
     """
     return learned * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
-
-
-def positives(rewards: Tensor) -> Tensor:
-    """1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
-    return (rewards >= 1 - 1e-6).to(rewards.dtype)
 
 
 def learned_from(rewards: Tensor, advantages: Tensor) -> Tensor:

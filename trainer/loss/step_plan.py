@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.batching import RolloutBatch
 from trainer.collectives import max_over_ranks, rank, sum_over_ranks
 from trainer.config import RunConfig
 from trainer.loss.aggregation import base_row_weights
 from trainer.loss.objective import LossInputs, auxiliary_scale, learned_from, surprisal_scores
 from trainer.regularizers import ClipRange, Measured, Regularizer
+from trainer.rollouts.batch import RolloutBatch
 
 
 @dataclass(frozen=True)

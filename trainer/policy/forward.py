@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
-from trainer.batching import RolloutBatch
 from trainer.config import LearnerConfig
+from trainer.rollouts.batch import RolloutBatch
 
 
 def forward(

@@ -16,8 +16,8 @@ import torch
 
 from trainer.collectives import sum_over_ranks
 from trainer.config.regularizer import DcpoConfig
-from trainer.loss.objective import positives
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
+from trainer.rollouts.rewards import positives
 
 
 class SignedError:

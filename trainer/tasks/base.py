@@ -29,7 +29,7 @@ class Verdict:
 
     reward: float
     components: dict[str, float] = field(hash=False)
-    """parts of the reward, at most `trainer.trajectory.MOST_COMPONENTS`"""
+    """parts of the reward, at most `trainer.rollouts.trajectory.MOST_COMPONENTS`"""
     verdict: str
     """a short phrase for counting, such as "correct" or "wrong value\""""
 

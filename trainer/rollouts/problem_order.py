@@ -6,10 +6,8 @@ incarnation, makes a group of the same problem.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from trainer.config import RunConfig
-from trainer.curriculum import StepMix
+from trainer.rollouts.curriculum import StepMix
 from trainer.tasks import Problem, Task
 from trainer.tasks.mixture import Mixture
 
@@ -37,8 +35,3 @@ def problem_at(
 def refill_offset(attempt: int, refills: int, size: int) -> int:
     """How far from a place in a stream of `size` problems its `attempt`-th refill lies, of at most `refills`."""
     return attempt * -(-size // (refills + 1))
-
-
-def is_uniform(rewards: Sequence[float]) -> bool:
-    """Whether a group's rewards are all equal, so that its advantages are 0."""
-    return max(rewards) == min(rewards)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def group_advantages(
@@ -17,3 +20,13 @@ def group_advantages(
     """
     centred = rewards - rewards.mean()
     return centred / (rewards.std() + epsilon) if standardized else centred
+
+
+def positives(rewards: Tensor) -> Tensor:
+    """1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
+    return (rewards >= 1 - 1e-6).to(rewards.dtype)
+
+
+def is_uniform(rewards: Sequence[float]) -> bool:
+    """Whether a group's rewards are all equal, so that its advantages are 0."""
+    return max(rewards) == min(rewards)

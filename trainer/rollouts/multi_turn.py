@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from trainer.config import RunConfig
-from trainer.prompts import encode_reply
+from trainer.rollouts.prompts import encode_reply
+from trainer.rollouts.trajectory import VersionSpan
 from trainer.tasks.base import Environment, Problem
-from trainer.trajectory import VersionSpan
 
 
 class Dialogue:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.advantages import group_advantages
 from trainer.config import RunConfig
-from trainer.trajectory import Group, Trajectory
+from trainer.rollouts.rewards import group_advantages
+from trainer.rollouts.trajectory import Group, Trajectory
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Rollouts before the loss: problems in order, prompts, trajectories, rewards and advantages, batches."""
