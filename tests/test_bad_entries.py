@@ -11,12 +11,12 @@ from replay_harness import Queue, make_group
 
 from benchmarks.codec_fuzz import KINDS
 from services.learner.collector import Collector
-from services.learner.judge import vocabulary_size
 from services.redis_client import RedisAccess
 from tests.test_collector import always
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group
+from trainer.starting_model.find import vocabulary_size
 
 PROMPTS, STEPS, VOCABULARY = 60, 2, 500
 CAP = 64 * 1024

@@ -16,8 +16,8 @@ from services.driver.run_directory import new_run
 from tests.ports import free_ports
 from trainer.config import RunConfig
 from trainer.sizing import DEVICES
+from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import make_task
-from trainer.tiny_model import build_tokenizer
 
 CONFIG = Path(__file__).parents[1] / "deploy" / "configs" / "countdown-cpu.yaml"
 

@@ -25,10 +25,10 @@ from trainer.loss.objective import LossInputs, scope_loss
 from trainer.rollouts.multi_turn import Dialogue
 from trainer.rollouts.prompts import encode_reply
 from trainer.rollouts.trajectory import VersionSpan, encode_group
+from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Environment, Vocabulary, make_task
 from trainer.tasks.calculator import Calculator, compute
 from trainer.tasks.number_guess import NumberGuess
-from trainer.tiny_model import build_tokenizer
 
 TOKENIZER = build_tokenizer(Vocabulary(tuple(string.printable), split="characters"), 512)
 EOS: int = TOKENIZER.eos_token_id  # pyright: ignore[reportAssignmentType]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from services.cli.main import main
 from trainer.errors import ScopeError
-from trainer.gguf_model import import_gguf
+from trainer.starting_model.gguf import import_gguf
 
 TOKENS = ["<|endoftext|>", "<s>", "</s>", "ab", *"abcdefgh0123456789+-*/=() "]
 KV_HEADS = 2

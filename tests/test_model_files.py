@@ -13,9 +13,9 @@ import pytest
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import default_config, load_config
 from trainer.errors import ScopeError
+from trainer.starting_model.checks import check_tokenizer
+from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Vocabulary
-from trainer.tiny_model import build_tokenizer
-from trainer.tokenizer_check import check_tokenizer
 
 CONFIGS = sorted((Path(__file__).parents[1] / "deploy" / "configs").glob("*.yaml"))
 

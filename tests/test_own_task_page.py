@@ -10,8 +10,8 @@ import yaml
 
 from trainer.config.load import load_config
 from trainer.in_process.run import InProcessRun
+from trainer.starting_model.warm_start import cache_key, ensure_warm_start
 from trainer.tasks import TaskWithSolutions, make_task
-from trainer.warm_start import cache_key, ensure_warm_start
 
 PAGE = Path(__file__).parents[1] / "docs" / "tasks.md"
 

@@ -22,10 +22,10 @@ from tests.hub_cache import NAME, add_snapshot, serving
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import config_hash, default_config
 from trainer.errors import ScopeError
-from trainer.starting_model import cached_starting_model, find_starting_model
+from trainer.starting_model.find import cached_starting_model, find_starting_model
+from trainer.starting_model.tiny_model import build_tokenizer
+from trainer.starting_model.warm_start import cache_key
 from trainer.tasks import make_task
-from trainer.tiny_model import build_tokenizer
-from trainer.warm_start import cache_key
 
 ROOT = Path(__file__).parents[1]
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -33,7 +33,7 @@ PROGRAM = """
 import sys
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
-from trainer.starting_model import find_starting_model
+from trainer.starting_model.find import find_starting_model
 try:
     print(find_starting_model(ModelConfig(path=sys.argv[1]), weights=len(sys.argv) == 2).directory)
 except ScopeError as error:

@@ -13,8 +13,8 @@ import pytest
 from tests.reward_service import reward_service
 from tests.tiny import tiny_config
 from trainer.in_process.run import InProcessRun
+from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.tasks import Vocabulary
-from trainer.tiny_model import build_model, build_tokenizer
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -23,8 +23,8 @@ from trainer.config.load import default_config, dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.learner.learning_rate import learning_rate
 from trainer.loss.objective import LossInputs, kl_k3, scope_loss
+from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Vocabulary
-from trainer.tiny_model import build_tokenizer
 
 __all__ = ["model_dir"]
 

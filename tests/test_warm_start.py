@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer import warm_start
 from trainer.config import ModelConfig, RunConfig, TaskConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.head.logprobs import entropy_of_logits
 from trainer.policy.sampler import sample
+from trainer.starting_model import warm_start
+from trainer.starting_model.tiny_model import build_model, build_tokenizer
+from trainer.starting_model.warm_start import cache_key, ensure_warm_start
+from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
-from trainer.tiny_model import build_model, build_tokenizer
-from trainer.warm_start import WarmStart, WarmStartProgress, cache_key, ensure_warm_start
 
 ALPHABET = "".join(Countdown.vocabulary.tokens)
 

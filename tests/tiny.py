@@ -14,7 +14,7 @@ from services.weight_blob import packed
 from trainer.config import LearnerConfig, RunConfig
 from trainer.config.load import validate_config
 from trainer.policy.model import PolicyModel, load_policy
-from trainer.warm_start import ensure_warm_start
+from trainer.starting_model.warm_start import ensure_warm_start
 
 PROBE_TOKENS = 16
 

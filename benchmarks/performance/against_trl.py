@@ -34,8 +34,9 @@ from services.metrics import read_records  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import dump_yaml, load_config  # noqa: E402
 from trainer.policy.evaluate import measure  # noqa: E402
+from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
+from trainer.starting_model.warm_start_result import WarmStart  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
-from trainer.warm_start import WarmStart, ensure_warm_start  # noqa: E402
 
 TRL = "1.16.0"
 ENVIRONMENT = REPOSITORY / "runs" / "trl-environment"

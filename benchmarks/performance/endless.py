@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config import ModelConfig, TaskConfig
+from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.tasks import Problem, Verdict, Vocabulary
 from trainer.tasks.split import Split
-from trainer.tiny_model import build_model, build_tokenizer
 
 FIRST = 0x4E00
 """of the characters, which are a block of CJK ideographs"""

@@ -27,7 +27,7 @@ from services.driver.generator_pool import engine_environment  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402
-from trainer.warm_start import ensure_warm_start  # noqa: E402
+from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 
 WAYS = {"in the core": "0", "a process": "1"}
 

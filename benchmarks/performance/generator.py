@@ -37,8 +37,8 @@ from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
 from trainer.rollouts.problem_order import problem_at  # noqa: E402
 from trainer.rollouts.prompts import encode_prompt  # noqa: E402
+from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
-from trainer.warm_start import ensure_warm_start  # noqa: E402
 
 if TYPE_CHECKING:
     from services.engine import SamplingEngine

@@ -36,8 +36,8 @@ from services.weight_group import WeightGroup, open_meeting  # noqa: E402
 from tests.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402
+from trainer.starting_model.tiny_model import build_tokenizer  # noqa: E402
 from trainer.tasks import Vocabulary  # noqa: E402
-from trainer.tiny_model import build_tokenizer  # noqa: E402
 
 if TYPE_CHECKING:
     from services.engine import SamplingEngine

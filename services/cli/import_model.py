@@ -17,7 +17,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace) -> int:
     from transformers.utils.logging import disable_progress_bar
 
-    from trainer.gguf_model import import_gguf
+    from trainer.starting_model.gguf import import_gguf
 
     disable_progress_bar()
     out = options.out.expanduser().absolute()

@@ -29,8 +29,9 @@ from trainer.config import RunConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
 from trainer.in_process.run import InProcessRun, InProcessStep
-from trainer.starting_model import find_starting_model
-from trainer.warm_start import WarmStartProgress, ensure_warm_start
+from trainer.starting_model.find import find_starting_model
+from trainer.starting_model.warm_start import ensure_warm_start
+from trainer.starting_model.warm_start_result import WarmStartProgress
 
 REQUEST_FILE = "request.json"
 STEPS_FILE = "steps.jsonl"

@@ -10,7 +10,7 @@ from trainer import sizing
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.sizing import ModelShape
-from trainer.starting_model import cached_starting_model
+from trainer.starting_model.find import cached_starting_model
 
 
 def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:

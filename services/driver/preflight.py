@@ -12,10 +12,9 @@ from services.redis_server import find_server
 from trainer.checkpoint.mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.model_check import check_model
-from trainer.starting_model import cached_starting_model, find_starting_model
+from trainer.starting_model.checks import check_model, check_tokenizer
+from trainer.starting_model.find import cached_starting_model, find_starting_model
 from trainer.tasks import Environment, TaskWithNotes, make_task
-from trainer.tokenizer_check import check_tokenizer
 
 
 class Check(NamedTuple):

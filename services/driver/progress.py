@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from services.run_state import RunStatus
-    from trainer.warm_start import WarmStartProgress
+    from trainer.starting_model.warm_start_result import WarmStartProgress
 
 WARM_START_LINES = 20
 QUIET_SECONDS = 20.0

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from services.driver.generator_pool import GeneratorPool
     from services.driver.learner_supervisor import LearnerSupervisor
     from services.report import Evaluations
-    from trainer.warm_start import WarmStartProgress
+    from trainer.starting_model.warm_start_result import WarmStartProgress
 
 EVALUATIONS = "evaluations.json"
 POLL_SECONDS = 0.5
@@ -154,7 +154,7 @@ class _Drive:
         # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.update(compute_environment(strict=self._config.determinism.strict))
-        from trainer.warm_start import ensure_warm_start
+        from trainer.starting_model.warm_start import ensure_warm_start
 
         cache = Path(self._config.warm_start.cache_dir).expanduser()
         warm = ensure_warm_start(self._config, cache, self._warm_start_progress)

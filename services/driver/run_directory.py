@@ -17,7 +17,7 @@ from services.run_state import is_run_id
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
-from trainer.starting_model import StartingModel, find_starting_model
+from trainer.starting_model.find import StartingModel, find_starting_model
 
 CONFIG_FILE = "config.yaml"
 ENDPOINT_FILE = "endpoint.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ScopeError
-from trainer.starting_model import StartingModel, download, is_hub_id
+from trainer.starting_model.find import StartingModel, download, is_hub_id
 
 MOST_CONTEXT = 32768
 """tokens of context that are used where nobody says how many: a longer one only costs key-value cache"""

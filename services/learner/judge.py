@@ -6,9 +6,6 @@ the run samples.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from services.replay.entries import Entry
 from trainer.config import RunConfig
 from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group
@@ -57,11 +54,3 @@ class Judge:
 def too_late(step: int) -> str:
     """The reason of a group whose step was taken without it."""
     return f"late: learner step {step} is done"
-
-
-def vocabulary_size(model_dir: str) -> int | None:
-    """How many token ids the model of a Hugging Face directory knows; None where its configuration does not say."""
-    path = Path(model_dir) / "config.json"
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text()).get("vocab_size")

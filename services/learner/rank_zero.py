@@ -16,7 +16,6 @@ from torch import Tensor
 from services.learner.collector import Collector, StepGroups
 from services.learner.commits import Commits
 from services.learner.heart import Heart
-from services.learner.judge import vocabulary_size
 from services.learner.recorder import Recorder
 from services.learner.rollout_sample import RolloutSample
 from services.learner.room import UnackedRoom
@@ -38,6 +37,7 @@ from trainer.regularizers import make_strength_law
 from trainer.rollouts.batch import RolloutBatch, shard_batches
 from trainer.rollouts.curriculum import make_curriculum
 from trainer.rollouts.trajectory import PolicyVersion
+from trainer.starting_model.find import vocabulary_size
 from trainer.tasks.mixture import Mixture
 
 HOLD_SECONDS = 5.0

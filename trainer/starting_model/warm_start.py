@@ -14,13 +14,14 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from trainer.config import RunConfig, TaskConfig
 from trainer.errors import ScopeError
+from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions, make_task
 from trainer.tasks.references import source_digest
 
@@ -28,36 +29,6 @@ CODE_VERSION = 1
 """Raised whenever a change here, in the model or in the task makes older cached warm starts wrong."""
 
 _RECORD = "warm_start.json"
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """A finished warm start."""
-
-    path: Path
-    """Hugging Face model directory, tokenizer included"""
-    from_cache: bool
-    seconds: float
-    """wall clock of the training, also when it came from the cache"""
-    loss: float
-    """nats per answer token, mean over the last tenth of the steps"""
-    entropy: float
-    """nats per token at temperature 1, exact, on sampled responses to held-out problems"""
-    pass_at_1: float
-    """on the same responses"""
-    parameters: int
-
-
-@dataclass(frozen=True)
-class WarmStartProgress:
-    """Where the training stands."""
-
-    step: int
-    of: int
-    loss: float
-    """nats per answer token"""
-    tokens_per_second: float
-    """prompt and answer tokens, padding not counted"""
 
 
 def cache_key(config: RunConfig) -> str:
@@ -103,7 +74,7 @@ def ensure_warm_start(
         )
     with _scratch(cache_root) as scratch:
         # torch takes seconds to import, and a warm start that is there already needs none of it.
-        from trainer.warm_start_training import train
+        from trainer.starting_model.warm_start_training import train
 
         unfinished = Path(scratch) / "model"
         trained = asdict(train(config, task, unfinished, on_progress))

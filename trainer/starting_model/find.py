@@ -6,6 +6,7 @@ HF_HUB_OFFLINE it takes what is there and asks nobody.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,3 +112,11 @@ def _snapshot(hub_id: str, revision: str | None, *, weights: bool, local: bool) 
     if not (directory / "config.json").is_file():
         raise ValueError("it has no config.json, so transformers cannot load it.")
     return StartingModel(directory, hub_id, directory.name)
+
+
+def vocabulary_size(model_dir: str) -> int | None:
+    """How many token ids the model of a Hugging Face directory knows; None where its configuration does not say."""
+    path = Path(model_dir) / "config.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text()).get("vocab_size")

@@ -17,9 +17,9 @@ from transformers.utils.logging import disable_progress_bar
 from trainer.config import RunConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.policy.evaluate import measure
+from trainer.starting_model.tiny_model import build_model, build_tokenizer
+from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions
-from trainer.tiny_model import build_model, build_tokenizer
-from trainer.warm_start import WarmStart, WarmStartProgress
 
 _IGNORE = -100
 _PROBE_PROBLEMS, _PROBE_SAMPLES = 256, 8

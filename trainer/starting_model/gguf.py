@@ -9,7 +9,7 @@ from typing import Any
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
 from trainer.files import new_directory
-from trainer.tokenizer_check import check_tokenizer
+from trainer.starting_model.checks import check_tokenizer
 
 MAGIC = b"GGUF"
 
