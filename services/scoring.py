@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config import RunConfig
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
-from trainer.tasks.shaping import shape
+from trainer.tasks.reward_shaping import shape
 
 if TYPE_CHECKING:
     from services.engine import Sample

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from trainer.tasks.bounded import BoundedError, BoundedPool
+from trainer.tasks.bounded_pool import BoundedError, BoundedPool
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -62,7 +62,7 @@ def test_calls_of_several_threads_get_their_own_answers(pool: BoundedPool) -> No
 
 def test_the_processes_end_with_their_owner_even_if_it_is_killed() -> None:
     program = (
-        "from tests.test_bounded import act; from trainer.tasks.bounded import BoundedPool; import time\n"
+        "from tests.test_bounded import act; from trainer.tasks.bounded_pool import BoundedPool; import time\n"
         "if __name__ == '__main__':\n"
         "    pool = BoundedPool(act, workers=2, seconds=60, memory_mib=1024)\n"
         "    pool.call('well'); print('ready', flush=True); time.sleep(600)\n"

@@ -18,7 +18,7 @@ from trainer.config.task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Problem, Verdict, make_task
-from trainer.tasks.shaping import shape
+from trainer.tasks.reward_shaping import shape
 
 pytestmark = pytest.mark.timeout(180)
 PATIENT = VerifierConfig(timeout_seconds=30)

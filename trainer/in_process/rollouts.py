@@ -19,7 +19,7 @@ from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
-from trainer.tasks.shaping import shape
+from trainer.tasks.reward_shaping import shape
 
 
 class InProcessRollouts:

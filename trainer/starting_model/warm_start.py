@@ -23,7 +23,7 @@ from trainer.config import RunConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions, make_task
-from trainer.tasks.references import source_digest
+from trainer.tasks.import_reference import source_digest
 
 CODE_VERSION = 1
 """Raised whenever a change here, in the model or in the task makes older cached warm starts wrong."""

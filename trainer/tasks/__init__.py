@@ -27,10 +27,10 @@ from trainer.tasks.calculator import Calculator
 from trainer.tasks.countdown import Countdown
 from trainer.tasks.countdown_cot import CountdownCot
 from trainer.tasks.dataset import Dataset
-from trainer.tasks.gym import ReasoningGym
+from trainer.tasks.import_reference import load_reference
 from trainer.tasks.mixture import Mixture
 from trainer.tasks.number_guess import NumberGuess
-from trainer.tasks.references import load_reference
+from trainer.tasks.reasoning_gym import ReasoningGym
 
 __all__ = [
     "NO_END",

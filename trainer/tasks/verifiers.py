@@ -13,8 +13,8 @@ import httpx
 from trainer.config.task import VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, graded
-from trainer.tasks.bounded import BoundedError, BoundedPool
-from trainer.tasks.references import call_reference, load_reference
+from trainer.tasks.bounded_pool import BoundedError, BoundedPool
+from trainer.tasks.import_reference import call_reference, load_reference
 
 LONGEST_WAIT = 60.0
 """seconds between two tries of a request"""

@@ -10,7 +10,7 @@ from typing import Any
 from trainer.config.task import GymConfig, SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, graded
-from trainer.tasks.bounded import BoundedError, BoundedPool
+from trainer.tasks.bounded_pool import BoundedError, BoundedPool
 
 
 class ReasoningGym:
