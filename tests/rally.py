@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.tasks import Problem, Verdict
-from trainer.tasks.countdown import Countdown
+from trainer.tasks.countdown.task import Countdown
 
 TURNS, REPLY = 3, "="
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from trainer.tasks import Problem, Verdict
-from trainer.tasks.countdown import Countdown
+from trainer.tasks.countdown.task import Countdown
 
 SECONDS_A_VERDICT = 0.03
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainer.config import TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithSolutions, make_task
-from trainer.tasks.countdown import MAX_RESPONSE_CHARACTERS, Countdown, MalformedError, evaluate
+from trainer.tasks.countdown.task import MAX_RESPONSE_CHARACTERS, Countdown, MalformedError, evaluate
 
 CONFIG = TaskConfig(max_number=9, max_target=50, heldout=128)
 TASK = Countdown(CONFIG)

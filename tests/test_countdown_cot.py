@@ -14,8 +14,8 @@ from trainer.config.load import load_config
 from trainer.errors import ScopeError
 from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Problem, TaskWithSolutions, make_task
-from trainer.tasks.cot_language import ANSWER, SLOTS, WORDS, free_words
-from trainer.tasks.countdown_cot import MAX_CHAIN_CHARACTERS, CountdownCot
+from trainer.tasks.countdown.chain_of_thought import MAX_CHAIN_CHARACTERS, CountdownCot
+from trainer.tasks.countdown.language import ANSWER, SLOTS, WORDS, free_words
 
 RUN = load_config(Path(__file__).parents[1] / "deploy" / "configs" / "countdown-cot-cpu.yaml")
 TASK = CountdownCot(RUN.task)

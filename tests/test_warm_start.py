@@ -22,8 +22,8 @@ from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.starting_model.warm_start import cache_key, ensure_warm_start
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import Problem
-from trainer.tasks.countdown import Countdown
-from trainer.tasks.countdown_cot import CountdownCot
+from trainer.tasks.countdown.chain_of_thought import CountdownCot
+from trainer.tasks.countdown.task import Countdown
 
 ALPHABET = "".join(Countdown.vocabulary.tokens)
 

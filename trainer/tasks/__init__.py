@@ -24,8 +24,8 @@ from trainer.tasks.base import (
     Vocabulary,
 )
 from trainer.tasks.calculator import Calculator
-from trainer.tasks.countdown import Countdown
-from trainer.tasks.countdown_cot import CountdownCot
+from trainer.tasks.countdown.chain_of_thought import CountdownCot
+from trainer.tasks.countdown.task import Countdown
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.import_reference import load_reference
 from trainer.tasks.mixture import Mixture

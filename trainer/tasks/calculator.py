@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict
-from trainer.tasks.countdown import MalformedError, evaluate_tokens
+from trainer.tasks.countdown.task import MalformedError, evaluate_tokens
 from trainer.tasks.split import Split, seeded_rank
 
 PROBLEMS = 8192

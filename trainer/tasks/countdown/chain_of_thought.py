@@ -2,7 +2,7 @@
 
 The problems are Countdown's: reach a target from three given numbers with +, - and *, here without a value
 outside 0..limit on the way, and, for an easy problem, from two. A response argues in words
-(`trainer.tasks.cot_language`) and ends in an expression. The expression alone is scored, so that wording,
+(`trainer.tasks.countdown.language`) and ends in an expression. The expression alone is scored, so that wording,
 order, checks and failed attempts do not change the reward: an entropy that the task leaves free.
 
 Held-out problems are all of three numbers. `task.easy_share` of the training stream are easy ones, spread
@@ -19,15 +19,15 @@ import numpy as np
 from trainer.config import TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, Vocabulary
-from trainer.tasks.cot_language import ANSWER, SLOTS, WORDS, write
-from trainer.tasks.countdown import (
+from trainer.tasks.countdown.derivation import Term, derivations, joined, steps
+from trainer.tasks.countdown.language import ANSWER, SLOTS, WORDS, write
+from trainer.tasks.countdown.task import (
     MAX_RESPONSE_CHARACTERS,
     MalformedError,
     evaluate_tokens,
     score,
     unreadable,
 )
-from trainer.tasks.derivation import Term, derivations, joined, steps
 from trainer.tasks.split import Split, seeded_rank
 
 MAX_CHAIN_CHARACTERS = 1 << 16

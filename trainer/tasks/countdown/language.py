@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.tasks.derivation import Term, expression, steps
+from trainer.tasks.countdown.derivation import Term, expression, steps
 
 ANSWER = "answer"
 """What stands after its last occurrence is the final answer."""
