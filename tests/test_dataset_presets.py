@@ -12,9 +12,9 @@ import pytest
 from trainer.config import TaskConfig
 from trainer.config.task import DatasetConfig
 from trainer.tasks import make_task
-from trainer.tasks.dataset import Benchmark
-from trainer.tasks.dataset_presets import PRESETS
-from trainer.tasks.math_answers import judge
+from trainer.tasks.datasets.math_answers import judge
+from trainer.tasks.datasets.presets import PRESETS
+from trainer.tasks.datasets.task import Benchmark
 
 BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form "

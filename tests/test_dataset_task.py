@@ -12,10 +12,10 @@ from trainer.config import TaskConfig
 from trainer.config.task import DatasetConfig, MixturePart, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Task, TaskWithNotes, make_task
-from trainer.tasks.dataset_presets import PRESETS
-from trainer.tasks.dataset_rows import read_rows, reads_hub
+from trainer.tasks.datasets.presets import PRESETS
+from trainer.tasks.datasets.problem_identity import comparable, identity
+from trainer.tasks.datasets.rows import read_rows, reads_hub
 from trainer.tasks.mixture import Mixture
-from trainer.tasks.problem_text import comparable, identity
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -21,7 +21,7 @@ from tests.tiny import LearnerView
 from trainer.config.load import dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import TaskWithAnswers, make_task
-from trainer.tasks.math_answers import final_answer
+from trainer.tasks.datasets.math_answers import final_answer
 
 
 def response(answer: str | None, *, right: bool, tokens: int = 3) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.tasks.math_answers import judge, last_boxed
+from trainer.tasks.datasets.math_answers import judge, last_boxed
 
 RIGHT = [
     # fractions, decimals, percentages

@@ -17,7 +17,7 @@ from services.strict_generator import StrictGeneratorActor
 from trainer.config import RunConfig
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
-from trainer.tasks.dataset_rows import reads_hub
+from trainer.tasks.datasets.rows import reads_hub
 
 HEALTHY_SECONDS = 600.0
 """A generator that ran for this long before it died begins the count of restarts anew."""

@@ -14,9 +14,9 @@ from trainer.config import GeneratorConfig, RunConfig
 from trainer.config.load import config_over, load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
-from trainer.tasks.dataset import Benchmark
-from trainer.tasks.dataset_presets import PRESETS
-from trainer.tasks.dataset_rows import LOCAL
+from trainer.tasks.datasets.presets import PRESETS
+from trainer.tasks.datasets.rows import LOCAL
+from trainer.tasks.datasets.task import Benchmark
 
 GYM = "reasoning_gym/"
 

@@ -17,7 +17,7 @@ class DatasetConfig(Block):
 
     train: str | None = Field(
         default=None,
-        description="a name of `trainer/tasks/dataset_presets.py` (dapo-math-17k, gsm8k), a local .jsonl, .json "
+        description="a name of `trainer/tasks/datasets/presets.py` (dapo-math-17k, gsm8k), a local .jsonl, .json "
         "or .parquet file, or a hub id",
     )
     heldout: str | None = Field(

@@ -26,7 +26,7 @@ from trainer.tasks.base import (
 from trainer.tasks.calculator import Calculator
 from trainer.tasks.countdown.chain_of_thought import CountdownCot
 from trainer.tasks.countdown.task import Countdown
-from trainer.tasks.dataset import Dataset
+from trainer.tasks.datasets.task import Dataset
 from trainer.tasks.import_reference import load_reference
 from trainer.tasks.mixture import Mixture
 from trainer.tasks.number_guess import NumberGuess

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from trainer.config.task import DatasetConfig, SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.dataset_presets import PRESETS, Source
-from trainer.tasks.problem_text import identity
+from trainer.tasks.datasets.presets import PRESETS, Source
+from trainer.tasks.datasets.problem_identity import identity
 
 LOCAL = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 BATCH = 10_000

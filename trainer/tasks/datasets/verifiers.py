@@ -46,7 +46,7 @@ class MathVerifier:
 
     def __init__(self, config: VerifierConfig) -> None:
         try:
-            from trainer.tasks.math_answers import judge
+            from trainer.tasks.datasets.math_answers import judge
         except ImportError as error:
             raise ScopeError(
                 "task.verifier.kind='math' needs the package math-verify: pip install 'scope-rl-service[cpu]', or [gpu]"
@@ -64,7 +64,7 @@ class MathVerifier:
 
     def final_answer(self, response: str) -> str | None:
         """What the last box holds."""
-        from trainer.tasks.math_answers import final_answer
+        from trainer.tasks.datasets.math_answers import final_answer
 
         return final_answer(response)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
 
-from trainer.tasks.units import stated_unit
+from trainer.tasks.datasets.units import stated_unit
 
 # It warns at every call that its own timeouts, which need signals, are off.
 logging.getLogger("math_verify").setLevel(logging.ERROR)

@@ -7,9 +7,9 @@ from collections.abc import Sequence, Set
 from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict
-from trainer.tasks.dataset_rows import Row, read_rows
+from trainer.tasks.datasets.rows import Row, read_rows
+from trainer.tasks.datasets.verifiers import make_verifier
 from trainer.tasks.split import Split, seeded_rank
-from trainer.tasks.verifiers import make_verifier
 
 
 class _Verified(Split):

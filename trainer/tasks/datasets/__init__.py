@@ -1,0 +1,1 @@
+"""Problems from data sets: rows read, told apart, and answers verified."""
