@@ -1,12 +1,18 @@
-"""Group-relative advantages (GRPO, arXiv 2402.03300) — learner side of the loop, before the loss."""
+"""What a group's rewards say: advantages within the group (GRPO, arXiv 2402.03300), positives, uniform groups.
+
+Free of torch at import, since generators ask whether a group is uniform.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def group_advantages(
