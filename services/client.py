@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import ValidationError
 
+from services.access.tokens import Scope
 from services.control_plane.queue_schemas import (
     MOST_PURGED,
     DeadLetterPage,
@@ -37,7 +38,6 @@ from services.control_plane.schemas import (
 from services.control_plane.token_schemas import OwnToken, TokenCreated, TokenList, TokenView
 from services.rollouts import RolloutFilter, SampledRollout
 from services.run_control import Action
-from services.tokens import Scope
 
 _ANSWER_SECONDS = 15.0
 _RECONNECT_SECONDS = 1.0

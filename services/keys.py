@@ -165,7 +165,7 @@ class RunKeys:
 
     @property
     def tokens(self) -> str:
-        """Hash: SHA-256 of a bearer token → JSON `services.tokens.TokenRecord`."""
+        """Hash: SHA-256 of a bearer token → JSON `services.access.tokens.TokenRecord`."""
         return self._key("tokens")
 
     def once(self, name: str) -> str:

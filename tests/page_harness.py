@@ -13,6 +13,7 @@ import uvicorn
 from playwright.sync_api import Page, expect
 from redis import Redis
 
+from services.access.tokens import Scope, create_token
 from services.control_plane.app import create_app
 from services.keys import RunKeys
 from services.listen import bind
@@ -21,7 +22,6 @@ from services.run_control import desired
 from services.run_state import beat, update_status
 from services.set_point import mark_applied, read_set_point
 from services.step_records import RedisRecords
-from services.tokens import Scope, create_token
 from tests.browser import WAIT_SECONDS
 from tests.control_plane import AMPLE
 from tests.test_metrics_report import record

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from services.access.tokens import Scope, create_token
 from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.keys import RUN_INDEX, RunKeys
 from services.redis_client import RedisAccess
 from services.run_control import stop_requested
 from services.run_state import beat, update_status
 from services.set_point import mark_applied, record_starting_entropy
-from services.tokens import Scope, create_token
 from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 JSON = {"Content-Type": "application/json"}

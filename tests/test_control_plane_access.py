@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from services import tokens
+from services.access import tokens
 from services.control_plane.app import create_app
 from services.keys import SERVICE_TOKENS, RunKeys
 from services.run_control import ask

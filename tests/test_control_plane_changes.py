@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.access.tokens import create_token
 from services.keys import RunKeys
 from services.once import KEPT_SECONDS
 from services.run_control import ask
 from services.run_state import update_status
 from services.set_point import mark_applied
-from services.tokens import create_token
 from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 

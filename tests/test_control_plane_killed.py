@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from services.access.tokens import create_token
 from services.set_point import history
-from services.tokens import create_token
 from tests.control_plane import start_run
 
 _SERVER = """

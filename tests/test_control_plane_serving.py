@@ -13,6 +13,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from services.access.tokens import create_token
 from services.client import ControlPlaneClient, ControlPlaneError
 from services.control_plane.standalone import run_standalone
 from services.redis_client import RedisAccess
@@ -20,7 +21,6 @@ from services.redis_server import EmbeddedRedis
 from services.run_control import stop_requested
 from services.run_state import RunSpec, initialise_run
 from services.set_point import mark_applied
-from services.tokens import create_token
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
 from trainer.errors import ScopeError

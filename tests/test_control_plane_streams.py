@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from services import step_records
+from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.fencing import FencedError
 from services.keys import RunKeys
@@ -17,7 +18,6 @@ from services.listen import bind
 from services.run_state import update_status
 from services.set_point import change_set_point, mark_applied
 from services.step_records import RedisRecords, read_series
-from services.tokens import create_token
 from tests.control_plane import is_problem
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig

@@ -17,13 +17,13 @@ from incarnations import Incarnations, measured
 from redis import Redis
 from redis.exceptions import RedisError
 
+from services.access.run_secrets import RunSecrets
 from services.driver.orphans import end_orphans
 from services.driver.queue_server import QueueServer
 from services.driver.recovery import check_recoverable
 from services.driver.run_directory import RunDirectory
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
-from services.run_secrets import RunSecrets
 from services.run_state import read_status
 from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from services.access.tokens import create_token
 from services.cli import main
 from services.cli.rollouts import HEARD, picture
 from services.learner.rollout_sample import RolloutSample, _pieces
 from services.learner.spec import LearnerSpec
 from services.rollouts import RolloutFile, RolloutFilter, SampledRollout, add_rollouts, read_file
-from services.tokens import create_token
 from tests.tiny import tiny_config
 from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
 

@@ -12,11 +12,11 @@ import torch
 from playwright.sync_api import expect
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from services.access.run_secrets import RunSecrets
 from services.evaluation.models import find_model
 from services.export import export
 from services.report import Evaluations
 from services.rollouts import RolloutFilter, read_file
-from services.run_secrets import RunSecrets
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.subject import Subject
 from tests.deployment.test_monitoring import expressions

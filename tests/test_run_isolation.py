@@ -10,6 +10,7 @@ from redis import Redis
 from replay_harness import Queue
 from starlette.testclient import TestClient
 
+from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.curriculum import encode_mixes
 from services.held_out import Counted, HeldOutDesk, HeldOutWork
@@ -20,7 +21,6 @@ from services.run_control import checkpoints_done
 from services.run_state import add_evaluation, beat, update_status
 from services.set_point import mark_applied, record_starting_entropy
 from services.step_records import RedisRecords
-from services.tokens import create_token
 from tests.control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
 from trainer.rollouts.curriculum import StepMix

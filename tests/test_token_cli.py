@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.access.tokens import create_token
 from services.cli.main import main
 from services.control_plane.app import create_app
 from services.control_plane.server import ServerThread
 from services.listen import bind
-from services.tokens import create_token
 from tests.control_plane import AMPLE
 
 

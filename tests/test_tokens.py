@@ -6,9 +6,9 @@ import stat
 import pytest
 from redis import Redis
 
-from services import tokens
+from services.access import tokens
+from services.access.run_secrets import RunSecrets
 from services.keys import RunKeys
-from services.run_secrets import RunSecrets
 from trainer.errors import ScopeError
 
 

@@ -42,8 +42,8 @@ def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient,
 
 @contextmanager
 def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
-    from services.run_secrets import RunSecrets
-    from services.tokens import TOKEN_VARIABLE
+    from services.access.run_secrets import RunSecrets
+    from services.access.tokens import TOKEN_VARIABLE
 
     token = os.environ.get(TOKEN_VARIABLE)
     if token and not re.fullmatch(r"[!-~]+", token):

@@ -127,9 +127,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from services.access.tokens import TOKEN_VARIABLE
     from services.control_plane.standalone import run_standalone
     from services.redis_client import RedisAccess, check
-    from services.tokens import TOKEN_VARIABLE
     from trainer.config.load import default_config, validate_config
 
     try:

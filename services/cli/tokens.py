@@ -8,8 +8,8 @@ import re
 from datetime import datetime
 from typing import get_args
 
+from services.access.tokens import Scope
 from services.cli.connect import add_run, client_of
-from services.tokens import Scope
 from trainer.errors import ScopeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

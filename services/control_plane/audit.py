@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from redis import Redis
 
-from services.audit import read_audit
+from services.access.audit import read_audit
+from services.access.tokens import Principal
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, allowed_everywhere
 from services.control_plane.schemas import Audit, AuditEntry
 from services.control_plane.strict_route import StrictRoute
 from services.streams import STREAM_ID
-from services.tokens import Principal
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")]

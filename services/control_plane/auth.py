@@ -10,12 +10,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis import Redis
 
-from services import tokens
+from services.access import tokens
+from services.access.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
 from services.control_plane.problems import Problem
 from services.control_plane.rate_limit import admission, admit
 from services.reads import Read, fetch, together
 from services.run_state import is_run_id
-from services.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
 
 T = TypeVar("T")
 

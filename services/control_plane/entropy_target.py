@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
+from services.access.tokens import Principal
 from services.control_plane import problems
 from services.control_plane.auth import State, Token, allowed, origin_of, reading
 from services.control_plane.conditions import (
@@ -53,7 +54,6 @@ from services.set_point import (
     set_point_read,
 )
 from services.streams import STREAM_ID
-from services.tokens import Principal
 from trainer.config import EntropyControlConfig
 from trainer.config.regularizer import RegularizerConfig
 

@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.responses import StreamingResponse
 
+from services.access.tokens import Principal, authenticate
 from services.control_plane import problems
 from services.control_plane.auth import State, Token, allowed
 from services.control_plane.problems import Problem
@@ -33,7 +34,6 @@ from services.replies import as_fields, as_text
 from services.run_state import evaluations, read_spec
 from services.set_point import HistoryEvent
 from services.step_records import read_record
-from services.tokens import Principal, authenticate
 
 WAIT_MILLISECONDS = 5_000
 """between two signs of life on a quiet stream; the token is looked at again as often"""

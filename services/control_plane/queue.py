@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 from fastapi import APIRouter, Depends, Path, Query, Request
 from redis import Redis
 
+from services.access.tokens import Principal
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, origin_of
 from services.control_plane.problems import Problem
@@ -40,7 +41,6 @@ from services.replay.admin import (
 from services.replay.gauges import queue_gauges
 from services.run_state import read_spec
 from services.streams import STREAM_ID
-from services.tokens import Principal
 from trainer.config import PipelineConfig
 
 MOST_LISTED = 200

@@ -13,10 +13,10 @@ from http import HTTPStatus
 from fastapi import Request
 from redis import Redis
 
+from services.access.tokens import digest_of
 from services.control_plane.problems import Problem
 from services.keys import rate_key
 from services.reads import Read, fetch, one
-from services.tokens import digest_of
 from trainer.config import ControlPlaneConfig
 
 BURST_SECONDS = 10

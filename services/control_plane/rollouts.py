@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from services.access.tokens import Principal
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed
 from services.control_plane.problems import Problem
@@ -15,7 +16,6 @@ from services.control_plane.strict_route import StrictRoute
 from services.rollouts import RolloutFilter, read_rollouts
 from services.run_state import read_spec
 from services.streams import STREAM_ID
-from services.tokens import Principal
 from trainer.roles import Role
 
 MOST_LISTED = 100

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from redis import Redis
 
+from services.access.tokens import Principal
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, origin_of, reading, visible_runs
 from services.control_plane.problems import Problem
@@ -33,7 +34,6 @@ from services.run_state import (
     evaluations_read,
     generators_read,
 )
-from services.tokens import Principal
 
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 

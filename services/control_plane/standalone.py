@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 
+from services.access.tokens import TOKEN_VARIABLE, any_token, register_token
 from services.control_plane.app import create_app
 from services.control_plane.server import server_of
 from services.listen import bind
 from services.redis_client import RedisAccess
-from services.tokens import TOKEN_VARIABLE, any_token, register_token
 from trainer.config import ControlPlaneConfig
 from trainer.errors import ScopeError
 

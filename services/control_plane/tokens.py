@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request, Response
 from redis import Redis
 
-from services import tokens
+from services.access import tokens
+from services.access.tokens import NAME_PATTERN, Grant, Principal, TokenRecord
 from services.control_plane import problems
 from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of, own_grants
 from services.control_plane.problems import Problem
@@ -23,7 +24,6 @@ from services.control_plane.token_schemas import (
     TokenView,
 )
 from services.run_state import server_time
-from services.tokens import NAME_PATTERN, Grant, Principal, TokenRecord
 
 Admin = Annotated[Principal, Depends(allowed("admin"))]
 AdminOfAll = Annotated[Principal, Depends(allowed_everywhere("admin"))]

@@ -7,10 +7,10 @@ from types import TracebackType
 
 from redis.exceptions import RedisError
 
+from services.access.run_secrets import RunSecrets
 from services.driver.run_directory import RunDirectory
 from services.redis_client import RedisAccess, check
 from services.redis_server import EmbeddedRedis
-from services.run_secrets import RunSecrets
 from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3

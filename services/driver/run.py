@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from redis import Redis
 from redis.exceptions import RedisError
 
+from services.access.run_secrets import RunSecrets
+from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
 from services.driver.held_out import HeldOut
 from services.driver.progress import Progress
@@ -33,9 +35,7 @@ from services.driver.recovery import (
 from services.driver.run_directory import RunDirectory, package_versions
 from services.driver.signals import StoppedEarly, StopSignals
 from services.ledger import FOLDER
-from services.run_secrets import RunSecrets
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
-from services.tokens import register_token
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError

@@ -21,11 +21,11 @@ import yaml
 from ray.dashboard.modules.metrics.grafana_dashboard_factory import generate_default_grafana_dashboard
 from starlette.testclient import TestClient
 
+from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.metrics import StepRecord
 from services.redis_client import RedisAccess
 from services.run_state import RunSpec, beat, initialise_run, update_status
-from services.tokens import create_token
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.test_metrics_report import record

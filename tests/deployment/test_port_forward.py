@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from services.access.tokens import create_token
 from services.cli import main
 from services.port_forward import forwarded
-from services.tokens import create_token
 from tests.page_harness import served
 from trainer.errors import ScopeError
 

@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from services.tokens import new_token
+from services.access.tokens import new_token
 from trainer.errors import ScopeError
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from services.audit import Act, audit_key, note
+from services.access.audit import Act, audit_key, note
 from services.keys import SERVICE_TOKENS, RunKeys
 from services.reads import Read, fetch, one, together
 from services.replies import as_fields
