@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import Qwen3Config
 
+from services.checks.sizing import DEVICES
 from services.cli.doctor import DEVICE_NAMES
 from services.cli.main import main
 from services.driver.run_directory import new_run
 from tests.ports import free_ports
 from trainer.config import RunConfig
-from trainer.sizing import DEVICES
 from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import make_task
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_task_training import make_model
 from transformers import AutoModelForCausalLM
 
-from services.driver.preflight import preflight_learning
+from services.checks.preflight import preflight_learning
 from tests.tiny import LearnerView, tiny_config
 from trainer.config import RunConfig
 from trainer.config.load import default_config

@@ -13,9 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from trainer.config import RunConfig
-from trainer.errors import ScopeError
-from trainer.sizing import (
+from services.checks.sizing import (
     DEVICES,
     activation_bytes,
     checkpoint_bytes,
@@ -28,6 +26,8 @@ from trainer.sizing import (
     sequences_at_once,
     train_tokens_per_second,
 )
+from trainer.config import RunConfig
+from trainer.errors import ScopeError
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 SIZES: dict[str, Any] = {

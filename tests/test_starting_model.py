@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from transformers import Qwen3Config
 
-from services.doctor.examine import examine
-from services.driver.preflight import preflight_learning
+from services.checks.doctor import examine
+from services.checks.preflight import preflight_learning
 from services.driver.run_directory import MODEL_FILE, RunDirectory, new_run, reopen_run
 from services.evaluation.models import find_model
 from services.model_card import Exported, card

@@ -25,12 +25,12 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.performance.shared import keep
+from services.checks.sizing import DEVICES, model_shape, rank_memory, train_tokens_per_second
 from trainer.config import RunConfig
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
 from trainer.rollouts.batch import RolloutBatch
-from trainer.sizing import DEVICES, model_shape, rank_memory, train_tokens_per_second
 
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {

@@ -12,7 +12,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY)]
 
-from trainer import sizing  # noqa: E402
+from services.checks import sizing  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 
 COMMON: dict[str, Any] = {"max_position_embeddings": 32768, "head_dim": 128}

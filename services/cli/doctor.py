@@ -22,10 +22,10 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from services.doctor.examine import estimate, examine, fits_device
-    from services.doctor.findings import Finding, failed, report
+    from services.checks.doctor import estimate, examine, fits_device
+    from services.checks.findings import Finding, failed, report
+    from services.checks.sizing import DEVICES
     from trainer.config.load import load_config
-    from trainer.sizing import DEVICES
 
     try:
         config = load_config(options.config, options.overrides)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.driver.preflight import preflight, preflight_learning
+from services.checks.preflight import preflight, preflight_learning
 from services.run_state import is_run_id
 from trainer.config import RunConfig
 from trainer.config.load import load_config

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.driver.preflight import preflight
+from services.checks.preflight import preflight
 from services.run_state import is_run_id
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import config_hash, dump_yaml, load_config

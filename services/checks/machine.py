@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 
-from services.doctor.findings import gib
+from services.checks.findings import gib
+from services.checks.sizing import ModelShape, disk_bytes, generator_memory, rank_memory
 from services.driver.run_directory import FREE_BYTES, package_versions
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.sizing import ModelShape, disk_bytes, generator_memory, rank_memory
 
 PROCESS_BYTES = 600 << 20
 """Interpreter and libraries of one learner rank or generator, as measured on CPUs."""

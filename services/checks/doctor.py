@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from services.doctor import machine, model
-from services.doctor.findings import Finding, found
-from services.driver.preflight import preflight_checks
+from services.checks import machine, model, sizing
+from services.checks.findings import Finding, found
+from services.checks.preflight import preflight_checks
+from services.checks.sizing import ModelShape
 from services.driver.run_directory import package_versions
-from trainer import sizing
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.sizing import ModelShape
 from trainer.starting_model.find import cached_starting_model
 
 

@@ -44,7 +44,7 @@ def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_jso
     lines = [f"{f.level:8}{f.field}={f.value}: {f.text}" for f in findings]
     if sizes:
         width = max(map(len, sizes))
-        lines += ["", "estimate (trainer/sizing.py)"]
+        lines += ["", "estimate (services/checks/sizing.py)"]
         lines += [f"  {name:{width}}  {_amount(name, size)}" for name, size in sizes.items()]
     return "\n".join(lines)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from services.checks.sizing import ModelShape, built_in_shape, model_shape
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
-from trainer.sizing import ModelShape, built_in_shape, model_shape
 from trainer.tasks import TaskWithSolutions, make_task
 
 SPECIAL_TOKENS = 3
