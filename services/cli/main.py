@@ -12,14 +12,14 @@ from trainer.errors import ScopeError
 EXIT_USER_ERROR = 2
 
 COMMANDS = {
-    "train": ("start:add_train", "run a configuration, or resume a run"),
+    "train": ("train:add_train", "run a configuration, or resume a run"),
     "submit": ("submit:add_submit", "run a configuration on Kubernetes, as a RayJob"),
-    "compare": ("start:add_compare", "run a configuration under several entropy controls"),
+    "compare": ("compare:add_compare", "run a configuration under several entropy controls"),
     "doctor": ("doctor:add_doctor", "check a configuration, and estimate what its run needs"),
-    "eval": ("evaluate:add_eval", "evaluate a model on held-out problems: pass@k, maj@n"),
+    "eval": ("eval:add_eval", "evaluate a model on held-out problems: pass@k, maj@n"),
     "import": ("import_model:add_import", "a GGUF file as a Hugging Face directory, to train from"),
     "export": ("export:add_export", "a run's policy as a Hugging Face directory with a model card"),
-    "serve": ("start:add_serve", "serve the control plane over an existing Redis"),
+    "serve": ("serve:add_serve", "serve the control plane over an existing Redis"),
     "status": ("status:add_status", "how a run goes"),
     "pause": ("runs:add_pause", "hold a run: engines stay warm, nothing is generated or learned"),
     "resume": ("runs:add_resume", "let a paused run go on"),
@@ -29,7 +29,7 @@ COMMANDS = {
     "queue": ("queue:add_queue", "the replay queue and its dead letters"),
     "rollouts": ("rollouts:add_rollouts", "what the policy wrote, token by token"),
     "token": ("tokens:add_token", "make, list or revoke tokens of the control plane, or see your own"),
-    "audit": ("tokens:add_audit", "who changed what, and from where"),
+    "audit": ("audit:add_audit", "who changed what, and from where"),
 }
 """Each command, by name: which function of which module here gives it its options, and what it is for."""
 

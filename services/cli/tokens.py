@@ -1,4 +1,4 @@
-"""Commands about tokens and the audit: who may do what, and who did."""
+"""`scope token`: make, list and revoke tokens of the control plane."""
 
 from __future__ import annotations
 
@@ -36,19 +36,11 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     whoami.set_defaults(command=_whoami, every_run=True)
 
 
-def add_audit(parser: argparse.ArgumentParser) -> None:
-    """`scope audit`."""
-    add_run(parser)
-    parser.add_argument("--limit", type=int, default=20, help="newest entries; at most 1000")
-    parser.add_argument("--every-run", action="store_true", help="what concerns every run")
-    parser.set_defaults(command=_audit)
-
-
 def _create(options: argparse.Namespace) -> int:
     seconds = None if options.expires is None else _duration(options.expires)
     with client_of(options) as (client, run_id):
         made = client.create_token(
-            _which(options, run_id),
+            run_of(options, run_id),
             options.name,
             options.scope,
             expires_in_seconds=seconds,
@@ -60,15 +52,15 @@ def _create(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
-        found = client.tokens(_which(options, run_id))
+        found = client.tokens(run_of(options, run_id))
     if options.json:
         print(json.dumps([token.model_dump(mode="json") for token in found], indent=2))
         return 0
     for token in found:
-        ends = "does not expire" if token.expires_at is None else f"until {_time(token.expires_at)}"
+        ends = "does not expire" if token.expires_at is None else f"until {time_of(token.expires_at)}"
         state = "expired" if token.expired else ends
         print(
-            f"{token.name:24} {token.scope:9} made {_time(token.created_at)} by {token.created_by}, {state}"
+            f"{token.name:24} {token.scope:9} made {time_of(token.created_at)} by {token.created_by}, {state}"
         )
     return 0
 
@@ -81,33 +73,19 @@ def _whoami(options: argparse.Namespace) -> int:
         return 0
     for grant in own.grants:
         where = "every run" if grant.run_id is None else f"run {grant.run_id}"
-        ends = "does not expire" if grant.expires_at is None else f"until {_time(grant.expires_at)}"
+        ends = "does not expire" if grant.expires_at is None else f"until {time_of(grant.expires_at)}"
         print(f"{grant.name}: {grant.scope} on {where}, {ends}")
     return 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
-        client.revoke_token(_which(options, run_id), options.name)
+        client.revoke_token(run_of(options, run_id), options.name)
     print(json.dumps({"revoked": options.name}) if options.json else f"token {options.name} is revoked")
     return 0
 
 
-def _audit(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
-        page = client.audit(_which(options, run_id), options.limit)
-    if options.json:
-        print(page.model_dump_json(indent=2))
-        return 0
-    for entry in page.entries:
-        change = f"{entry.before or '-'} -> {entry.after or '-'}" if entry.before or entry.after else ""
-        generation = f", generation {entry.generation}" if entry.generation else ""
-        step = "" if entry.effective_step is None else f", in force from step {entry.effective_step}"
-        print(f"{_time(entry.at)} {entry.by}@{entry.origin} {entry.action} {change}{generation}{step}")
-    return 0
-
-
-def _which(options: argparse.Namespace, run_id: str) -> str | None:
+def run_of(options: argparse.Namespace, run_id: str) -> str | None:
     return None if options.every_run else run_id
 
 
@@ -120,5 +98,5 @@ def _duration(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _time(at: datetime) -> str:
+def time_of(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,30 @@
+"""`scope audit`: who changed what."""
+
+from __future__ import annotations
+
+import argparse
+
+from services.cli.connect import add_run, client_of
+from services.cli.tokens import run_of, time_of
+
+
+def add_audit(parser: argparse.ArgumentParser) -> None:
+    """`scope audit`."""
+    add_run(parser)
+    parser.add_argument("--limit", type=int, default=20, help="newest entries; at most 1000")
+    parser.add_argument("--every-run", action="store_true", help="what concerns every run")
+    parser.set_defaults(command=_audit)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    with client_of(options) as (client, run_id):
+        page = client.audit(run_of(options, run_id), options.limit)
+    if options.json:
+        print(page.model_dump_json(indent=2))
+        return 0
+    for entry in page.entries:
+        change = f"{entry.before or '-'} -> {entry.after or '-'}" if entry.before or entry.after else ""
+        generation = f", generation {entry.generation}" if entry.generation else ""
+        step = "" if entry.effective_step is None else f", in force from step {entry.effective_step}"
+        print(f"{time_of(entry.at)} {entry.by}@{entry.origin} {entry.action} {change}{generation}{step}")
+    return 0

@@ -1,0 +1,59 @@
+"""`scope compare`: one configuration under several entropy controls."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """`scope compare`."""
+    parser.add_argument("config", type=Path, help="YAML file")
+    parser.add_argument(
+        "--controls",
+        action="append",
+        required=True,
+        metavar="NAME,NAME:A.B=C,LABEL@NAME:A.B=C",
+        help="entropy controls, the baseline first; overrides of one control after a colon",
+    )
+    parser.add_argument("--seeds", type=int, required=True, metavar="N", help="runs of each control")
+    parser.add_argument("--first-seed", type=int, metavar="SEED", help="default: that of the configuration")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help="override for every control",
+    )
+    parser.add_argument("--out", type=Path, help="default: compare-<name of the file> in runs_dir")
+    parser.add_argument(
+        "--in-process", action="store_true", help="one process a run instead of the full system"
+    )
+    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="runs at once")
+    parser.add_argument("--samples", type=int, help="of each held-out problem at the start and the end")
+    parser.add_argument(
+        "--evaluate-every", type=int, metavar="STEPS", help="with --in-process: also on the way; 0: not"
+    )
+    parser.set_defaults(command=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from services.compare.plan import make_plan
+
+    plan = make_plan(
+        options.config,
+        options.controls,
+        seeds=options.seeds,
+        first_seed=options.first_seed,
+        settings=options.overrides,
+        out=options.out,
+        in_process=options.in_process,
+        parallel=options.parallel,
+        samples=options.samples,
+        evaluate_every=options.evaluate_every,
+    )
+    from services.compare.run import compare
+    from services.driver.progress import Progress
+
+    return compare(plan, Progress(), arguments=options.arguments)

@@ -1,0 +1,42 @@
+"""`scope serve`: a control plane of its own, over any Redis."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from trainer.errors import ScopeError
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """`scope serve`."""
+    parser.add_argument("--redis-url", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="A=B",
+        help="override a field of control_plane, such as reads_per_minute=6000",
+    )
+    parser.set_defaults(command=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from services.access.tokens import TOKEN_VARIABLE
+    from services.control_plane.standalone import run_standalone
+    from services.redis_client import RedisAccess, check
+    from trainer.config.load import default_config, validate_config
+
+    try:
+        validate_config({"redis": {"url": options.redis_url}})
+    except ScopeError as error:
+        raise ScopeError(f"--redis-url: {error}") from error
+    settings = [f"host={options.host}", f"port={options.port}", *options.overrides]
+    config = default_config([f"control_plane.{setting}" for setting in settings]).control_plane
+    access = RedisAccess(options.redis_url)
+    check(access)
+    run_standalone(access, config, token=os.environ.get(TOKEN_VARIABLE))
+    return 0

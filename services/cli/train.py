@@ -1,0 +1,56 @@
+"""`scope train`: run a configuration, or go on with a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from trainer.errors import ScopeError
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """`scope train`."""
+    parser.add_argument("config", nargs="?", type=Path, help="YAML file")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
+    )
+    parser.add_argument("--run-id", help="name of the run directory; default: the file's name and the time")
+    parser.add_argument(
+        "--replace", action="store_true", help="move an existing run directory of that name aside"
+    )
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="continue the run of that --run-id where it exists, else start it: what a job that is retried needs",
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of what goes to the terminal"
+    )
+    parser.set_defaults(command=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from services.driver.run_directory import new_run, open_run, reopen_run
+
+    if (options.config is None) == (options.resume is None):
+        raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, and not both.")
+    if options.resume is not None:
+        if options.run_id or options.replace or options.go_on:
+            raise ScopeError("--run-id, --replace and --continue belong to a new run, not to --resume.")
+        directory = reopen_run(options.resume, options.overrides)
+    elif options.go_on:
+        if not options.run_id or options.replace:
+            raise ScopeError("--continue needs --run-id, and excludes --replace.")
+        directory = open_run(options.config, options.overrides, options.run_id)
+    else:
+        directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    from services.driver.progress import JsonProgress, Progress
+    from services.driver.run import train
+
+    progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
+    progress.say(f"run {directory.run_id} in {directory.path}")
+    for note in directory.notes:
+        progress.say(note)
+    return train(directory, progress)
