@@ -239,5 +239,5 @@ def test_the_tree_is_immutable():
 
 
 def test_reading_a_configuration_imports_no_torch():
-    code = "import sys, trainer.config.load, services.client; sys.exit('torch' in sys.modules)"
+    code = "import sys, trainer.config.load, services.control_plane.client; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

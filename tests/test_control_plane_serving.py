@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from services.access.tokens import create_token
-from services.client import ControlPlaneClient, ControlPlaneError
+from services.control_plane.client import ControlPlaneClient, ControlPlaneError
 from services.control_plane.standalone import run_standalone
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
@@ -155,16 +155,16 @@ def test_under_ray_serve_it_takes_no_core(
 ):
     import ray
 
-    from services.control_plane import serve_app
+    from services.control_plane import ray_serve
 
-    url = serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
+    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
         with pytest.raises(ScopeError, match="another run's control plane is there"):
-            serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
+            ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     finally:
-        serve_app.stop()
+        ray_serve.stop()
     with pytest.raises(ControlPlaneError, match="does not answer"):
         ControlPlaneClient(url, operator).runs()
 
@@ -174,9 +174,9 @@ def test_under_ray_serve_it_takes_no_core(
 def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
     cluster, redis_access: RedisAccess, redis, run_id, operator, unused_port
 ):
-    from services.control_plane import serve_app
+    from services.control_plane import ray_serve
 
-    url = serve_app.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port), replicas=2)
+    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port), replicas=2)
     try:
         first = listening(unused_port)
         assert len(first) == 2
@@ -190,7 +190,7 @@ def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
             time.sleep(0.5)
         assert listening(unused_port) != first
     finally:
-        serve_app.stop()
+        ray_serve.stop()
 
 
 def listening(port: int) -> set[int]:

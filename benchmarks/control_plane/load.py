@@ -34,7 +34,7 @@ from benchmarks.control_plane.clients import Seen, Task
 from benchmarks.control_plane.processes import cpu_seconds, machine_busy_seconds, used
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import create_token
-from services.client import ControlPlaneClient
+from services.control_plane.client import ControlPlaneClient
 from services.metrics import read_records
 from services.redis_server import EmbeddedRedis
 from services.run_state import RunSpec, initialise_run

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
-    from services.client import ControlPlaneClient
+    from services.control_plane.client import ControlPlaneClient
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient, str]]:
     """A client for the run that the options name, and its run id."""
-    from services.client import ControlPlaneClient, ControlPlaneError
+    from services.control_plane.client import ControlPlaneClient, ControlPlaneError
 
     with _endpoint(options) as (url, run_id, token):
         try:

@@ -56,7 +56,7 @@ def _dead_letters(options: argparse.Namespace) -> int:
 
 
 def _requeue(options: argparse.Namespace) -> int:
-    from services.client import ControlPlaneError
+    from services.control_plane.client import ControlPlaneError
 
     requeued: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []

@@ -1,4 +1,4 @@
-"""What the control plane says of sampled rollouts. Shared by the server and `services.client`."""
+"""What the control plane says of sampled rollouts. Shared by the server and `services.control_plane.client`."""
 
 from __future__ import annotations
 

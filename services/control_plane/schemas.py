@@ -1,6 +1,6 @@
 """What the control plane says and accepts: resources of spec (desired), status (observed) and metadata.
 
-Shared by the server and `services.client`. Targets are nats per token; times are RFC 3339 in UTC.
+Shared by the server and `services.control_plane.client`. Targets are nats per token; times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations

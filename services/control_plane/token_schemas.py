@@ -1,4 +1,4 @@
-"""What the routes of tokens say and accept. Shared by the server and `services.client`."""
+"""What the routes of tokens say and accept. Shared by the server and `services.control_plane.client`."""
 
 from __future__ import annotations
 

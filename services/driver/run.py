@@ -180,7 +180,7 @@ class _Drive:
     def _start_control_plane(self) -> None:
         if not self._config.control_plane.enabled:
             return
-        from services.control_plane.serve_app import start_on_serve, stop
+        from services.control_plane.ray_serve import start_on_serve, stop
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         url = start_on_serve(self._queue.access, self._config.control_plane)
