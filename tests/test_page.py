@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from services.control_plane import headers, page
+from services.control_plane import page
 from services.control_plane.app import create_app
+from services.control_plane.http import security_headers
 from services.redis_client import RedisAccess
 from tests.control_plane import is_problem
 
@@ -30,7 +31,7 @@ def test_a_file_is_sent_to_anyone_under_a_strict_policy_and_asked_for_again_by_i
     assert answer.headers["content-type"] == page.MEDIA_TYPES[Path(name).suffix]
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-security-policy"] == page.POLICY
-    assert all(answer.headers[header] == value for header, value in headers.ALWAYS.items())
+    assert all(answer.headers[header] == value for header, value in security_headers.ALWAYS.items())
 
     tag = answer.headers["etag"]
     for known in (tag, f'"old", W/{tag}', "*"):
@@ -91,8 +92,8 @@ def test_another_method_is_refused(client):
 def test_every_answer_of_the_api_has_the_headers(client, method, path, status):
     answer = client.request(method, path)
     assert answer.status_code == status
-    assert all(answer.headers[name] == value for name, value in headers.ALWAYS.items())
-    assert all(answer.headers[name] == value for name, value in headers.UNLESS_SET.items())
+    assert all(answer.headers[name] == value for name, value in security_headers.ALWAYS.items())
+    assert all(answer.headers[name] == value for name, value in security_headers.UNLESS_SET.items())
 
 
 def test_a_body_that_is_too_long_and_a_failure_that_nobody_foresaw_have_them_as_well(redis_access):

@@ -18,18 +18,17 @@ from services.control_plane import (
     audit,
     entropy_target,
     events,
-    headers,
     health,
     metrics,
     page,
-    problems,
     prometheus,
     queue,
     rollouts,
     runs,
     tokens,
 )
-from services.control_plane.body_limit import BodyLimit
+from services.control_plane.http import problems, security_headers
+from services.control_plane.http.body_limit import BodyLimit
 from services.control_plane.openapi import describe
 from services.redis_client import RedisAccess
 from trainer.config import ControlPlaneConfig
@@ -65,7 +64,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     app.state.streams, app.state.series = events.OpenStreams(), metrics.SeriesCache(redis)
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
-    headers.install(app)
+    security_headers.install(app)
     for room in (
         health,
         entropy_target,

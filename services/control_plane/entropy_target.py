@@ -14,9 +14,10 @@ from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
 from services.access.tokens import Principal
-from services.control_plane import problems
-from services.control_plane.auth import State, Token, allowed, origin_of, reading
-from services.control_plane.conditions import (
+from services.control_plane.entropy_target_view import resource, settled
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, Token, allowed, origin_of, reading
+from services.control_plane.http.conditions import (
     Known,
     Repeat,
     Repeatable,
@@ -25,8 +26,8 @@ from services.control_plane.conditions import (
     etag,
     key_reused,
 )
-from services.control_plane.entropy_target_view import resource, settled
-from services.control_plane.problems import Problem
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas import (
     EntropyTarget,
     EntropyTargetChange,
@@ -35,7 +36,6 @@ from services.control_plane.schemas import (
     EntropyTargetPatch,
     FieldProblem,
 )
-from services.control_plane.strict_route import StrictRoute
 from services.once import Answer, KeyReused
 from services.reads import Read, fetch, together
 from services.run_control import Refused

@@ -23,11 +23,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.responses import StreamingResponse
 
 from services.access.tokens import Principal, authenticate
-from services.control_plane import problems
-from services.control_plane.auth import State, Token, allowed
-from services.control_plane.problems import Problem
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, Token, allowed
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas import EntropyTargetEvent, FieldProblem
-from services.control_plane.strict_route import StrictRoute
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text

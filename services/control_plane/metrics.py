@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Request
 from redis import Redis
 from starlette.responses import Response
 
-from services.control_plane import problems
-from services.control_plane.auth import State, Token, reading
-from services.control_plane.problems import Problem
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, Token, reading
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas import FieldProblem, MetricSeries
-from services.control_plane.strict_route import StrictRoute
 from services.keys import RunKeys
 from services.metrics import StepRecord
 from services.reads import Read, one, together

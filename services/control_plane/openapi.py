@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.control_plane.problems import described
+from services.control_plane.http.problems import described
 
 _PROBLEM = described("Problem details (RFC 9457).")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.control_plane.problems import Problem
+from services.control_plane.http.problems import Problem
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = (

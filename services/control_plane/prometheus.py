@@ -11,9 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from redis import Redis
 from starlette.responses import Response
 
-from services.control_plane import problems
-from services.control_plane.auth import State, visible_runs
-from services.control_plane.strict_route import StrictRoute
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, visible_runs
+from services.control_plane.http.strict_route import StrictRoute
 from services.metrics import flatten, mismatch_kl_limit
 from services.reads import fetch
 from services.replay.stats import queue_stats

@@ -14,9 +14,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from redis import Redis
 
 from services.access.tokens import Principal
-from services.control_plane import problems
-from services.control_plane.auth import State, allowed, origin_of
-from services.control_plane.problems import Problem
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, allowed, origin_of
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.queue_schemas import (
     DeadLetterPage,
     DeadLetterView,
@@ -29,7 +30,6 @@ from services.control_plane.queue_schemas import (
     QueueCounters,
     QueueState,
 )
-from services.control_plane.strict_route import StrictRoute
 from services.replay.admin import (
     Outcome,
     QueueFull,

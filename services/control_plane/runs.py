@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from redis import Redis
 
 from services.access.tokens import Principal
-from services.control_plane import problems
-from services.control_plane.auth import State, allowed, origin_of, reading, visible_runs
-from services.control_plane.problems import Problem
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, allowed, origin_of, reading, visible_runs
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas import (
     EvaluationView,
     Run,
@@ -22,7 +23,6 @@ from services.control_plane.schemas import (
     RunStatusView,
     RunSummary,
 )
-from services.control_plane.strict_route import StrictRoute
 from services.reads import Read, fetch, together
 from services.run_control import Action, Desired, Refused, ask, desired_read
 from services.run_state import (

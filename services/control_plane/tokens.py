@@ -11,10 +11,10 @@ from redis import Redis
 
 from services.access import tokens
 from services.access.tokens import NAME_PATTERN, Grant, Principal, TokenRecord
-from services.control_plane import problems
-from services.control_plane.auth import State, allowed, allowed_everywhere, origin_of, own_grants
-from services.control_plane.problems import Problem
-from services.control_plane.strict_route import StrictRoute
+from services.control_plane.http import problems
+from services.control_plane.http.auth import State, allowed, allowed_everywhere, origin_of, own_grants
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.token_schemas import (
     GrantView,
     NewToken,

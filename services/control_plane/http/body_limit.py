@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.control_plane.problems import Problem, problem_response
+from services.control_plane.http.problems import Problem, problem_response
 
 
 class BodyLimit:

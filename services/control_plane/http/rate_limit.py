@@ -14,7 +14,7 @@ from fastapi import Request
 from redis import Redis
 
 from services.access.tokens import digest_of
-from services.control_plane.problems import Problem
+from services.control_plane.http.problems import Problem
 from services.keys import rate_key
 from services.reads import Read, fetch, one
 from trainer.config import ControlPlaneConfig

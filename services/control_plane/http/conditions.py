@@ -11,8 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 from starlette.responses import Response
 
-from services.control_plane.auth import Token
-from services.control_plane.problems import Problem
+from services.control_plane.http.auth import Token
+from services.control_plane.http.problems import Problem
 from services.control_plane.schemas import FieldProblem
 from services.once import Answer, Once, first_is_running, keep_answer, kept_answer, once
 

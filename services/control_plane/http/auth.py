@@ -12,8 +12,8 @@ from redis import Redis
 
 from services.access import tokens
 from services.access.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
-from services.control_plane.problems import Problem
-from services.control_plane.rate_limit import admission, admit
+from services.control_plane.http.problems import Problem
+from services.control_plane.http.rate_limit import admission, admit
 from services.reads import Read, fetch, together
 from services.run_state import is_run_id
 
