@@ -4,7 +4,7 @@
 import { onRefusedToken, session } from "./api.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
-import { silence } from "./link.js";
+import { silence } from "./connection.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
 import { signIn } from "./signin.js";

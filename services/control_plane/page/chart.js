@@ -1,12 +1,12 @@
 // @ts-check
 // One chart in SVG: lines, step lines or a stack over the learner step, with a legend that reads out values.
 
-import { slider } from "./cursor.js";
+import { slider } from "./chart_cursor.js";
 import { el, say, set, svg } from "./dom.js";
 import { count, short } from "./format.js";
-import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "./geometry.js";
+import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "./chart_geometry.js";
 
-/** @typedef {import("./geometry.js").Column} Column */
+/** @typedef {import("./chart_geometry.js").Column} Column */
 
 /**
  * @typedef {object} Line
@@ -64,7 +64,7 @@ export class Chart {
 
   /**
    * @param {Look} look
-   * @param {import("./cursor.js").Cursor} cursor
+   * @param {import("./chart_cursor.js").Cursor} cursor
    */
   constructor(look, cursor) {
     this.look = look;

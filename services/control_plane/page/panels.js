@@ -1,7 +1,7 @@
 // @ts-check
 // Which charts a run has, from which fields of its step records, and what they derive from them.
 
-/** @typedef {import("./geometry.js").Column} Column */
+/** @typedef {import("./chart_geometry.js").Column} Column */
 /** @typedef {Record<string, Column>} Columns */
 
 /**

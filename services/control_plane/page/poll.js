@@ -2,7 +2,7 @@
 // Asking again and again, more rarely while nobody looks, and ever more slowly while nothing answers.
 
 import { Problem, Unreachable } from "./api.js";
-import { report } from "./link.js";
+import { report } from "./connection.js";
 
 const LONGEST_SECONDS = 15;
 const HIDDEN_SECONDS = 60;

@@ -3,21 +3,21 @@
 
 import { call, runPath } from "./api.js";
 import { Chart } from "./chart.js";
-import { Cursor } from "./cursor.js";
+import { Cursor } from "./chart_cursor.js";
 import { notify } from "./dialog.js";
 import { el, say } from "./dom.js";
 import { TargetControl } from "./entropy.js";
 import { limitText } from "./entropy_state.js";
 import { count, level } from "./format.js";
-import { ranges } from "./geometry.js";
+import { ranges } from "./chart_geometry.js";
 import { Header } from "./header.js";
 import { History } from "./history.js";
 import { Painter } from "./paint.js";
 import { entropyPanel, panelsOf, passAtK, passCurves } from "./panels.js";
-import { Permit } from "./permit.js";
+import { Permit } from "./permissions.js";
 import { poll } from "./poll.js";
 import { processes } from "./processes.js";
-import { details } from "./record.js";
+import { details } from "./newest_record.js";
 import { Rollouts } from "./rollouts.js";
 import { Series } from "./series.js";
 import { follow } from "./stream.js";

@@ -2,7 +2,7 @@
 // Server-sent events over fetch: `EventSource` cannot send the Authorization header.
 
 import { open } from "./api.js";
-import { report } from "./link.js";
+import { report } from "./connection.js";
 import { backoff, isPassing, sleep } from "./poll.js";
 
 /** A sign of life comes every five seconds. */
