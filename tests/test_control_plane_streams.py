@@ -181,7 +181,7 @@ def test_a_place_of_another_form_and_a_token_without_the_run_are_refused(server,
 
 
 def test_the_stream_of_a_revoked_token_ends(server, redis, run, viewer, monkeypatch):
-    from services.control_plane import events as room
+    from services.control_plane.routes import events as room
 
     monkeypatch.setattr(room, "WAIT_MILLISECONDS", 100)
     with httpx.stream("GET", f"{server}/v1/runs/{run}/events", headers=viewer, timeout=20) as answer:

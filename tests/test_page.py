@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from services.control_plane import page
 from services.control_plane.app import create_app
 from services.control_plane.http import security_headers
+from services.control_plane.routes import page_files
 from services.redis_client import RedisAccess
 from tests.control_plane import is_problem
 
-FILES = sorted(path.name for path in page.FOLDER.iterdir())
+FILES = sorted(path.name for path in page_files.FOLDER.iterdir())
 MODULES = [name for name in FILES if name.endswith(".js")]
-INDEX = (page.FOLDER / "index.html").read_text()
+INDEX = (page_files.FOLDER / "index.html").read_text()
 
 
 def path_of(name: str) -> str:
@@ -27,17 +27,17 @@ def path_of(name: str) -> str:
 def test_a_file_is_sent_to_anyone_under_a_strict_policy_and_asked_for_again_by_its_etag(client, name):
     answer = client.get(path_of(name))
     assert answer.status_code == 200
-    assert answer.content == (page.FOLDER / name).read_bytes()
-    assert answer.headers["content-type"] == page.MEDIA_TYPES[Path(name).suffix]
+    assert answer.content == (page_files.FOLDER / name).read_bytes()
+    assert answer.headers["content-type"] == page_files.MEDIA_TYPES[Path(name).suffix]
     assert answer.headers["cache-control"] == "no-cache"
-    assert answer.headers["content-security-policy"] == page.POLICY
+    assert answer.headers["content-security-policy"] == page_files.POLICY
     assert all(answer.headers[header] == value for header, value in security_headers.ALWAYS.items())
 
     tag = answer.headers["etag"]
     for known in (tag, f'"old", W/{tag}', "*"):
         again = client.get(path_of(name), headers={"If-None-Match": known})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-        assert again.headers["content-security-policy"] == page.POLICY
+        assert again.headers["content-security-policy"] == page_files.POLICY
     assert client.get(path_of(name), headers={"If-None-Match": '"old"'}).status_code == 200
     head = client.head(path_of(name))
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
@@ -45,7 +45,7 @@ def test_a_file_is_sent_to_anyone_under_a_strict_policy_and_asked_for_again_by_i
 
 def test_the_policy_lets_the_page_load_its_own_files_and_talk_to_its_own_server_only():
     directives = {
-        name: value for name, _, value in (p.strip().partition(" ") for p in page.POLICY.split(";"))
+        name: value for name, _, value in (p.strip().partition(" ") for p in page_files.POLICY.split(";"))
     }
     assert directives.pop("default-src") == "'none'"
     own = {name for name, source in directives.items() if source == "'self'"}
@@ -119,7 +119,7 @@ def test_every_file_is_packaged_and_has_a_media_type():
     assert len(FILES) > 10
     for name in FILES:
         assert any(fnmatch(name, pattern) for pattern in patterns), name
-        assert Path(name).suffix in page.MEDIA_TYPES, name
+        assert Path(name).suffix in page_files.MEDIA_TYPES, name
 
 
 def test_the_page_loads_each_of_its_files_and_no_other():
@@ -128,7 +128,7 @@ def test_the_page_loads_each_of_its_files_and_no_other():
     imported = {
         found
         for name in MODULES
-        for found in re.findall(r'(?:from|import\()\s*"\./([^"]+)"', (page.FOLDER / name).read_text())
+        for found in re.findall(r'(?:from|import\()\s*"\./([^"]+)"', (page_files.FOLDER / name).read_text())
     }
     assert imported == set(MODULES) - {"app.js"}
 
@@ -139,7 +139,7 @@ def test_the_markup_has_no_code_and_no_style_of_its_own():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_short_and_puts_no_data_into_markup(name):
-    text = (page.FOLDER / name).read_text()
+    text = (page_files.FOLDER / name).read_text()
     assert text.startswith("// @ts-check\n// ")
     assert len(text.splitlines()) < 300
     assert not re.search(

@@ -14,22 +14,22 @@ from fastapi import FastAPI
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from services.control_plane import (
+from services.control_plane.http import problems, security_headers
+from services.control_plane.http.body_limit import BodyLimit
+from services.control_plane.openapi import describe
+from services.control_plane.routes import (
     audit,
     entropy_target,
     events,
     health,
     metrics,
-    page,
+    page_files,
     prometheus,
     queue,
     rollouts,
     runs,
     tokens,
 )
-from services.control_plane.http import problems, security_headers
-from services.control_plane.http.body_limit import BodyLimit
-from services.control_plane.openapi import describe
 from services.redis_client import RedisAccess
 from trainer.config import ControlPlaneConfig
 
@@ -76,7 +76,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         audit,
         prometheus,
         runs,
-        page,
+        page_files,
     ):
         app.include_router(room.router)
     app.openapi = lambda: describe(app)

@@ -14,7 +14,6 @@ from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
 from services.access.tokens import Principal
-from services.control_plane.entropy_target_view import resource, settled
 from services.control_plane.http import problems
 from services.control_plane.http.auth import State, Token, allowed, origin_of, reading
 from services.control_plane.http.conditions import (
@@ -28,6 +27,7 @@ from services.control_plane.http.conditions import (
 )
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
+from services.control_plane.routes.entropy_target_view import resource, settled
 from services.control_plane.schemas import (
     EntropyTarget,
     EntropyTargetChange,

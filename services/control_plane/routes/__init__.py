@@ -1,0 +1,1 @@
+"""The routes of the control plane, one module for each resource."""
