@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.connect import add_run, client_of
-from services.control_plane.schemas import Run
+from services.control_plane.schemas.runs import Run
 
 EVERY_SECONDS = 2.0
 STALE_SECONDS = 30.0

@@ -18,24 +18,18 @@ import httpx
 from pydantic import ValidationError
 
 from services.access.tokens import Scope
-from services.control_plane.queue_schemas import (
+from services.control_plane.schemas.base import ProblemBody
+from services.control_plane.schemas.entropy_target import EntropyTarget, EntropyTargetHistory
+from services.control_plane.schemas.queue import (
     MOST_PURGED,
     DeadLetterPage,
     LetterOutcome,
     PurgeReport,
     QueueState,
 )
-from services.control_plane.rollout_schemas import RolloutPage
-from services.control_plane.schemas import (
-    Audit,
-    EntropyTarget,
-    EntropyTargetHistory,
-    ProblemBody,
-    Run,
-    RunList,
-    RunSummary,
-)
-from services.control_plane.token_schemas import OwnToken, TokenCreated, TokenList, TokenView
+from services.control_plane.schemas.rollouts import RolloutPage
+from services.control_plane.schemas.runs import Audit, Run, RunList, RunSummary
+from services.control_plane.schemas.tokens import OwnToken, TokenCreated, TokenList, TokenView
 from services.rollouts import RolloutFilter, SampledRollout
 from services.run_control import Action
 

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from services.control_plane.schemas import FieldProblem, ProblemBody
+from services.control_plane.schemas.base import FieldProblem, ProblemBody
 from services.run_state import DamagedDocument
 
 logger = logging.getLogger(__name__)

@@ -28,13 +28,13 @@ from services.control_plane.http.conditions import (
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.routes.entropy_target_view import resource, settled
-from services.control_plane.schemas import (
+from services.control_plane.schemas.base import FieldProblem
+from services.control_plane.schemas.entropy_target import (
     EntropyTarget,
     EntropyTargetChange,
     EntropyTargetEvent,
     EntropyTargetHistory,
     EntropyTargetPatch,
-    FieldProblem,
 )
 from services.once import Answer, KeyReused
 from services.reads import Read, fetch, together

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from fastapi.concurrency import run_in_threadpool
 from redis import Redis
 
-from services.control_plane.schemas import (
+from services.control_plane.schemas.entropy_target import (
     ConfiguredTarget,
     EntropyTarget,
     EntropyTargetMetadata,

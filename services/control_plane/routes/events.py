@@ -27,7 +27,8 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, Token, allowed
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.schemas import EntropyTargetEvent, FieldProblem
+from services.control_plane.schemas.base import FieldProblem
+from services.control_plane.schemas.entropy_target import EntropyTargetEvent
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text

@@ -11,7 +11,7 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.schemas import Health
+from services.control_plane.schemas.base import Health
 from services.run_state import is_run_id, read_status, server_time
 
 SILENT_SECONDS = 120.0

@@ -15,7 +15,8 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, Token, reading
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.schemas import FieldProblem, MetricSeries
+from services.control_plane.schemas.base import FieldProblem
+from services.control_plane.schemas.runs import MetricSeries
 from services.keys import RunKeys
 from services.metrics import StepRecord
 from services.reads import Read, one, together

@@ -18,7 +18,7 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, allowed, origin_of
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.queue_schemas import (
+from services.control_plane.schemas.queue import (
     DeadLetterPage,
     DeadLetterView,
     LeaseCount,

@@ -14,7 +14,7 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, allowed, origin_of, reading, visible_runs
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.schemas import (
+from services.control_plane.schemas.runs import (
     EvaluationView,
     Run,
     RunList,

@@ -15,7 +15,7 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, allowed, allowed_everywhere, origin_of, own_grants
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
-from services.control_plane.token_schemas import (
+from services.control_plane.schemas.tokens import (
     GrantView,
     NewToken,
     OwnToken,

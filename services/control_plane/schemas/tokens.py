@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.access.tokens import NAME_PATTERN, Scope
-from services.control_plane.schemas import WHOLE, Resource
+from services.control_plane.schemas.base import WHOLE, Resource
 
 LONGEST_SECONDS = 10 * 366 * 24 * 3600
 

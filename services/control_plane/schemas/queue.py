@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.control_plane.schemas import Resource
+from services.control_plane.schemas.base import Resource
 from services.streams import STREAM_ID
 
 MOST_PURGED = 100

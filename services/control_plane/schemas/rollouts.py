@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.control_plane.schemas import Resource
+from services.control_plane.schemas.base import Resource
 from services.rollouts import SampledRollout
 
 
