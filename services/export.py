@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from services.driver.open_run import CONFIG_FILE, MODEL_FILE
 from services.driver.run import EVALUATIONS
-from services.driver.run_directory import CONFIG_FILE, MODEL_FILE
 from services.metrics import read_records
 from services.model_card import Exported, write_card
 from services.report import Evaluations

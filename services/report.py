@@ -20,7 +20,7 @@ from trainer.config import EvaluationConfig
 from trainer.pass_at_k import Interval, bootstrap_difference, bootstrap_mean, pass_at_k
 
 if TYPE_CHECKING:
-    from services.driver.run_directory import RunDirectory
+    from services.driver.open_run import RunDirectory
 
 BOOTSTRAP_SEED = 0
 
@@ -92,7 +92,7 @@ def write_report(
     directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, steps_done: int, wall_seconds: float
 ) -> None:
     """Write both files. wall_seconds: of this incarnation of the driver."""
-    from services.driver.run_directory import package_versions
+    from services.driver.open_run import package_versions
     from services.report_plot import plot
 
     # A learner may have gone back to its checkpoint and been stopped before its first step.

@@ -14,8 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 from incarnations import Incarnations
 from test_checkpoint import state, write
 
+from services.driver.open_run import RunDirectory
 from services.driver.recovery import checkpoint_mirror, fetch_checkpoint
-from services.driver.run_directory import RunDirectory
 from services.fencing import FencedError
 from services.redis_client import RedisAccess
 from trainer.checkpoint import mirror as module

@@ -24,8 +24,8 @@ from services.compare.report import Table, markdown, terminal
 from services.compare.results import read_result, write_result
 from services.compare.run import compare, differences, start_in_process
 from services.compare.table import comparison
+from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
-from services.driver.run_directory import RunDirectory
 from services.metrics import JsonLines
 from services.report import Evaluations
 from tests.compared import evaluation, step_point, unit_result

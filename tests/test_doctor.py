@@ -13,7 +13,7 @@ from transformers import Qwen3Config
 from services.checks.sizing import DEVICES
 from services.cli.doctor import DEVICE_NAMES
 from services.cli.main import main
-from services.driver.run_directory import new_run
+from services.driver.open_run import new_run
 from tests.ports import free_ports
 from trainer.config import RunConfig
 from trainer.starting_model.tiny_model import build_tokenizer

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from redis import Redis
 
-from services.driver.run_directory import RunDirectory
+from services.driver.open_run import RunDirectory
 from services.metrics import JsonLines, StepRecord, flatten, read_records
 from services.report import Evaluations, write_report
 from services.report_plot import plot

@@ -18,10 +18,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
+from services.driver.open_run import RunDirectory
 from services.driver.orphans import end_orphans
-from services.driver.queue_server import QueueServer
 from services.driver.recovery import check_recoverable
-from services.driver.run_directory import RunDirectory
+from services.driver.redis_supervisor import QueueServer
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.run_state import read_status
@@ -165,7 +165,7 @@ def test_an_embedded_server_is_restarted_three_times_in_a_row(serve: Serve) -> N
 def test_an_embedded_server_that_ran_for_a_while_has_all_its_restarts_again(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.driver.queue_server.HEALTHY_SECONDS", 0.0)
+    monkeypatch.setattr("services.driver.redis_supervisor.HEALTHY_SECONDS", 0.0)
     server = serve()
     for _ in range(5):
         kill(server)
@@ -185,7 +185,7 @@ def test_an_embedded_server_that_cannot_start_again_ends_the_run_with_the_reason
 def test_a_server_of_ones_own_is_waited_for_within_bounds(
     serve: Serve, redis_access: RedisAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.driver.queue_server.PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr("services.driver.redis_supervisor.PATIENCE_SECONDS", 1.5)
     assert redis_access.password_file is not None
     monkeypatch.setenv("SCOPE_REDIS_PASSWORD", Path(redis_access.password_file).read_text())
     port = int(redis_access.url.rpartition(":")[2].split("/")[0])

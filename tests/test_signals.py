@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from services.driver.progress import Progress
-from services.driver.signals import StopSignals
+from services.driver.stop_signals import StopSignals
 from services.run_control import stop_requested
 
 

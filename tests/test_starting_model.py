@@ -15,7 +15,7 @@ from transformers import Qwen3Config
 
 from services.checks.doctor import examine
 from services.checks.preflight import preflight_learning
-from services.driver.run_directory import MODEL_FILE, RunDirectory, new_run, reopen_run
+from services.driver.open_run import MODEL_FILE, RunDirectory, new_run, reopen_run
 from services.evaluation.models import find_model
 from services.model_card import Exported, card
 from tests.hub_cache import NAME, add_snapshot, serving

@@ -32,7 +32,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from services.driver.run_directory import new_run, open_run, reopen_run
+    from services.driver.open_run import new_run, open_run, reopen_run
 
     if (options.config is None) == (options.resume is None):
         raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, and not both.")

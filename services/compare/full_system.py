@@ -15,7 +15,7 @@ from services.compare.results import (
     machine,
     measured,
 )
-from services.driver.run_directory import CONFIG_FILE, package_versions
+from services.driver.open_run import CONFIG_FILE, package_versions
 from services.metrics import StepRecord, read_records
 from services.report import Evaluations
 from trainer.config.load import config_hash, dump_yaml, load_config

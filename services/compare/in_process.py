@@ -24,7 +24,7 @@ from services.compare.results import (
     measured,
     write_result,
 )
-from services.driver.run_directory import package_versions
+from services.driver.open_run import package_versions
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError

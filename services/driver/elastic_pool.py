@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from services.driver.generator_pool import GeneratorPool, Member, cause_of
-from services.driver.places import Place
+from services.driver.placement import Place
 from services.generator_spec import GeneratorSpec
 from trainer.errors import ScopeError
 

@@ -24,16 +24,16 @@ from services.access.run_secrets import RunSecrets
 from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
 from services.driver.held_out import HeldOut
+from services.driver.open_run import RunDirectory, package_versions
 from services.driver.progress import Progress
-from services.driver.queue_server import QueueServer
 from services.driver.recovery import (
     check_recoverable,
     checkpoint_mirror,
     checkpoint_store,
     fetch_checkpoint,
 )
-from services.driver.run_directory import RunDirectory, package_versions
-from services.driver.signals import StoppedEarly, StopSignals
+from services.driver.redis_supervisor import QueueServer
+from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.ledger import FOLDER
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best

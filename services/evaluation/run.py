@@ -17,8 +17,8 @@ import msgspec
 from services.compare.pool import start, terminate_as_interrupt
 from services.compare.results import machine
 from services.driver.generator_pool import engine_environment
+from services.driver.open_run import package_versions
 from services.driver.progress import Progress
-from services.driver.run_directory import package_versions
 from services.evaluation.devices import VARIABLE, share_devices, visible_devices
 from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder

@@ -8,7 +8,7 @@ from types import TracebackType
 from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
-from services.driver.run_directory import RunDirectory
+from services.driver.open_run import RunDirectory
 from services.redis_client import RedisAccess, check
 from services.redis_server import EmbeddedRedis
 from trainer.errors import ScopeError
