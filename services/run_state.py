@@ -1,7 +1,7 @@
 """The state of a run that crosses processes, in Redis: what it is and how it goes.
 
 Written by the driver and the learner (spec, status) and the generators (heartbeats); read by all. What is asked of
-it is in `services.run_control` and `services.set_point`. Times are seconds since the epoch by the
+it is in `services.run_control` and `services.entropy_target.store`. Times are seconds since the epoch by the
 server's clock. Asynchronous callers use `asyncio.to_thread`.
 """
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.entropy_target.store import initialise_set_point
 from services.fencing import FencedError
 from services.keys import RUN_INDEX, RunKeys
 from services.reads import Read, fetch, one, together
 from services.replies import as_fields, as_text
-from services.set_point import initialise_set_point
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:

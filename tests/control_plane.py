@@ -1,7 +1,8 @@
 """A run and the answers of the control plane, for every test of its routes; `conftest.py` has the fixtures."""
 
+from services.entropy_target.documents import SetPoint
+from services.entropy_target.store import read_set_point
 from services.run_state import RunSpec, initialise_run
-from services.set_point import SetPoint, read_set_point
 from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
 

@@ -15,12 +15,12 @@ from redis import Redis
 
 from services.access.tokens import Scope, create_token
 from services.control_plane.app import create_app
+from services.entropy_target.store import mark_applied, read_set_point
 from services.keys import RunKeys
 from services.listen import bind
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import beat, update_status
-from services.set_point import mark_applied, read_set_point
 from services.step_records import RedisRecords
 from tests.browser import WAIT_SECONDS
 from tests.control_plane import AMPLE

@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 
 from services.access import tokens
 from services.control_plane.app import create_app
+from services.entropy_target.store import change_set_point, mark_applied
 from services.keys import SERVICE_TOKENS, RunKeys
 from services.run_control import ask
-from services.set_point import change_set_point, mark_applied
 from tests.control_plane import is_problem, start_run
 from trainer.config import ControlPlaneConfig, EntropyControlConfig
 

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.access.tokens import create_token
+from services.entropy_target.store import mark_applied
 from services.keys import RunKeys
 from services.once import KEPT_SECONDS
 from services.run_control import ask
 from services.run_state import update_status
-from services.set_point import mark_applied
 from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from services.access.tokens import create_token
-from services.set_point import history
+from services.entropy_target.store import history
 from tests.control_plane import start_run
 
 _SERVER = """

@@ -16,11 +16,11 @@ from redis import Redis
 from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient, ControlPlaneError
 from services.control_plane.standalone import run_standalone
+from services.entropy_target.store import mark_applied
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
 from services.run_control import stop_requested
 from services.run_state import RunSpec, initialise_run
-from services.set_point import mark_applied
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
 from trainer.errors import ScopeError

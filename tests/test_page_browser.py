@@ -14,11 +14,11 @@ from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from services.access.tokens import create_token, revoke_token
+from services.entropy_target.store import change_set_point, mark_applied, read_applied, read_set_point
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import add_evaluation, beat, update_status
-from services.set_point import change_set_point, mark_applied, read_applied, read_set_point
 from services.step_records import RedisRecords
 from tests.browser import chromium, needs_chromium, watched
 from tests.control_plane import start_run

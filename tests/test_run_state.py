@@ -17,10 +17,11 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from services import run_control, run_state, set_point
+from services import run_control, run_state
+from services.entropy_target import store
+from services.entropy_target.documents import SetPointRefused
 from services.fencing import FencedError
 from services.keys import RunKeys
-from services.set_point import SetPointRefused
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -48,8 +49,8 @@ def status_of(redis: Redis, run: str) -> run_state.RunStatus:
     return status
 
 
-def set_point_of(redis: Redis, run: str) -> set_point.SetPoint:
-    document = set_point.read_set_point(redis, run)
+def set_point_of(redis: Redis, run: str) -> store.SetPoint:
+    document = store.read_set_point(redis, run)
     assert document is not None
     return document
 
@@ -67,20 +68,20 @@ def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
     assert (status.phase, status.step, status.of, status.error) == ("starting", 0, RunConfig().steps, None)
     document = set_point_of(redis, run)
     assert (document.generation, document.target, document.source) == (1, None, "configuration")
-    assert set_point.read_applied(redis, run) is None
+    assert store.read_applied(redis, run) is None
 
 
 def test_an_unknown_run_has_no_documents(redis, run_id):
     assert run_state.read_spec(redis, run_id) is None
     assert run_state.read_status(redis, run_id) is None
-    assert set_point.read_set_point(redis, run_id) is None
-    assert set_point.history(redis, run_id) == []
+    assert store.read_set_point(redis, run_id) is None
+    assert store.history(redis, run_id) == []
     assert run_state.generators(redis, run_id) == {}
     assert not run_control.stop_requested(redis, run_id)
 
 
 def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
-    set_point.change_set_point(redis, run, 0.7, "ada", CONTROL)
+    store.change_set_point(redis, run, 0.7, "ada", CONTROL)
     run_state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     run_state.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
@@ -125,7 +126,7 @@ def test_heartbeats_replace_each_other_by_generator(redis, run):
 @WITH_REDIS
 def test_a_target_keeps_every_bit(redis, run, target):
     wide = CONTROL.model_copy(update={"target_max_change": 10.0})
-    changed = set_point.change_set_point(redis, run, target, "ada", wide)
+    changed = store.change_set_point(redis, run, target, "ada", wide)
     assert set_point_of(redis, run) == changed
     assert changed.target == target
 
@@ -142,65 +143,63 @@ def test_a_target_keeps_every_bit(redis, run, target):
 def test_a_change_outside_the_limits_changes_nothing(redis, run, target, reason, allowed):
     before = set_point_of(redis, run)
     with pytest.raises(SetPointRefused) as caught:
-        set_point.change_set_point(redis, run, target, "ada", CONTROL)
+        store.change_set_point(redis, run, target, "ada", CONTROL)
     assert caught.value.reason == reason
     assert allowed in caught.value.allowed
     assert set_point_of(redis, run) == before
-    assert len(set_point.history(redis, run)) == 1
+    assert len(store.history(redis, run)) == 1
 
 
 def test_the_edge_of_the_limits_is_allowed(redis, run):
-    assert set_point.change_set_point(redis, run, 0.9, "ada", CONTROL).generation == 2
-    assert set_point.change_set_point(redis, run, 0.4, "ada", CONTROL).generation == 3
-    assert set_point.change_set_point(redis, run, 0.1, "ada", CONTROL).generation == 4
+    assert store.change_set_point(redis, run, 0.9, "ada", CONTROL).generation == 2
+    assert store.change_set_point(redis, run, 0.4, "ada", CONTROL).generation == 3
+    assert store.change_set_point(redis, run, 0.1, "ada", CONTROL).generation == 4
 
 
 def test_a_run_without_control_or_without_a_document_takes_no_target(redis, run, run_id):
     none = CONTROL.model_copy(update={"kind": "none"})
     with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
-        set_point.change_set_point(redis, run, 0.5, "ada", none)
+        store.change_set_point(redis, run, 0.5, "ada", none)
     with pytest.raises(LookupError, match="no set-point"):
-        set_point.change_set_point(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
+        store.change_set_point(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
 
 
 def test_a_change_is_measured_from_what_the_schedule_has_come_to(redis, run):
-    set_point.mark_applied(redis, run, 1, 80, epoch=0, target=1.2)
+    store.mark_applied(redis, run, 1, 80, epoch=0, target=1.2)
     with pytest.raises(SetPointRefused, match=r"at most 0.5 from 1.2 nats per token, .* \[0.7, 1.7\]"):
-        set_point.change_set_point(redis, run, 0.4, "ada", CONTROL)
-    assert set_point.change_set_point(redis, run, 0.8, "ada", CONTROL).generation == 2
+        store.change_set_point(redis, run, 0.4, "ada", CONTROL)
+    assert store.change_set_point(redis, run, 0.8, "ada", CONTROL).generation == 2
     with pytest.raises(SetPointRefused, match=r"from 0\.8 nats"):
-        set_point.change_set_point(redis, run, 1.4, "ada", CONTROL)
+        store.change_set_point(redis, run, 1.4, "ada", CONTROL)
 
 
 def test_before_the_first_step_a_change_is_measured_from_where_the_schedule_begins(redis, run):
     control = CONTROL.model_copy(update={"schedule": ScheduleConfig(kind="step", points=((0, 1.5),))})
     with pytest.raises(SetPointRefused, match=r"from 1\.5 nats"):
-        set_point.change_set_point(redis, run, 0.4, "ada", control)
+        store.change_set_point(redis, run, 0.4, "ada", control)
     auto = CONTROL.model_copy(update={"target": "auto"})
-    assert set_point.change_set_point(redis, run, 2.0, "ada", auto).target == 2.0
+    assert store.change_set_point(redis, run, 2.0, "ada", auto).target == 2.0
 
 
 def test_the_way_back_to_the_schedule_is_a_generation_of_its_own_and_taken_once(redis, run):
     far = CONTROL.model_copy(update={"target_max_change": 10.0})
-    set_point.change_set_point(redis, run, 2.0, "ada", far)
-    back = set_point.reset_set_point(redis, run, "bob", CONTROL)
+    store.change_set_point(redis, run, 2.0, "ada", far)
+    back = store.reset_set_point(redis, run, "bob", CONTROL)
     assert (back.generation, back.source, back.target, back.updated_by) == (3, "configuration", None, "bob")
-    assert set_point.reset_set_point(redis, run, "eve", CONTROL) == back == set_point_of(redis, run)
-    newest, *_ = set_point.history(redis, run)
+    assert store.reset_set_point(redis, run, "eve", CONTROL) == back == set_point_of(redis, run)
+    newest, *_ = store.history(redis, run)
     assert (newest.event, newest.generation, newest.target, newest.by) == ("changed", 3, None, "bob")
     with pytest.raises(LookupError, match="no set-point"):
-        set_point.reset_set_point(redis, f"{run}-absent", "ada", CONTROL)
+        store.reset_set_point(redis, f"{run}-absent", "ada", CONTROL)
     with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
-        set_point.reset_set_point(redis, run, "ada", CONTROL.model_copy(update={"kind": "none"}))
+        store.reset_set_point(redis, run, "ada", CONTROL.model_copy(update={"kind": "none"}))
 
 
 def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
     taken: list[int] = []
 
     def change() -> None:
-        taken.extend(
-            set_point.change_set_point(redis, run, 0.5, "ada", CONTROL).generation for _ in range(20)
-        )
+        taken.extend(store.change_set_point(redis, run, 0.5, "ada", CONTROL).generation for _ in range(20))
 
     threads = [threading.Thread(target=change) for _ in range(6)]
     for thread in threads:
@@ -209,7 +208,7 @@ def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
         thread.join()
     assert sorted(taken) == list(range(2, 122))
     assert set_point_of(redis, run).generation == 121
-    recorded = [event.generation for event in set_point.history(redis, run, limit=1000)]
+    recorded = [event.generation for event in store.history(redis, run, limit=1000)]
     assert recorded == list(range(121, 0, -1))
 
 
@@ -224,7 +223,7 @@ class SetPointProtocol(RuleBasedStateMachine):
     def start(self):
         type(self).runs += 1
         self.run_id = f"{self.prefix}-{type(self).runs}"
-        set_point.initialise_set_point(self.redis, self.run_id)
+        store.initialise_set_point(self.redis, self.run_id)
         self.targets: list[float | None] = [None]
         self.applied: tuple[int, int] | None = None
         self.superseded: set[int] = set()
@@ -233,20 +232,20 @@ class SetPointProtocol(RuleBasedStateMachine):
 
     @rule(value=st.floats(0.35, 0.75))
     def change(self, value):
-        document = set_point.change_set_point(self.redis, self.run_id, value, "ada", CONTROL)
+        document = store.change_set_point(self.redis, self.run_id, value, "ada", CONTROL)
         self.targets.append(value)
         assert document.generation == len(self.targets)
 
     @rule()
     def reset(self):
-        document = set_point.reset_set_point(self.redis, self.run_id, "ada", CONTROL)
+        document = store.reset_set_point(self.redis, self.run_id, "ada", CONTROL)
         if self.targets[-1] is not None:
             self.targets.append(None)
         assert (document.generation, document.source) == (len(self.targets), "configuration")
 
     @rule()
     def resume_driver(self):
-        assert not set_point.initialise_set_point(self.redis, self.run_id)
+        assert not store.initialise_set_point(self.redis, self.run_id)
 
     @rule()
     def read_at_a_boundary(self):
@@ -255,7 +254,7 @@ class SetPointProtocol(RuleBasedStateMachine):
     @precondition(lambda self: self.in_hand > 0)
     @rule()
     def mark(self):
-        news = set_point.mark_applied(self.redis, self.run_id, self.in_hand, self.step, self.epoch)
+        news = store.mark_applied(self.redis, self.run_id, self.in_hand, self.step, self.epoch)
         generation, step = self.applied or (0, 0)
         newer = self.in_hand > generation
         assert news == (newer or (self.in_hand == generation and self.step < step))
@@ -268,7 +267,7 @@ class SetPointProtocol(RuleBasedStateMachine):
     @rule()
     def an_older_generation_is_no_news(self):
         older = (self.applied or (0, 0))[0] - 1
-        assert not set_point.mark_applied(self.redis, self.run_id, older, self.step, self.epoch)
+        assert not store.mark_applied(self.redis, self.run_id, older, self.step, self.epoch)
 
     @rule(steps=st.integers(1, 5))
     def learn(self, steps):
@@ -284,21 +283,21 @@ class SetPointProtocol(RuleBasedStateMachine):
     @rule()
     def a_replaced_learner_cannot_mark(self):
         with pytest.raises(FencedError):
-            set_point.mark_applied(self.redis, self.run_id, 1, 0, self.epoch - 1)
+            store.mark_applied(self.redis, self.run_id, 1, 0, self.epoch - 1)
 
     @rule()
     def nobody_marks_what_does_not_exist(self):
         with pytest.raises(LookupError):
-            set_point.mark_applied(self.redis, self.run_id, len(self.targets) + 1, self.step, self.epoch)
+            store.mark_applied(self.redis, self.run_id, len(self.targets) + 1, self.step, self.epoch)
 
     @invariant()
     def documents_agree_with_the_model(self):
         document = set_point_of(self.redis, self.run_id)
         assert (document.generation, document.target) == (len(self.targets), self.targets[-1])
         assert document.source == ("configuration" if document.target is None else "api")
-        applied = set_point.read_applied(self.redis, self.run_id)
+        applied = store.read_applied(self.redis, self.run_id)
         assert (applied and (applied.generation, applied.step)) == self.applied
-        events = set_point.history(self.redis, self.run_id, limit=10_000)
+        events = store.history(self.redis, self.run_id, limit=10_000)
         changed = [(event.generation, event.target) for event in reversed(events) if event.event == "changed"]
         assert changed == list(enumerate(self.targets, start=1))
         assert {event.generation for event in events if event.event == "superseded"} == self.superseded

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from redis import Redis
 
-from services import set_point
+from services.entropy_target import store
 from services.keys import RunKeys
 from services.learner.target import TargetInForce
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
@@ -169,7 +169,7 @@ class Boundary:
     @property
     def in_force(self) -> tuple[int, int, float | None, int | None]:
         """As Redis shows it: generation, the step it holds from, target, and the step of that."""
-        applied = set_point.read_applied(self.redis, self.run_id)
+        applied = store.read_applied(self.redis, self.run_id)
         assert applied is not None
         return applied.generation, applied.step, applied.target, applied.target_step
 
@@ -179,7 +179,7 @@ LINEAR = {"kind": "linear", "to": 0.2, "until_step": 8}
 
 @pytest.fixture
 def run(redis, run_id):
-    set_point.initialise_set_point(redis, run_id)
+    store.initialise_set_point(redis, run_id)
     return run_id
 
 
@@ -187,17 +187,17 @@ def test_the_schedule_moves_the_target_without_making_generations(redis, run):
     learner = Boundary(redis, run, control(**LINEAR))
     assert learner.steps(0, 1, 2, 8, 9) == pytest.approx([0.6, 0.55, 0.5, 0.2, 0.2])
     assert learner.in_force == (1, 0, 0.2, 9)
-    assert [event.event for event in set_point.history(redis, run)] == ["applied", "changed"]
+    assert [event.event for event in store.history(redis, run)] == ["applied", "changed"]
 
 
 def test_a_target_set_live_holds_until_the_schedule_is_asked_back_and_that_is_where_it_would_be(redis, run):
     config = control(**LINEAR)
     learner = Boundary(redis, run, config)
     learner.steps(0, 1)
-    set_point.change_set_point(redis, run, 0.45, "ada", config)
+    store.change_set_point(redis, run, 0.45, "ada", config)
     assert learner.steps(2, 3, 4) == [0.45] * 3
     assert learner.in_force == (2, 2, 0.45, 4)
-    set_point.reset_set_point(redis, run, "ada", config)
+    store.reset_set_point(redis, run, "ada", config)
     assert learner.steps(5, 6) == pytest.approx([0.35, 0.3])
     assert learner.in_force == (3, 5, pytest.approx(0.3), 6)
 
@@ -206,13 +206,13 @@ def test_a_target_set_live_may_move_there_over_steps_from_what_was_in_force(redi
     config = control()
     learner = Boundary(redis, run, config)
     assert learner.steps(0, 1) == [0.6, 0.6]
-    set_point.change_set_point(redis, run, 0.2, "ada", config, over_steps=4)
+    store.change_set_point(redis, run, 0.2, "ada", config, over_steps=4)
     assert learner.steps(2, 3) == pytest.approx([0.5, 0.4])
     again = Boundary(redis, run, config)
     assert again.steps(4, 5, 6) == pytest.approx([0.3, 0.2, 0.2]), "a resumed learner goes on where it was"
     rolled_back = Boundary(redis, run, config)
     assert rolled_back.steps(1, 2) == pytest.approx([0.5, 0.4]), "it holds from the earlier step then"
-    set_point.change_set_point(redis, run, 0.5, "ada", config, over_steps=1)
+    store.change_set_point(redis, run, 0.5, "ada", config, over_steps=1)
     assert rolled_back.steps(3, 4) == pytest.approx([0.5, 0.5])
 
 
@@ -234,7 +234,7 @@ def test_auto_is_measured_once_from_the_first_finite_entropy_and_outlives_every_
     assert learner.steps(2, entropy=0.8) == pytest.approx([0.56])
     assert learner.in_force == (1, 0, pytest.approx(0.56), 2)
     assert learner.steps(3, entropy=0.2) == pytest.approx([0.56])
-    document = set_point.read_set_point(redis, run)
+    document = store.read_set_point(redis, run)
     assert document is not None
     assert document.starting_entropy == learner.target.starting_entropy == 0.8
 
@@ -245,7 +245,7 @@ def test_auto_is_measured_once_from_the_first_finite_entropy_and_outlives_every_
 def test_a_checkpoint_gives_the_start_back_to_a_redis_that_lost_it(redis, run):
     learner = Boundary(redis, run, control("auto"), start=0.8)
     assert learner.steps(40, entropy=0.3) == pytest.approx([0.56])
-    document = set_point.read_set_point(redis, run)
+    document = store.read_set_point(redis, run)
     assert document is not None
     assert document.starting_entropy == 0.8
 
@@ -258,7 +258,7 @@ def test_the_start_is_kept_for_a_run_that_asks_for_auto_only_later(redis, run):
 def test_a_start_out_of_range_is_refused_and_not_kept(redis, run):
     with pytest.raises(ScopeError, match="target=auto"):
         Boundary(redis, run, control("auto")).steps(0, entropy=0.001)
-    document = set_point.read_set_point(redis, run)
+    document = store.read_set_point(redis, run)
     assert document is not None
     assert document.starting_entropy is None
 

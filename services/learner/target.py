@@ -6,13 +6,8 @@ import math
 
 from redis import Redis
 
-from services.set_point import (
-    SetPoint,
-    mark_applied,
-    read_applied,
-    read_set_point,
-    record_starting_entropy,
-)
+from services.entropy_target.documents import SetPoint
+from services.entropy_target.store import mark_applied, read_applied, read_set_point, record_starting_entropy
 from trainer.config import RunConfig
 from trainer.entropy_control.schedule import Schedule
 

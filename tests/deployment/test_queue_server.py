@@ -19,9 +19,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
+from services.entropy_target.store import read_set_point
 from services.redis_client import PASSWORD_VARIABLE, RedisAccess, check
 from services.run_state import RunSpec, generators, initialise_run, run_ids
-from services.set_point import read_set_point
 from tests.deployment.rendered import K8S, find, installation
 from tests.deployment.test_compose import SERVICES
 from tests.ports import free_ports

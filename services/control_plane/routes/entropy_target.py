@@ -36,16 +36,8 @@ from services.control_plane.schemas.entropy_target import (
     EntropyTargetHistory,
     EntropyTargetPatch,
 )
-from services.once import Answer, KeyReused
-from services.reads import Read, fetch, together
-from services.run_control import Refused
-from services.run_state import RunSpec, spec_read
-from services.set_point import (
-    Repeated,
-    SetPoint,
-    SetPointRefused,
-    StaleGeneration,
-    Terms,
+from services.entropy_target.documents import Repeated, SetPoint, SetPointRefused, StaleGeneration, Terms
+from services.entropy_target.store import (
     applied_read,
     change_set_point,
     history_read,
@@ -53,6 +45,10 @@ from services.set_point import (
     reset_set_point,
     set_point_read,
 )
+from services.once import Answer, KeyReused
+from services.reads import Read, fetch, together
+from services.run_control import Refused
+from services.run_state import RunSpec, spec_read
 from services.streams import STREAM_ID
 from trainer.config import EntropyControlConfig
 from trainer.config.regularizer import RegularizerConfig

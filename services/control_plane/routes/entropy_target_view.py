@@ -16,7 +16,8 @@ from services.control_plane.schemas.entropy_target import (
     EntropyTargetSpec,
     EntropyTargetStatus,
 )
-from services.set_point import Applied, SetPoint, read_applied
+from services.entropy_target.documents import Applied, SetPoint
+from services.entropy_target.store import read_applied
 from trainer.config import EntropyControlConfig
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0

@@ -29,11 +29,11 @@ from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
 from services.control_plane.schemas.entropy_target import EntropyTargetEvent
+from services.entropy_target.documents import HistoryEvent
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text
 from services.run_state import evaluations, read_spec
-from services.set_point import HistoryEvent
 from services.step_records import read_record
 
 WAIT_MILLISECONDS = 5_000

@@ -1,4 +1,4 @@
-"""The changes of the set-point's state, one Lua script each; `services.set_point` says what they do."""
+"""The changes of the set-point's state, one Lua script each; `services.entropy_target.store` says what they do."""
 
 from services import once
 
