@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from services.generator_spec import GeneratorSpec
+from services.generation.spec import GeneratorSpec
 
 
 class Stub:

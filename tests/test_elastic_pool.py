@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
 from services.driver.elastic_pool import ElasticPool
-from services.generator_spec import GeneratorSpec
+from services.generation.spec import GeneratorSpec
 from services.redis_client import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub

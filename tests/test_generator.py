@@ -16,8 +16,8 @@ from redis import Redis
 from transformers import AutoTokenizer
 
 from services.engine import Sample, SamplingEngine, WeightLoadError
-from services.generator import Generator
-from services.generator_spec import GeneratorSpec
+from services.generation.generator import Generator
+from services.generation.spec import GeneratorSpec
 from services.held_out import HeldOutDesk
 from services.keys import RunKeys
 from services.redis_client import RedisAccess

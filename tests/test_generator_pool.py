@@ -14,7 +14,7 @@ import ray
 from ray import cloudpickle
 
 from services.driver.generator_pool import GeneratorPool
-from services.generator_spec import GeneratorSpec
+from services.generation.spec import GeneratorSpec
 from services.redis_client import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scoring import Scorer
+from services.generation.scoring import Scorer
 from tests.tiny import tiny_config
 from trainer.tasks import Problem, Verdict
 

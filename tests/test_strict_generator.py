@@ -9,9 +9,9 @@ import pytest
 from redis import Redis
 
 from services.engine import Sample, SamplingEngine, SeededPrompt
+from services.generation.strict_generator import StrictGenerator
 from services.redis_client import RedisAccess
 from services.replay.producer import Finished
-from services.strict_generator import StrictGenerator
 from tests.engines import ROLES, Engines
 from tests.replay_harness import group_bytes
 from tests.test_generator import PROMPTS, OnSharedEngine, Stage, running

@@ -80,8 +80,8 @@ async def measure(
     access: RedisAccess, model_dir: Path, config: RunConfig, options: argparse.Namespace
 ) -> list[dict[str, float]]:
     """Tokens/s of both ways in every round; one before them warms up."""
-    from services.generator import Generator
-    from services.generator_spec import GeneratorSpec
+    from services.generation.generator import Generator
+    from services.generation.spec import GeneratorSpec
     from trainer.rollouts.trajectory import PolicyVersion
 
     redis = access.sync()

@@ -16,7 +16,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from services.driver.generator_pool import GeneratorPool, Member, cause_of
 from services.driver.placement import Place
-from services.generator_spec import GeneratorSpec
+from services.generation.spec import GeneratorSpec
 from trainer.errors import ScopeError
 
 MAKE_ROOM_SECONDS = 30.0

@@ -10,10 +10,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from services.generator import GeneratorActor
-from services.generator_spec import GeneratorSpec
+from services.generation.generator import GeneratorActor
+from services.generation.spec import GeneratorSpec
+from services.generation.strict_generator import StrictGeneratorActor
 from services.keys import actor_namespace
-from services.strict_generator import StrictGeneratorActor
 from trainer.config import RunConfig
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError

@@ -194,7 +194,7 @@ class _Drive:
         from services.driver.elastic_pool import ElasticPool
         from services.driver.generator_pool import GeneratorPool
         from services.driver.learner_supervisor import LearnerSupervisor
-        from services.generator_spec import GeneratorSpec
+        from services.generation.spec import GeneratorSpec
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}

@@ -15,9 +15,9 @@ import msgspec
 
 from services.evaluation.plan import EvaluationPlan, TaskPlan
 from services.evaluation.results import ProblemResult, Response
+from services.generation.group import sampled_tokens
+from services.generation.sampling import ProblemSampler
 from services.priority import yield_to_others
-from services.problem_sampler import ProblemSampler
-from services.sampled_group import sampled_tokens
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithAnswers
 
@@ -40,7 +40,7 @@ class _TaskAtWork:
     """A task, what samples its problems, and the verifier beside the engine."""
 
     def __init__(self, plan: TaskPlan, tokenizer: Any) -> None:
-        from services.scoring import Scorer
+        from services.generation.scoring import Scorer
 
         self.label, self.config, self.task = plan.label, plan.run_config, plan.make()
         self.sampler = ProblemSampler(self.config, self.task, tokenizer)

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from services.dialogue import hold_dialogue
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.rollouts.multi_turn import Dialogue
 from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Environment, Problem, Task
+
+if TYPE_CHECKING:
+    from services.engine import Sample, SamplingEngine
 
 if TYPE_CHECKING:
     from services.engine import Sample, SamplingEngine
@@ -71,4 +73,34 @@ class ProblemSampler:
                 )
                 for dialogue, opening in zip(dialogues, first, strict=True)
             )
+        )
+
+
+async def hold_dialogue(
+    engine: SamplingEngine,
+    prompt: Sequence[int],
+    dialogue: Dialogue,
+    opening: Sample,
+    *,
+    temperature: float,
+    top_p: float,
+    eos_token: int,
+) -> Sample:
+    """Take turns until the dialogue ends; the whole rollout as one sample. opening: the first turn, sampled already."""
+    from services.engine import Sample
+
+    turn = opening
+    while True:
+        stopped = turn.finish_reason == "stop"
+        dialogue.say(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
+        if dialogue.finish is not None:
+            tokens, logprobs, mask = dialogue.arrays()
+            return Sample(tokens, logprobs, dialogue.finish, dialogue.spans, mask, tuple(dialogue.turns))
+        (turn,) = await engine.sample(
+            [*prompt, *dialogue.tokens],
+            n=1,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=dialogue.room,
+            eos_token=eos_token,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.generator_spec import GeneratorSpec
+from services.generation.spec import GeneratorSpec
 from trainer.rollouts.trajectory import Group, Trajectory
 from trainer.tasks import Problem, Verdict
 

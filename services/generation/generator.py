@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from services.curriculum import read_mix
-from services.generator_spec import GeneratorSpec
-from services.generator_work import GeneratorWork
+from services.generation.counters import GeneratorWork
+from services.generation.group import as_group, sampled_tokens
+from services.generation.sampling import ProblemSampler
+from services.generation.scoring import Scorer
+from services.generation.spec import GeneratorSpec
 from services.held_out import HeldOutWork
 from services.held_out_sampler import HeldOutSampler
 from services.ledger import Ledger, Offered
 from services.priority import yield_to_others
 from services.probe import Probe
-from services.problem_sampler import ProblemSampler
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run_state import beat
-from services.sampled_group import as_group, sampled_tokens
-from services.scoring import Scorer
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import PolicyVersion, encode_group

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from services.generator import IDLE_POLL_SECONDS, Generator
+from services.generation.generator import IDLE_POLL_SECONDS, Generator
 from services.replay.producer import Lease
 from trainer.determinism import rollout_seed
 from trainer.rollouts.trajectory import PolicyVersion

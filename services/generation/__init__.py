@@ -1,0 +1,1 @@
+"""Generators: lease groups, sample and score them, offer them to the replay queue."""
