@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.driver.open_run import package_versions
+from services.host.environment import package_versions
 from services.metrics import StepRecord
 from services.report import BOOTSTRAP_SEED, Evaluation
 from trainer.config import RunConfig

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 
-from services.die_with_parent import die_with_parent
+from services.host.die_with_parent import die_with_parent
 from trainer.errors import ScopeError
 
 SERVICE, PORT = "control-plane", 80

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from redis.exceptions import RedisError
 
-from services.die_with_parent import die_with_parent
+from services.host.die_with_parent import die_with_parent
 from services.redis_client import OLDEST_VERSION, RedisAccess
 from trainer.config import RedisConfig
 from trainer.errors import ScopeError

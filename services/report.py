@@ -92,7 +92,7 @@ def write_report(
     directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, steps_done: int, wall_seconds: float
 ) -> None:
     """Write both files. wall_seconds: of this incarnation of the driver."""
-    from services.driver.open_run import package_versions
+    from services.host.environment import package_versions
     from services.report_plot import plot
 
     # A learner may have gone back to its checkpoint and been stopped before its first step.

@@ -16,8 +16,8 @@ from redis import Redis
 from services.access.tokens import Scope, create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied, read_set_point
+from services.host.sockets import bind
 from services.keys import RunKeys
-from services.listen import bind
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import beat, update_status

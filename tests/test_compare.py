@@ -19,13 +19,14 @@ from services.compare import full_system, statistics
 from services.compare.in_process import Request, main, run_unit
 from services.compare.plan import Plan, make_plan, parse_controls
 from services.compare.plots import plot_all
-from services.compare.pool import Job, Pool, Process
+from services.compare.pool import Job, Pool
 from services.compare.report import Table, markdown, terminal
 from services.compare.results import read_result, write_result
 from services.compare.run import compare, differences, start_in_process
 from services.compare.table import comparison
 from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
+from services.host.children import Process
 from services.metrics import JsonLines
 from services.report import Evaluations
 from tests.compared import evaluation, step_point, unit_result

@@ -14,8 +14,8 @@ from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_set_point, mark_applied
 from services.fencing import FencedError
+from services.host.sockets import bind
 from services.keys import RunKeys
-from services.listen import bind
 from services.run_state import update_status
 from services.step_records import RedisRecords, read_series
 from tests.control_plane import is_problem

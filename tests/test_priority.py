@@ -5,7 +5,7 @@ import sys
 
 _PROGRAM = """
 import os, subprocess, sys, threading
-from services.priority import yield_to_others
+from services.host.priority import yield_to_others
 hold = threading.Event()
 threads = [threading.Thread(target=hold.wait) for _ in range(3)]
 for thread in threads:

@@ -11,7 +11,7 @@ from replay_harness import Queue
 from services.access.tokens import create_token
 from services.cli import main
 from services.control_plane.app import create_app
-from services.listen import bind
+from services.host.sockets import bind
 from tests.control_plane import AMPLE, start_run
 from tests.test_queue_routes import die
 

@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
 from services.driver.open_run import RunDirectory
-from services.driver.orphans import end_orphans
 from services.driver.recovery import check_recoverable
 from services.driver.redis_supervisor import QueueServer
+from services.host.orphans import end_orphans
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.run_state import read_status

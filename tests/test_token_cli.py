@@ -9,7 +9,7 @@ from services.access.tokens import create_token
 from services.cli.main import main
 from services.control_plane.app import create_app
 from services.control_plane.server import ServerThread
-from services.listen import bind
+from services.host.sockets import bind
 from tests.control_plane import AMPLE
 
 

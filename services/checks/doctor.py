@@ -6,7 +6,7 @@ from services.checks import machine, model, sizing
 from services.checks.findings import Finding, found
 from services.checks.preflight import preflight_checks
 from services.checks.sizing import ModelShape
-from services.driver.open_run import package_versions
+from services.host.environment import package_versions
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.starting_model.find import cached_starting_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from services.listen import bind
+from services.host.sockets import bind
 from services.loggers import require_loggers
 from services.redis_client import RedisAccess, check
 from services.redis_server import find_server

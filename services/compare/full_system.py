@@ -7,15 +7,9 @@ import time
 from pathlib import Path
 
 from services.compare.plan import Plan, Unit
-from services.compare.results import (
-    FORMAT,
-    EvaluationPoint,
-    StepPoint,
-    UnitResult,
-    machine,
-    measured,
-)
-from services.driver.open_run import CONFIG_FILE, package_versions
+from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured
+from services.driver.open_run import CONFIG_FILE
+from services.host.environment import machine, package_versions
 from services.metrics import StepRecord, read_records
 from services.report import Evaluations
 from trainer.config.load import config_hash, dump_yaml, load_config

@@ -15,16 +15,8 @@ import msgspec
 import torch
 
 from services.compare.plan import Plan, Unit
-from services.compare.results import (
-    FORMAT,
-    EvaluationPoint,
-    StepPoint,
-    UnitResult,
-    machine,
-    measured,
-    write_result,
-)
-from services.driver.open_run import package_versions
+from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
+from services.host.environment import machine, package_versions
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Protocol
 
 import msgspec
 
-from services.die_with_parent import die_with_parent
 from services.driver.progress import Progress
+from services.host.children import Process, _last_line, terminate_as_interrupt
 from trainer.errors import ScopeError
 
 POLL_SECONDS = 0.2
@@ -28,26 +24,6 @@ REPORT_SECONDS = 20.0
 STOP_SECONDS = 300.0
 """for a run of the full system to end its step, write its checkpoint and end"""
 GIVE_UP_SECONDS = 20.0
-
-
-class Process(Protocol):
-    """What the pool needs of a process; `subprocess.Popen` has it."""
-
-    def poll(self) -> int | None:
-        """The exit status, None while it runs."""
-        ...
-
-    def wait(self) -> int:
-        """Wait for its end."""
-        ...
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,19 +39,6 @@ class Job:
     log: Path
     finish: Callable[[], None]
     """called once the process has ended well; raises ScopeError when the unit is not finished all the same"""
-
-
-def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A process with its output in `log`, which ends when this one does and which Ctrl-C does not reach."""
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            die_with_parent(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | environment,
-            start_new_session=True,
-        )
 
 
 class Pool:
@@ -172,20 +135,6 @@ class Pool:
             time.sleep(POLL_SECONDS)
 
 
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does. For the main thread."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _last_step(path: Path) -> tuple[int, float | None]:
     """Steps done and the newest entropy, from the last whole line of a file that may still grow."""
     try:
@@ -199,11 +148,6 @@ def _last_step(path: Path) -> tuple[int, float | None]:
         return 0, None
     record = msgspec.json.decode(lines[-1])
     return record["step"] + 1, record["entropy"]
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
 
 
 def _duration(seconds: float) -> str:

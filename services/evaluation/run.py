@@ -14,16 +14,15 @@ from typing import Any
 
 import msgspec
 
-from services.compare.pool import start, terminate_as_interrupt
-from services.compare.results import machine
 from services.driver.generator_pool import engine_environment
-from services.driver.open_run import package_versions
 from services.driver.progress import Progress
 from services.evaluation.devices import VARIABLE, share_devices, visible_devices
 from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
+from services.host.children import start, terminate_as_interrupt
+from services.host.environment import machine, package_versions
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 

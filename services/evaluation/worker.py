@@ -17,7 +17,7 @@ from services.evaluation.plan import EvaluationPlan, TaskPlan
 from services.evaluation.results import ProblemResult, Response
 from services.generation.group import sampled_tokens
 from services.generation.sampling import ProblemSampler
-from services.priority import yield_to_others
+from services.host.priority import yield_to_others
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithAnswers
 

@@ -25,8 +25,8 @@ from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
 from services.held_out import HeldOutWork
 from services.held_out_sampler import HeldOutSampler
+from services.host.priority import yield_to_others
 from services.ledger import Ledger, Offered
-from services.priority import yield_to_others
 from services.probe import Probe
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer

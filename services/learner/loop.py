@@ -17,11 +17,11 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
+from services.host.priority import yield_to_others
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
 from services.learner.rank_zero import RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
-from services.priority import yield_to_others
 from services.probe import Probe
 from trainer.checkpoint.store import ENGINE_TAG, disk_full
 from trainer.learner.learner import Learner

