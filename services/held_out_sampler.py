@@ -11,7 +11,7 @@ from trainer.config import RunConfig
 from trainer.tasks import Problem, Task
 
 if TYPE_CHECKING:
-    from services.engine import Sample
+    from services.inference.sample import Sample
 
 Count = Callable[[Problem, int, float], Awaitable[tuple[int, Sequence["Sample"]]]]
 """problem, responses, temperature → correct ones, and all of them"""

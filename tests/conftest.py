@@ -150,7 +150,7 @@ def live(canary: Run) -> Iterator[Subject]:
 @pytest.fixture(scope="session")
 def engines(tiny_model_dir: Path) -> Iterator[Engines]:
     """A base and an adaptive engine for the session."""
-    from services.driver.generator_pool import engine_environment
+    from services.inference.environment import engine_environment
     from tests.tiny import tiny_config
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.engine import SamplingEngine
+from services.inference.engine import SamplingEngine
 from tests.tiny import LearnerView, tiny_config
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion

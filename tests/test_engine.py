@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from services.driver.generator_pool import engine_environment
-from services.engine import Sample, SamplingEngine, WeightLoadError, version_spans
+from services.inference.engine import SamplingEngine, WeightLoadError
+from services.inference.environment import engine_environment
+from services.inference.sample import Sample, version_spans
 from services.weight_blob import packed
 from services.weight_buckets import as_text, pack, plan
 from services.weight_group import TransferError, WeightGroup, open_meeting
@@ -255,7 +256,7 @@ def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, ol
 def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_apart(
     engines: Engines, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, message_bytes: int
 ) -> None:
-    monkeypatch.setattr("services.engine.MESSAGE_BYTES", message_bytes)
+    monkeypatch.setattr("services.inference.engine.MESSAGE_BYTES", message_bytes)
     learner = LearnerView(tiny_model_dir)
     before = learner.weights
     model = learner.policy.model
@@ -421,7 +422,7 @@ def test_version_spans_give_each_token_the_newest_version_loaded_before_it(
 ENGINE_SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from services.engine import SamplingEngine
+from services.inference.engine import SamplingEngine
 from tests.tiny import tiny_config
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -15,10 +15,11 @@ import pytest
 from redis import Redis
 from transformers import AutoTokenizer
 
-from services.engine import Sample, SamplingEngine, WeightLoadError
 from services.generation.generator import Generator
 from services.generation.spec import GeneratorSpec
 from services.held_out import HeldOutDesk
+from services.inference.engine import SamplingEngine, WeightLoadError
+from services.inference.sample import Sample
 from services.keys import RunKeys
 from services.redis_client import RedisAccess
 from services.replay.consumer import ReplayConsumer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.output_log import TAIL_BYTES, last_error_written
+from services.inference.startup_error import TAIL_BYTES, last_error_written
 
 LOG = """INFO: the engine begins
 (EngineCore pid=1975) Traceback (most recent call last):
@@ -48,7 +48,7 @@ def test_what_is_no_file_has_none() -> None:
 START = """
 import asyncio, sys
 from pathlib import Path
-from services.engine import SamplingEngine
+from services.inference.engine import SamplingEngine
 from tests.tiny import tiny_config
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from services.engine import PROBE_TOLERANCE
+from services.inference.engine import PROBE_TOLERANCE
 from services.probe import Probe
 
 LAYERS = 12

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from services.engine import Sample, SamplingEngine, SeededPrompt
 from services.generation.strict_generator import StrictGenerator
+from services.inference.engine import SamplingEngine
+from services.inference.sample import Sample, SeededPrompt
 from services.redis_client import RedisAccess
 from services.replay.producer import Finished
 from tests.engines import ROLES, Engines

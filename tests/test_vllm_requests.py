@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from services.vllm_requests import ALL_OF_THEM, RequestsOnDevice, RequestsOnHost, watch
+from services.inference.request_lengths import ALL_OF_THEM, RequestsOnDevice, RequestsOnHost, watch
 
 
 class Runner:

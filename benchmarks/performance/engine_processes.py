@@ -23,7 +23,7 @@ import psutil  # noqa: E402
 
 from benchmarks.performance.generator import CONFIG, ENDLESS, engine_speed  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
-from services.driver.generator_pool import engine_environment  # noqa: E402
+from services.inference.environment import engine_environment  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402
@@ -55,7 +55,7 @@ async def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, A
     """Tokens/s of both in every round; the first round warms up."""
     from transformers import AutoTokenizer
 
-    from services.engine import SamplingEngine
+    from services.inference.engine import SamplingEngine
 
     cache = Path(config.warm_start.cache_dir).expanduser()
     model_dir = ensure_warm_start(config, cache, lambda _: None).path

@@ -28,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from redis import Redis  # noqa: E402
 
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
-from services.driver.generator_pool import engine_environment  # noqa: E402
+from services.inference.environment import engine_environment  # noqa: E402
 from services.redis_client import RedisAccess  # noqa: E402
 from services.redis_server import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
@@ -41,7 +41,7 @@ from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
 
 if TYPE_CHECKING:
-    from services.engine import SamplingEngine
+    from services.inference.engine import SamplingEngine
 
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
 RUN = "benchmark"
@@ -159,7 +159,7 @@ async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any,
 
 
 def sampling(config: RunConfig, eos_token: int) -> Any:
-    """As services/engine.py asks."""
+    """As services/inference/engine.py asks."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

@@ -28,7 +28,7 @@ import torch  # noqa: E402
 
 from benchmarks.checkpoint import make_model  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
-from services.driver.generator_pool import engine_environment  # noqa: E402
+from services.inference.environment import engine_environment  # noqa: E402
 from services.probe import Probe  # noqa: E402
 from services.weight_blob import packed  # noqa: E402
 from services.weight_buckets import Bucket, as_text, pack, plan  # noqa: E402
@@ -40,7 +40,7 @@ from trainer.starting_model.tiny_model import build_tokenizer  # noqa: E402
 from trainer.tasks import Vocabulary  # noqa: E402
 
 if TYPE_CHECKING:
-    from services.engine import SamplingEngine
+    from services.inference.engine import SamplingEngine
 
 Weights = tuple[dict[str, torch.Tensor], Probe]
 PROMPT = [3, 4, 5, 6]
@@ -69,7 +69,7 @@ def main() -> None:
 
 async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, Any]:
     """Both ways, one after the other."""
-    from services.engine import SamplingEngine
+    from services.inference.engine import SamplingEngine
 
     views = [LearnerView(model_dir), LearnerView(model_dir, perturbed(0.05, seed=2))]
     weights = [(view.weights, view.probe()) for view in views]

@@ -13,11 +13,9 @@ from ray.exceptions import RayActorError, RayTaskError
 from services.generation.generator import GeneratorActor
 from services.generation.spec import GeneratorSpec
 from services.generation.strict_generator import StrictGeneratorActor
+from services.inference.environment import engine_environment
 from services.keys import actor_namespace
-from trainer.config import RunConfig
-from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
-from trainer.tasks.datasets.rows import reads_hub
 
 HEALTHY_SECONDS = 600.0
 """A generator that ran for this long before it died begins the count of restarts anew."""
@@ -177,22 +175,6 @@ class GeneratorPool:
             raise ScopeError(f"{name} ended again after generators.max_restarts={allowed} restarts: {reason}")
         self._open(spec, in_a_row)
         return f"{name} ended and is restarted ({in_a_row} of {allowed}): {reason}"
-
-
-def engine_environment(config: RunConfig) -> dict[str, str]:
-    """vLLM's and torch's own switches for a generator's processes."""
-    return {
-        "OMP_NUM_THREADS": str(config.generators.threads),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
-        "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_NO_USAGE_STATS": "1",
-        # On CPUs vLLM gives a worker a process of its own beside the core's, to bind its threads, unless told this;
-        # without the way between the two a tiny model samples faster (docs/performance.md).
-        "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(config.generators.gpus_per_generator > 0)),
-        "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
-        "TOKENIZERS_PARALLELISM": "false",
-    } | compute_environment(strict=config.determinism.strict)
 
 
 def cause_of(error: RayActorError | RayTaskError) -> str:

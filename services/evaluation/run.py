@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from services.driver.generator_pool import engine_environment
 from services.driver.progress import Progress
 from services.evaluation.devices import VARIABLE, share_devices, visible_devices
 from services.evaluation.plan import EvaluationPlan
@@ -23,6 +22,7 @@ from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
 from services.host.children import start, terminate_as_interrupt
 from services.host.environment import machine, package_versions
+from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 

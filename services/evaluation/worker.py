@@ -22,7 +22,8 @@ from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithAnswers
 
 if TYPE_CHECKING:
-    from services.engine import Sample, SamplingEngine
+    from services.inference.engine import SamplingEngine
+    from services.inference.sample import Sample
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
@@ -120,7 +121,7 @@ class Sampler:
 
 async def work(spec: WorkerSpec) -> None:
     """Do the whole share with an engine of this process."""
-    from services.engine import SamplingEngine
+    from services.inference.engine import SamplingEngine
     from trainer.rollouts.trajectory import PolicyVersion
 
     sampler = Sampler(spec)

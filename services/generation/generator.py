@@ -39,7 +39,8 @@ from trainer.tasks import Problem, Task, Verdict, make_task
 if TYPE_CHECKING:
     import numpy as np
 
-    from services.engine import Sample, SamplingEngine
+    from services.inference.engine import SamplingEngine
+    from services.inference.sample import Sample
     from services.weight_group import Meeting
 
 IDLE_POLL_SECONDS = 0.5
@@ -95,7 +96,7 @@ class Generator:
 
     async def start(self) -> int:
         """Start the engine; returns this process's id."""
-        from services.engine import SamplingEngine
+        from services.inference.engine import SamplingEngine
 
         self._engine = await SamplingEngine.start(
             Path(self._spec.model_dir),

@@ -13,7 +13,7 @@ from trainer.rollouts.trajectory import Group, Trajectory
 from trainer.tasks import Problem, Verdict
 
 if TYPE_CHECKING:
-    from services.engine import Sample
+    from services.inference.sample import Sample
 
 
 def as_group(

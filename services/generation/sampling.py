@@ -13,10 +13,12 @@ from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Environment, Problem, Task
 
 if TYPE_CHECKING:
-    from services.engine import Sample, SamplingEngine
+    from services.inference.engine import SamplingEngine
+    from services.inference.sample import Sample
 
 if TYPE_CHECKING:
-    from services.engine import Sample, SamplingEngine
+    from services.inference.engine import SamplingEngine
+    from services.inference.sample import Sample
 
 
 class ProblemSampler:
@@ -87,7 +89,7 @@ async def hold_dialogue(
     eos_token: int,
 ) -> Sample:
     """Take turns until the dialogue ends; the whole rollout as one sample. opening: the first turn, sampled already."""
-    from services.engine import Sample
+    from services.inference.sample import Sample
 
     turn = opening
     while True:

@@ -12,7 +12,7 @@ from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
 
 if TYPE_CHECKING:
-    from services.engine import Sample
+    from services.inference.sample import Sample
 
 
 class Scorer:

@@ -22,7 +22,7 @@ from trainer.rollouts.trajectory import PolicyVersion
 from trainer.tasks import Problem
 
 if TYPE_CHECKING:
-    from services.engine import Sample
+    from services.inference.sample import Sample
 
 
 class StrictGenerator(Generator):
@@ -91,7 +91,7 @@ class StrictGenerator(Generator):
         version: PolicyVersion,
     ) -> list[list[Sample]] | None:
         """Rollouts of each problem, which comes with the name that its seeds follow from; None: see the engine's."""
-        from services.engine import SeededPrompt
+        from services.inference.sample import SeededPrompt
 
         seed = self._config.seed
         return await self._require_engine().sample_in_order(

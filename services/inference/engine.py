@@ -22,12 +22,13 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.output_processor import RequestOutputCollector
 
-from services.output_log import last_error_written
+from services.inference.sample import Sample, SeededPrompt, version_spans
+from services.inference.startup_error import last_error_written
 from services.probe import Probe
 from services.weight_group import Meeting, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
-from trainer.rollouts.trajectory import FinishReason, PolicyVersion, VersionSpan
+from trainer.rollouts.trajectory import PolicyVersion
 
 PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted mean difference of the probe's log-probabilities between learner and engine, nats, by engine dtype.
@@ -44,30 +45,6 @@ STAGING_POLL_SECONDS = 0.005
 
 class WeightLoadError(RuntimeError):
     """An engine does not run the weights it was given."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sampled response; tokens include the end-of-sequence token where it was reached."""
-
-    tokens: np.ndarray
-    """int32[T]"""
-    logprobs: np.ndarray
-    """float32[T], nats"""
-    finish_reason: FinishReason
-    versions: list[VersionSpan]
-    mask: np.ndarray | None = None
-    """uint8[T], 0 for tokens of an environment; None: the policy sampled every token"""
-    turns: tuple[str, ...] = ()
-    """the policy's responses in turn, where the task is an environment"""
-
-
-@dataclass(frozen=True)
-class SeededPrompt:
-    """A prompt (token ids) and the seed of each response to it."""
-
-    tokens: list[int]
-    seeds: list[int]
 
 
 @dataclass
@@ -119,7 +96,7 @@ class SamplingEngine:
             # vLLM measures what is left of a device, and would count what others took there meanwhile as its own.
             kv_cache_memory_bytes=config.kv_cache_gib << 30 if config.shares_gpu else None,
             logprobs_mode="processed_logprobs" if role == "base" else "raw_logprobs",
-            worker_extension_cls="services.vllm_extension.WeightExtension",
+            worker_extension_cls="services.inference.worker_extension.WeightExtension",
             generation_config="vllm",
             enable_log_requests=False,
             disable_log_stats=True,
@@ -358,25 +335,3 @@ async def _result(collector: RequestOutputCollector) -> RequestOutput:
     if not isinstance(output, RequestOutput) or not output.finished:
         raise RuntimeError(f"vLLM returned {output} for a request of the final output only")
     return output
-
-
-def version_spans(
-    first: PolicyVersion,
-    switches: Sequence[tuple[PolicyVersion, Mapping[str, int]]],
-    request: str,
-    length: int,
-) -> list[VersionSpan]:
-    """Which version sampled which tokens of a response of `length` tokens.
-
-    `switches` holds, for each weight update during the life of the request's group, the tokens that each request
-    had by then, those included that ended since the update before; one that is not listed had none.
-    """
-    spans = [VersionSpan(0, *first)]
-    for version, counts in switches:
-        start = counts.get(request, 0)
-        if start >= length:
-            break
-        if spans[-1].first_token == start:
-            spans.pop()
-        spans.append(VersionSpan(start, *version))
-    return spans

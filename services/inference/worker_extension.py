@@ -18,8 +18,8 @@ import psutil
 import safetensors.torch
 import torch
 
-from services.vllm_requests import Requests, watch
-from services.vllm_staging import Swap, stage
+from services.inference.request_lengths import Requests, watch
+from services.inference.weight_staging import Swap, stage
 from services.weight_buckets import from_text
 from services.weight_group import Meeting
 from services.weight_inbox import WeightInbox
