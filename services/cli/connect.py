@@ -67,7 +67,7 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     if url is not None:
         yield url, options.run_id or "", token
     elif context is not None:
-        from services.port_forward import forwarded
+        from services.kubernetes.port_forward import forwarded
 
         with forwarded(context, options.namespace) as address:
             yield address, options.run_id or "", token

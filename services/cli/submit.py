@@ -23,7 +23,7 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from services.kubernetes import apply, as_yaml, default_run_id, run_objects
+    from services.kubernetes.run_objects import apply, as_yaml, default_run_id, run_objects
 
     run_id = options.run_id or default_run_id(options.config)
     objects = run_objects(

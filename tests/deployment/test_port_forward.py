@@ -17,7 +17,7 @@ import pytest
 
 from services.access.tokens import create_token
 from services.cli import main
-from services.port_forward import forwarded
+from services.kubernetes.port_forward import forwarded
 from tests.page_harness import served
 from trainer.errors import ScopeError
 
@@ -74,7 +74,7 @@ def test_what_kubectl_complains_about_is_passed_on(kubectl):
 
 
 def test_a_cluster_that_does_not_answer_is_given_up(kubectl, monkeypatch):
-    monkeypatch.setattr("services.port_forward.START_SECONDS", 0.3)
+    monkeypatch.setattr("services.kubernetes.port_forward.START_SECONDS", 0.3)
     folder = kubectl("exec sleep 60")
     with pytest.raises(ScopeError, match=r"no answer within 0\.3 seconds"), forwarded("prod", "rl"):
         pass

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from services.cli import main
-from services.kubernetes import default_run_id
+from services.kubernetes.run_objects import default_run_id
 from tests.deployment.rendered import K8S, OVERLAYS, ROOT, Document, render, renderer
 from tests.deployment.test_manifests import problems
 from trainer.config.load import validate_config

@@ -1,0 +1,1 @@
+"""A run on Kubernetes: its objects, and a way to its control plane."""
