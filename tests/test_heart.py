@@ -3,7 +3,7 @@
 import time
 
 from services.keys import RunKeys
-from services.learner.heart import Heart
+from services.learner.heartbeat import Heart
 from services.run_state import read_status
 from tests.control_plane import start_run
 

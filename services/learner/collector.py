@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from services.fencing import FencedError
-from services.learner.judge import Judge, too_late
+from services.learner.validation import Judge, too_late
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig

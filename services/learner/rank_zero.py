@@ -13,15 +13,15 @@ from typing import Literal
 
 from torch import Tensor
 
+from services.learner.checkpoint_commits import Commits
 from services.learner.collector import Collector, StepGroups
-from services.learner.commits import Commits
-from services.learner.heart import Heart
+from services.learner.heartbeat import Heart
 from services.learner.recorder import Recorder
 from services.learner.rollout_sample import RolloutSample
-from services.learner.room import UnackedRoom
 from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
-from services.learner.target import TargetInForce
+from services.learner.target_in_force import TargetInForce
+from services.learner.unacked_budget import UnackedRoom
 from services.ledger import Applied, Began, Ledger, applied_file
 from services.probe import Probe
 from services.replay.consumer import ReplayConsumer

@@ -14,7 +14,7 @@ from redis import Redis
 
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
-from services.learner.target import TargetInForce
+from services.learner.target_in_force import TargetInForce
 from services.loggers import LoggedRun, Loggers
 from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from services.learner.room import UnackedRoom
+from services.learner.unacked_budget import UnackedRoom
 from services.ledger import Ledger
 from services.replay.consumer import ReplayConsumer
 from trainer.checkpoint.mirror import CheckpointMirror
