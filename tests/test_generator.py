@@ -17,10 +17,10 @@ from transformers import AutoTokenizer
 
 from services.generation.generator import Generator
 from services.generation.spec import GeneratorSpec
-from services.held_out import HeldOutDesk
 from services.inference.engine import SamplingEngine, WeightLoadError
 from services.inference.sample import Sample
 from services.keys import RunKeys
+from services.online_eval.jobs import HeldOutDesk
 from services.redis_client import RedisAccess
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer

@@ -14,8 +14,8 @@ from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.curriculum import encode_mixes
 from services.entropy_target.store import mark_applied, record_starting_entropy
-from services.held_out import Counted, HeldOutDesk, HeldOutWork
 from services.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
+from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
 from services.redis_client import RedisAccess
 from services.rollouts import SampledRollout, add_rollouts
 from services.run_control import checkpoints_done

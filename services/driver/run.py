@@ -23,7 +23,6 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
-from services.driver.held_out import HeldOut
 from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
 from services.driver.recovery import (
@@ -36,6 +35,7 @@ from services.driver.redis_supervisor import QueueServer
 from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.host.environment import package_versions
 from services.ledger import FOLDER
+from services.online_eval.scheduler import HeldOut
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment

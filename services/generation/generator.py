@@ -23,10 +23,10 @@ from services.generation.group import as_group, sampled_tokens
 from services.generation.sampling import ProblemSampler
 from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
-from services.held_out import HeldOutWork
-from services.held_out_sampler import HeldOutSampler
 from services.host.priority import yield_to_others
 from services.ledger import Ledger, Offered
+from services.online_eval.jobs import HeldOutWork
+from services.online_eval.worker import HeldOutSampler
 from services.probe import Probe
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services.held_out import Counted, HeldOutWork
+from services.online_eval.jobs import Counted, HeldOutWork
 from trainer.config import RunConfig
 from trainer.tasks import Problem, Task
 
