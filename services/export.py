@@ -11,8 +11,8 @@ from typing import Any
 
 from services.driver.open_run import CONFIG_FILE, MODEL_FILE
 from services.driver.run import EVALUATIONS
-from services.metrics import read_records
 from services.model_card import Exported, write_card
+from services.records.sinks import read_records
 from services.report import Evaluations
 from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig

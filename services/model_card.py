@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.host.environment import package_versions
-from services.metrics import StepRecord
+from services.records.step_record import StepRecord
 from services.report import BOOTSTRAP_SEED, Evaluation
 from trainer.config import RunConfig
 from trainer.config.load import dump_yaml

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from redis import Redis
 
-from services.metrics import StepRecord, read_records
+from services.records.sinks import read_records
+from services.records.step_record import StepRecord
 from services.replay.stats import queue_stats
 from trainer.config import EvaluationConfig
 from trainer.pass_at_k import Interval, bootstrap_difference, bootstrap_mean, pass_at_k

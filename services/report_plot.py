@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from services.metrics import StepRecord
+from services.records.step_record import StepRecord
 
 if TYPE_CHECKING:
     from services.report import Evaluation

@@ -18,10 +18,10 @@ from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied, read_set_point
 from services.host.sockets import bind
 from services.keys import RunKeys
+from services.records.redis_records import RedisRecords
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import beat, update_status
-from services.step_records import RedisRecords
 from tests.browser import WAIT_SECONDS
 from tests.control_plane import AMPLE
 from tests.test_metrics_report import record

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.metrics import StepRecord, read_records
+from services.records.sinks import read_records
+from services.records.step_record import StepRecord
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"

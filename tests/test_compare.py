@@ -27,7 +27,7 @@ from services.compare.table import comparison
 from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
 from services.host.children import Process
-from services.metrics import JsonLines
+from services.records.sinks import JsonLines
 from services.report import Evaluations
 from tests.compared import evaluation, step_point, unit_result
 from tests.test_metrics_report import record

@@ -9,15 +9,15 @@ import httpx
 import pytest
 import uvicorn
 
-from services import step_records
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_set_point, mark_applied
 from services.fencing import FencedError
 from services.host.sockets import bind
 from services.keys import RunKeys
+from services.records import redis_records
+from services.records.redis_records import RedisRecords, read_series
 from services.run_state import update_status
-from services.step_records import RedisRecords, read_series
 from tests.control_plane import is_problem
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig
@@ -67,7 +67,7 @@ def test_a_long_range_is_averaged_over_equal_buckets_and_looked_at_in_places(red
     halves = read_series(redis, run, ["entropy"], 0, None, 2)
     assert halves.steps == [19, 39]
     assert halves.values["entropy"] == pytest.approx([sum(entropies[:20]) / 20, sum(entropies[20:]) / 20])
-    monkeypatch.setattr(step_records, "MOST_READ", 4)
+    monkeypatch.setattr(redis_records, "MOST_READ", 4)
     sampled = read_series(redis, run, ["entropy"], 0, 39, 100)
     assert sampled.steps == [0, 13, 26, 39]
     assert sampled.values["entropy"] == pytest.approx([entropies[step] for step in sampled.steps])

@@ -19,8 +19,8 @@ from incarnations import Incarnations
 from redis import Redis
 
 from services.fencing import FencedError
-from services.ledger import Applied, read_history, surviving
-from services.metrics import read_records
+from services.records.ledger import Applied, read_history, surviving
+from services.records.sinks import read_records
 from services.redis_client import RedisAccess
 from tests.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies

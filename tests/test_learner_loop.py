@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from incarnations import Incarnations
 
-from services.ledger import read_history, surviving
-from services.metrics import read_records
+from services.records.ledger import read_history, surviving
+from services.records.sinks import read_records
 from services.redis_client import RedisAccess
 from tests.ports import free_ports
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies

@@ -11,8 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_metrics_report import record
 
-from services import loggers
-from services.loggers import LoggedRun, Loggers, LoggerThread, require_loggers
+from services.records import loggers
+from services.records.loggers import LoggedRun, Loggers, LoggerThread, require_loggers
 from trainer.config.load import default_config
 from trainer.errors import ScopeError
 

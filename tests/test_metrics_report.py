@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from redis import Redis
 
 from services.driver.open_run import RunDirectory
-from services.metrics import JsonLines, StepRecord, flatten, read_records
+from services.records.sinks import JsonLines, read_records
+from services.records.step_record import StepRecord, flatten
 from services.report import Evaluations, write_report
 from services.report_plot import plot
 from trainer.config import RunConfig

@@ -16,10 +16,10 @@ from redis import Redis
 from services.access.tokens import create_token, revoke_token
 from services.entropy_target.store import change_set_point, mark_applied, read_applied, read_set_point
 from services.keys import RunKeys
+from services.records.redis_records import RedisRecords
 from services.redis_client import RedisAccess
 from services.run_control import desired
 from services.run_state import add_evaluation, beat, update_status
-from services.step_records import RedisRecords
 from tests.browser import chromium, needs_chromium, watched
 from tests.control_plane import start_run
 from tests.page_harness import (

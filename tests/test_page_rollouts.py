@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from services.rollouts import add_rollouts
+from services.records.sampled_rollouts import add_rollouts
 from tests.page_harness import CONTRAST, learned, sign_in
 from tests.test_page_browser import browser, expected, page, pytestmark, run, server
 from tests.test_rollouts import rollout

@@ -14,7 +14,8 @@ from replay_harness import make_group
 
 from services.learner.collector import StepGroups
 from services.learner.rank_zero import RankZero
-from services.metrics import StepRecord, read_records
+from services.records.sinks import read_records
+from services.records.step_record import StepRecord
 from services.redis_client import RedisAccess
 from services.replay.entries import Entry
 from services.run_state import beat

@@ -12,7 +12,13 @@ from services.cli import main
 from services.cli.rollouts import HEARD, picture
 from services.learner.rollout_sample import RolloutSample, _pieces
 from services.learner.spec import LearnerSpec
-from services.rollouts import RolloutFile, RolloutFilter, SampledRollout, add_rollouts, read_file
+from services.records.sampled_rollouts import (
+    RolloutFile,
+    RolloutFilter,
+    SampledRollout,
+    add_rollouts,
+    read_file,
+)
 from tests.tiny import tiny_config
 from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.access.run_secrets import RunSecrets
 from services.evaluation.models import find_model
 from services.export import export
+from services.records.sampled_rollouts import RolloutFilter, read_file
 from services.report import Evaluations
-from services.rollouts import RolloutFilter, read_file
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.subject import Subject
 from tests.deployment.test_monitoring import expressions

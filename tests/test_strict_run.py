@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.ledger import read_history, surviving
-from services.metrics import StepRecord
+from services.records.ledger import read_history, surviving
+from services.records.step_record import StepRecord
 from tests.chaos.processes import processes
 from tests.ports import free_ports
 from tests.run_harness import Run, left_running, new_run

@@ -35,7 +35,7 @@ from benchmarks.control_plane.processes import cpu_seconds, machine_busy_seconds
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient
-from services.metrics import read_records
+from services.records.sinks import read_records
 from services.redis_server import EmbeddedRedis
 from services.run_state import RunSpec, initialise_run
 from trainer.config import RedisConfig, RunConfig

@@ -32,7 +32,7 @@ from benchmarks.performance.endless import make_model  # noqa: E402
 from benchmarks.performance.growth import SETTINGS as ENDLESS  # noqa: E402
 from benchmarks.performance.growth import Case  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
-from services.metrics import StepRecord  # noqa: E402
+from services.records.step_record import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
 from tests.chaos.subject import Subject  # noqa: E402
 from tests.run_harness import new_run  # noqa: E402

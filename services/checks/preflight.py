@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.host.sockets import bind
-from services.loggers import require_loggers
+from services.records.loggers import require_loggers
 from services.redis_client import RedisAccess, check
 from services.redis_server import find_server
 from trainer.checkpoint.mirror import check_writable

@@ -13,7 +13,7 @@ from trainer.errors import ScopeError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from services.rollouts import SampledRollout
+    from services.records.sampled_rollouts import SampledRollout
 
 MOST = 1000
 COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (float("inf"), "bold red"))
@@ -59,7 +59,7 @@ def _rollouts(options: argparse.Namespace) -> int:
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
     """From the run directory, which needs no control plane; with --url from there."""
-    from services.rollouts import RolloutFilter, read_file
+    from services.records.sampled_rollouts import RolloutFilter, read_file
 
     wanted = RolloutFilter(
         step=options.step,

@@ -34,8 +34,8 @@ from services.driver.recovery import (
 from services.driver.redis_supervisor import QueueServer
 from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.host.environment import package_versions
-from services.ledger import FOLDER
 from services.online_eval.scheduler import HeldOut
+from services.records.ledger import FOLDER
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment

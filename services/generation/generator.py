@@ -24,10 +24,10 @@ from services.generation.sampling import ProblemSampler
 from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
 from services.host.priority import yield_to_others
-from services.ledger import Ledger, Offered
 from services.online_eval.jobs import HeldOutWork
 from services.online_eval.worker import HeldOutSampler
 from services.probe import Probe
+from services.records.ledger import Ledger, Offered
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run_state import beat

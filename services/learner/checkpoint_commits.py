@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from services.learner.unacked_budget import UnackedRoom
-from services.ledger import Ledger
+from services.records.ledger import Ledger
 from services.replay.consumer import ReplayConsumer
 from trainer.checkpoint.mirror import CheckpointMirror
 from trainer.checkpoint.store import CheckpointStore, LearnerState

@@ -22,8 +22,8 @@ from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
 from services.learner.unacked_budget import UnackedRoom
-from services.ledger import Applied, Began, Ledger, applied_file
 from services.probe import Probe
+from services.records.ledger import Applied, Began, Ledger, applied_file
 from services.replay.consumer import ReplayConsumer
 from services.run_control import checkpoints_done, desired
 from services.run_state import update_status

@@ -15,11 +15,12 @@ from redis import Redis
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
-from services.loggers import LoggedRun, Loggers
-from services.metrics import JsonLines, RayMetrics, Sink, StepRecord, mismatch_kl_limit
+from services.records.loggers import LoggedRun, Loggers
+from services.records.redis_records import RedisRecords
+from services.records.sinks import JsonLines, RayMetrics, Sink
+from services.records.step_record import StepRecord, mismatch_kl_limit
 from services.replay.consumer import ReplayConsumer
 from services.run_state import evaluations, generators, server_time, update_status
-from services.step_records import RedisRecords
 from services.weights import LoadReport
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import StepMetrics

@@ -10,7 +10,7 @@ import numpy as np
 from redis import Redis
 
 from services.learner.spec import LearnerSpec
-from services.rollouts import RolloutFile, SampledRollout, add_rollouts
+from services.records.sampled_rollouts import RolloutFile, SampledRollout, add_rollouts
 from trainer.rollouts.trajectory import Group, Trajectory
 
 

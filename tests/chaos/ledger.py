@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.ledger import Applied, Began, Offered, surviving
+from services.records.ledger import Applied, Began, Offered, surviving
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, cast
 from redis import Redis
 
 from services.keys import CONSUMER_GROUP, RunKeys
-from services.ledger import read_history, read_offered
+from services.records.ledger import read_history, read_offered
 from services.redis_client import RedisAccess
 from services.redis_server import EmbeddedRedis
 from tests.chaos.ledger import Evidence

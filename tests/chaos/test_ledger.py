@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.ledger import Applied, Began, Offered
+from services.records.ledger import Applied, Began, Offered
 from tests.chaos.ledger import Evidence, violations
 
 GROUPS = [f"{role}:{ordinal}:0" for ordinal in range(6) for role in ("base", "adaptive")]

@@ -9,7 +9,7 @@ export const ROWS = 400;
 const APPENDED = 40;
 
 /**
- * Numeric fields of a step record by name, maps as `name/key`: what `services.metrics.flatten` does.
+ * Numeric fields of a step record by name, maps as `name/key`: what `services.records.step_record.flatten` does.
  * @param {Record<string, any>} record
  */
 function flatten(record) {

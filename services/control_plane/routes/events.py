@@ -31,10 +31,10 @@ from services.control_plane.schemas.base import FieldProblem
 from services.control_plane.schemas.entropy_target import EntropyTargetEvent
 from services.entropy_target.documents import HistoryEvent
 from services.keys import RunKeys
+from services.records.redis_records import read_record
 from services.redis_client import RedisAccess
 from services.replies import as_fields, as_text
 from services.run_state import evaluations, read_spec
-from services.step_records import read_record
 
 WAIT_MILLISECONDS = 5_000
 """between two signs of life on a quiet stream; the token is looked at again as often"""

@@ -13,7 +13,7 @@ from services.control_plane.http.auth import State, allowed
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.rollouts import RolloutPage, RolloutView
-from services.rollouts import RolloutFilter, read_rollouts
+from services.records.sampled_rollouts import RolloutFilter, read_rollouts
 from services.run_state import read_spec
 from services.streams import STREAM_ID
 from trainer.roles import Role

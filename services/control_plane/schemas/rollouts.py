@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.control_plane.schemas.base import Resource
-from services.rollouts import SampledRollout
+from services.records.sampled_rollouts import SampledRollout
 
 
 class RolloutView(SampledRollout):

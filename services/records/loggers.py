@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from services.metrics import StepRecord, flatten
+from services.records.step_record import StepRecord, flatten
 from trainer.config import LoggerName, RunConfig
 from trainer.errors import ScopeError
 
@@ -30,7 +30,7 @@ class Logger(Protocol):
     """One destination. Every method, and the making of one, runs on the logger's own thread; any may raise."""
 
     def log(self, step: int, at: float, values: dict[str, float]) -> None:
-        """Take a step's numbers under the names of `services.metrics.flatten`. at: seconds since the epoch."""
+        """Take a step's numbers under the names of `step_record.flatten`. at: seconds since the epoch."""
         ...
 
     def close(self) -> None:

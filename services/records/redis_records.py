@@ -17,8 +17,8 @@ from redis import Redis
 
 from services.fencing import FencedError
 from services.keys import RunKeys
-from services.metrics import MAPS_OF_COUNTS, StepRecord
 from services.reads import Read, fetch
+from services.records.step_record import MAPS_OF_COUNTS, StepRecord
 from services.replies import as_text
 from services.run_state import EVENTS_KEPT
 
@@ -93,7 +93,7 @@ def read_series(
 ) -> Series:
     """Fields of the steps first..last (None: the newest), as at most `rows` means over buckets of equal size.
 
-    fields: names as `services.metrics.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
+    fields: names as `step_record.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
     """
     return series_of(redis, run_id, fetch(redis, extent_read(run_id)), fields, first, last, rows)
 

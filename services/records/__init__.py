@@ -1,0 +1,1 @@
+"""What a run leaves a record of: steps, sampled rollouts, applied groups."""
