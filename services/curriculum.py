@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from redis.asyncio import Redis
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from trainer.rollouts.curriculum import StepMix
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from services.keys import RunKeys
-from services.reads import Read, fetch, one, together
-from services.replies import as_text
+from services.redis.keys import RunKeys
+from services.redis.query import Read, as_text, fetch, one, together
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -16,10 +16,9 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.entropy_target.store import initialise_set_point
-from services.fencing import FencedError
-from services.keys import RUN_INDEX, RunKeys
-from services.reads import Read, fetch, one, together
-from services.replies import as_fields, as_text
+from services.redis.fencing import FencedError
+from services.redis.keys import RUN_INDEX, RunKeys
+from services.redis.query import Read, as_fields, as_text, fetch, one, server_time, together
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -244,15 +243,6 @@ def evaluations_read(run_id: str) -> Read[list[dict[str, Any]]]:
         return sorted(map(msgspec.json.decode, stored.values()), key=lambda found: found["step"])
 
     return one(parse, "HGETALL", RunKeys(run_id).evaluations)
-
-
-def server_time(redis: Redis) -> float:
-    """Redis's clock, seconds since the epoch: the clock of every timestamp that crosses processes."""
-    return fetch(redis, TIME)
-
-
-TIME: Read[float] = one(lambda clock: clock[0] + clock[1] / 1e6, "TIME")
-"""The read of `server_time`."""
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

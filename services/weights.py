@@ -20,8 +20,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor
 
-from services.keys import actor_namespace
 from services.probe import Probe
+from services.redis.keys import actor_namespace
 from services.weight_blob import packed
 from services.weight_broadcast import WeightBroadcast
 from services.weight_group import TransferError

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import settings
 from redis import Redis
 
-from services.redis_client import RedisAccess
-from services.redis_server import EmbeddedRedis
+from services.redis.access import RedisAccess
+from services.redis.embedded import EmbeddedRedis
 from tests.ports import free_ports
 from trainer.config import RedisConfig
 

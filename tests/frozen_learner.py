@@ -8,9 +8,9 @@ from pathlib import Path
 
 from incarnations import measured
 
-from services.fencing import FencedError
 from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
+from services.redis.fencing import FencedError
 
 STEP_SECONDS = 0.01
 

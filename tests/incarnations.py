@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from replay_harness import Queue, make_group
 
-from services.keys import CONSUMER_GROUP
 from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import CONSUMER_GROUP
 from services.run_state import RunSpec, initialise_run
 from trainer.config import RunConfig
 from trainer.learner.learner import StepMetrics

@@ -17,9 +17,9 @@ from services.access.tokens import Scope, create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied, read_set_point
 from services.host.sockets import bind
-from services.keys import RunKeys
 from services.records.redis_records import RedisRecords
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
 from services.run_control import desired
 from services.run_state import beat, update_status
 from tests.browser import WAIT_SECONDS

@@ -9,8 +9,8 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.keys import RunKeys
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
 from services.replay.admin import ReplayAdmin
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import AddOutcome, Finished, Lease, ReplayProducer

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from services.run_state import add_evaluation
 from tests.control_plane import AMPLE, start_run
 

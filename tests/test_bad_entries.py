@@ -11,7 +11,7 @@ from replay_harness import Queue, make_group
 
 from benchmarks.codec_fuzz import KINDS
 from services.learner.collector import Collector
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests.test_collector import always
 from trainer.config import RunConfig
 from trainer.roles import Role

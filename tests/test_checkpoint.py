@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from incarnations import STEP_GROUPS, Crash, Incarnations, measured
 
 from services.entropy_target.store import read_applied, read_set_point
-from services.fencing import FencedError
-from services.keys import RunKeys
 from services.learner.rank_zero import RankZero
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
+from services.redis.keys import RunKeys
 from trainer.checkpoint.store import Best, CheckpointStore, LearnerState, read_state, verifies
 from trainer.config import EntropyControlConfig, ScheduleConfig
 from trainer.errors import ScopeError

@@ -16,8 +16,8 @@ from test_checkpoint import state, write
 
 from services.driver.open_run import RunDirectory
 from services.driver.recovery import checkpoint_mirror, fetch_checkpoint
-from services.fencing import FencedError
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from trainer.checkpoint import mirror as module
 from trainer.checkpoint.mirror import CheckpointMirror, check_writable
 from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies

@@ -19,7 +19,7 @@ import pytest
 
 from services.cli import main
 from services.cli.entropy import target_text
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"

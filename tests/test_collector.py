@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from replay_harness import Queue, make_group
 
-from services.fencing import FencedError
 from services.learner.collector import Collector, StepGroups
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from services.access import tokens
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_set_point, mark_applied
-from services.keys import SERVICE_TOKENS, RunKeys
+from services.redis.keys import SERVICE_TOKENS, RunKeys
 from services.run_control import ask
 from tests.control_plane import is_problem, start_run
 from trainer.config import ControlPlaneConfig, EntropyControlConfig
@@ -47,7 +47,7 @@ def bearer(token: str | None) -> dict[str, str]:
 
 def every_route() -> list[tuple[str, str]]:
     """Method and template of every operation but the event stream, which does not end."""
-    from services.redis_client import RedisAccess
+    from services.redis.access import RedisAccess
 
     document = create_app(RedisAccess("redis://unused")).openapi()
     return sorted(

@@ -19,7 +19,7 @@ from tests.control_plane import start_run
 _SERVER = """
 import sys
 from services.control_plane.standalone import run_standalone
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
 config = ControlPlaneConfig(port=int(sys.argv[3]), writes_per_minute=10**6, reads_per_minute=10**6)
 run_standalone(RedisAccess(sys.argv[1], sys.argv[2]), config)

@@ -17,8 +17,8 @@ from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient, ControlPlaneError
 from services.control_plane.standalone import run_standalone
 from services.entropy_target.store import mark_applied
-from services.redis_client import RedisAccess
-from services.redis_server import EmbeddedRedis
+from services.redis.access import RedisAccess
+from services.redis.embedded import EmbeddedRedis
 from services.run_control import stop_requested
 from services.run_state import RunSpec, initialise_run
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
@@ -28,7 +28,7 @@ from trainer.errors import ScopeError
 _SERVER = """
 import sys
 from services.control_plane.standalone import run_standalone
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
 config = ControlPlaneConfig(port=int(sys.argv[3]))
 run_standalone(RedisAccess(sys.argv[1], sys.argv[2]), config, sys.argv[4])

@@ -12,11 +12,11 @@ import uvicorn
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_set_point, mark_applied
-from services.fencing import FencedError
 from services.host.sockets import bind
-from services.keys import RunKeys
 from services.records import redis_records
 from services.records.redis_records import RedisRecords, read_series
+from services.redis.fencing import FencedError
+from services.redis.keys import RunKeys
 from services.run_state import update_status
 from tests.control_plane import is_problem
 from tests.test_metrics_report import record
@@ -85,7 +85,7 @@ def test_what_is_not_a_number_is_left_out_of_the_means(redis, run):
 def test_a_learner_that_begins_again_forgets_the_steps_of_the_dead_lineage_and_an_old_one_may_not_write(
     redis, run
 ):
-    from services.keys import RunKeys
+    from services.redis.keys import RunKeys
 
     old = learn(redis, run, range(6), reward=0.1)
     redis.incr(RunKeys(run).fence)

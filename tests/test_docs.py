@@ -10,7 +10,7 @@ import pytest
 
 from services.cli.main import make_parser
 from services.control_plane.app import create_app
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config.fields import describe_fields
 from trainer.config.load import load_config
 

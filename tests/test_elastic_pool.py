@@ -16,7 +16,7 @@ from ray.util.placement_group import placement_group_table
 
 from services.driver.elastic_pool import ElasticPool
 from services.generation.spec import GeneratorSpec
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub
 from trainer.config import RunConfig

@@ -18,10 +18,10 @@ from frozen_learner import learn_until_fenced, step_once
 from incarnations import Incarnations
 from redis import Redis
 
-from services.fencing import FencedError
 from services.records.ledger import Applied, read_history, surviving
 from services.records.sinks import read_records
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from tests.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 

@@ -19,9 +19,9 @@ from services.generation.generator import Generator
 from services.generation.spec import GeneratorSpec
 from services.inference.engine import SamplingEngine, WeightLoadError
 from services.inference.sample import Sample
-from services.keys import RunKeys
 from services.online_eval.jobs import HeldOutDesk
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats

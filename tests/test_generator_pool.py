@@ -15,7 +15,7 @@ from ray import cloudpickle
 
 from services.driver.generator_pool import GeneratorPool
 from services.generation.spec import GeneratorSpec
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests import generator_stub
 from tests.generator_stub import Stub
 from tests.local_ray import local_ray

@@ -2,8 +2,8 @@
 
 import time
 
-from services.keys import RunKeys
 from services.learner.heartbeat import Heart
+from services.redis.keys import RunKeys
 from services.run_state import read_status
 from tests.control_plane import start_run
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.driver.learner_job import LearnerJob
 from services.learner.spec import LearnerSpec
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests.local_ray import local_ray
 from trainer.config import RunConfig
 

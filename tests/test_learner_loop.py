@@ -17,7 +17,7 @@ from incarnations import Incarnations
 
 from services.records.ledger import read_history, surviving
 from services.records.sinks import read_records
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests.ports import free_ports
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 

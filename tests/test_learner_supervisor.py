@@ -14,9 +14,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.driver.learner_failure import LearnerFailure, learner_failure
 from services.driver.learner_supervisor import LearnerSupervisor
-from services.fencing import FencedError
 from services.learner.spec import LearnerSpec
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 

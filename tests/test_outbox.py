@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from services.replay.outbox import BATCH_BYTES, BATCH_GROUPS, Outbox
 from services.replay.producer import AddOutcome, Finished, ReplayProducer
 from tests.replay_harness import Queue

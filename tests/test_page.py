@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from services.control_plane.app import create_app
 from services.control_plane.http import security_headers
 from services.control_plane.routes import page_files
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from tests.control_plane import is_problem
 
 FILES = sorted(path.name for path in page_files.FOLDER.iterdir())

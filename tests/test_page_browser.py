@@ -15,9 +15,9 @@ from redis import Redis
 
 from services.access.tokens import create_token, revoke_token
 from services.entropy_target.store import change_set_point, mark_applied, read_applied, read_set_point
-from services.keys import RunKeys
 from services.records.redis_records import RedisRecords
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
 from services.run_control import desired
 from services.run_state import add_evaluation, beat, update_status
 from tests.browser import chromium, needs_chromium, watched

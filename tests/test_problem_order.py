@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from services.curriculum import read_mix
-from services.fencing import FencedError
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from services.replay.consumer import MIXES_KEPT, ReplayConsumer
 from trainer.config import CurriculumConfig, RunConfig
 from trainer.config.load import validate_config

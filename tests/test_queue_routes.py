@@ -5,7 +5,7 @@ from replay_harness import Queue, group_bytes
 
 from services.access.tokens import Scope, create_token
 from services.control_plane.schemas.queue import MOST_PURGED
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from tests.control_plane import is_problem
 
 

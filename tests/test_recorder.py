@@ -16,7 +16,7 @@ from services.learner.collector import StepGroups
 from services.learner.rank_zero import RankZero
 from services.records.sinks import read_records
 from services.records.step_record import StepRecord
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from services.replay.entries import Entry
 from services.run_state import beat
 from trainer.roles import Role

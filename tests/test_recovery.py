@@ -22,8 +22,8 @@ from services.driver.open_run import RunDirectory
 from services.driver.recovery import check_recoverable
 from services.driver.redis_supervisor import QueueServer
 from services.host.orphans import end_orphans
-from services.keys import RunKeys
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
 from services.run_state import read_status
 from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state
@@ -177,7 +177,7 @@ def test_an_embedded_server_that_cannot_start_again_ends_the_run_with_the_reason
 ) -> None:
     server = serve()
     kill(server)
-    monkeypatch.setattr("services.redis_server.LEAST_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr("services.redis.embedded.LEAST_FREE_BYTES", 1 << 60)
     with pytest.raises(ScopeError, match=r"disk of .* is full"):
         server.keep_alive()
 

@@ -22,9 +22,9 @@ from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from replay_harness import Queue
 
-from services import redis_server
-from services.redis_client import PASSWORD_VARIABLE, RedisAccess, check
-from services.redis_server import EmbeddedRedis, find_server
+from services.redis import embedded
+from services.redis.access import PASSWORD_VARIABLE, RedisAccess, check
+from services.redis.embedded import EmbeddedRedis, find_server
 from services.replay.entries import Entry
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished
@@ -121,7 +121,7 @@ def test_stopping_is_orderly_and_the_next_start_finds_everything(start: Start) -
 
 def test_the_server_dies_with_its_parent_and_outlives_its_ctrl_c(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from services.redis_server import EmbeddedRedis;"
+        "import sys, time; from pathlib import Path; from services.redis.embedded import EmbeddedRedis;"
         "from trainer.config import RedisConfig; d = Path(sys.argv[1]);"
         "s = EmbeddedRedis(RedisConfig(), data_dir=d / 'r', state_dir=d / 's'); s.start();"
         "print(s.pid, flush=True); time.sleep(60)"
@@ -142,7 +142,7 @@ def test_the_server_dies_with_its_parent_and_outlives_its_ctrl_c(tmp_path: Path)
 
 
 def test_two_servers_never_open_one_queue(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.redis_server.LOCK_SECONDS", 0.3)
+    monkeypatch.setattr("services.redis.embedded.LOCK_SECONDS", 0.3)
     first = start()
     with pytest.raises(ScopeError, match="this run is alive elsewhere"):
         start()
@@ -171,7 +171,7 @@ def test_another_port_is_tried_when_the_free_one_is_taken_meanwhile(
         probe.bind(("127.0.0.1", 0))
         ports = iter([taken.getsockname()[1], probe.getsockname()[1]])
         probe.close()
-        monkeypatch.setattr(redis_server, "_free_port", lambda: next(ports))
+        monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
         start().access.sync().ping()
 
 
@@ -201,7 +201,7 @@ def test_a_torn_last_write_is_no_obstacle(start: Start) -> None:
 
 
 def test_a_full_disk_is_refused_before_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_server, "LEAST_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(embedded, "LEAST_FREE_BYTES", 1 << 62)
     with pytest.raises(ScopeError, match=r"The disk of .* is full"):
         start()
 

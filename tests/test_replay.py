@@ -9,9 +9,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from replay_harness import SIZE_CAP, Queue, group_bytes
 
-from services.fencing import FencedError
-from services.keys import CONSUMER_GROUP, CONSUMER_NAME
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
+from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
 from services.replay.admin import UnknownLetter
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from services.replay.entries import Entry

@@ -19,9 +19,9 @@ from hypothesis.stateful import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from replay_harness import Queue, group_bytes
 
-from services.fencing import FencedError
-from services.keys import CONSUMER_GROUP
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
+from services.redis.keys import CONSUMER_GROUP
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from services.replay.producer import AddOutcome

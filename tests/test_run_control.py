@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from services import run_control
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
-from services.keys import RunKeys
 from services.learner import rank_zero as rank_zero_module
+from services.redis.keys import RunKeys
 from services.run_control import Action, Refused, ask, desired
 from services.run_state import initialise_run, read_spec, read_status, update_status
 from tests.control_plane import is_problem

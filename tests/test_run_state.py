@@ -20,8 +20,8 @@ from redis import Redis
 from services import run_control, run_state
 from services.entropy_target import store
 from services.entropy_target.documents import SetPointRefused
-from services.fencing import FencedError
-from services.keys import RunKeys
+from services.redis.fencing import FencedError
+from services.redis.keys import RunKeys
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError

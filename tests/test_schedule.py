@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from redis import Redis
 
 from services.entropy_target import store
-from services.keys import RunKeys
 from services.learner.target_in_force import TargetInForce
+from services.redis.keys import RunKeys
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError

@@ -11,7 +11,7 @@ from redis import Redis
 from services.generation.strict_generator import StrictGenerator
 from services.inference.engine import SamplingEngine
 from services.inference.sample import Sample, SeededPrompt
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from services.replay.producer import Finished
 from tests.engines import ROLES, Engines
 from tests.replay_harness import group_bytes

@@ -8,7 +8,7 @@ from redis import Redis
 
 from services.access import tokens
 from services.access.run_secrets import RunSecrets
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from trainer.errors import ScopeError
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 from replay_harness import Queue, group_bytes, make_group
 
-from services.fencing import FencedError
 from services.learner.rank_zero import RankZero
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
+from services.redis.fencing import FencedError
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from tests.test_checkpoint import Incarnations
 from trainer.errors import ScopeError

@@ -29,8 +29,8 @@ from redis import Redis  # noqa: E402
 
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
 from services.inference.environment import engine_environment  # noqa: E402
-from services.redis_client import RedisAccess  # noqa: E402
-from services.redis_server import EmbeddedRedis  # noqa: E402
+from services.redis.access import RedisAccess  # noqa: E402
+from services.redis.embedded import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.run_control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402

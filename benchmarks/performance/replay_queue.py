@@ -25,8 +25,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from benchmarks.performance.shared import keep  # noqa: E402
-from services.redis_client import RedisAccess  # noqa: E402
-from services.redis_server import EmbeddedRedis  # noqa: E402
+from services.redis.access import RedisAccess  # noqa: E402
+from services.redis.embedded import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer  # noqa: E402
 from services.replay.producer import Finished, ReplayProducer  # noqa: E402
 from trainer.config import RedisConfig  # noqa: E402

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from services.keys import SERVICE_AUDIT, RunKeys
-from services.streams import newest_entries
+from services.redis.keys import SERVICE_AUDIT, RunKeys
+from services.redis.streams import newest_entries
 
 if TYPE_CHECKING:
     from redis import Redis

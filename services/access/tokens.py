@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 from pydantic import BaseModel, ConfigDict
 
 from services.access.audit import Act, audit_key, note
-from services.keys import SERVICE_TOKENS, RunKeys
-from services.reads import Read, fetch, one, together
-from services.replies import as_fields
-from services.run_state import TIME, run_ids, server_time
+from services.redis.keys import SERVICE_TOKENS, RunKeys
+from services.redis.query import TIME, Read, as_fields, fetch, one, server_time, together
+from services.run_state import run_ids
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from services.host.sockets import bind
 from services.records.loggers import require_loggers
-from services.redis_client import RedisAccess, check
-from services.redis_server import find_server
+from services.redis.access import RedisAccess, check
+from services.redis.embedded import find_server
 from trainer.checkpoint.mirror import check_writable
 from trainer.config import RunConfig
 from trainer.errors import ScopeError

@@ -27,7 +27,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from services.access.tokens import TOKEN_VARIABLE
     from services.control_plane.standalone import run_standalone
-    from services.redis_client import RedisAccess, check
+    from services.redis.access import RedisAccess, check
     from trainer.config.load import default_config, validate_config
 
     try:

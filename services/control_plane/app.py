@@ -30,7 +30,7 @@ from services.control_plane.routes import (
     runs,
     tokens,
 )
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
 
 BODY_LIMIT_BYTES = 16 * 1024

@@ -13,7 +13,7 @@ from ray.serve.schema import LoggingConfig
 from services.control_plane.app import create_app
 from services.control_plane.server import ServerThread
 from services.host.sockets import bind
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
 from trainer.errors import ScopeError
 

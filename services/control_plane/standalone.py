@@ -9,7 +9,7 @@ from services.access.tokens import TOKEN_VARIABLE, any_token, register_token
 from services.control_plane.app import create_app
 from services.control_plane.server import server_of
 from services.host.sockets import bind
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
 from trainer.errors import ScopeError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ray.exceptions import RayActorError
 
-from services.fencing import FencedError
+from services.redis.fencing import FencedError
 from trainer.errors import ScopeError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

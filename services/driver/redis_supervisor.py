@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
 from services.driver.open_run import RunDirectory
-from services.redis_client import RedisAccess, check
-from services.redis_server import EmbeddedRedis
+from services.redis.access import RedisAccess, check
+from services.redis.embedded import EmbeddedRedis
 from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3

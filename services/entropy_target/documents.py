@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from services.once import Once
-from services.replies import as_fields
+from services.redis.idempotency import Once
+from services.redis.query import as_fields
 
 if TYPE_CHECKING:
     pass

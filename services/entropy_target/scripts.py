@@ -1,6 +1,6 @@
 """The changes of the set-point's state, one Lua script each; `services.entropy_target.store` says what they do."""
 
-from services import once
+from services.redis import idempotency
 
 _NOW = """
 local clock = redis.call('TIME')
@@ -25,8 +25,8 @@ return 1
 # generations or '*', digest or '', seconds of the first answer, origin.
 _TERMS = (
     _NOW
-    + once.BEGIN
-    + once.FINISH
+    + idempotency.BEGIN
+    + idempotency.FINISH
     + """
 local newest = redis.call('HGET', KEYS[1], 'generation')
 if not newest then return {'missing'} end

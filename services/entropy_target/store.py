@@ -24,13 +24,12 @@ from services.entropy_target.documents import (
     _document,
     _reply_document,
 )
-from services.fencing import FencedError
-from services.keys import RunKeys
-from services.once import KeyReused, Once
-from services.reads import Read, fetch, one
-from services.replies import as_text
+from services.redis.fencing import FencedError
+from services.redis.idempotency import KeyReused, Once
+from services.redis.keys import RunKeys
+from services.redis.query import Read, as_text, fetch, one
+from services.redis.streams import newest_entries_read
 from services.run_control import Refused
-from services.streams import newest_entries_read
 from trainer.config import EntropyControlConfig
 from trainer.entropy_control.schedule import Schedule
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from services.fencing import FencedError
 from services.learner.validation import Judge, too_late
+from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from trainer.config import RunConfig

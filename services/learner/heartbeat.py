@@ -7,7 +7,7 @@ import threading
 from redis import Redis
 from redis.exceptions import RedisError
 
-from services.fencing import FencedError
+from services.redis.fencing import FencedError
 from services.run_state import update_status
 
 BEAT_SECONDS = 10.0

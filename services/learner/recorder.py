@@ -19,8 +19,9 @@ from services.records.loggers import LoggedRun, Loggers
 from services.records.redis_records import RedisRecords
 from services.records.sinks import JsonLines, RayMetrics, Sink
 from services.records.step_record import StepRecord, mismatch_kl_limit
+from services.redis.query import server_time
 from services.replay.consumer import ReplayConsumer
-from services.run_state import evaluations, generators, server_time, update_status
+from services.run_state import evaluations, generators, update_status
 from services.weights import LoadReport
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import StepMetrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from trainer.checkpoint.mirror import CheckpointMirror
 from trainer.checkpoint.store import CheckpointStore
 from trainer.config import RunConfig

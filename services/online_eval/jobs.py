@@ -14,7 +14,7 @@ import msgspec
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 
 _LEASE = """
 local job = redis.call('HMGET', KEYS[1], 'id', 'step', 'problems', 'next')

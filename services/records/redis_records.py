@@ -15,11 +15,10 @@ import msgspec
 import numpy as np
 from redis import Redis
 
-from services.fencing import FencedError
-from services.keys import RunKeys
-from services.reads import Read, fetch
 from services.records.step_record import MAPS_OF_COUNTS, StepRecord
-from services.replies import as_text
+from services.redis.fencing import FencedError
+from services.redis.keys import RunKeys
+from services.redis.query import Read, as_text, fetch
 from services.run_state import EVENTS_KEPT
 
 MOST_READ = 4096

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.keys import RunKeys
-from services.streams import newest_entries
+from services.redis.keys import RunKeys
+from services.redis.streams import newest_entries
 from trainer.roles import Role
 
 if TYPE_CHECKING:

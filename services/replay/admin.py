@@ -14,7 +14,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from services.replay.scripts import resolving_script, script
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group, encode_group

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from redis import Redis
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from services.replay.scripts import script
 from services.replay.stats import QueueStats, queue_stats
 from trainer.roles import Role

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, cast
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 from services.replay.scripts import script
 from trainer.roles import Role
 

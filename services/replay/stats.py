@@ -7,7 +7,7 @@ from typing import cast
 
 from redis import Redis
 
-from services.keys import RunKeys
+from services.redis.keys import RunKeys
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from redis import Redis
 
-from services.keys import CONSUMER_GROUP, RunKeys
 from services.records.ledger import read_history, read_offered
-from services.redis_client import RedisAccess
-from services.redis_server import EmbeddedRedis
+from services.redis.access import RedisAccess
+from services.redis.embedded import EmbeddedRedis
+from services.redis.keys import CONSUMER_GROUP, RunKeys
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
 from tests.ports import free_ports

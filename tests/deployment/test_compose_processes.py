@@ -16,7 +16,7 @@ import httpx
 import msgspec
 import pytest
 
-from services.redis_client import PASSWORD_VARIABLE, RedisAccess
+from services.redis.access import PASSWORD_VARIABLE, RedisAccess
 from services.run_state import RunSpec, beat, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.records.step_record import StepRecord
-from services.redis_client import RedisAccess
+from services.redis.access import RedisAccess
 from services.run_state import RunSpec, beat, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES

@@ -14,7 +14,7 @@ from services.access import tokens
 from services.access.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.rate_limit import admission, admit
-from services.reads import Read, fetch, together
+from services.redis.query import Read, fetch, together
 from services.run_state import is_run_id
 
 T = TypeVar("T")

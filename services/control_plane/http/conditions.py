@@ -14,7 +14,7 @@ from starlette.responses import Response
 from services.control_plane.http.auth import Token
 from services.control_plane.http.problems import Problem
 from services.control_plane.schemas.base import FieldProblem
-from services.once import Answer, Once, first_is_running, keep_answer, kept_answer, once
+from services.redis.idempotency import Answer, Once, first_is_running, keep_answer, kept_answer, once
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")

@@ -15,8 +15,8 @@ from redis import Redis
 
 from services.access.tokens import digest_of
 from services.control_plane.http.problems import Problem
-from services.keys import rate_key
-from services.reads import Read, fetch, one
+from services.redis.keys import rate_key
+from services.redis.query import Read, fetch, one
 from trainer.config import ControlPlaneConfig
 
 BURST_SECONDS = 10

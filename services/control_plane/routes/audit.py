@@ -14,7 +14,7 @@ from services.control_plane.http import problems
 from services.control_plane.http.auth import State, allowed, allowed_everywhere
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.runs import Audit, AuditEntry
-from services.streams import STREAM_ID
+from services.redis.streams import STREAM_ID
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")]

@@ -45,11 +45,11 @@ from services.entropy_target.store import (
     reset_set_point,
     set_point_read,
 )
-from services.once import Answer, KeyReused
-from services.reads import Read, fetch, together
+from services.redis.idempotency import Answer, KeyReused
+from services.redis.query import Read, fetch, together
+from services.redis.streams import STREAM_ID
 from services.run_control import Refused
 from services.run_state import RunSpec, spec_read
-from services.streams import STREAM_ID
 from trainer.config import EntropyControlConfig
 from trainer.config.regularizer import RegularizerConfig
 

@@ -30,10 +30,10 @@ from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
 from services.control_plane.schemas.entropy_target import EntropyTargetEvent
 from services.entropy_target.documents import HistoryEvent
-from services.keys import RunKeys
 from services.records.redis_records import read_record
-from services.redis_client import RedisAccess
-from services.replies import as_fields, as_text
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
+from services.redis.query import as_fields, as_text
 from services.run_state import evaluations, read_spec
 
 WAIT_MILLISECONDS = 5_000

@@ -17,10 +17,10 @@ from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
 from services.control_plane.schemas.runs import MetricSeries
-from services.keys import RunKeys
-from services.reads import Read, one, together
 from services.records.redis_records import Extent, extent_read, series_of
 from services.records.step_record import StepRecord
+from services.redis.keys import RunKeys
+from services.redis.query import Read, one, together
 
 HEADLINE = "entropy,set_point,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000

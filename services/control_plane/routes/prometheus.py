@@ -14,10 +14,10 @@ from starlette.responses import Response
 from services.control_plane.http import problems
 from services.control_plane.http.auth import State, visible_runs
 from services.control_plane.http.strict_route import StrictRoute
-from services.reads import fetch
 from services.records.step_record import flatten, mismatch_kl_limit
+from services.redis.query import fetch, server_time
 from services.replay.stats import queue_stats
-from services.run_state import DamagedDocument, documents_read, generators, server_time
+from services.run_state import DamagedDocument, documents_read, generators
 from trainer.roles import Role
 
 _WORKING = ("running", "paused", "stopping")

@@ -30,6 +30,7 @@ from services.control_plane.schemas.queue import (
     QueueCounters,
     QueueState,
 )
+from services.redis.streams import STREAM_ID
 from services.replay.admin import (
     Outcome,
     QueueFull,
@@ -40,7 +41,6 @@ from services.replay.admin import (
 )
 from services.replay.gauges import queue_gauges
 from services.run_state import read_spec
-from services.streams import STREAM_ID
 from trainer.config import PipelineConfig
 
 MOST_LISTED = 200

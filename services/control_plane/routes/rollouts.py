@@ -14,8 +14,8 @@ from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.rollouts import RolloutPage, RolloutView
 from services.records.sampled_rollouts import RolloutFilter, read_rollouts
+from services.redis.streams import STREAM_ID
 from services.run_state import read_spec
-from services.streams import STREAM_ID
 from trainer.roles import Role
 
 MOST_LISTED = 100

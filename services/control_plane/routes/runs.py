@@ -23,10 +23,9 @@ from services.control_plane.schemas.runs import (
     RunStatusView,
     RunSummary,
 )
-from services.reads import Read, fetch, together
+from services.redis.query import TIME, Read, fetch, together
 from services.run_control import Action, Desired, Refused, ask, desired_read
 from services.run_state import (
-    TIME,
     DamagedDocument,
     RunSpec,
     RunStatus,

@@ -23,7 +23,7 @@ from services.control_plane.schemas.tokens import (
     TokenList,
     TokenView,
 )
-from services.run_state import server_time
+from services.redis.query import server_time
 
 Admin = Annotated[Principal, Depends(allowed("admin"))]
 AdminOfAll = Annotated[Principal, Depends(allowed_everywhere("admin"))]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.control_plane.schemas.base import Resource
-from services.streams import STREAM_ID
+from services.redis.streams import STREAM_ID
 
 MOST_PURGED = 100
 """dead letters that one request may purge"""

@@ -5,9 +5,12 @@ A round trip costs the asking process more than the reading of its reply, so a r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -61,3 +64,22 @@ def fetch(redis: Redis, wanted: Read[T]) -> T:
         for command in wanted.commands:
             pipeline.execute_command(*command)
         return wanted.parse(pipeline.execute())
+
+
+def as_text(value: bytes | str) -> str:
+    """The text of a bulk reply."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def as_fields(stored: Mapping[bytes, bytes] | Mapping[str, str]) -> dict[str, str]:
+    """The text of a hash or of a stream entry."""
+    return {as_text(name): as_text(value) for name, value in stored.items()}
+
+
+def server_time(redis: Redis) -> float:
+    """Redis's clock, seconds since the epoch: the clock of every timestamp that crosses processes."""
+    return fetch(redis, TIME)
+
+
+TIME: Read[float] = one(lambda clock: clock[0] + clock[1] / 1e6, "TIME")
+"""The read of `server_time`."""

@@ -169,7 +169,7 @@ class RunKeys:
         return self._key("tokens")
 
     def once(self, name: str) -> str:
-        """Hash: one idempotency key's request and answer; expires. See `services.once`."""
+        """Hash: one idempotency key's request and answer; expires. See `services.redis.idempotency`."""
         return self._key(f"once:{name}")
 
     def cursor(self, role: str) -> str:

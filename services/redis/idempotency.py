@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from services.keys import RunKeys
-from services.replies import as_text
+from services.redis.keys import RunKeys
+from services.redis.query import as_text
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.reads import Read, fetch, one
-from services.replies import as_fields, as_text
+from services.redis.query import Read, as_fields, as_text, fetch, one
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -22,7 +22,7 @@ from typing import TextIO
 from redis.exceptions import RedisError
 
 from services.host.die_with_parent import die_with_parent
-from services.redis_client import OLDEST_VERSION, RedisAccess
+from services.redis.access import OLDEST_VERSION, RedisAccess
 from trainer.config import RedisConfig
 from trainer.errors import ScopeError
 
