@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
-from services.replay.admin import ReplayAdmin
 from services.replay.consumer import ReplayConsumer
+from services.replay.dead_letters import ReplayAdmin
 from services.replay.producer import AddOutcome, Finished, Lease, ReplayProducer
 from services.replay.stats import QueueStats, queue_stats
 from trainer.roles import Role

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from services.curriculum import read_mix
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
+from services.replay.actuators import read_mix
 from services.replay.consumer import MIXES_KEPT, ReplayConsumer
 from trainer.config import CurriculumConfig, RunConfig
 from trainer.config.load import validate_config

@@ -12,8 +12,8 @@ from replay_harness import SIZE_CAP, Queue, group_bytes
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
-from services.replay.admin import UnknownLetter
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
+from services.replay.dead_letters import UnknownLetter
 from services.replay.entries import Entry
 from services.replay.producer import Lease
 from trainer.errors import ScopeError

@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
-from services.curriculum import encode_mixes
 from services.entropy_target.store import mark_applied, record_starting_entropy
 from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
 from services.records.redis_records import RedisRecords
 from services.records.sampled_rollouts import SampledRollout, add_rollouts
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
+from services.replay.actuators import encode_mixes
 from services.run_control import checkpoints_done
 from services.run_state import add_evaluation, beat, update_status
 from tests.control_plane import AMPLE, start_run

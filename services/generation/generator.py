@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from services.curriculum import read_mix
 from services.generation.counters import GeneratorWork
 from services.generation.group import as_group, sampled_tokens
 from services.generation.sampling import ProblemSampler
@@ -28,6 +27,7 @@ from services.online_eval.jobs import HeldOutWork
 from services.online_eval.worker import HeldOutSampler
 from services.probe import Probe
 from services.records.ledger import Ledger, Offered
+from services.replay.actuators import read_mix
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run_state import beat

@@ -23,9 +23,9 @@ from redis import Redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError, ResponseError
 
-from services.curriculum import encode_mixes
 from services.redis.fencing import FencedError
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME, RunKeys
+from services.replay.actuators import encode_mixes
 from services.replay.entries import Entry
 from services.replay.scripts import fenced_script, script
 from services.replay.stats import QueueStats, queue_stats

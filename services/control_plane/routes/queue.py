@@ -31,7 +31,7 @@ from services.control_plane.schemas.queue import (
     QueueState,
 )
 from services.redis.streams import STREAM_ID
-from services.replay.admin import (
+from services.replay.dead_letters import (
     Outcome,
     QueueFull,
     ReplayAdmin,
@@ -39,7 +39,7 @@ from services.replay.admin import (
     UnusableLetter,
     unknown,
 )
-from services.replay.gauges import queue_gauges
+from services.replay.stats import queue_gauges
 from services.run_state import read_spec
 from trainer.config import PipelineConfig
 
