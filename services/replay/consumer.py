@@ -76,9 +76,9 @@ class ReplayConsumer:
         self._open = redis.register_script(script("open"))
         names = (
             "check",
-            "enter",
+            "record_read",
             "redeliver",
-            "take_up",
+            "mark_learning",
             "acknowledge",
             "dead_letter",
             "trim",
@@ -126,7 +126,7 @@ class ReplayConsumer:
     def take_up(self, entry_ids: Sequence[str]) -> None:
         """The learner computes these entries from now on, and nothing else; what it had taken up before got through."""
         keys = [self._keys.trajectories, self._keys.learning]
-        self._call("take_up", keys, [CONSUMER_GROUP, CONSUMER_NAME, *entry_ids])
+        self._call("mark_learning", keys, [CONSUMER_GROUP, CONSUMER_NAME, *entry_ids])
 
     def read(self, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for one."""
@@ -227,13 +227,13 @@ class ReplayConsumer:
                 return entries
 
     def _trip(self, taken: Sequence[Entry], more: int, left: int, received: str, *, begins: bool) -> _Trip:
-        """Enter what was taken into the books, see `enter.lua`, and take up to `more` new entries.
+        """Enter what was taken into the books, see `record_read.lua`, and take up to `more` new entries.
 
         left: entries that are wanted yet; received: stream id of the newest that reached the reader. A blocking
         XREADGROUP would not do: that of a frozen learner would take entries at any time later.
         """
         self._check_opened()
-        keys, enter = self._keys, self._scripts["enter"]
+        keys, enter = self._keys, self._scripts["record_read"]
         names = [keys.fence, keys.trajectories, keys.counters, keys.reading]
         uncounted = [len(entry.data) for entry in taken if not entry.added]
         arguments: list[str | int] = [self._epoch, CONSUMER_GROUP, min(left, ENTRIES_A_TRIP), received]

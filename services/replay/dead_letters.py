@@ -73,7 +73,7 @@ class ReplayAdmin:
     def __init__(self, redis: Redis, run_id: str, *, capacity: int, entry_bytes: int) -> None:
         self._redis, self._keys = redis, RunKeys(run_id)
         self._capacity, self._entry_bytes = capacity, entry_bytes
-        self._letters = redis.register_script(script("letters"))
+        self._letters = redis.register_script(script("list_dead_letters"))
         self._requeue = redis.register_script(resolving_script("requeue"))
         self._purge = redis.register_script(resolving_script("purge"))
 

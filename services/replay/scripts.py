@@ -7,7 +7,7 @@ from importlib.resources import files
 
 def script(name: str) -> str:
     """The text of `name`.lua."""
-    return files("services.replay").joinpath(f"{name}.lua").read_text("utf-8")
+    return files("services.replay").joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
 def fenced_script(name: str) -> str:
@@ -17,7 +17,7 @@ def fenced_script(name: str) -> str:
 
 def resolving_script(name: str) -> str:
     """The text of `name`.lua with what resolves dead letters before it."""
-    return _preceded("resolution", name)
+    return _preceded("resolve_dead_letter", name)
 
 
 def _preceded(first: str, name: str) -> str:
