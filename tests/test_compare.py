@@ -28,7 +28,7 @@ from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
 from services.host.children import Process
 from services.records.sinks import JsonLines
-from services.report import Evaluations
+from services.results.evaluations import Evaluations
 from tests.compared import evaluation, step_point, unit_result
 from tests.test_metrics_report import record
 from tests.tiny import tiny_config

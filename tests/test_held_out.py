@@ -10,7 +10,7 @@ from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
 from services.online_eval.scheduler import HeldOut
 from services.online_eval.worker import HeldOutSampler
 from services.redis.keys import RunKeys
-from services.report import Evaluations
+from services.results.evaluations import Evaluations
 from services.run_state import evaluations
 from tests.control_plane import start_run
 from tests.test_checkpoint import write

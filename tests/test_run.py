@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.access.run_secrets import RunSecrets
 from services.evaluation.models import find_model
-from services.export import export
 from services.records.sampled_rollouts import RolloutFilter, read_file
-from services.report import Evaluations
+from services.results.evaluations import Evaluations
+from services.results.export import export
 from tests.browser import chromium, needs_chromium, watched
 from tests.chaos.subject import Subject
 from tests.deployment.test_monitoring import expressions

@@ -16,7 +16,7 @@ from plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_grou
 from test_learner import PLACES, launch, model_dir, result, weights, write_groups
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from services.export import export
+from services.results.export import export
 from trainer.checkpoint.store import ENGINE_TAG, MANIFEST, PREFIX, Manifest
 from trainer.config import OptimizerConfig
 from trainer.config.load import default_config, dump_yaml, validate_config

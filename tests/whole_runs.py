@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.export import export
+from services.results.export import export
 from tests.chaos.subject import Subject
 from tests.ports import free_ports
 from tests.run_harness import Run, left_running, new_run

@@ -29,8 +29,8 @@ from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
-from services.export import export  # noqa: E402
 from services.records.sinks import read_records  # noqa: E402
+from services.results.export import export  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import dump_yaml, load_config  # noqa: E402
 from trainer.policy.evaluate import measure  # noqa: E402

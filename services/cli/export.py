@@ -17,7 +17,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from services.export import export
+    from services.results.export import export
 
     exported = export(run_directory(options.run), options.step, options.out.expanduser().absolute())
     print(f"run {exported.run_id} after {exported.step} learner steps: {options.out}, with README.md")

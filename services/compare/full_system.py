@@ -12,7 +12,7 @@ from services.driver.open_run import CONFIG_FILE
 from services.host.environment import machine, package_versions
 from services.records.sinks import read_records
 from services.records.step_record import StepRecord
-from services.report import Evaluations
+from services.results.evaluations import Evaluations
 from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
 

@@ -36,6 +36,7 @@ from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.host.environment import package_versions
 from services.online_eval.scheduler import HeldOut
 from services.records.ledger import FOLDER
+from services.results.evaluations import EVALUATIONS
 from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
@@ -45,10 +46,9 @@ from trainer.rollouts.trajectory import PolicyVersion
 if TYPE_CHECKING:
     from services.driver.generator_pool import GeneratorPool
     from services.driver.learner_supervisor import LearnerSupervisor
-    from services.report import Evaluations
+    from services.results.evaluations import Evaluations
     from trainer.starting_model.warm_start_result import WarmStartProgress
 
-EVALUATIONS = "evaluations.json"
 POLL_SECONDS = 0.5
 
 
@@ -127,7 +127,7 @@ class _Drive:
 
     def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
         """Everything up to the first learner step. Raises StoppedEarly when a stop was asked for meanwhile."""
-        from services.report import Evaluations
+        from services.results.evaluations import Evaluations
 
         update_status(self._redis, self._run_id, phase="warm_start")
         model_dir = self._model()
@@ -275,7 +275,7 @@ class _Drive:
         return status.step if status else 0
 
     def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
-        from services.report import write_report
+        from services.results.report import write_report
 
         done = self._steps_done()
         if done == self._config.steps:

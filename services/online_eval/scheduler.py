@@ -13,7 +13,7 @@ from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config import RunConfig
 
 if TYPE_CHECKING:
-    from services.report import Evaluations
+    from services.results.evaluations import Evaluations
 
 
 class HeldOut:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from services.records.step_record import StepRecord
 
 if TYPE_CHECKING:
-    from services.report import Evaluation
+    from services.results.evaluations import Evaluation
 
 ENTROPY, TARGET, TEMPERATURE, ALPHA, REWARD = "#1b6ca8", "#d1495b", "#e08e0b", "#6a4c93", "#2a7f62"
 BAND = 0.1

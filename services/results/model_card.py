@@ -9,7 +9,8 @@ from pathlib import Path
 
 from services.host.environment import package_versions
 from services.records.step_record import StepRecord
-from services.report import BOOTSTRAP_SEED, Evaluation
+from services.results.evaluations import Evaluation
+from services.results.report import BOOTSTRAP_SEED
 from trainer.config import RunConfig
 from trainer.config.load import dump_yaml
 from trainer.config.task import SingleTaskConfig
@@ -41,7 +42,7 @@ class Exported:
 def write_card(directory: Path, exported: Exported) -> None:
     """Write README.md and, where there are step records, the picture beside it."""
     if exported.records:
-        from services.report_plot import plot
+        from services.results.report_plot import plot
 
         plot(directory / PICTURE, exported.run_id, list(exported.records), list(exported.evaluations))
     (directory / "README.md").write_text(card(exported))
