@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor
 
 from services.probe import Probe
-from services.redis.keys import actor_namespace
+from services.run.ids import actor_namespace
 from services.weight_blob import packed
 from services.weight_broadcast import WeightBroadcast
 from services.weight_group import TransferError

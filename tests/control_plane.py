@@ -2,7 +2,7 @@
 
 from services.entropy_target.documents import SetPoint
 from services.entropy_target.store import read_set_point
-from services.run_state import RunSpec, initialise_run
+from services.run.state import RunSpec, initialise_run
 from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
 

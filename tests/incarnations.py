@@ -13,7 +13,7 @@ from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
 from services.redis.access import RedisAccess
 from services.redis.keys import CONSUMER_GROUP
-from services.run_state import RunSpec, initialise_run
+from services.run.state import RunSpec, initialise_run
 from trainer.config import RunConfig
 from trainer.learner.learner import StepMetrics
 from trainer.rollouts.trajectory import encode_group

@@ -20,8 +20,9 @@ from services.host.sockets import bind
 from services.records.redis_records import RedisRecords
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
-from services.run_control import desired
-from services.run_state import beat, update_status
+from services.run.control import desired
+from services.run.heartbeats import beat
+from services.run.state import update_status
 from tests.browser import WAIT_SECONDS
 from tests.control_plane import AMPLE
 from tests.test_metrics_report import record

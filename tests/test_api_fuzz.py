@@ -19,7 +19,7 @@ from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied
 from services.redis.access import RedisAccess
-from services.run_state import add_evaluation
+from services.run.state import add_evaluation
 from tests.control_plane import AMPLE, start_run
 
 GROUPS = ("health", "runs", "entropy target", "metrics", "tokens", "audit", "queue", "rollouts")

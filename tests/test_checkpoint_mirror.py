@@ -14,10 +14,10 @@ from fsspec.implementations.local import LocalFileSystem
 from incarnations import Incarnations
 from test_checkpoint import state, write
 
-from services.driver.open_run import RunDirectory
 from services.driver.recovery import checkpoint_mirror, fetch_checkpoint
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
+from services.run.directory import RunDirectory
 from trainer.checkpoint import mirror as module
 from trainer.checkpoint.mirror import CheckpointMirror, check_writable
 from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies

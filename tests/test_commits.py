@@ -11,7 +11,7 @@ from incarnations import STEP_GROUPS, Incarnations
 
 from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
-from services.run_control import ask, desired
+from services.run.control import ask, desired
 from trainer.checkpoint.store import Best, CheckpointStore, read_state
 
 

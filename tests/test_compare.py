@@ -24,11 +24,11 @@ from services.compare.report import Table, markdown, terminal
 from services.compare.results import read_result, write_result
 from services.compare.run import compare, differences, start_in_process
 from services.compare.table import comparison
-from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
 from services.host.children import Process
 from services.records.sinks import JsonLines
 from services.results.evaluations import Evaluations
+from services.run.directory import RunDirectory
 from tests.compared import evaluation, step_point, unit_result
 from tests.test_metrics_report import record
 from tests.tiny import tiny_config

@@ -8,7 +8,8 @@ import pytest
 
 from services.cli import main
 from services.driver.learner_job import _resources
-from services.driver.open_run import RunDirectory, open_run
+from services.driver.open_run import open_run
+from services.run.directory import RunDirectory
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
 

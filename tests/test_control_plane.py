@@ -16,8 +16,9 @@ from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.entropy_target.store import mark_applied, record_starting_entropy
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, RunKeys
-from services.run_control import stop_requested
-from services.run_state import beat, update_status
+from services.run.control import stop_requested
+from services.run.heartbeats import beat
+from services.run.state import update_status
 from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 JSON = {"Content-Type": "application/json"}

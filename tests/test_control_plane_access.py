@@ -12,7 +12,7 @@ from services.access import tokens
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_set_point, mark_applied
 from services.redis.keys import SERVICE_TOKENS, RunKeys
-from services.run_control import ask
+from services.run.control import ask
 from tests.control_plane import is_problem, start_run
 from trainer.config import ControlPlaneConfig, EntropyControlConfig
 
@@ -263,7 +263,7 @@ def test_replicas_share_the_limit(redis_access, redis, run):
 
 
 def test_prometheus_reads_every_run_that_its_token_sees(client, redis, run):
-    from services.run_state import update_status
+    from services.run.state import update_status
     from tests.test_metrics_report import record
 
     update_status(redis, run, phase="running", step=3)
@@ -284,7 +284,8 @@ def test_prometheus_reads_every_run_that_its_token_sees(client, redis, run):
 
 
 def test_prometheus_tells_how_far_a_generator_is_behind(client, redis, run):
-    from services.run_state import beat, update_status
+    from services.run.heartbeats import beat
+    from services.run.state import update_status
 
     update_status(redis, run, phase="running", step=7)
     beat(redis, run, "base-generator-0", {"role": "base", "state": "sampling", "step": 4})
@@ -296,7 +297,7 @@ def test_prometheus_tells_how_far_a_generator_is_behind(client, redis, run):
 
 
 def test_ready_asks_for_a_learner_that_lives(client, redis, run):
-    from services.run_state import update_status
+    from services.run.state import update_status
 
     assert client.get("/readyz").status_code == 200
     is_problem(client.get(f"/readyz?run={run}"), 503)

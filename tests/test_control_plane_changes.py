@@ -12,8 +12,8 @@ from services.access.tokens import create_token
 from services.entropy_target.store import mark_applied
 from services.redis.idempotency import KEPT_SECONDS
 from services.redis.keys import RunKeys
-from services.run_control import ask
-from services.run_state import update_status
+from services.run.control import ask
+from services.run.state import update_status
 from tests.control_plane import is_problem, set_point_of, start_run, target_path
 
 

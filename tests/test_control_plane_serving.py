@@ -19,8 +19,8 @@ from services.control_plane.standalone import run_standalone
 from services.entropy_target.store import mark_applied
 from services.redis.access import RedisAccess
 from services.redis.embedded import EmbeddedRedis
-from services.run_control import stop_requested
-from services.run_state import RunSpec, initialise_run
+from services.run.control import stop_requested
+from services.run.state import RunSpec, initialise_run
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
 from trainer.errors import ScopeError

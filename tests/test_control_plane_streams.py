@@ -17,7 +17,7 @@ from services.records import redis_records
 from services.records.redis_records import RedisRecords, read_series
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
-from services.run_state import update_status
+from services.run.state import update_status
 from tests.control_plane import is_problem
 from tests.test_metrics_report import record
 from trainer.config import EntropyControlConfig

@@ -25,7 +25,7 @@ from services.redis.keys import RunKeys
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
-from services.run_state import generators
+from services.run.heartbeats import generators
 from services.weight_blob import packed
 from tests.engines import ROLES, Engines
 from tests.rally import REPLY, TURNS

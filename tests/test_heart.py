@@ -4,7 +4,7 @@ import time
 
 from services.learner.heartbeat import Heart
 from services.redis.keys import RunKeys
-from services.run_state import read_status
+from services.run.state import read_status
 from tests.control_plane import start_run
 
 

@@ -11,7 +11,7 @@ from services.online_eval.scheduler import HeldOut
 from services.online_eval.worker import HeldOutSampler
 from services.redis.keys import RunKeys
 from services.results.evaluations import Evaluations
-from services.run_state import evaluations
+from services.run.state import evaluations
 from tests.control_plane import start_run
 from tests.test_checkpoint import write
 from tests.tiny import tiny_config

@@ -14,12 +14,12 @@ import pytest
 from matplotlib.figure import Figure
 from redis import Redis
 
-from services.driver.open_run import RunDirectory
 from services.records.sinks import JsonLines, read_records
 from services.records.step_record import StepRecord, flatten
 from services.results.evaluations import Evaluations
 from services.results.report import write_report
 from services.results.report_plot import plot
+from services.run.directory import RunDirectory
 from trainer.config import RunConfig
 
 STEPS, GROUPS = 30, 12

@@ -18,8 +18,9 @@ from services.entropy_target.store import change_set_point, mark_applied, read_a
 from services.records.redis_records import RedisRecords
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
-from services.run_control import desired
-from services.run_state import add_evaluation, beat, update_status
+from services.run.control import desired
+from services.run.heartbeats import beat
+from services.run.state import add_evaluation, update_status
 from tests.browser import chromium, needs_chromium, watched
 from tests.control_plane import start_run
 from tests.page_harness import (

@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from services.driver.progress import JsonProgress, Progress
-from services.run_state import RunStatus
+from services.run.state import RunStatus
 from tests.test_metrics_report import record
 
 

@@ -18,7 +18,7 @@ from services.records.sinks import read_records
 from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.replay.entries import Entry
-from services.run_state import beat
+from services.run.heartbeats import beat
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group
 

@@ -18,13 +18,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
-from services.driver.open_run import RunDirectory
 from services.driver.recovery import check_recoverable
 from services.driver.redis_supervisor import QueueServer
 from services.host.orphans import end_orphans
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
-from services.run_state import read_status
+from services.run.directory import RunDirectory
+from services.run.state import read_status
 from tests.chaos.proxy import Proxy
 from tests.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, disk_full

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from services import run_control
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.learner import rank_zero as rank_zero_module
 from services.redis.keys import RunKeys
-from services.run_control import Action, Refused, ask, desired
-from services.run_state import initialise_run, read_spec, read_status, update_status
+from services.run import control
+from services.run.control import Action, Refused, ask, desired
+from services.run.state import initialise_run, read_spec, read_status, update_status
 from tests.control_plane import is_problem
 from tests.test_checkpoint import Incarnations
 
@@ -65,7 +65,7 @@ def test_checkpoints_that_were_asked_for_are_counted_until_they_are_written(redi
     ask(redis, run, "checkpoint", "ada")
     ask(redis, run, "checkpoint", "bob")
     assert desired(redis, run).checkpoints == 2
-    run_control.checkpoints_done(redis, run, 2)
+    control.checkpoints_done(redis, run, 2)
     ask(redis, run, "checkpoint", "ada")
     assert desired(redis, run) == ("run", 1)
 

@@ -19,8 +19,9 @@ from services.records.sampled_rollouts import SampledRollout, add_rollouts
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
 from services.replay.actuators import encode_mixes
-from services.run_control import checkpoints_done
-from services.run_state import add_evaluation, beat, update_status
+from services.run.control import checkpoints_done
+from services.run.heartbeats import beat
+from services.run.state import add_evaluation, update_status
 from tests.control_plane import AMPLE, start_run
 from tests.test_metrics_report import record
 from trainer.rollouts.curriculum import StepMix

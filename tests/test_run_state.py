@@ -17,11 +17,12 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from services import run_control, run_state
 from services.entropy_target import store
 from services.entropy_target.documents import SetPointRefused
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
+from services.run import control as run_control
+from services.run import state
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -32,9 +33,9 @@ WITH_REDIS = settings(
 )
 
 
-def a_spec(run_id: str, **fields) -> run_state.RunSpec:
+def a_spec(run_id: str, **fields) -> state.RunSpec:
     config = validate_config({"entropy_control": {"target": 0.4}, **fields})
-    return run_state.RunSpec(
+    return state.RunSpec(
         run_id=run_id,
         config=config.model_dump(mode="json"),
         config_hash=config_hash(config),
@@ -43,8 +44,8 @@ def a_spec(run_id: str, **fields) -> run_state.RunSpec:
     )
 
 
-def status_of(redis: Redis, run: str) -> run_state.RunStatus:
-    status = run_state.read_status(redis, run)
+def status_of(redis: Redis, run: str) -> state.RunStatus:
+    status = state.read_status(redis, run)
     assert status is not None
     return status
 
@@ -57,14 +58,14 @@ def set_point_of(redis: Redis, run: str) -> store.SetPoint:
 
 @pytest.fixture
 def run(redis, run_id):
-    run_state.initialise_run(redis, run_id, a_spec(run_id))
+    state.initialise_run(redis, run_id, a_spec(run_id))
     return run_id
 
 
 def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
     status = status_of(redis, run)
-    assert run in run_state.run_ids(redis)
-    assert run_state.read_spec(redis, run) == a_spec(run)
+    assert run in state.run_ids(redis)
+    assert state.read_spec(redis, run) == a_spec(run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 0, RunConfig().steps, None)
     document = set_point_of(redis, run)
     assert (document.generation, document.target, document.source) == (1, None, "configuration")
@@ -72,41 +73,41 @@ def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
 
 
 def test_an_unknown_run_has_no_documents(redis, run_id):
-    assert run_state.read_spec(redis, run_id) is None
-    assert run_state.read_status(redis, run_id) is None
+    assert state.read_spec(redis, run_id) is None
+    assert state.read_status(redis, run_id) is None
     assert store.read_set_point(redis, run_id) is None
     assert store.history(redis, run_id) == []
-    assert run_state.generators(redis, run_id) == {}
+    assert state.generators(redis, run_id) == {}
     assert not run_control.stop_requested(redis, run_id)
 
 
 def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
     store.change_set_point(redis, run, 0.7, "ada", CONTROL)
-    run_state.update_status(redis, run, phase="failed", step=12, error="the learner died")
-    run_state.beat(redis, run, "base-0", {"role": "base"})
+    state.update_status(redis, run, phase="failed", step=12, error="the learner died")
+    state.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
     assert run_control.stop_requested(redis, run)
 
-    run_state.initialise_run(redis, run, a_spec(run, steps=500))
+    state.initialise_run(redis, run, a_spec(run, steps=500))
 
     status = status_of(redis, run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
     assert set_point_of(redis, run).target == 0.7
-    assert run_state.generators(redis, run) == {}
+    assert state.generators(redis, run) == {}
     assert not run_control.stop_requested(redis, run)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "{x}", "a:b", "-a", "x" * 129, "a\n", "é"])
 def test_a_run_id_that_is_no_safe_name_is_refused(redis, bad):
     with pytest.raises(ScopeError, match="run id"):
-        run_state.initialise_run(redis, bad, a_spec("x"))
+        state.initialise_run(redis, bad, a_spec("x"))
 
 
 def test_writers_of_the_status_do_not_undo_each_other(redis, run):
-    run_state.update_status(redis, run, phase="running")
-    run_state.update_status(redis, run, step=3, record={"entropy": 0.5, "kl": math.nan, "deep": [math.inf]})
+    state.update_status(redis, run, phase="running")
+    state.update_status(redis, run, step=3, record={"entropy": 0.5, "kl": math.nan, "deep": [math.inf]})
     before = status_of(redis, run)
-    run_state.update_status(redis, run)
+    state.update_status(redis, run)
     after = status_of(redis, run)
     assert (after.phase, after.step) == ("running", 3)
     assert after.record == {"entropy": 0.5, "kl": None, "deep": [None]}
@@ -114,12 +115,12 @@ def test_writers_of_the_status_do_not_undo_each_other(redis, run):
 
 
 def test_heartbeats_replace_each_other_by_generator(redis, run):
-    run_state.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
-    run_state.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})
-    run_state.beat(redis, run, "base-0", {"role": "base", "tokens": 3})
-    seen = run_state.generators(redis, run)
+    state.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
+    state.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})
+    state.beat(redis, run, "base-0", {"role": "base", "tokens": 3})
+    seen = state.generators(redis, run)
     assert {name: beat["tokens"] for name, beat in seen.items()} == {"base-0": 3, "adaptive-0": 2}
-    assert abs(seen["base-0"]["at"] - run_state.server_time(redis)) < 60
+    assert abs(seen["base-0"]["at"] - state.server_time(redis)) < 60
 
 
 @given(target=st.floats(0.1, 0.9))

@@ -12,7 +12,7 @@ from redis import Redis
 
 from services.driver.progress import Progress
 from services.driver.stop_signals import StopSignals
-from services.run_control import stop_requested
+from services.run.control import stop_requested
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

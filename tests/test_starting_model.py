@@ -15,9 +15,10 @@ from transformers import Qwen3Config
 
 from services.checks.doctor import examine
 from services.checks.preflight import preflight_learning
-from services.driver.open_run import MODEL_FILE, RunDirectory, new_run, reopen_run
+from services.driver.open_run import new_run, reopen_run
 from services.evaluation.models import find_model
 from services.results.model_card import Exported, card
+from services.run.directory import MODEL_FILE, RunDirectory
 from tests.hub_cache import NAME, add_snapshot, serving
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import config_hash, default_config

@@ -15,7 +15,7 @@ import ray
 import torch
 
 from services.probe import Probe
-from services.redis.keys import actor_namespace
+from services.run.ids import actor_namespace
 from services.weight_broadcast import WeightBroadcast
 from services.weight_buckets import from_text
 from services.weight_group import Meeting, TransferError

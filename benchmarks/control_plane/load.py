@@ -37,7 +37,7 @@ from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient
 from services.records.sinks import read_records
 from services.redis.embedded import EmbeddedRedis
-from services.run_state import RunSpec, initialise_run
+from services.run.state import RunSpec, initialise_run
 from trainer.config import RedisConfig, RunConfig
 from trainer.config.load import config_hash
 

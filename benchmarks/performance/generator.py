@@ -32,7 +32,7 @@ from services.inference.environment import engine_environment  # noqa: E402
 from services.redis.access import RedisAccess  # noqa: E402
 from services.redis.embedded import EmbeddedRedis  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
-from services.run_control import ask  # noqa: E402
+from services.run.control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
 from trainer.rollouts.problem_order import problem_at  # noqa: E402

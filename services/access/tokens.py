@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from services.access.audit import Act, audit_key, note
 from services.redis.keys import SERVICE_TOKENS, RunKeys
 from services.redis.query import TIME, Read, as_fields, fetch, one, server_time, together
-from services.run_state import run_ids
+from services.run.state import run_ids
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:

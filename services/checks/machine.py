@@ -10,8 +10,8 @@ import psutil
 
 from services.checks.findings import gib
 from services.checks.sizing import ModelShape, disk_bytes, generator_memory, rank_memory
-from services.driver.open_run import FREE_BYTES
 from services.host.environment import package_versions
+from services.run.directory import FREE_BYTES
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 

@@ -7,7 +7,7 @@ import json
 from functools import partial
 
 from services.cli.connect import add_run, client_of
-from services.run_control import Action
+from services.run.control import Action
 
 _SAID: dict[Action, str] = {
     "pause": "pauses at its next step boundary",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from services.compare.plan import Plan, Unit
 from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured
-from services.driver.open_run import CONFIG_FILE
 from services.host.environment import machine, package_versions
 from services.records.sinks import read_records
 from services.records.step_record import StepRecord
 from services.results.evaluations import Evaluations
+from services.run.directory import CONFIG_FILE
 from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from services.checks.preflight import preflight, preflight_learning
-from services.run_state import is_run_id
+from services.run.ids import is_run_id
 from trainer.config import RunConfig
 from trainer.config.load import load_config
 from trainer.config.presets import as_settings, preset

@@ -31,7 +31,7 @@ from services.control_plane.schemas.rollouts import RolloutPage
 from services.control_plane.schemas.runs import Audit, Run, RunList, RunSummary
 from services.control_plane.schemas.tokens import OwnToken, TokenCreated, TokenList, TokenView
 from services.records.sampled_rollouts import RolloutFilter, SampledRollout
-from services.run_control import Action
+from services.run.control import Action
 
 _ANSWER_SECONDS = 15.0
 _RECONNECT_SECONDS = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.host.orphans import end_orphans
-from services.redis.keys import actor_namespace
+from services.run.ids import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 

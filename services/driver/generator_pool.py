@@ -14,7 +14,7 @@ from services.generation.generator import GeneratorActor
 from services.generation.spec import GeneratorSpec
 from services.generation.strict_generator import StrictGeneratorActor
 from services.inference.environment import engine_environment
-from services.redis.keys import actor_namespace
+from services.run.ids import actor_namespace
 from trainer.errors import ScopeError
 
 HEALTHY_SECONDS = 600.0

@@ -7,52 +7,18 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from services.checks.preflight import preflight
-from services.run_state import is_run_id
-from trainer.config import ModelConfig, RunConfig
-from trainer.config.load import config_hash, dump_yaml, load_config
+from services.run.directory import CONFIG_FILE, FREE_BYTES, MODEL_FILE, RunDirectory
+from services.run.ids import is_run_id
+from trainer.config import ModelConfig
+from trainer.config.load import dump_yaml, load_config
 from trainer.errors import ScopeError
-from trainer.starting_model.find import StartingModel, find_starting_model
+from trainer.starting_model.find import find_starting_model
 
-CONFIG_FILE = "config.yaml"
-ENDPOINT_FILE = "endpoint.json"
-MODEL_FILE = "starting_model.json"
-FREE_BYTES = 1 << 30
 ORPHAN_SECONDS = 30.0
 """The processes of a driver that was killed end within this time; until then they hold the run's ports."""
-
-
-@dataclass(frozen=True)
-class RunDirectory:
-    """One run's directory and what it is configured as."""
-
-    path: Path
-    run_id: str
-    config: RunConfig
-    resumed: bool
-    model: StartingModel | None = None
-    """what `model.path` names; None for the built-in model"""
-    notes: tuple[str, ...] = ()
-    """what the task says of its data"""
-
-    @property
-    def config_hash(self) -> str:
-        """SHA-256 of the resolved configuration."""
-        return config_hash(self.config)
-
-    def write_endpoint(self, url: str) -> None:
-        """Leave the control plane's address where `scope status` and `scope entropy` find it."""
-        self.write_json(ENDPOINT_FILE, {"url": url, "run_id": self.run_id})
-
-    def write_json(self, name: str, document: Any) -> None:
-        """Write a JSON file whole or not at all."""
-        temporary = self.path / f".{name}.new"
-        temporary.write_text(json.dumps(document, indent=2) + "\n")
-        os.replace(temporary, self.path / name)
 
 
 def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, replace: bool) -> RunDirectory:

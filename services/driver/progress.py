@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from services.run_state import RunStatus
+    from services.run.state import RunStatus
     from trainer.starting_model.warm_start_result import WarmStartProgress
 
 WARM_START_LINES = 20

@@ -6,8 +6,8 @@ from typing import cast
 
 from redis import Redis
 
-from services.driver.open_run import RunDirectory
 from services.redis.keys import RunKeys
+from services.run.directory import RunDirectory
 from trainer.checkpoint.mirror import CheckpointMirror
 from trainer.checkpoint.store import CheckpointStore, queue_is_gone, read_state
 from trainer.errors import ScopeError

@@ -8,9 +8,9 @@ from types import TracebackType
 from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
-from services.driver.open_run import RunDirectory
 from services.redis.access import RedisAccess, check
 from services.redis.embedded import EmbeddedRedis
+from services.run.directory import RunDirectory
 from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3

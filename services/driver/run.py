@@ -23,7 +23,6 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
-from services.driver.open_run import RunDirectory
 from services.driver.progress import Progress
 from services.driver.recovery import (
     check_recoverable,
@@ -37,7 +36,8 @@ from services.host.environment import package_versions
 from services.online_eval.scheduler import HeldOut
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
-from services.run_state import RunSpec, add_evaluation, initialise_run, read_status, update_status
+from services.run.directory import RunDirectory
+from services.run.state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from redis import Redis
 
 from services.driver.progress import Progress
-from services.run_control import ask
+from services.run.control import ask
 
 
 class StoppedEarly(Exception):

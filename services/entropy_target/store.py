@@ -29,7 +29,7 @@ from services.redis.idempotency import KeyReused, Once
 from services.redis.keys import RunKeys
 from services.redis.query import Read, as_text, fetch, one
 from services.redis.streams import newest_entries_read
-from services.run_control import Refused
+from services.run.control import Refused
 from trainer.config import EntropyControlConfig
 from trainer.entropy_control.schedule import Schedule
 

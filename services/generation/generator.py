@@ -30,7 +30,7 @@ from services.records.ledger import Ledger, Offered
 from services.replay.actuators import read_mix
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer
-from services.run_state import beat
+from services.run.heartbeats import beat
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import PolicyVersion, encode_group

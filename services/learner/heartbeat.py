@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.redis.fencing import FencedError
-from services.run_state import update_status
+from services.run.state import update_status
 
 BEAT_SECONDS = 10.0
 

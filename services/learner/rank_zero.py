@@ -25,8 +25,8 @@ from services.learner.unacked_budget import UnackedRoom
 from services.probe import Probe
 from services.records.ledger import Applied, Began, Ledger, applied_file
 from services.replay.consumer import ReplayConsumer
-from services.run_control import checkpoints_done, desired
-from services.run_state import update_status
+from services.run.control import checkpoints_done, desired
+from services.run.state import update_status
 from services.weight_broadcast import broadcast_of
 from services.weights import WeightPublisher
 from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_is_gone, read_state

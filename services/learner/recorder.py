@@ -21,7 +21,8 @@ from services.records.sinks import JsonLines, RayMetrics, Sink
 from services.records.step_record import StepRecord, mismatch_kl_limit
 from services.redis.query import server_time
 from services.replay.consumer import ReplayConsumer
-from services.run_state import evaluations, generators, update_status
+from services.run.heartbeats import generators
+from services.run.state import evaluations, update_status
 from services.weights import LoadReport
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import StepMetrics

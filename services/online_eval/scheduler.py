@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from redis import Redis
 
 from services.online_eval.jobs import Counted, HeldOutDesk, Job
-from services.run_state import add_evaluation
+from services.run.state import add_evaluation
 from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config import RunConfig
 

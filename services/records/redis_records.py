@@ -19,7 +19,7 @@ from services.records.step_record import MAPS_OF_COUNTS, StepRecord
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
 from services.redis.query import Read, as_text, fetch
-from services.run_state import EVENTS_KEPT
+from services.run.state import EVENTS_KEPT
 
 MOST_READ = 4096
 """records that one reading looks at; of a longer range, that many at equal distances"""

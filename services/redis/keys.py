@@ -19,11 +19,6 @@ def rate_key(digest: str, kind: str) -> str:
     return f"scope:rate:{digest}:{kind}"
 
 
-def actor_namespace(run_id: str) -> str:
-    """Ray namespace that holds a run's named actors."""
-    return f"scope-{run_id}"
-
-
 CONSUMER_GROUP = "learner"
 CONSUMER_NAME = "rank-0"
 

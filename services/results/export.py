@@ -9,10 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from services.driver.open_run import CONFIG_FILE, MODEL_FILE
 from services.records.sinks import read_records
 from services.results.evaluations import EVALUATIONS, Evaluations
 from services.results.model_card import Exported, write_card
+from services.run.directory import CONFIG_FILE, MODEL_FILE
 from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, load_config

@@ -17,7 +17,7 @@ from services.results.evaluations import Evaluation, Evaluations
 from trainer.pass_at_k import Interval, bootstrap_difference, bootstrap_mean
 
 if TYPE_CHECKING:
-    from services.driver.open_run import RunDirectory
+    from services.run.directory import RunDirectory
 
 BOOTSTRAP_SEED = 0
 

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess
-from services.run_state import RunSpec, beat, initialise_run, update_status
+from services.run.heartbeats import beat
+from services.run.state import RunSpec, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.deployment.test_monitoring import ALERTS, expressions, selectors

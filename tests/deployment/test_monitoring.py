@@ -25,7 +25,8 @@ from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
-from services.run_state import RunSpec, beat, initialise_run, update_status
+from services.run.heartbeats import beat
+from services.run.state import RunSpec, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.test_metrics_report import record

@@ -21,7 +21,8 @@ from redis.retry import Retry
 
 from services.entropy_target.store import read_set_point
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess, check
-from services.run_state import RunSpec, generators, initialise_run, run_ids
+from services.run.heartbeats import generators
+from services.run.state import RunSpec, initialise_run, run_ids
 from tests.deployment.rendered import K8S, find, installation
 from tests.deployment.test_compose import SERVICES
 from tests.ports import free_ports

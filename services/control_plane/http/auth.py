@@ -15,7 +15,7 @@ from services.access.tokens import Grant, Principal, Scope, authenticate, token_
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.rate_limit import admission, admit
 from services.redis.query import Read, fetch, together
-from services.run_state import is_run_id
+from services.run.ids import is_run_id
 
 T = TypeVar("T")
 

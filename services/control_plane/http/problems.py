@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from services.control_plane.schemas.base import FieldProblem, ProblemBody
-from services.run_state import DamagedDocument
+from services.run.state import DamagedDocument
 
 logger = logging.getLogger(__name__)
 

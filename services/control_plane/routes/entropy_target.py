@@ -48,8 +48,8 @@ from services.entropy_target.store import (
 from services.redis.idempotency import Answer, KeyReused
 from services.redis.query import Read, fetch, together
 from services.redis.streams import STREAM_ID
-from services.run_control import Refused
-from services.run_state import RunSpec, spec_read
+from services.run.control import Refused
+from services.run.state import RunSpec, spec_read
 from trainer.config import EntropyControlConfig
 from trainer.config.regularizer import RegularizerConfig
 

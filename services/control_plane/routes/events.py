@@ -34,7 +34,7 @@ from services.records.redis_records import read_record
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
 from services.redis.query import as_fields, as_text
-from services.run_state import evaluations, read_spec
+from services.run.state import evaluations, read_spec
 
 WAIT_MILLISECONDS = 5_000
 """between two signs of life on a quiet stream; the token is looked at again as often"""

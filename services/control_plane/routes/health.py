@@ -13,7 +13,8 @@ from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import Health
 from services.redis.query import server_time
-from services.run_state import is_run_id, read_status
+from services.run.ids import is_run_id
+from services.run.state import read_status
 
 SILENT_SECONDS = 120.0
 """without a heartbeat, after which a run that should work does not"""

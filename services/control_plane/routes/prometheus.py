@@ -17,7 +17,8 @@ from services.control_plane.http.strict_route import StrictRoute
 from services.records.step_record import flatten, mismatch_kl_limit
 from services.redis.query import fetch, server_time
 from services.replay.stats import queue_stats
-from services.run_state import DamagedDocument, documents_read, generators
+from services.run.heartbeats import generators
+from services.run.state import DamagedDocument, documents_read
 from trainer.roles import Role
 
 _WORKING = ("running", "paused", "stopping")

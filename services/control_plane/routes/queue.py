@@ -40,7 +40,7 @@ from services.replay.dead_letters import (
     unknown,
 )
 from services.replay.stats import queue_gauges
-from services.run_state import read_spec
+from services.run.state import read_spec
 from trainer.config import PipelineConfig
 
 MOST_LISTED = 200

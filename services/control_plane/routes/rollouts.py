@@ -15,7 +15,7 @@ from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.rollouts import RolloutPage, RolloutView
 from services.records.sampled_rollouts import RolloutFilter, read_rollouts
 from services.redis.streams import STREAM_ID
-from services.run_state import read_spec
+from services.run.state import read_spec
 from trainer.roles import Role
 
 MOST_LISTED = 100

@@ -24,15 +24,9 @@ from services.control_plane.schemas.runs import (
     RunSummary,
 )
 from services.redis.query import TIME, Read, fetch, together
-from services.run_control import Action, Desired, Refused, ask, desired_read
-from services.run_state import (
-    DamagedDocument,
-    RunSpec,
-    RunStatus,
-    documents_read,
-    evaluations_read,
-    generators_read,
-)
+from services.run.control import Action, Desired, Refused, ask, desired_read
+from services.run.heartbeats import generators_read
+from services.run.state import DamagedDocument, RunSpec, RunStatus, documents_read, evaluations_read
 
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 

@@ -1,13 +1,12 @@
 """The state of a run that crosses processes, in Redis: what it is and how it goes.
 
 Written by the driver and the learner (spec, status) and the generators (heartbeats); read by all. What is asked of
-it is in `services.run_control` and `services.entropy_target.store`. Times are seconds since the epoch by the
+it is in `services.run.control` and `services.entropy_target.store`. Times are seconds since the epoch by the
 server's clock. Asynchronous callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,16 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from services.entropy_target.store import initialise_set_point
 from services.redis.fencing import FencedError
 from services.redis.keys import RUN_INDEX, RunKeys
-from services.redis.query import Read, as_fields, as_text, fetch, one, server_time, together
+from services.redis.query import Read, as_fields, as_text, fetch, one, together
+from services.run.ids import is_run_id
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
     from redis import Redis
 
 Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "finished", "failed"]
-
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
 
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
@@ -83,11 +80,6 @@ class RunStatus(BaseModel):
     heartbeat: float
     """when the driver or the learner last wrote, seconds since the epoch"""
     error: str | None = None
-
-
-def is_run_id(text: str) -> bool:
-    """Whether `text` may name a run: 1–128 letters, digits, `.`, `_`, `-`, the first a letter or digit."""
-    return _RUN_ID.fullmatch(text) is not None
 
 
 def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
@@ -198,25 +190,6 @@ def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
 def documents_read(run_id: str) -> Read[tuple[RunSpec | None, RunStatus | None]]:
     """The read of `read_spec` and `read_status`."""
     return together(spec_read(run_id), status_read(run_id)).then(lambda found: (found[0], found[1]))
-
-
-def beat(redis: Redis, run_id: str, generator_id: str, document: Mapping[str, Any]) -> None:
-    """Write a generator's heartbeat: `document` (role, state, version, counters) and the time under `at`."""
-    redis.hset(RunKeys(run_id).generators, generator_id, _json({**document, "at": server_time(redis)}))
-
-
-def generators(redis: Redis, run_id: str) -> dict[str, dict[str, Any]]:
-    """The newest heartbeat of every generator of this incarnation, by generator id."""
-    return fetch(redis, generators_read(run_id))
-
-
-def generators_read(run_id: str) -> Read[dict[str, dict[str, Any]]]:
-    """The read of `generators`."""
-
-    def parse(stored: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
-        return {name: msgspec.json.decode(document) for name, document in sorted(as_fields(stored).items())}
-
-    return one(parse, "HGETALL", RunKeys(run_id).generators)
 
 
 def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:

@@ -1,0 +1,1 @@
+"""One run: its name, its state and requests in Redis, its directory."""
