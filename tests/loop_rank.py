@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rank_exit import end_rank
 
-from services import weights
 from services.learner.loop import LearnerLoop
+from services.weights import publisher
 from trainer.learner.process_group import join_process_group
 
 if __name__ == "__main__":
-    weights.ray.put = lambda blob: None
+    publisher.ray.put = lambda blob: None
     join_process_group("gloo")
     LearnerLoop(pickle.loads(Path(sys.argv[1]).read_bytes())).run()
     end_rank()

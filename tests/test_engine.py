@@ -26,9 +26,9 @@ from transformers import DynamicCache
 from services.inference.engine import SamplingEngine, WeightLoadError
 from services.inference.environment import engine_environment
 from services.inference.sample import Sample, version_spans
-from services.weight_blob import packed
-from services.weight_buckets import as_text, pack, plan
-from services.weight_group import TransferError, WeightGroup, open_meeting
+from services.weights.buckets import as_text, pack, plan
+from services.weights.process_group import TransferError, WeightGroup, open_meeting
+from services.weights.serialization import packed
 from tests.engines import ROLES, Engines
 from tests.tiny import LearnerView, perturbed, tiny_config
 from trainer.config import LoraConfig, RunConfig

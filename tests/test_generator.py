@@ -26,7 +26,7 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
 from services.run.heartbeats import generators
-from services.weight_blob import packed
+from services.weights.serialization import packed
 from tests.engines import ROLES, Engines
 from tests.rally import REPLY, TURNS
 from tests.tiny import LearnerView, perturbed, tiny_config

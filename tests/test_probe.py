@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from services.inference.engine import PROBE_TOLERANCE
-from services.probe import Probe
+from services.weights.probe import Probe
 
 LAYERS = 12
 

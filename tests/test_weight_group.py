@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from services.weight_buckets import ALIGNMENT, as_text, from_text, pack, plan, unpack
-from services.weight_group import Meeting, TransferError, WeightGroup, open_meeting
-from services.weight_inbox import WeightInbox
+from services.weights.buckets import ALIGNMENT, as_text, from_text, pack, plan, unpack
+from services.weights.process_group import Meeting, TransferError, WeightGroup, open_meeting
+from services.weights.receiver import WeightInbox
 
 CPU = torch.device("cpu")
 SECONDS = 3.0

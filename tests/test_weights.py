@@ -14,13 +14,13 @@ import pytest
 import ray
 import torch
 
-from services.probe import Probe
 from services.run.ids import actor_namespace
-from services.weight_broadcast import WeightBroadcast
-from services.weight_buckets import from_text
-from services.weight_group import Meeting, TransferError
-from services.weight_inbox import WeightInbox
-from services.weights import LoadReport, WeightPublisher
+from services.weights.broadcast import WeightBroadcast
+from services.weights.buckets import from_text
+from services.weights.probe import Probe
+from services.weights.process_group import Meeting, TransferError
+from services.weights.publisher import LoadReport, WeightPublisher
+from services.weights.receiver import WeightInbox
 from tests.local_ray import local_ray
 from trainer.rollouts.trajectory import PolicyVersion
 

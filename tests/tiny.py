@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.probe import Probe
-from services.weight_blob import packed
+from services.weights.probe import Probe
+from services.weights.serialization import packed
 from trainer.config import LearnerConfig, RunConfig
 from trainer.config.load import validate_config
 from trainer.policy.model import PolicyModel, load_policy

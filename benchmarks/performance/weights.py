@@ -29,10 +29,10 @@ import torch  # noqa: E402
 from benchmarks.checkpoint import make_model  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.inference.environment import engine_environment  # noqa: E402
-from services.probe import Probe  # noqa: E402
-from services.weight_blob import packed  # noqa: E402
-from services.weight_buckets import Bucket, as_text, pack, plan  # noqa: E402
-from services.weight_group import WeightGroup, open_meeting  # noqa: E402
+from services.weights.buckets import Bucket, as_text, pack, plan  # noqa: E402
+from services.weights.probe import Probe  # noqa: E402
+from services.weights.process_group import WeightGroup, open_meeting  # noqa: E402
+from services.weights.serialization import packed  # noqa: E402
 from tests.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402

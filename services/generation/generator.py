@@ -25,12 +25,12 @@ from services.generation.spec import GeneratorSpec
 from services.host.priority import yield_to_others
 from services.online_eval.jobs import HeldOutWork
 from services.online_eval.worker import HeldOutSampler
-from services.probe import Probe
 from services.records.ledger import Ledger, Offered
 from services.replay.actuators import read_mix
 from services.replay.outbox import Outbox
 from services.replay.producer import Finished, Lease, ReplayProducer
 from services.run.heartbeats import beat
+from services.weights.probe import Probe
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import PolicyVersion, encode_group
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from services.inference.engine import SamplingEngine
     from services.inference.sample import Sample
-    from services.weight_group import Meeting
+    from services.weights.process_group import Meeting
 
 IDLE_POLL_SECONDS = 0.5
 """How long a generator without admissible work sleeps before it looks for expired leases."""

@@ -24,8 +24,8 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 
 from services.inference.sample import Sample, SeededPrompt, version_spans
 from services.inference.startup_error import last_error_written
-from services.probe import Probe
-from services.weight_group import Meeting, TransferError
+from services.weights.probe import Probe
+from services.weights.process_group import Meeting, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion

@@ -20,9 +20,9 @@ import torch
 
 from services.inference.request_lengths import Requests, watch
 from services.inference.weight_staging import Swap, stage
-from services.weight_buckets import from_text
-from services.weight_group import Meeting
-from services.weight_inbox import WeightInbox
+from services.weights.buckets import from_text
+from services.weights.process_group import Meeting
+from services.weights.receiver import WeightInbox
 
 if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner

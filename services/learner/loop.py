@@ -22,7 +22,7 @@ from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_g
 from services.learner.rank_zero import RankZero, Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
-from services.probe import Probe
+from services.weights.probe import Probe
 from trainer.checkpoint.store import ENGINE_TAG, disk_full
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group

@@ -22,13 +22,13 @@ from services.learner.scatter import StepOrder, order_of
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
 from services.learner.unacked_budget import UnackedRoom
-from services.probe import Probe
 from services.records.ledger import Applied, Began, Ledger, applied_file
 from services.replay.consumer import ReplayConsumer
 from services.run.control import checkpoints_done, desired
 from services.run.state import update_status
-from services.weight_broadcast import broadcast_of
-from services.weights import WeightPublisher
+from services.weights.broadcast import broadcast_of
+from services.weights.probe import Probe
+from services.weights.publisher import WeightPublisher
 from trainer.checkpoint.store import ENGINE_TAG, LearnerState, disk_full, queue_is_gone, read_state
 from trainer.checkpoint.universal import to_universal
 from trainer.entropy_control import Actuators, make_controller

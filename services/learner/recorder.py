@@ -23,7 +23,7 @@ from services.redis.query import server_time
 from services.replay.consumer import ReplayConsumer
 from services.run.heartbeats import generators
 from services.run.state import evaluations, update_status
-from services.weights import LoadReport
+from services.weights.publisher import LoadReport
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import StepMetrics
 from trainer.rollouts.curriculum import Curriculum

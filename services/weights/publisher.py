@@ -20,11 +20,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 from torch import Tensor
 
-from services.probe import Probe
 from services.run.ids import actor_namespace
-from services.weight_blob import packed
-from services.weight_broadcast import WeightBroadcast
-from services.weight_group import TransferError
+from services.weights.broadcast import WeightBroadcast
+from services.weights.probe import Probe
+from services.weights.process_group import TransferError
+from services.weights.serialization import packed
 from trainer.rollouts.trajectory import PolicyVersion
 
 LAST_LOOK_SECONDS = 2.0

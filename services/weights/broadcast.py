@@ -12,9 +12,9 @@ from ray.actor import ActorHandle
 from torch import Tensor
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from services.probe import Probe
-from services.weight_buckets import Bucket, as_text, pack, plan
-from services.weight_group import Backend, Meeting, TransferError, WeightGroup, open_meeting
+from services.weights.buckets import Bucket, as_text, pack, plan
+from services.weights.probe import Probe
+from services.weights.process_group import Backend, Meeting, TransferError, WeightGroup, open_meeting
 from trainer.config import RunConfig
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from services.weight_buckets import Bucket, unpack
-from services.weight_group import Meeting, TransferError, WeightGroup
+from services.weights.buckets import Bucket, unpack
+from services.weights.process_group import Meeting, TransferError, WeightGroup
 
 
 class WeightInbox:
