@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]  # the second for tests.replay_harness
+sys.path[:0] = [str(REPOSITORY)]
 
 import torch  # noqa: E402
 from transformers import Qwen3Config, Qwen3ForCausalLM  # noqa: E402
 
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo  # noqa: E402
-from tests.replay_harness import make_group  # noqa: E402
+from tests.support.replay_harness import make_group  # noqa: E402
 from trainer.checkpoint.store import CheckpointStore, LearnerState  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.entropy_control import Actuators  # noqa: E402

@@ -13,15 +13,15 @@ from redis import Redis
 
 from services.redis.access import RedisAccess
 from services.redis.embedded import EmbeddedRedis
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 from trainer.config import RedisConfig
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from tests.chaos.subject import Subject
-    from tests.engines import Engines
-    from tests.run_harness import Run
+    from tests.support.engines import Engines
+    from tests.support.run_harness import Run
 
 # A loaded machine stalls a single example for longer than any sensible deadline; and a red run must be red again.
 settings.register_profile("scope", deadline=None, derandomize=True)
@@ -34,26 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--api-cases", type=int, default=80, help="requests to each group of the control plane's routes"
     )
     parser.addoption(
-        "--chaos", action="store_true", help="also the faults on whole runs, strict runs, and nodes that go"
+        "--chaos", action="store_true", help="also the tests marked chaos: faults on whole runs and clusters"
     )
-
-
-LEFT_OUT = {
-    "test_elastic_run.py",
-    "test_strict_run.py",
-    "test_elastic_pool.py",
-    "test_a_run_that_stopped_goes_on_where_it_stopped",
-}
-"""files, and tests of files that are not left out"""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What runs beside what, and in which order; what was not asked for is left out, and says so.
+    """Group tests by worker, order the groups, and skip the tests marked `chaos` unless `--chaos` is given.
 
-    A file's tests share a worker, as their fixtures do; so do all that use the whole runs, and all that use the two
-    engines, which take a minute to start, or start some. The runs begin, as they take longest, and the engines come
-    last: with the two of a run there would be four, of 2 GiB each.
+    The tests of a file share a worker, as their fixtures do. So do all tests that use the whole runs, and all tests
+    that use or start engines, which take a minute to start. The whole runs come first, because they take longest. The
+    engines come last: beside the two engines of a run there would be four, of 2 GiB each.
     """
     order: dict[str, int] = {"whole runs": 0, "engines": 3}
     places: dict[pytest.Item, tuple[int, bool]] = {}
@@ -62,12 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         samples = "engines" in fixtures or item.get_closest_marker("engine") is not None
         group = "whole runs" if "canary" in fixtures else "engines" if samples else item.path.name
         item.add_marker(pytest.mark.xdist_group(group))
-        left_out = not LEFT_OUT.isdisjoint((item.path.name, item.name))
-        if left_out and not config.getoption("--chaos"):
+        chaos = item.get_closest_marker("chaos") is not None
+        if chaos and not config.getoption("--chaos"):
             item.add_marker(
                 pytest.mark.skip(reason="minutes of faults on whole runs and clusters: pytest --chaos")
             )
-        first = 1 if left_out else 2
+        first = 1 if chaos else 2
         places[item] = order.get(group, first), item.path.name == "test_campaign.py"
     items.sort(key=lambda item: places[item])
 
@@ -99,7 +90,7 @@ def client(redis_access: RedisAccess) -> Iterator[TestClient]:
     from starlette.testclient import TestClient
 
     from services.control_plane.app import create_app
-    from tests.control_plane import AMPLE
+    from tests.support.control_plane import AMPLE
 
     with TestClient(create_app(redis_access, AMPLE), raise_server_exceptions=False) as client:
         yield client
@@ -108,7 +99,7 @@ def client(redis_access: RedisAccess) -> Iterator[TestClient]:
 @pytest.fixture
 def run(redis: Redis, run_id: str) -> str:
     """A run that has just started."""
-    from tests.control_plane import start_run
+    from tests.support.control_plane import start_run
 
     start_run(redis, run_id)
     return run_id
@@ -124,7 +115,7 @@ def unused_port() -> int:
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory of a small policy that solves some of an easy Countdown."""
-    from tests.tiny import make_tiny_model
+    from tests.support.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
 
@@ -132,7 +123,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole run that has ended."""
-    from tests.whole_runs import canary_run
+    from tests.support.whole_runs import canary_run
 
     return canary_run(tmp_path_factory.mktemp("end-to-end") / "runs")
 
@@ -140,7 +131,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def live(canary: Run) -> Iterator[Subject]:
     """A whole run that is under way until the tests of faults stop it."""
-    from tests.whole_runs import live_run
+    from tests.support.whole_runs import live_run
 
     subject = live_run(canary)
     yield subject
@@ -151,12 +142,12 @@ def live(canary: Run) -> Iterator[Subject]:
 def engines(tiny_model_dir: Path) -> Iterator[Engines]:
     """A base and an adaptive engine for the session."""
     from services.inference.environment import engine_environment
-    from tests.tiny import tiny_config
+    from tests.support.tiny import tiny_config
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in engine_environment(tiny_config()).items():
             patch.setenv(name, value)
-        from tests.engines import Engines
+        from tests.support.engines import Engines
 
         engines = Engines(tiny_model_dir)
     yield engines

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "tests")]
+sys.path[:0] = [str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
@@ -25,8 +25,8 @@ import psutil  # noqa: E402
 from benchmarks.performance.shared import keep  # noqa: E402
 from tests.chaos.processes import descendants  # noqa: E402
 from tests.chaos.subject import Subject  # noqa: E402
-from tests.ports import free_ports  # noqa: E402
-from tests.run_harness import new_run  # noqa: E402
+from tests.support.ports import free_ports  # noqa: E402
+from tests.support.run_harness import new_run  # noqa: E402
 
 ROLES = {
     "driver": r"services\.cli train|scope train",

@@ -101,6 +101,8 @@ class SamplingEngine:
             enable_log_requests=False,
             disable_log_stats=True,
             async_scheduling=False if strict else None,
+            # A prompt that is computed in two parts makes vLLM set its seeded generator back, which fails on a CPU.
+            enable_chunked_prefill=False if strict and not config.gpus_per_generator else None,
         )
         try:
             engine = AsyncLLM.from_engine_args(arguments)

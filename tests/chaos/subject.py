@@ -20,8 +20,8 @@ from services.redis.embedded import EmbeddedRedis
 from services.redis.keys import CONSUMER_GROUP, RunKeys
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
-from tests.ports import free_ports
-from tests.run_harness import Run, left_running, new_run
+from tests.support.ports import free_ports
+from tests.support.run_harness import Run, left_running, new_run
 from trainer.config import RedisConfig
 
 ORPHAN_SECONDS = 30.0

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.ledger import violations
 from tests.chaos.nemesis import KINDS, Nemesis
 from tests.chaos.subject import Subject
-from tests.run_harness import left_running
+from tests.support.run_harness import left_running
 
 SEED = 20251
 FAULTS = len(KINDS)
@@ -57,6 +57,7 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
     assert all(first.step % 5 == 0 for first in lineages), "a lineage did not begin at a checkpoint"
 
 
+@pytest.mark.chaos
 def test_a_run_that_stopped_goes_on_where_it_stopped(live: Subject) -> None:
     run, target, done = live.run, live.run.records()[-1].set_point, live.steps_done()
     assert live.driver.poll() == 0, "the run is stopped by the test before this one"

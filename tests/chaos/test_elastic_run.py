@@ -13,7 +13,7 @@ from tests.chaos.subject import Subject, chaos_run
 
 START_SECONDS, JOIN_SECONDS, GRACE_SECONDS = 900.0, 300.0, 60.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture

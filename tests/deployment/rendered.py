@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.repository import ROOT
+
 K8S = ROOT / "k8s"
 OVERLAYS = ("cpu-kind", "gpu-single-node", "gpu-multi-node")
 Document = dict[str, Any]

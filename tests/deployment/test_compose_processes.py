@@ -23,8 +23,8 @@ from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.deployment.test_monitoring import ALERTS, expressions, selectors
 from tests.deployment.test_queue_server import PASSWORD, Server
-from tests.ports import free_ports
-from tests.test_metrics_report import record
+from tests.learner.test_records_and_report import record
+from tests.support.ports import free_ports
 from trainer.config import RunConfig
 
 TOKEN = "scope_" + "7" * 64

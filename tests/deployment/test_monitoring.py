@@ -29,7 +29,7 @@ from services.run.heartbeats import beat
 from services.run.state import RunSpec, initialise_run, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
-from tests.test_metrics_report import record
+from tests.learner.test_records_and_report import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
 MONITORING = ROOT / "deploy" / "monitoring"

@@ -18,7 +18,7 @@ import pytest
 from services.access.tokens import create_token
 from services.cli import main
 from services.kubernetes.port_forward import forwarded
-from tests.page_harness import served
+from tests.support.page_harness import served
 from trainer.errors import ScopeError
 
 STAND_IN = """#!/bin/sh

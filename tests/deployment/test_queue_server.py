@@ -25,7 +25,7 @@ from services.run.heartbeats import generators
 from services.run.state import RunSpec, initialise_run, run_ids
 from tests.deployment.rendered import K8S, find, installation
 from tests.deployment.test_compose import SERVICES
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 from trainer.config import RunConfig
 
 PASSWORD = "s3cret"

@@ -12,16 +12,15 @@ import yaml
 
 from services.cli import main
 from services.kubernetes.run_objects import default_run_id
-from tests.deployment.rendered import K8S, OVERLAYS, ROOT, Document, render, renderer
+from tests.deployment.rendered import K8S, OVERLAYS, Document, render, renderer
 from tests.deployment.test_manifests import problems
+from tests.support.repository import QUICKSTART
 from trainer.config.load import validate_config
-
-CONFIG = ROOT / "deploy" / "configs" / "countdown-cpu.yaml"
 
 
 def submit(*arguments: str, overlay: str = "cpu-kind") -> int:
     renderer()
-    return main(["submit", str(CONFIG), "--overlay", overlay, "--manifests", str(K8S), *arguments])
+    return main(["submit", str(QUICKSTART), "--overlay", overlay, "--manifests", str(K8S), *arguments])
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str, overlay: str = "cpu-kind") -> list[Document]:

@@ -1,0 +1,459 @@
+"""`scope compare`: statistics against cases worked out by hand, and a real comparison of tiny runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import msgspec
+import numpy as np
+import pytest
+
+from services.compare import full_system, statistics
+from services.compare.in_process import Request, main, run_unit
+from services.compare.plan import Plan, make_plan, parse_controls
+from services.compare.plots import plot_all
+from services.compare.pool import Job, Pool
+from services.compare.report import Table, markdown, terminal
+from services.compare.results import read_result, write_result
+from services.compare.run import compare, differences, start_in_process
+from services.compare.table import comparison
+from services.driver.progress import Progress
+from services.host.children import Process
+from services.records.sinks import JsonLines
+from services.results.evaluations import Evaluations
+from services.run.directory import RunDirectory
+from tests.learner.test_records_and_report import record
+from tests.support.compared import evaluation, step_point, unit_result
+from tests.support.repository import QUICKSTART
+from tests.support.tiny import tiny_config
+from trainer.config.load import config_hash, dump_yaml
+from trainer.errors import ScopeError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("grpo,scope", [("grpo", "grpo", ()), ("scope", "scope", ())]),
+        (
+            "scope:entropy_control.target=0.3,steps=5,grpo",
+            [
+                ("scope-target-0.3-steps-5", "scope", ("entropy_control.target=0.3", "steps=5")),
+                ("grpo", "grpo", ()),
+            ],
+        ),
+        ("low@scope:entropy_control.target=0.2", [("low", "scope", ("entropy_control.target=0.2",))]),
+        ("plain@grpo, scope_paper ", [("plain", "grpo", ()), ("scope_paper", "scope_paper", ())]),
+    ],
+)
+def test_controls_are_read_with_their_labels_and_overrides(text: str, expected: list[tuple]) -> None:
+    assert [(c.label, c.preset, c.settings) for c in parse_controls([text])] == expected
+
+
+def test_a_plan_has_every_control_with_every_seed_and_the_later_override_wins(tmp_path: Path) -> None:
+    plan = make_plan(
+        QUICKSTART,
+        ["grpo", "cold@scope:entropy_control.target=0.2"],
+        seeds=2,
+        first_seed=7,
+        settings=["entropy_control.target=0.3", "steps=9"],
+        out=tmp_path / "out",
+        in_process=True,
+    )
+    assert [unit.name for unit in plan.units] == ["grpo-s7", "cold-s7", "grpo-s8", "cold-s8"]
+    plain, cold = plan.units[:2]
+    assert (plain.config.seed, plain.config.steps, plain.config.entropy_control.kind) == (7, 9, "none")
+    assert (plain.config.entropy_control.target, cold.config.entropy_control.target) == (0.3, 0.2)
+    assert (plain.config.evaluation.samples, plain.config.evaluation.ks) == (64, (1, 2, 4, 8, 16, 32, 64))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_number_of_samples_is_the_argument_then_the_configuration_then_64() -> None:
+    def samples(*settings: str, argument: int | None = None) -> int:
+        plan = make_plan(QUICKSTART, ["grpo"], seeds=1, settings=settings, in_process=True, samples=argument)
+        return plan.units[0].config.evaluation.samples
+
+    assert samples() == 64
+    assert samples("evaluation.samples=20") == 20
+    assert samples("evaluation.samples=20", argument=24) == 24
+
+
+def test_the_window_is_the_last_60_of_160_steps() -> None:
+    assert [statistics.window_steps(n) for n in (160, 8, 1)] == [60, 3, 1]
+
+
+def test_the_moving_average_is_of_five_neighbours_or_of_all_there_are() -> None:
+    np.testing.assert_allclose(statistics.moving_average(np.arange(7.0)), [2, 3, 4])
+    np.testing.assert_allclose(statistics.moving_average(np.array([1.0, 2.0])), [1.5])
+
+
+def test_holding_is_judged_over_the_window_alone() -> None:
+    # 16 steps: a window of 6, whose errors are 0.1 -0.1 0.2 0 0.3 0.1
+    errors = [0.1, -0.1, 0.2, 0.0, 0.3, 0.1]
+    before = [step_point(i, entropy=0.9, saturated=True) for i in range(10)]
+    window = [step_point(10 + i, entropy=0.4 + e, saturated=i < 2) for i, e in enumerate(errors)]
+    held = statistics.holding(before + window)
+    assert (held.start, held.set_point) == (0.9, pytest.approx(0.4))
+    assert held.mean_error == pytest.approx(0.1)
+    assert held.mean == pytest.approx(0.5)
+    # two averages of five: (0.1 - 0.1 + 0.2 + 0 + 0.3) / 5 = 0.1 and (-0.1 + 0.2 + 0 + 0.3 + 0.1) / 5 = 0.1
+    assert held.rms_error == pytest.approx(0.1)
+    assert held.saturated_share == pytest.approx(2 / 6)
+    assert (held.low, held.high) == (pytest.approx(0.3), pytest.approx(0.7))
+
+
+def test_the_error_follows_a_set_point_that_moves() -> None:
+    moving = [step_point(i, entropy=0.5, set_point=0.5 - 0.1 * (i % 2)) for i in range(16)]
+    held = statistics.holding(moving)
+    assert held.mean_error == pytest.approx(0.05)
+    assert held.set_point == pytest.approx(0.45)
+
+
+def test_without_a_set_point_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
+    steps = [step_point(i, set_point=None, entropy=None if i == 15 else 0.2) for i in range(16)]
+    held = statistics.holding(steps)
+    assert (held.set_point, held.mean_error, held.rms_error, held.saturated_share) == (None, None, None, None)
+    assert (held.mean, held.unmeasured_steps) == (pytest.approx(0.2), 1)
+    with pytest.raises(ValueError, match="none of the last"):
+        statistics.holding([step_point(0, entropy=None)])
+
+
+def test_the_bootstrap_resamples_seeds_and_problems() -> None:
+    # what differs between seeds only: a resample of two seeds is (0, 0), (0, 1), (1, 0) or (1, 1)
+    by_seed = statistics.crossed_bootstrap(np.array([[0.0] * 50, [1.0] * 50]))
+    assert (by_seed.mean, by_seed.low, by_seed.high) == (0.5, 0.0, 1.0)
+    # what differs between problems only: the interval of a mean of 400 coin flips, whatever the number of seeds
+    flips = np.tile(np.arange(400) % 2, (5, 1)).astype(float)
+    by_problem = statistics.crossed_bootstrap(flips)
+    assert by_problem.mean == 0.5
+    assert by_problem.high - by_problem.low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.08)
+    # nothing differs
+    assert statistics.crossed_bootstrap(np.full((3, 7), 0.25)).low == pytest.approx(0.25)
+
+
+def pair(**changes: Any) -> dict[str, list]:
+    """A baseline and a control that is right twice as often, two seeds each; a step costs the control twice as much."""
+    steps = {"plain": [step_point(i, set_point=None) for i in range(8)]}
+    steps["ours"] = [step_point(i, seconds=4.0, generated_tokens=200, **changes) for i in range(8)]
+    right = {"plain": [1, 0, 2], "ours": [2, 0, 4]}
+    return {
+        label: [
+            unit_result(
+                label,
+                seed,
+                steps[label],
+                [
+                    evaluation(0, [1, 0, 1]),
+                    evaluation(4, [0, 0, 2], samples=2),
+                    evaluation(8, right[label]),
+                ],
+            )
+            for seed in (1, 2)
+        ]
+        for label in ("plain", "ours")
+    }
+
+
+def test_pass_at_k_is_compared_by_problem_with_the_start_and_the_baseline() -> None:
+    found = comparison(pair())
+    assert (found["baseline"], found["ks"], found["problems"], found["samples"]) == ("plain", [1, 2, 4], 3, 4)
+    ours = found["controls"]["ours"]["pass"]["1"]
+    assert ours["start"]["mean"] == pytest.approx(2 / 12)
+    assert ours["end"]["mean"] == pytest.approx(6 / 12)
+    assert ours["change"]["mean"] == pytest.approx(4 / 12)
+    assert ours["difference"]["mean"] == pytest.approx(3 / 12)
+    assert ours["end_by_seed"] == {1: pytest.approx(0.5), 2: pytest.approx(0.5)}
+    assert "difference" not in found["controls"]["plain"]["pass"]["1"]
+    # pass@2 of c right out of 4: 1 - C(4 - c, 2) / C(4, 2)
+    assert found["controls"]["plain"]["pass"]["2"]["end"]["mean"] == pytest.approx((0.5 + 0 + 5 / 6) / 3)
+
+
+def test_a_difference_is_paired_in_seeds_and_problems() -> None:
+    rng = np.random.default_rng(0)
+    wild = rng.integers(0, 60, size=(2, 40))
+    groups = {
+        label: [
+            unit_result(
+                label,
+                s,
+                [step_point(0)],
+                [evaluation(0, wild[s] + more, 64), evaluation(1, wild[s] + more, 64)],
+            )
+            for s in (0, 1)
+        ]
+        for label, more in (("plain", 0), ("better", 4))
+    }
+    found = comparison(groups)["controls"]["better"]["pass"]["1"]
+    for name in ("mean", "low95", "high95"):
+        assert found["difference"][name] == pytest.approx(4 / 64)
+    assert found["end"]["high95"] - found["end"]["low95"] > 0.1
+
+
+def test_cost_is_that_of_training_and_at_equal_cost_evaluations_are_interpolated() -> None:
+    found = comparison(pair())
+    plain, ours = found["controls"]["plain"], found["controls"]["ours"]
+    assert (plain["cost"]["wall_seconds"]["mean"], ours["cost"]["wall_seconds"]["mean"]) == (16, 32)
+    assert (plain["cost"]["generated_tokens"]["mean"], ours["cost"]["generated_tokens"]["mean"]) == (
+        800,
+        1600,
+    )
+    assert found["budgets"] == {"wall_seconds": 16, "generated_tokens": 800}
+    # 800 tokens are the baseline's end and the control's fourth step, evaluated with 2 samples
+    equal = ours["at_equal_cost"]["generated_tokens"]["pass"]
+    assert equal["1"]["value"]["mean"] == pytest.approx((0 + 0 + 1) / 3)
+    assert equal["1"]["difference"]["mean"] == pytest.approx(1 / 3 - 3 / 12)
+    assert equal.keys() == {"1", "2"}, "no pass@4 from two samples"
+    assert plain["at_equal_cost"]["generated_tokens"]["pass"]["4"]["value"] == plain["pass"]["4"]["end"]
+
+
+def test_half_way_between_two_evaluations_the_value_is_half_way() -> None:
+    (unit, _) = pair()["ours"]
+    found = statistics.at_cost(unit, statistics.seconds, 24, 1)
+    assert found is not None
+    np.testing.assert_allclose(found, [(0 + 0.5) / 2, 0, (1 + 1) / 2])
+    assert statistics.at_cost(unit, statistics.seconds, 33, 1) is None
+    ends = msgspec.structs.replace(unit, evaluations=[unit.evaluations[0], unit.evaluations[-1]])
+    assert statistics.at_cost(ends, statistics.seconds, 24, 1) is None, "a line across the whole run"
+
+
+def test_a_table_is_the_same_in_markdown_and_on_the_terminal() -> None:
+    table = Table("Title", ["control", "a"], [["grpo", "1.5"], ["scope_paper", "–"]])
+    assert table.text().splitlines() == ["Title", "control        a", "grpo         1.5", "scope_paper    –"]
+    assert table.markdown().splitlines()[2:] == [
+        "| control | a |",
+        "| --- | ---: |",
+        "| grpo | 1.5 |",
+        "| scope_paper | – |",
+    ]
+
+
+def test_the_page_and_the_pictures_show_every_control(tmp_path: Path) -> None:
+    groups = pair()
+    document = {"title": "t", "command": "scope compare", "source": "in-process", **comparison(groups)}
+    json.dumps(document, allow_nan=False)
+    names = plot_all(tmp_path, groups, document)
+    assert names == ["entropy.png", "actuators.png", "reward.png", "pass_at_k.png", "trajectory.png"]
+    for name in names:
+        picture = matplotlib.image.imread(tmp_path / name)
+        assert picture.shape[1] > 1000
+        assert picture[..., :3].std() > 0.03, f"{name} is empty"
+    for text in (terminal(document), markdown(document, names)):
+        assert "plain" in text
+        assert "+0.250 [" in text
+        assert "The same at equal generated tokens: 800 tokens" in text
+        assert "95 %" in text
+
+
+def full_plan(tmp_path: Path, steps: int = 8) -> tuple[Plan, Path]:
+    """A full-system comparison of one unit, and the directory that its run left."""
+    settings = ["control_plane.enabled=false", "ray.dashboard=false", f"steps={steps}"]
+    plan = make_plan(QUICKSTART, ["scope"], seeds=1, out=tmp_path / "out", settings=settings, samples=16)
+    (unit,) = plan.units
+    path = full_system.run_directory(plan, unit)
+    path.mkdir(parents=True)
+    directory = RunDirectory(path, unit.name, unit.config, resumed=False)
+    (path / "config.yaml").write_text(dump_yaml(directory.config))
+    sink = JsonLines(path / "steps.jsonl")
+    for step in range(8):
+        sink.write(record(step, generated_tokens=50, entropy=math.nan if step == 2 else 0.4))
+    sink.close()
+    evaluations = Evaluations(path / "evaluations.json")
+    for step, right in ((0, 4), (8, 8)):
+        evaluations.add(step, [right] * 10, unit.config.evaluation)
+    return plan, path
+
+
+def test_a_finished_run_of_the_full_system_becomes_a_result(tmp_path: Path) -> None:
+    plan, path = full_plan(tmp_path)
+    assert path == tmp_path / "out" / "runs" / "scope-s1"
+    assert plan.units[0].config.runs_dir == str(path.parent)
+    assert compare(plan, Progress(io.StringIO()), arguments=["compare"]) == 0
+    result = read_result(tmp_path / "out" / "units" / "scope-s1")
+    assert (result.source, result.config_hash) == ("full system", config_hash(plan.units[0].config))
+    assert (result.train_seconds, result.evaluation_seconds) == (16.0, None)
+    assert sum(s.generated_tokens for s in result.steps) == 400
+    assert (result.steps[2].entropy, result.steps[3].entropy) == (None, 0.4)
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert document["controls"]["scope"]["pass"]["1"]["change"]["mean"] == pytest.approx(0.25)
+
+
+def test_an_unfinished_run_of_the_full_system_is_continued_and_a_changed_one_refused(tmp_path: Path) -> None:
+    plan, path = full_plan(tmp_path, steps=9)
+    (unit,) = plan.units
+    assert not full_system.is_complete(plan, unit)
+    assert full_system.command(plan, unit, tmp_path)[-2:] == ["--resume", str(path)]
+    with pytest.raises(ScopeError, match="8 of 9 step records"):
+        full_system.collect(plan, unit)
+    (path / "config.yaml").write_text(dump_yaml(unit.config.model_copy(update={"steps": 10})))
+    with pytest.raises(ScopeError, match="another configuration"):
+        full_system.command(plan, unit, tmp_path)
+    (path / "config.yaml").unlink()
+    assert full_system.command(plan, unit, tmp_path)[-3:] == [
+        str(tmp_path / "config.yaml"),
+        "--run-id",
+        "scope-s1",
+    ]
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def poll(self) -> int:
+        return self.status
+
+    def wait(self) -> int:
+        return self.status
+
+    def send_signal(self, sig: int) -> None:
+        raise AssertionError("it has ended")
+
+    def kill(self) -> None:
+        raise AssertionError("it has ended")
+
+
+def test_a_unit_that_fails_is_named_with_its_last_words_and_starts_no_other(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def job(name: str, status: int) -> Job:
+        log = tmp_path / f"{name}.log"
+
+        def begin() -> Process:
+            begun.append(name)
+            log.write_text("first\nscope: the disk is full\n")
+            return Ended(status)
+
+        return Job(name, 3, begin, tmp_path / "absent.jsonl", log, lambda: None)
+
+    out = io.StringIO()
+    pool = Pool([job("a-s1", 0), job("b-s1", 2), job("c-s1", 0)], 1, Progress(out), done=1)
+    with pytest.raises(ScopeError, match="b-s1 failed: exit status 2: scope: the disk is full"):
+        pool.run()
+    assert begun == ["a-s1", "b-s1"]
+    assert "a-s1: finished; 2 of 4 units" in out.getvalue()
+
+
+def test_units_in_one_process_are_the_same_whatever_the_queue_is_configured_to() -> None:
+    there = {"steps": 4, "pipeline.max_deliveries": 5, "pipeline.max_staleness": 1, "runs_dir": "a"}
+    here = {"steps": 4, "pipeline.max_deliveries": 3, "pipeline.max_staleness": 2, "runs_dir": "b"}
+    assert differences(there, here, in_process=True) == ["pipeline.max_staleness"]
+    assert differences(there, here, in_process=False) == ["pipeline.max_deliveries", "pipeline.max_staleness"]
+    assert differences({"steps": 4}, {"steps": 5}, in_process=True) == ["steps"]
+
+
+def test_an_interrupt_stops_what_runs_and_is_passed_on(tmp_path: Path) -> None:
+    processes = []
+
+    def begin() -> Process:
+        processes.append(subprocess.Popen(["sleep", "60"]))
+        if len(processes) == 2:
+            raise KeyboardInterrupt
+        return processes[-1]
+
+    jobs = [Job(f"u{i}", 3, begin, tmp_path / "absent", tmp_path / "log", lambda: None) for i in range(2)]
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        Pool(jobs, 2, Progress(out), done=0).run()
+    assert processes[0].poll() is not None
+    assert "stopping u0" in out.getvalue()
+    processes[1].kill()
+    processes[1].wait()
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path, tiny_model_dir: Path) -> Path:
+    """A configuration file of tiny runs."""
+    config = tiny_config(
+        model={"path": str(tiny_model_dir)},
+        rollout={"prompts_per_step": 3},
+        evaluation={"samples": 4, "ks": [1]},
+    )
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(config))
+    return path
+
+
+def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
+    tmp_path: Path, tiny_file: Path
+) -> None:
+    begun: list[str] = []
+
+    def start_here(request: Path, log: Path) -> Process:
+        begun.append(request.parent.name)
+        if request.parent.name == "hot-s2":
+            return start_in_process(request, log)
+        # In this process, which saves three starts of Python.
+        run_unit(request)
+        return Ended(0)
+
+    def run(*settings: str, seeds: int = 2) -> tuple[int, str]:
+        plan = make_plan(
+            tiny_file,
+            ["grpo,hot@scope:entropy_control.target=0.9"],
+            seeds=seeds,
+            settings=["steps=3", *settings],
+            out=tmp_path / "out",
+            in_process=True,
+            evaluate_every=2,
+        )
+        out = io.StringIO()
+        return compare(
+            plan, Progress(out), arguments=["compare", str(tiny_file)], start_unit=start_here
+        ), out.getvalue()
+
+    status, _ = run(seeds=1)
+    assert (status, begun) == (0, ["grpo-s1", "hot-s1"])
+    first = (tmp_path / "out" / "units" / "grpo-s1" / "result.json").read_bytes()
+    (tmp_path / "out" / "units" / "hot-s1" / "result.json").unlink()
+    status, said = run()
+    assert (status, begun[2:]) == (0, ["hot-s1", "grpo-s2", "hot-s2"])
+    assert "4 units (in-process), 1 of them finished" in said
+    assert (tmp_path / "out" / "units" / "grpo-s1" / "result.json").read_bytes() == first
+    with pytest.raises(
+        ScopeError, match=r"grpo-s1 was made with another configuration: steps = 3 there, 4 now"
+    ):
+        run("steps=4")
+    result = read_result(tmp_path / "out" / "units" / "hot-s2")
+    older, newer = result.config.copy(), result.config | {"field_of_tomorrow": 1}
+    del older["loss"]["aggregation"]
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    assert run()[0] == 0
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=newer))
+    with pytest.raises(ScopeError, match=r"not one of this version.*field_of_tomorrow"):
+        run()
+    del older["entropy_control"]["split_range"]["gain_memory"]
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    with pytest.raises(ScopeError, match=r"gain_memory = 0\.0 there, 60\.0 now"):
+        run()
+    assert len(begun) == 5
+
+    assert [(e.step, e.samples) for e in result.evaluations] == [(0, 4), (2, 4), (3, 4)]
+    assert [s.set_point for s in result.steps] == [0.9] * 3
+    assert all(s.generated_tokens > 0 and s.seconds > 0 for s in result.steps)
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    plain, hot = document["controls"]["grpo"], document["controls"]["hot"]
+    assert (plain["entropy"]["set_point"], hot["entropy"]["set_point"]["mean"]) == (None, 0.9)
+    assert hot["cost"]["generated_tokens"]["mean"] > plain["cost"]["generated_tokens"]["mean"]
+    assert (tmp_path / "out" / "comparison.md").read_text().count("| grpo |") >= 3
+
+
+def test_a_fault_of_a_unit_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = Request(
+        control="grpo", preset="grpo", seed=1, settings=[], evaluate_every=0, parallel=1, config={"steps": 0}
+    )
+    path = tmp_path / "request.json"
+    path.write_bytes(msgspec.json.encode(request))
+    monkeypatch.setattr(sys, "argv", ["in_process", str(path)])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("scope: steps = 0 is not allowed")
+    assert not (tmp_path / "result.json").exists()

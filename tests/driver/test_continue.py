@@ -1,0 +1,67 @@
+"""What a run on a cluster needs: `--continue`, the same line at every try, and places of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.cli import main
+from services.driver.learner_job import _resources
+from services.driver.open_run import open_run
+from services.run.directory import RunDirectory
+from tests.support.repository import QUICKSTART
+from trainer.config import LearnerConfig
+from trainer.errors import ScopeError
+
+
+def opened(runs: Path, *overrides: str) -> RunDirectory:
+    settings = [f"runs_dir={runs}", "control_plane.enabled=false", "ray.dashboard=false", *overrides]
+    return open_run(QUICKSTART, settings, "main")
+
+
+def test_run_that_does_not_exist_is_begun(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    assert not directory.resumed
+    assert directory.path == tmp_path / "main"
+
+
+def test_run_that_exists_is_continued_with_its_own_configuration(tmp_path: Path) -> None:
+    first = opened(tmp_path, "steps=7")
+    (first.path / ".lock").unlink()  # the process that held it is gone
+    again = opened(tmp_path)
+    assert again.resumed
+    assert again.config.steps == 7
+
+
+def test_directory_without_a_configuration_is_moved_aside(tmp_path: Path) -> None:
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "leftover").touch()
+    directory = opened(tmp_path)
+    assert not directory.resumed
+    assert not (directory.path / "leftover").exists()
+    assert len(list(tmp_path.glob("main.*/leftover"))) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [str(QUICKSTART), "--continue"],
+        [str(QUICKSTART), "--continue", "--run-id", "main", "--replace"],
+        ["--continue", "--resume", "runs/main"],
+    ],
+)
+def test_continue_needs_a_run_id_and_excludes_its_opposites(arguments: list[str], capsys) -> None:
+    assert main(["train", *arguments]) == 2
+    assert "--continue" in capsys.readouterr().err
+
+
+def test_resource_of_ones_own_needs_a_cluster_that_has_it(tmp_path: Path) -> None:
+    with pytest.raises(ScopeError, match=r"generators.ray_resource='scope_generator' needs ray.address"):
+        opened(tmp_path, "generators.ray_resource=scope_generator")
+
+
+def test_learner_asks_for_its_own_resource_and_for_no_gpu_that_it_does_not_use() -> None:
+    assert _resources(LearnerConfig(cpus_per_worker=2)) == {"CPU": 2}
+    cluster = LearnerConfig(cpus_per_worker=8, gpus_per_worker=1, ray_resource="scope_learner")
+    assert _resources(cluster) == {"CPU": 8, "GPU": 1, "scope_learner": 1}

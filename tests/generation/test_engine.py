@@ -1,0 +1,467 @@
+"""Two real engines, base and adaptive: what they report, what a weight load does to rollouts in flight, the canary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import DynamicCache
+
+from services.inference.engine import SamplingEngine, WeightLoadError
+from services.inference.environment import engine_environment
+from services.inference.sample import Sample, version_spans
+from services.weights.buckets import as_text, pack, plan
+from services.weights.process_group import TransferError, WeightGroup, open_meeting
+from services.weights.serialization import packed
+from tests.support.engines import ROLES, Engines
+from tests.support.repository import ROOT
+from tests.support.tiny import LearnerView, perturbed, tiny_config
+from trainer.config import LoraConfig, RunConfig
+from trainer.policy.lora import add_adapters, merged_weights
+from trainer.roles import Role
+from trainer.rollouts.batch import shard_batches
+from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+PROMPT, EOS = list(range(3, 14)), 1
+GROUPS, SAMPLES, TOKENS = 48, 8, 48
+BASE_TEMPERATURE, HOT = 0.7, 1.7
+
+
+@pytest.fixture(scope="module")
+def old(tiny_model_dir: Path) -> LearnerView:
+    """Weights of a policy flat enough to end its responses early and late."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=1, head=0.15))
+
+
+@pytest.fixture(scope="module")
+def new(tiny_model_dir: Path) -> LearnerView:
+    """Weights far enough from the old ones to be told apart."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=2, head=0.15))
+
+
+Load = Callable[[SamplingEngine, PolicyVersion, LearnerView], Awaitable[None]]
+
+
+@dataclass
+class Under:
+    """A rollout's reference: temperatures of the engine's sampling and of its log-probabilities."""
+
+    sampling: float
+    reported: float
+
+
+TEMPERATURES = {"base": Under(BASE_TEMPERATURE, BASE_TEMPERATURE), "adaptive": Under(HOT, 1.0)}
+
+
+async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS) -> list[list[Sample]]:
+    """Groups from one prompt; the model ends some rollouts early and some late."""
+    temperature = TEMPERATURES[role].sampling
+    return await asyncio.gather(
+        *(
+            engine.sample(PROMPT, n=SAMPLES, temperature=temperature, max_tokens=TOKENS, eos_token=EOS)
+            for _ in range(groups)
+        )
+    )
+
+
+async def whole(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
+    """A load as from Ray's object store."""
+    await engine.load(version, learner.blob, learner.probe())
+
+
+async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
+    """A load by a broadcast, in a new group."""
+    weights, device = learner.weights, torch.device("cpu")
+    buckets = plan(weights, 100_000)
+    assert len(buckets) > 1
+    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 30)
+    await engine.join_group(meeting, 1)
+    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
+    receiving = asyncio.create_task(engine.receive(as_text(buckets)))
+    for bucket in buckets:
+        await asyncio.to_thread(group.broadcast, pack(bucket, weights, device))
+    await receiving
+    await engine.load_received(version, learner.probe())
+
+
+async def sample_across(
+    engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView], load: Load = whole
+) -> list[list[Sample]]:
+    """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
+    sampling = asyncio.create_task(sample_groups(engine, role))
+    for version, learner in loads:
+        await some_have_ended(engine, sampling)
+        await load(engine, version, learner)
+    return await sampling
+
+
+async def some_have_ended(engine: SamplingEngine, sampling: asyncio.Task[Any]) -> None:
+    """Wait until some of the rollouts in flight have ended; or all of them, before this could be seen."""
+    in_flight, peak = engine._engine.output_processor.request_states, 0
+    while not sampling.done() and (not in_flight or len(in_flight) > peak - 12):
+        peak = max(peak, len(in_flight))
+        await asyncio.sleep(0.005)
+
+
+def flat(groups: list[list[Sample]]) -> list[Sample]:
+    """All rollouts."""
+    return [sample for group in groups for sample in group]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_behaviour_logprobs_equal_a_hugging_face_forward(
+    engines: Engines, old: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    samples = flat(engines.run(role, sample_groups(engine, role, groups=4)))
+    assert len({len(s.tokens) for s in samples}) > 3, "all responses of one length"
+    expectations = old.logprobs(PROMPT, [s.tokens for s in samples], TEMPERATURES[role].reported)
+    for sample, expected in zip(samples, expectations, strict=True):
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+        assert (sample.finish_reason == "stop") == (sample.tokens[-1] == EOS)
+        assert sample.finish_reason == "stop" or len(sample.tokens) == TOKENS
+
+
+@pytest.mark.parametrize(("role", "load"), [*((role, whole) for role in ROLES), ("base", broadcast)])
+def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_changed(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
+) -> None:
+    wanted = {"ended before the first load": (0,), "ended between": (0, 1), "lived through both": (0, 1, 2)}
+    # On a busy machine the rollouts may all end between two looks.
+    for _ in range(10):
+        seen = check_loads_in_flight(engines, old, new, role, load)
+        if all(seen[steps] for steps in wanted.values()):
+            return
+    pytest.fail(f"not seen: {[name for name, steps in wanted.items() if not seen[steps]]}")
+
+
+def check_loads_in_flight(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
+) -> Counter[tuple[int, ...]]:
+    """Two loads while rollouts are in flight, every token checked; counts of the versions that a rollout spans."""
+    engine = engines.reset(role, old)
+    versions = [PolicyVersion(engine.version.lineage, step) for step in range(3)]
+    loads = [(versions[1], new), (versions[2], old)]
+    samples = flat(engines.run(role, sample_across(engine, role, *loads, load=load)))
+    assert len(samples) == GROUPS * SAMPLES
+    responses = [s.tokens for s in samples]
+    of_old, of_new = (v.logprobs(PROMPT, responses, TEMPERATURES[role].reported) for v in (old, new))
+    seen = Counter[tuple[int, ...]]()
+    for sample, by_old, by_new in zip(samples, of_old, of_new, strict=True):
+        seen[tuple(span.step for span in sample.versions)] += 1
+        assert {span.lineage for span in sample.versions} == {engine.version.lineage}
+        ends = [span.first_token for span in sample.versions[1:]] + [len(sample.tokens)]
+        for span, end in zip(sample.versions, ends, strict=True):
+            tokens = slice(span.first_token, end)
+            expected = by_new if span.step == 1 else by_old
+            np.testing.assert_allclose(sample.logprobs[tokens], expected[tokens], atol=1e-3)
+    assert seen.keys() <= {(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)}
+    return seen
+
+
+def test_kept_caches_go_on_under_new_weights_and_say_so(
+    engines: Engines, old: LearnerView, new: LearnerView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset("base", old)
+    monkeypatch.setattr(engine, "_keep_caches", True)
+    versions = [PolicyVersion(engine.version.lineage, step) for step in (1, 2)]
+    loads = zip(versions, (new, old), strict=True)
+    samples = flat(engines.run("base", sample_across(engine, "base", *loads)))
+    of_step = {0: old, 1: new, 2: old}
+    several = [sample for sample in samples if len(sample.versions) > 1]
+    assert several, "no rollout was in flight"
+    for sample in [*several[:40], *samples[:40]]:
+        policies = [(span.first_token, of_step[span.step]) for span in sample.versions]
+        expected = logprobs_on_kept_caches(policies, sample.tokens, BASE_TEMPERATURE)
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def logprobs_on_kept_caches(
+    policies: list[tuple[int, LearnerView]], response: np.ndarray, temperature: float
+) -> np.ndarray:
+    """As `LearnerView.logprobs`, of one response whose tokens from each number on were sampled from another policy.
+
+    A policy attends to what those before it have computed; the token that was sampled last is computed by the next.
+    """
+    ids = torch.tensor([*PROMPT, *response.tolist()])[None]
+    cache, logits = DynamicCache(), []
+    begins = [0, *(len(PROMPT) + first - 1 for first, _ in policies[1:]), ids.shape[1]]
+    for (_, policy), (begin, end) in zip(policies, pairwise(begins), strict=True):
+        output = policy.policy.model(input_ids=ids[:, begin:end], past_key_values=cache, use_cache=True)
+        logits.append(output.logits[0])
+    of_response = torch.cat(logits)[len(PROMPT) - 1 : -1] / temperature
+    return of_response.log_softmax(-1).gather(-1, ids[0, len(PROMPT) :, None])[:, 0].numpy()
+
+
+def test_kept_caches_are_not_given_to_rollouts_that_begin_later(
+    engines: Engines, old: LearnerView, new: LearnerView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset("base", old)
+    monkeypatch.setattr(engine, "_keep_caches", True)
+    block = engine._engine.vllm_config.cache_config.block_size
+    prompt = [3 + i % 11 for i in range(2 * block + 1)]
+    for step, policy in ((0, old), (1, new)):
+        if step:
+            engines.run("base", whole(engine, PolicyVersion(engine.version.lineage, step), policy))
+        (sample,) = engines.run(
+            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, eos_token=EOS)
+        )
+        (expected,) = policy.logprobs(prompt, [sample.tokens], 1.0)
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+
+
+def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before(
+    engines: Engines, old: LearnerView, new: LearnerView
+) -> None:
+    engine = engines.reset("base", old)
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    engines.run("base", engine._stage("stage_version", new.blob.tobytes()))
+    engines.run("base", engine.verify(old.probe()))
+    engines.run("base", engine._switch(version))
+    engines.run("base", engine.verify(new.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", new).sings
+
+
+def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, old: LearnerView) -> None:
+    engine = engines.reset("base", old)
+    _, meeting = open_meeting("127.0.0.1", 2, "gloo", 1.0)
+    engines.run("base", engine.join_group(meeting, 1))
+    before = engine.version
+    with pytest.raises(TransferError, match="did not meet the others"):
+        engines.run("base", engine.receive(as_text(plan(old.weights, 100_000))))
+    assert engine.version == before
+    engines.run("base", engine.verify(old.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", old).sings
+
+
+@pytest.mark.parametrize("message_bytes", [1 << 30, 0], ids=["by message", "by file"])
+def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_apart(
+    engines: Engines, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, message_bytes: int
+) -> None:
+    monkeypatch.setattr("services.inference.engine.MESSAGE_BYTES", message_bytes)
+    learner = LearnerView(tiny_model_dir)
+    before = learner.weights
+    model = learner.policy.model
+    add_adapters(model, LoraConfig.model_validate({"rank": 4}), seed=1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(len(name)))
+    merged = merged_weights(model, dict(model.named_parameters()))
+    assert merged.keys() == before.keys()
+    assert not torch.equal(
+        merged["model.layers.0.mlp.up_proj.weight"], before["model.layers.0.mlp.up_proj.weight"]
+    )
+    engine = engines.reset("base", LearnerView(tiny_model_dir))
+    version = PolicyVersion(engine.version.lineage, 1)
+    engines.run("base", engine.load(version, packed(merged), learner.probe()))
+    assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", learner).sings
+    with pytest.raises(WeightLoadError):
+        engines.run("base", engine.verify(LearnerView(tiny_model_dir).probe()))
+
+
+@dataclass
+class Canary:
+    """Worst deviation of an importance ratio from 1, and mismatch KL in nats per token, over some rollouts."""
+
+    deviation: float
+    kl: float
+
+    @property
+    def sings(self) -> bool:
+        """Whether engine and learner agree."""
+        return self.deviation < 1e-3 and self.kl < 1e-5
+
+
+def canary(samples: list[list[Sample]], role: Role, learner: LearnerView) -> Canary:
+    """Proximal against behaviour log-probabilities, batched and computed as the learner does."""
+    config = tiny_config(
+        rollout={"prompts_per_step": len(samples), "base_samples": SAMPLES, "adaptive_samples": SAMPLES}
+    )
+    groups = [as_group(config, role, ordinal, group) for ordinal, group in enumerate(samples)]
+    (batch,) = shard_batches(groups, config)
+    with torch.no_grad():
+        proximal, _ = learner.policy(
+            batch.input_ids, batch.prompt_lengths, batch.targets, batch.mask, batch.temperature
+        )
+    difference = (proximal - batch.behaviour_logprobs)[batch.mask > 0].double()
+    ratio = difference.exp()
+    return Canary(float((ratio - 1).abs().max()), float((ratio - 1 - difference).mean()))
+
+
+def as_group(config: RunConfig, role: Role, ordinal: int, samples: list[Sample]) -> Group:
+    """Samples as a generator writes them."""
+    temperatures = TEMPERATURES[role]
+    return Group(
+        run_id="canary",
+        task=config.task.name,
+        problem_id="p",
+        role=role,
+        ordinal=ordinal,
+        sampling_temperature=temperatures.sampling,
+        set_point_generation=1,
+        prompt_tokens=np.asarray(PROMPT, "<i4").tobytes(),
+        producer_id="g",
+        producer_sequence=ordinal,
+        started_at=0.0,
+        finished_at=1.0,
+        trajectories=[
+            Trajectory(
+                group_index=index,
+                response_tokens=sample.tokens.tobytes(),
+                behaviour_logprobs=sample.logprobs.tobytes(),
+                loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
+                logprob_temperature=temperatures.reported,
+                versions=sample.versions,
+                reward=0.0,
+                reward_components={},
+                verdict="",
+                finish_reason=sample.finish_reason,
+            )
+            for index, sample in enumerate(samples)
+        ],
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_canary_a_reload_of_the_same_weights_leaves_every_ratio_at_one(
+    engines: Engines, old: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+
+    async def across_a_load() -> list[list[Sample]]:
+        # On a busy machine every rollout may end before the load begins.
+        for _ in range(10):
+            version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+            groups = await sample_across(engine, role, (version, old))
+            if any(len(s.versions) == 2 for s in flat(groups)):
+                return groups
+        raise AssertionError("no rollout spans a load")
+
+    async def before_across_after() -> list[list[list[Sample]]]:
+        return [
+            await sample_groups(engine, role, 8),
+            await across_a_load(),
+            await sample_groups(engine, role, 8),
+        ]
+
+    before, across, after = engines.run(role, before_across_after())
+    for samples in (before, across, after):
+        assert canary(samples, role, old).sings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_half_loaded_weights_fail_the_probe_and_the_canary(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role
+) -> None:
+    engine = engines.reset(role, old)
+    names = sorted(new.weights)
+    mixed = new.weights | {name: old.weights[name] for name in names[::2]}
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    with pytest.raises(WeightLoadError, match="does not run policy version"):
+        engines.run(role, engine.load(version, packed(mixed), new.probe()))
+    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_stale_engine_fails_the_probe_and_the_canary(
+    engines: Engines, old: LearnerView, new: LearnerView, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.reset(role, old)
+    rpc = engine._engine.collective_rpc
+
+    async def skip(method: str, **rest: Any) -> list[dict[str, int]]:
+        return [{}] if method == "swap_weights" else await rpc(method, **rest)
+
+    monkeypatch.setattr(engine._engine, "collective_rpc", skip)
+    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
+    with pytest.raises(WeightLoadError, match="does not run policy version"):
+        engines.run(role, engine.load(version, new.blob, new.probe()))
+    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+    monkeypatch.undo()
+    engines.run(role, engine.load(version, new.blob, new.probe()))
+    assert canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
+
+
+@given(length=st.integers(1, 30), counts=st.lists(st.integers(0, 40), max_size=5).map(sorted))
+def test_version_spans_give_each_token_the_newest_version_loaded_before_it(
+    length: int, counts: list[int]
+) -> None:
+    """counts: tokens the response had at each load; one that had none may also be unlisted."""
+    switches = [
+        (PolicyVersion(1, step), {"r": count} if count or step % 2 else {})
+        for step, count in enumerate(counts, 1)
+    ]
+    spans = version_spans(PolicyVersion(1, 0), switches, "r", length)
+    assert spans[0].first_token == 0
+    assert all(a.first_token < b.first_token < length for a, b in pairwise(spans))
+    for token in range(length):
+        loaded = [step for step, count in enumerate(counts, 1) if count <= token]
+        span = [s for s in spans if s.first_token <= token][-1]
+        assert span.step == max(loaded, default=0)
+
+
+ENGINE_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from services.inference.engine import SamplingEngine
+from tests.support.tiny import tiny_config
+from trainer.rollouts.trajectory import PolicyVersion
+
+async def main():
+    engine = await SamplingEngine.start(
+        Path(sys.argv[1]), tiny_config().generators, role="base", max_length=64, seed=1, version=PolicyVersion(0, 0)
+    )
+    print("up", flush=True)
+    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=1)
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_an_engine_whose_process_is_killed_leaves_nothing_behind(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "engine.py"
+    script.write_text(ENGINE_SCRIPT)
+    variables = engine_environment(tiny_config())
+    environment = os.environ | variables | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tiny_model_dir)], stdout=subprocess.PIPE, env=environment, text=True
+    )
+    try:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) != "up\n":
+            assert line, "the engine did not start"
+        children = psutil.Process(process.pid).children(recursive=True)
+        names = [" ".join(c.cmdline()).strip() for c in children]
+        assert [name for name in names if name.startswith("VLLM::")] == ["VLLM::EngineCore"]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children):
+            assert time.monotonic() < deadline, f"still running: {children}"
+            time.sleep(0.1)
+    finally:
+        process.kill()

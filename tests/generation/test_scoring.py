@@ -1,0 +1,71 @@
+"""Scoring: one verdict for each response, in its place, on as many threads as the verifier has workers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.generation.scoring import Scorer
+from tests.support.tiny import tiny_config
+from trainer.tasks import Problem, Verdict
+
+PROBLEM = Problem("p", "prompt", {})
+
+
+class Letters:
+    """Decodes token i to i."""
+
+    eos_token_id = 99
+
+    def decode(self, tokens: list[int]) -> str:
+        return ".".join(map(str, tokens))
+
+
+class Echo:
+    """Says the response as its verdict; remembers how many were at it at once."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds, self._lock, self._busy = seconds, threading.Lock(), 0
+        self.most_busy = 0
+
+    def verify(self, problem: Problem, response_text: str) -> Verdict:
+        with self._lock:
+            self._busy += 1
+            self.most_busy = max(self.most_busy, self._busy)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._busy -= 1
+        if response_text == "13":
+            raise RuntimeError("unlucky")
+        return Verdict(1.0, {}, response_text)
+
+
+def verdicts(task: Any, workers: int, numbers: range) -> list[str]:
+    scorer = Scorer(tiny_config(task={"verifier": {"workers": workers}}), task, Letters())
+    samples: list[Any] = [SimpleNamespace(tokens=np.array([i, 99]), finish_reason="stop") for i in numbers]
+    return [verdict.verdict for verdict in asyncio.run(scorer.verdicts(PROBLEM, samples))]
+
+
+@given(workers=st.integers(1, 6), responses=st.integers(1, 12))
+def test_every_response_has_its_own_verdict(workers: int, responses: int) -> None:
+    assert verdicts(Echo(), workers, range(responses)) == [str(i) for i in range(responses)]
+
+
+def test_as_many_are_scored_at_once_as_the_verifier_has_workers() -> None:
+    for workers in (1, 3):
+        task = Echo(seconds=0.02)
+        verdicts(task, workers, range(9))
+        assert task.most_busy == workers
+
+
+def test_what_the_verifier_raises_arrives() -> None:
+    with pytest.raises(RuntimeError, match="unlucky"):
+        verdicts(Echo(), 2, range(10, 16))

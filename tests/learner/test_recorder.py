@@ -1,0 +1,88 @@
+"""What a step record counts of groups without a gradient, and of those that generators made again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.learner.collector import StepGroups
+from services.learner.rank_zero import RankZero
+from services.records.sinks import read_records
+from services.records.step_record import StepRecord
+from services.redis.access import RedisAccess
+from services.replay.entries import Entry
+from services.run.heartbeats import beat
+from tests.support.incarnations import Incarnations, measured
+from tests.support.replay_harness import make_group
+from trainer.roles import Role
+from trainer.rollouts.trajectory import Group
+
+
+@pytest.fixture
+def incarnations(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iterator[Incarnations]:
+    incarnations = Incarnations(redis_access, run_id, tmp_path / run_id)
+    yield incarnations
+    incarnations.close()
+
+
+def rewarded(role: Role, ordinal: int, *rewards: float) -> tuple[tuple[str, int], tuple[Entry, Group]]:
+    """A group with these rewards, where it belongs among a step's groups."""
+    group = make_group(role, ordinal)
+    rollouts = [msgspec.structs.replace(group.trajectories[0], reward=reward) for reward in rewards]
+    group = msgspec.structs.replace(group, trajectories=rollouts)
+    return (role, ordinal), (Entry("0-1", group.group_id, "g", b"", 1), group)
+
+
+def record(incarnations: Incarnations, rank_zero: RankZero, groups: dict[Any, Any]) -> StepRecord:
+    """The record of the next step, were `groups` its batch."""
+    incarnations.learn(rank_zero, 1)
+    rank_zero._recorder.batch(StepGroups(groups), Counter())
+    rank_zero.learned(measured(0.3), 1.0)
+    rank_zero._recorder.published(0, 0.0)
+    rank_zero.finish_step()
+    return read_records(Path(incarnations.spec.run_dir) / "steps.jsonl")[-1]
+
+
+def test_base_groups_of_equal_rewards_are_counted_and_adaptive_ones_are_not(
+    incarnations: Incarnations,
+) -> None:
+    groups = dict(
+        [
+            rewarded("base", 0, 1.0, 1.0, 1.0),
+            rewarded("base", 1, 0.0, 0.0),
+            rewarded("base", 2, 0.3, 0.3),
+            rewarded("base", 3, 0.0, 1.0, 0.0),
+            rewarded("base", 4, 0.3, 0.30001),
+            rewarded("adaptive", 0, 1.0, 1.0),
+            rewarded("adaptive", 1, 0.0, 1.0),
+        ]
+    )
+    made = record(incarnations, incarnations.begin(), groups)
+    assert (made.groups, made.uniform_groups) == (7, 3)
+
+
+def test_groups_made_again_are_those_since_the_last_step_over_all_generators(
+    incarnations: Incarnations,
+) -> None:
+    redis, run_id = incarnations.queue.redis, incarnations.spec.run_id
+    work = {"tokens": 0, "sampling_seconds": 0.0, "loading_seconds": 0.0, "restarts": 0}
+
+    def refills(**by_generator: int) -> None:
+        for name, total in by_generator.items():
+            beat(redis, run_id, name, {"role": "base", "refills": total} | work)
+
+    rank_zero = incarnations.begin()
+    refills(base_0=3, base_1=4)
+    assert record(incarnations, rank_zero, {}).refilled_groups == 7
+    refills(base_0=5)
+    assert record(incarnations, rank_zero, {}).refilled_groups == 2
+    # One of them has started again: what it had made is not taken back.
+    refills(base_0=6, base_1=1)
+    assert record(incarnations, rank_zero, {}).refilled_groups == 1
+    refills(base_1=3)
+    assert record(incarnations, rank_zero, {}).refilled_groups == 2

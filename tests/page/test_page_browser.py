@@ -1,0 +1,483 @@
+"""The page of the control plane in a real browser, over a served control plane, a real Redis and a learner's writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from redis import Redis
+
+from services.access.tokens import create_token, revoke_token
+from services.entropy_target.store import change_set_point, mark_applied, read_applied, read_set_point
+from services.records.redis_records import RedisRecords
+from services.redis.access import RedisAccess
+from services.redis.keys import RunKeys
+from services.run.control import desired
+from services.run.heartbeats import beat
+from services.run.state import add_evaluation, update_status
+from tests.learner.test_records_and_report import record
+from tests.support.browser import chromium, needs_chromium, watched
+from tests.support.control_plane import start_run
+from tests.support.page_harness import (
+    CONTRAST,
+    Learner,
+    curve,
+    generator,
+    last_step,
+    learned,
+    many_steps,
+    points,
+    served,
+    shows_step,
+    sign_in,
+    until,
+)
+from trainer.config import EntropyControlConfig
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def server(redis_access: RedisAccess) -> Iterator[str]:
+    with served(redis_access) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def expected() -> list[str]:
+    """Patterns of console errors that a test provokes; any other one fails it."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, expected: list[str]) -> Iterator[Page]:
+    with watched(browser, expected) as page:
+        yield page
+
+
+@pytest.fixture
+def run(redis: Redis) -> str:
+    run = f"page-{uuid.uuid4().hex[:8]}"
+    start_run(redis, run)
+    return run
+
+
+def test_a_wrong_token_is_refused_and_a_right_one_stays_in_the_tab(page, server, redis, run, expected):
+    expected.append("401")
+    start_run(redis, f"{run}-ended")
+    update_status(redis, f"{run}-ended", phase="finished", step=160)
+    page.goto(server)
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.get_by_label("Token").get_attribute("type") == "password"
+    page.keyboard.type("no-token-of-this-service")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("This token is not valid.")
+
+    token = create_token(redis, None, f"all-{run}", "viewer")
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name=run, exact=True))
+    expect(row).to_contain_text("starting")
+    ended = page.get_by_role("row").filter(has_text=f"{run}-ended")
+    expect(ended).to_contain_text("160 / 160")
+    assert ended.get_by_role("progressbar").evaluate("bar => bar.value / bar.max") == 1
+    page.get_by_label("Filter").fill("-ended")
+    expect(row).to_be_hidden()
+    assert token not in page.url
+    kept = page.evaluate("[JSON.stringify(localStorage), document.cookie, Object.values(sessionStorage)]")
+    assert kept == ["{}", "", [token]]
+
+    page.reload()
+    expect(ended).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_list_shows_progress_and_leads_to_the_run(page, server, redis, run):
+    sign_in(page, server, redis, run, view="runs")
+    row = page.get_by_role("row").filter(has_text=run)
+    expect(row).to_contain_text("0 / 160")
+    update_status(redis, run, phase="running", step=40)
+    expect(row).to_contain_text("40 / 160")
+    row.get_by_role("link", name=run).click()
+    expect(page.get_by_role("heading", name=run)).to_be_focused()
+    page.get_by_role("link", name="Runs").click()
+    expect(row).to_be_visible()
+
+
+def test_the_curve_moves_and_a_target_is_previewed_confirmed_and_acknowledged(
+    page, server, redis, redis_access, run
+):
+    add_evaluation(redis, run, 0, {1: 0.25, 4: 0.6})
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 3)
+        known, before = points(page), curve(page)
+        shows_step(page, last_step(page) + 5)
+        assert points(page) > known
+        assert curve(page) != before
+        expect(page.locator("#link")).to_have_text("live")
+        expect(page.get_by_role("img", name="Held-out pass@k")).to_have_attribute(
+            "aria-label", re.compile("pass@1 0.250.*pass@4 0.600")
+        )
+        expect(page.get_by_role("row").filter(has_text="base-generator-0")).to_contain_text("sampling")
+
+        preview = page.locator(".chart.large .preview")
+        assert not preview.get_attribute("d")
+        page.get_by_label("New target").fill("1.5")
+        expect(page.locator("#target-message")).to_contain_text("must lie in 0.01 to 0.9")
+        page.get_by_label("New target").fill("0.35")
+        page.get_by_role("spinbutton", name="Over").fill("20")
+        expect(preview).to_have_attribute("d", re.compile("^M.*L.*L"))
+        page.get_by_role("button", name="Set the target…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("0.400→0.350")
+        expect(dialog).to_contain_text("over 20 steps")
+        dialog.get_by_role("button", name="Set the target").click()
+        message = page.locator("#target-message")
+        expect(message).to_have_text(re.compile(r"^in force from learner step \d+ \(generation 2\)$"))
+        applied = read_applied(redis, run)
+        assert applied is not None
+        expect(message).to_contain_text(f"step {applied.step} ")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="g2"))
+        for part in ("0.350", "20 steps", "ada", f"in force from step {applied.step}"):
+            expect(row).to_contain_text(part)
+        expect(page.locator(".marks text").filter(has_text="g2")).to_be_visible()
+        set_point = read_set_point(redis, run)
+        assert set_point is not None
+        assert (set_point.target, set_point.over_steps, set_point.updated_by) == (0.35, 20, "ada")
+
+        page.reload()
+        shows_step(page, 8)
+        assert curve(page).startswith("M")
+        expect(page.locator(".target-control .state")).to_contain_text("generation 2")
+
+        page.get_by_role("button", name="Return to schedule…").click()
+        page.get_by_role("button", name="Return to the schedule").click()
+        expect(message).to_contain_text("(generation 3)")
+        expect(page.get_by_role("button", name="Return to schedule…")).to_be_disabled()
+
+
+def test_a_run_is_paused_and_resumed_and_asked_for_a_checkpoint(page, server, redis, redis_access, run):
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 1)
+        resume = page.get_by_role("button", name="Resume…")
+        expect(resume).to_be_disabled()
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        assert desired(redis, run).state == "run"
+        page.get_by_role("button", name="Pause…").click()
+        page.get_by_role("button", name="Pause the run").click()
+        expect(page.locator(".run-head .phase")).to_have_text("paused")
+        expect(page.locator("#notice")).to_contain_text("Pause asked for")
+        stopped = last_step(page)
+        page.get_by_role("button", name="Checkpoint…").click()
+        page.get_by_role("button", name="Write a checkpoint").click()
+        until(lambda: desired(redis, run).checkpoints == 1)
+        resume.click()
+        page.get_by_role("button", name="Resume the run").click()
+        expect(page.locator(".run-head .phase")).to_have_text("running")
+        shows_step(page, stopped + 3)
+        page.get_by_role("button", name="Stop…").click()
+        page.get_by_role("button", name="Stop the run").click()
+        until(lambda: desired(redis, run).state == "stop")
+
+
+def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access, run):
+    def tab_to(name: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "(document.activeElement.labels?.[0] ?? document.activeElement).textContent"
+            )
+            if focused.startswith(name):
+                width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+                assert width == "2px", f"{name} has the focus and does not show it"
+                return
+        pytest.fail(f"{name} cannot be reached by the Tab key")
+
+    with Learner(redis_access, run):
+        token = create_token(redis, run, "ada", "operator")
+        page.goto(f"{server}/#/runs/{run}")
+        page.keyboard.type(token)
+        page.keyboard.press("Enter")
+        shows_step(page, 1)
+        page.evaluate("document.activeElement.blur()")
+        tab_to("Skip to the content")
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+        tab_to("New target")
+        page.keyboard.type("0.5")
+        tab_to("Over")
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(dialog).to_have_count(0)
+        expect(page.get_by_role("spinbutton", name="Over")).to_be_focused()
+        page.keyboard.press("Enter")
+        tab_to("Set the target")
+        page.keyboard.press("Enter")
+        expect(page.locator("#target-message")).to_contain_text("(generation 2)")
+
+
+def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, redis, run):
+    learned(redis, run, 20, saturated=True)
+    sign_in(page, server, redis, run)
+    shows_step(page, 19)
+    chart = page.locator(".chart.large")
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.400")
+    expect(chart.locator(".limit-note")).to_have_text("at the limit: raise alpha_max or lower the target")
+    assert chart.locator(".band").get_attribute("d")
+    expect(page.get_by_role("img", name="Policy entropy")).to_have_attribute(
+        "aria-label",
+        re.compile(r"steps 0 to 19: measured 0\.400, between 0\.400 and 0\.700; set-point 0\.400"),
+    )
+    cursor = page.get_by_role("slider", name="Read out Policy entropy by step")
+    cursor.hover(position={"x": 45, "y": 50})
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.700")
+    expect(page.locator(".charts .at").first).to_have_text("step 0")
+    page.mouse.move(5, 5)
+    expect(chart.locator(".at")).to_have_text("")
+    cursor.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    expect(cursor).to_have_attribute(
+        "aria-valuetext", re.compile(r"^step 1: measured 0\.680, set-point 0\.400")
+    )
+    expect(chart.locator(".legend li").first).to_have_text("measured 0.680")
+    page.keyboard.press("Escape")
+    expect(cursor).to_have_attribute("aria-valuetext", "newest step")
+
+
+def test_a_viewer_is_told_what_he_may_not_do_and_a_token_that_ends_leads_to_the_sign_in(
+    page, server, redis, redis_access, run, expected
+):
+    expected.append("401")
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run, "viewer")
+        shows_step(page, 1)
+        reason = "The token “ada” is a viewer's: it sees the run and cannot change it."
+        expect(page.locator("#actions-note")).to_have_text(reason)
+        expect(page.locator("#target-why")).to_have_text(reason)
+        for name in ("Pause…", "Resume…", "Checkpoint…", "Stop…", "Set the target…", "Return to schedule…"):
+            expect(page.get_by_role("button", name=name)).to_be_disabled()
+        expect(page.get_by_label("New target")).to_be_disabled()
+        assert revoke_token(redis, run, "ada")
+        expect(page.get_by_role("alert")).to_have_text("This token is not valid.")
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_the_set_point_of_a_run_that_ends_is_closed_and_says_why(page, server, redis, redis_access, run):
+    with Learner(redis_access, run):
+        sign_in(page, server, redis, run)
+        shows_step(page, 1)
+        expect(page.get_by_label("New target")).to_be_enabled()
+    update_status(redis, run, phase="finished")
+    expect(page.locator("#target-why")).to_contain_text("The run has finished")
+    expect(page.get_by_label("New target")).to_be_disabled()
+
+
+def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten(
+    page, server, redis, run, expected
+):
+    expected.append("412")
+    mark_applied(redis, run, 1, 0, 0, 0.4)
+    sign_in(page, server, redis, run)
+    expect(page.get_by_role("button", name="Set the target…")).to_be_enabled()
+    page.get_by_label("New target").fill("0.5")
+    page.keyboard.press("Enter")
+    change_set_point(redis, run, 0.3, "grace", EntropyControlConfig())
+    page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
+    message = page.locator("#target-message")
+    expect(message).to_contain_text("The set-point was changed meanwhile: generation 2, by grace.")
+    expect(page.locator(".target-control .state")).to_have_text(
+        "generation 2 waits for the next step boundary"
+    )
+    expect(page.get_by_label("New target")).to_have_value("0.5")
+    set_point = read_set_point(redis, run)
+    assert set_point is not None
+    assert set_point.updated_by == "grace"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_in_either_mode_has_no_sideways_scroll_and_readable_text(
+    page, server, redis, run, scheme
+):
+    beat(redis, run, "adaptive-generator-with-a-long-name-0", generator(3))
+    learned(redis, run, 1, alarms=["an alarm"])
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme=scheme)
+    sign_in(page, server, redis, run, view="runs")
+    expect(page.get_by_role("link", name=run)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("link", name=run).click()
+    shows_step(page, 0)
+    page.get_by_text("Newest step record").click()
+    page.get_by_text("Configuration and versions").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    expect(page.locator(".alarms")).to_have_text("an alarm")
+    dim = page.evaluate(CONTRAST)
+    assert dim == [], "text of too little contrast"
+    paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper))) < 200) == (scheme == "dark")
+
+
+def test_twenty_thousand_steps_stay_few_points_and_quick_to_draw(page, server, redis, redis_access, run):
+    steps = 20_000
+    many_steps(redis, run, steps)
+    with Learner(redis_access, run, pace=0.02, first=steps):
+        sign_in(page, server, redis, run)
+        shows_step(page, steps)
+        drawn = []
+        for further in range(15, 105, 15):
+            shows_step(page, steps + further)
+            drawn.append(float(page.locator(".view").get_attribute("data-redraw-milliseconds")))
+        shown = points(page)
+        nodes, text = page.evaluate(
+            "[document.querySelectorAll('*').length, "
+            "[...document.querySelectorAll('path[d]')].reduce((sum, path) => sum + path.getAttribute('d').length, 0)]"
+        )
+        for label, most in (("Last 200", 200), ("Last 1,000", 450), ("All steps", 450)):
+            page.get_by_text(label).click()
+            axis = page.locator(".chart.large .grid .step").first
+            expect(axis).to_have_text("0" if label == "All steps" else re.compile(r"^(19|20),\d{3}$"))
+            assert points(page) <= most
+    drawn.sort()
+    print(f"{shown} points, {nodes} elements, {text:,} characters of paths, redraws {drawn} ms")
+    assert 300 <= shown <= 450
+    assert nodes < 1500
+    assert text < 400_000
+    assert drawn[len(drawn) // 2] < 50
+
+
+def test_a_control_plane_that_goes_away_is_waited_for(page, redis, redis_access, run, unused_port, expected):
+    expected += [
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_CONNECTION_RESET",
+        "ERR_EMPTY_RESPONSE",
+    ]
+    with Learner(redis_access, run):
+        with served(redis_access, unused_port) as url:
+            sign_in(page, url, redis, run)
+            shows_step(page, 3)
+            expect(page.locator("#link")).to_have_text("live")
+        expect(page.locator("#link")).to_have_text("connection lost, trying again")
+        kept = last_step(page)
+        assert curve(page).startswith("M")
+        page.wait_for_timeout(1000)
+        with served(redis_access, unused_port):
+            shows_step(page, kept + 10)
+            expect(page.locator("#link")).to_have_text("live")
+            assert points(page) == last_step(page) + 1, "steps of the outage are missing"
+
+
+def test_a_learner_that_begins_again_takes_the_curve_back(page, server, redis, run):
+    learned(redis, run, 10)
+    sign_in(page, server, redis, run)
+    shows_step(page, 9)
+    redis.incr(RunKeys(run).fence)
+    again = RedisRecords(redis, run, 1, 5)
+    update_status(redis, run, step=6, record=msgspec.to_builtins(record(5, lineage=2), str_keys=True))
+    again.write(record(5, lineage=2, reward=0.9))
+    expect(page.locator(".view")).to_have_attribute("data-last-step", "5")
+    expect(page.locator(".view")).to_have_attribute("data-points", "6")
+
+
+def test_a_run_that_is_resumed_with_another_configuration_has_its_limits(page, server, redis, run):
+    sign_in(page, server, redis, run)
+    expect(page.locator("#target-limits")).to_contain_text("0.01 to 0.9 nats")
+    start_run(redis, run, target_max=0.7)
+    update_status(redis, run, phase="running")
+    expect(page.locator("#target-limits")).to_contain_text("0.01 to 0.7 nats")
+    page.goto(f"{server}/#/runs/%E0%A4%A")
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+
+def test_the_history_goes_on_by_pages(page, server, redis, run):
+    control = EntropyControlConfig()
+    mark_applied(redis, run, 1, 0, 0, 0.4)
+    for number in range(50):
+        change_set_point(redis, run, 0.4 + 0.001 * (number % 5), "ada", control)
+        mark_applied(redis, run, number + 2, number + 1, 0, 0.4)
+    sign_in(page, server, redis, run)
+    rows = page.locator(".history tbody tr")
+    expect(rows).to_have_count(30)
+    expect(rows.first).to_contain_text("g51")
+    page.get_by_role("button", name="Older changes").click()
+    expect(rows).to_have_count(51)
+    expect(rows.last).to_contain_text("as configured")
+    expect(page.get_by_role("button", name="Older changes")).to_be_hidden()
+
+
+def test_a_name_is_text_and_never_markup(page, server, redis, run):
+    error = "<img src=x onerror=alert(1)> & <b>bold</b>"
+    change_set_point(redis, run, 0.5, "<script>alert(2)</script>", EntropyControlConfig())
+    update_status(redis, run, phase="failed", error=error)
+    sign_in(page, server, redis, run)
+    expect(page.locator(".failure")).to_have_text(error)
+    expect(page.locator(".history")).to_contain_text("<script>alert(2)</script>")
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_axes_event_streams_and_ramps_hold_at_their_edges(page, server):
+    page.goto(server)
+    module = "const { {names} } = await import('/page/{file}.js');"
+
+    def run_in(file: str, names: str, body: str) -> Any:
+        head = module.replace("{names}", names).replace("{file}", file)
+        return page.evaluate(f"async () => {{ {head} {body} }}")
+
+    ranges = [
+        [1.1, 1.1000000000000003],
+        [0, 0],
+        [0, 1e-300],
+        [-3, -3],
+        [0.31, 0.52],
+        [5, 5.0001],
+        [-1e12, 1e12],
+    ]
+    for low, high, ticks, bottom, top in run_in(
+        "geometry",
+        "axis, roomy",
+        f"return {ranges}.map((range) => {{ const [low, high] = roomy(range); const made = axis(low, high, 3, true); "
+        "return [...range, made.ticks, made.low, made.high]; });",
+    ):
+        assert 2 <= len(ticks) <= 8, (low, high)
+        assert bottom <= low <= high <= top
+
+    text = ': follow\n\nid: 1-0_0-0\nevent: step\ndata: {"step": 1}\n\n: still here\n\nevent: phase\ndata: {}\n\n'
+    whole = run_in("stream", "parser", f"return parser()({json.dumps(text)});")
+    assert [(event["id"], event["kind"], event["data"]) for event in whole] == [
+        ("1-0_0-0", "step", '{"step": 1}'),
+        ("", "phase", "{}"),
+    ]
+    pieces = run_in(
+        "stream",
+        "parser",
+        f"const parse = parser(); return [...{json.dumps(text)}].flatMap((letter) => parse(letter));",
+    )
+    assert pieces == whole
+
+    assert run_in(
+        "entropy_state", "previewOf", "return [0, 1, 4].map((n) => previewOf(10, 0.4, 0.2, n, 5));"
+    ) == [
+        [[10, 0.4], [10, 0.2], [15, 0.2]],
+        [[10, 0.4], [10, 0.2], [15, 0.2]],
+        [[9, 0.4], [13, 0.2], [18, 0.2]],
+    ]

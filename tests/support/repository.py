@@ -1,0 +1,6 @@
+"""Where the repository lies, and its quickstart."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = ROOT / "deploy" / "configs" / "countdown-cpu.yaml"

@@ -1,0 +1,368 @@
+"""Every control law by hand-computed cases, and the project's own in closed loop with the measured plant."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.support.plant_model import closed_loop, moving_average
+from trainer.config import BangBangLaw, EntropyControlConfig, PaperLaw, SplitRangeLaw
+from trainer.entropy_control import NEUTRAL, Actuators, Controller, make_controller
+from trainer.entropy_control.aepo_v1 import BangBangController
+from trainer.entropy_control.paper import PaperController
+from trainer.entropy_control.split_range import SplitRangeController
+
+LAW = SplitRangeLaw(
+    plant_gain=0.02,
+    lag_steps=0.0,
+    response_steps=10.0,
+    filter_steps=0.0,
+    ramp=10.0,
+    lead=10.0,
+    back_calculation=0.5,
+    t_min=0.5,
+    t_max=1.5,
+    alpha=0.2,
+    alpha_max=2.2,
+    surprisal_exponent=1.0,
+    surprisal_exponent_max=3.0,
+)
+# theta = 2 and lambda = 10: kp = 22 / (0.02 * 12^2), ki = kp / 22.
+KP = 22 / (0.02 * 144)
+KI = KP / 22
+
+
+def fresh(kind: str) -> Controller:
+    return make_controller(EntropyControlConfig.model_validate({"kind": kind}), max_staleness=1)
+
+
+def split_range(**changes: float) -> SplitRangeController:
+    """`LAW` with changes, synchronous, so that its gains are KP and KI."""
+    return SplitRangeController(LAW.model_copy(update=changes), max_staleness=0)
+
+
+kinds = st.sampled_from(["none", "paper", "aepo_v1", "split_range"])
+entropies = st.floats(0, 5) | st.just(math.nan) | st.just(math.inf)
+histories = st.lists(st.tuples(entropies, st.floats(0.01, 5), st.integers(0, 3)), max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("entropy", "temperature", "limit"),
+    [
+        (0.5, 1.0, "none"),
+        (0.4, 1.1, "none"),
+        (0.65, 0.85, "none"),
+        (0.2, 1.2, "heating"),
+        (2.0, 0.8, "cooling"),
+    ],
+)
+def test_paper_law_by_hand(entropy, temperature, limit):
+    actuators = PaperController(PaperLaw()).update(entropy, 0.5, positives=1)
+    assert actuators.temperature == pytest.approx(temperature)
+    assert (actuators.alpha, actuators.surprisal_exponent) == (1 / 64, 0.0)
+    assert actuators.limit == limit
+
+
+def test_paper_law_forgets_the_past():
+    controller = PaperController(PaperLaw())
+    for entropy in (3.0, 0.0, 1.0):
+        controller.update(entropy, 0.5, positives=0)
+    assert controller.update(0.45, 0.5, positives=1) == PaperController(PaperLaw()).update(
+        0.45, 0.5, positives=1
+    )
+
+
+@pytest.mark.parametrize(("entropy", "temperature"), [(0.49, 1.2), (0.5, 0.8), (0.6, 0.8), (math.nan, 1.0)])
+def test_aepo_v1_switches_at_the_set_point(entropy, temperature):
+    actuators = BangBangController(BangBangLaw()).update(entropy, 0.5, positives=1)
+    assert actuators == Actuators(temperature, 1 / 64)
+
+
+def test_split_range_gains_follow_from_the_plant_and_the_dead_time():
+    assert split_range().gains == pytest.approx((KP, KI))
+    stale = SplitRangeController(LAW.model_copy(update={"filter_steps": 1.0}), max_staleness=4)
+    assert stale.gains == pytest.approx((25 / (0.02 * 15**2), 1 / (0.02 * 15**2)))
+
+
+def test_split_range_heats_with_all_three_actuators():
+    """The reference begins at the first measurement; 0.05 nats above the second, u = kp 0.05."""
+    controller = split_range()
+    assert controller.update(0.5, 0.5, positives=1) == Actuators(1.0, 0.2, 1.0)
+    actuators = controller.update(0.45, 0.5, positives=1)
+    u = KP * 0.05
+    assert actuators.temperature == pytest.approx(1 + 0.5 * u)
+    assert actuators.alpha == pytest.approx(0.2 + 2 * u)
+    assert actuators.surprisal_exponent == pytest.approx(1 + 2 * u)
+    again = controller.update(0.45, 0.5, positives=1)
+    assert again.temperature == pytest.approx(1 + 0.5 * (u + KI * 0.05))
+    assert not again.saturated
+
+
+def test_split_range_cools_with_all_three_actuators():
+    controller = split_range()
+    controller.update(0.5, 0.5, positives=1)
+    actuators = controller.update(0.56, 0.5, positives=1)
+    u = KP * 0.06
+    assert actuators.temperature == pytest.approx(1 - 0.5 * u)
+    assert actuators.alpha == pytest.approx(0.2 + 2 * u)
+    assert actuators.surprisal_exponent == pytest.approx(1 - 2 * u)
+    assert controller.update(0.6, 0.5, positives=1).surprisal_exponent == 0
+
+
+def test_split_range_says_which_limit_it_is_at_and_calculates_the_integral_back():
+    controller = split_range()
+    controller.update(0.5, 0.5, positives=1)
+    hot = controller.update(0.2, 0.5, positives=1)
+    assert (hot.temperature, hot.alpha, hot.surprisal_exponent, hot.limit) == (1.5, 2.2, 3.0, "heating")
+    assert controller.state()["integral"] == pytest.approx(KI * 0.3 + 0.5 * (1 - KP * 0.3))
+    cold = split_range()
+    cold.update(0.5, 0.5, positives=1)
+    actuators = cold.update(0.9, 0.5, positives=1)
+    assert (actuators.temperature, actuators.alpha, actuators.surprisal_exponent) == (0.5, 2.2, 0.0)
+    assert actuators.limit == "cooling"
+
+
+def test_the_filter_is_a_first_order_lag_that_begins_at_the_first_measurement():
+    controller = split_range(filter_steps=1.0)
+    for entropy, filtered in ((0.4, 0.4), (0.6, 0.5), (0.6, 0.55), (0.2, 0.375)):
+        controller.update(entropy, 0.4, positives=1)
+        assert controller.state()["filtered"] == pytest.approx(filtered)
+
+
+def test_the_reference_moves_to_the_set_point_at_a_limited_rate_which_is_fed_forward():
+    """Towards 0.77 by 0.01 a step from 0.8; the measurement follows exactly, so that only the rate acts."""
+    controller = split_range(ramp=0.01, back_calculation=0.0)
+    for reference in (0.79, 0.78, 0.77):
+        before = controller.state().get("reference", 0.8)
+        actuators = controller.update(reference if before < 0.8 else 0.8, 0.77, positives=0)
+        assert controller.state()["reference"] == pytest.approx(reference)
+    assert actuators.temperature == pytest.approx(1 - 0.5 * 0.01 / 0.02)
+    assert controller.update(0.77, 0.77, positives=0).temperature == pytest.approx(1.0)
+
+
+def test_the_reference_waits_for_a_measurement_that_does_not_follow():
+    controller = split_range(ramp=0.01, lead=0.03)
+    for _ in range(20):
+        controller.update(0.8, 0.3, positives=1)
+    assert controller.state()["reference"] == pytest.approx(0.77)
+    controller.update(0.5, 0.3, positives=1)
+    assert controller.state()["reference"] == pytest.approx(0.76)
+
+
+def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
+    """From rest, 0.03 nats up in one step: a third of that is the rate, and kp lag times it is taken off."""
+    plain, damped = split_range(back_calculation=0.0), split_range(back_calculation=0.0, lag_steps=2.0)
+    for controller in (plain, damped):
+        controller.update(0.5, 0.5, positives=0)
+        controller.update(0.53, 0.5, positives=0)
+    taken = plain.state()["output"] - damped.state()["output"]
+    assert taken == pytest.approx(KP * 2 * 0.01)
+    assert damped.state()["rate"] == pytest.approx(0.01)
+
+
+def test_a_new_set_point_moves_the_output_by_no_more_than_the_ramp_asks():
+    """Bumpless: at rest on one set-point, another one far away changes u by (kp + 1 / g) ramp at once, not by kp."""
+    controller = split_range(ramp=0.002)
+    for _ in range(5):
+        controller.update(0.4, 0.4, positives=1)
+    actuators = controller.update(0.4, 1.4, positives=1)
+    assert actuators.temperature == pytest.approx(1 + 0.5 * (KP + 1 / 0.02) * 0.002)
+
+
+def test_another_law_s_state_is_taken_over_without_a_bump():
+    paper = PaperController(PaperLaw())
+    left = paper.update(0.35, 0.5, positives=1)
+    controller = split_range()
+    controller.restore(paper.state())
+    assert controller.actuators.temperature == pytest.approx(left.temperature)
+    assert controller.update(0.35, 0.35, positives=1).temperature == pytest.approx(left.temperature)
+
+
+def test_with_negatives_the_law_asks_for_the_inverse_temperature_and_no_surprisal_weights():
+    config = EntropyControlConfig(kind="paper", samples="negatives", paper=PaperLaw(surprisal_exponent=2.0))
+    controller = make_controller(config, max_staleness=0)
+    controller.update(0.35, 0.5, positives=1)
+    assert controller.actuators == Actuators(1 / 1.15, 1 / 64, surprisal_exponent=0.0)
+    again = make_controller(config, max_staleness=0)
+    again.restore(controller.state())
+    assert again.actuators == controller.actuators
+
+
+@pytest.mark.parametrize(
+    ("kind", "rest"),
+    [
+        ("none", NEUTRAL),
+        ("paper", Actuators(1.0, 1 / 64)),
+        ("split_range", Actuators(1.0, SplitRangeLaw().alpha, SplitRangeLaw().surprisal_exponent)),
+    ],
+)
+def test_every_law_is_at_rest_before_a_measurement_and_at_zero_error(kind, rest):
+    controller = fresh(kind)
+    assert controller.actuators == rest
+    for _ in range(5):
+        assert controller.update(0.4, 0.4, positives=2) == rest
+
+
+@given(kinds, histories, st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_an_entropy_that_is_not_finite_holds_everything(kind, history, broken):
+    controller = fresh(kind)
+    for entropy, target, positives in history:
+        controller.update(entropy, target, positives=positives)
+    before, held = controller.state(), controller.actuators
+    assert controller.update(broken, 0.5, positives=4) == held
+    np.testing.assert_equal(controller.state(), before)
+
+
+def test_a_step_without_positives_freezes_the_integrator_alone():
+    frozen, running = split_range(), split_range()
+    for controller in (frozen, running):
+        controller.update(0.5, 0.5, positives=1)
+        controller.update(0.48, 0.5, positives=1)
+    integral = frozen.state()["integral"]
+    for _ in range(5):
+        hold = frozen.update(0.47, 0.5, positives=0)
+        running.update(0.47, 0.5, positives=1)
+    assert frozen.state()["integral"] == integral < running.state()["integral"]
+    assert hold.temperature == pytest.approx(1 + 0.5 * (KP * 0.03 + integral))
+
+
+@given(kinds, histories, st.integers(0, 40))
+def test_a_restored_controller_continues_the_identical_sequence_also_in_mid_ramp(kind, history, cut):
+    whole, before, after = fresh(kind), fresh(kind), fresh(kind)
+    expected = [whole.update(h, target, positives=p) for h, target, p in history]
+    first = [before.update(h, target, positives=p) for h, target, p in history[:cut]]
+    after.restore(before.state())
+    assert after.actuators == before.actuators
+    assert first + [after.update(h, target, positives=p) for h, target, p in history[cut:]] == expected
+
+
+@given(
+    histories,
+    st.floats(1e-4, 10),
+    st.floats(1, 100),
+    st.floats(0, 1),
+    st.floats(0, 100),
+    st.floats(0.05, 1),
+    st.floats(1, 10),
+)
+@settings(max_examples=200)
+def test_outputs_stay_within_the_ranges_whatever_the_gains(history, gain, response, back, lag, t_min, t_max):
+    law = SplitRangeLaw(
+        plant_gain=gain,
+        response_steps=response,
+        back_calculation=back,
+        filter_steps=lag,
+        t_min=t_min,
+        t_max=t_max,
+    )
+    split = SplitRangeController(law, max_staleness=2)
+    controllers: tuple[Controller, ...] = (split, PaperController(PaperLaw(t_min=t_min, t_max=t_max)))
+    for entropy, target, positives in history:
+        for controller in controllers:
+            actuators = controller.update(entropy, target, positives=positives)
+            assert t_min - 1e-12 <= actuators.temperature <= t_max + 1e-12
+        assert law.alpha <= split.actuators.alpha <= law.alpha_max + 1e-12
+        assert 0 <= split.actuators.surprisal_exponent <= law.surprisal_exponent_max + 1e-12
+        assert -1 <= split.state()["integral"] <= 1
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2, 4])
+@pytest.mark.parametrize("target", [0.175, 0.29, 0.41])
+def test_the_defaults_hold_every_set_point_on_the_measured_plant(target, staleness):
+    for seed in range(5):
+        trace, acted = closed_loop(SplitRangeLaw(), lambda _: target, staleness=staleness, seed=seed)
+        smooth = moving_average(trace)
+        assert abs(trace[-60:].mean() - target) <= 0.02
+        assert np.sqrt(((smooth[-60:] - target) ** 2).mean()) <= 0.03
+        assert np.mean([a.saturated for a in acted[-60:]]) < 0.2
+        assert smooth.min() > target - 0.1, "it falls far below before it settles"
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2, 4])
+@pytest.mark.parametrize(("before", "after"), [(0.29, 0.41), (0.29, 0.17)])
+def test_a_live_step_settles_in_time_without_much_overshoot(before, after, staleness):
+    for seed in range(5):
+        trace, _ = closed_loop(
+            SplitRangeLaw(), lambda step: before if step < 80 else after, staleness=staleness, seed=seed
+        )
+        smooth = moving_average(trace)[76:] - after
+        outside = np.flatnonzero(np.abs(smooth) > 0.04)
+        assert outside[-1] + 1 <= 25 + 5 * staleness
+        assert (smooth * np.sign(after - before)).max() <= 0.3 * abs(after - before)
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_a_plant_half_or_twice_as_strong_is_held_without_a_growing_oscillation(gain):
+    trace, _ = closed_loop(SplitRangeLaw(), lambda _: 0.29, staleness=4, gain=gain, steps=300)
+    assert abs(trace[-60:].mean() - 0.29) <= 0.02
+    middle, last = (np.ptp(moving_average(part)) for part in (trace[100:200], trace[200:]))
+    assert last <= middle + 0.02
+
+
+def tracking_error(law: SplitRangeLaw, *, gain: float, pace: float = 1.0) -> float:
+    """RMS of the 5-step average over the last 60 of 240 steps, mean of eight seeds, nats."""
+    return float(
+        np.mean(
+            [
+                np.sqrt(np.mean((moving_average(trace)[-60:] - 0.29) ** 2))
+                for trace, _ in (
+                    closed_loop(law, lambda _: 0.29, gain=gain, pace=pace, steps=240, seed=seed)
+                    for seed in range(8)
+                )
+            ]
+        )
+    )
+
+
+@pytest.mark.parametrize(("gain", "pace", "share"), [(2.6, 1.0, 0.95), (2.0, 2.0, 0.8)])
+def test_the_law_grows_gentler_on_a_plant_that_proves_stronger_than_was_said(gain, pace, share):
+    fixed = tracking_error(SplitRangeLaw(gain_memory=0), gain=gain, pace=pace)
+    assert tracking_error(SplitRangeLaw(), gain=gain, pace=pace) < share * fixed
+
+
+def test_on_the_plant_that_it_was_tuned_on_the_law_stays_as_it_is():
+    for seed in range(8):
+        fixed, _ = closed_loop(SplitRangeLaw(gain_memory=0), lambda _: 0.29, steps=240, seed=seed)
+        measuring, _ = closed_loop(SplitRangeLaw(), lambda _: 0.29, steps=240, seed=seed)
+        np.testing.assert_array_equal(measuring, fixed)
+
+
+@pytest.mark.parametrize("memory", [-1, 0.5, 19])
+def test_a_memory_too_short_to_measure_with_is_refused(memory):
+    with pytest.raises(ValidationError, match="gain_memory"):
+        SplitRangeLaw(gain_memory=memory)
+
+
+@pytest.mark.parametrize(("pace", "steps"), [(0.05, 1200), (0.1, 800), (0.3, 400), (3.0, 160)])
+def test_the_defaults_hold_a_plant_of_another_pace(pace, steps):
+    """A twentieth to three times as fast as the plant that the gains were chosen on: slower to settle, held as well."""
+    for seed in range(3):
+        trace, acted = closed_loop(SplitRangeLaw(), lambda _: 0.41, pace=pace, steps=steps, seed=seed)
+        rest = slice(-steps // 4, None)
+        assert abs(trace[rest].mean() - 0.41) <= 0.02
+        assert np.sqrt(((moving_average(trace)[rest] - 0.41) ** 2).mean()) <= 0.03
+        assert np.mean([a.saturated for a in acted[rest]]) < 0.2
+
+
+def test_without_control_the_plant_collapses():
+    """What the closed-loop tests hold up is not held up by the model itself."""
+    idle = SplitRangeLaw(plant_gain=1e6)
+    trace, _ = closed_loop(idle, lambda _: 0.41)
+    assert trace[-1] < 0.32
+
+
+def test_an_unreachable_set_point_saturates_says_so_and_winds_nothing_up():
+    """1.2 nats is beyond the plant: noise apart it is at the limit, and follows at once when that is withdrawn."""
+    trace, acted = closed_loop(
+        SplitRangeLaw(), lambda step: 1.2 if step < 120 else 0.35, steps=200, staleness=1
+    )
+    assert np.mean([a.limit == "heating" for a in acted[60:120]]) > 0.5
+    assert min(a.temperature for a in acted[60:120]) > 1.3
+    assert np.mean([a.temperature for a in acted[120:140]]) < 1.15
+    smooth = moving_average(trace)[170:]
+    assert np.abs(smooth - 0.35).max() <= 0.04
