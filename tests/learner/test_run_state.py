@@ -21,8 +21,9 @@ from services.entropy_target import store
 from services.entropy_target.documents import SetPointRefused
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
+from services.redis.query import server_time
 from services.run import control as run_control
-from services.run import state
+from services.run import heartbeats, state
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -77,14 +78,14 @@ def test_an_unknown_run_has_no_documents(redis, run_id):
     assert state.read_status(redis, run_id) is None
     assert store.read_set_point(redis, run_id) is None
     assert store.history(redis, run_id) == []
-    assert state.generators(redis, run_id) == {}
+    assert heartbeats.generators(redis, run_id) == {}
     assert not run_control.stop_requested(redis, run_id)
 
 
 def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
     store.change_set_point(redis, run, 0.7, "ada", CONTROL)
     state.update_status(redis, run, phase="failed", step=12, error="the learner died")
-    state.beat(redis, run, "base-0", {"role": "base"})
+    heartbeats.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
     assert run_control.stop_requested(redis, run)
 
@@ -93,7 +94,7 @@ def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(red
     status = status_of(redis, run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
     assert set_point_of(redis, run).target == 0.7
-    assert state.generators(redis, run) == {}
+    assert heartbeats.generators(redis, run) == {}
     assert not run_control.stop_requested(redis, run)
 
 
@@ -115,12 +116,12 @@ def test_writers_of_the_status_do_not_undo_each_other(redis, run):
 
 
 def test_heartbeats_replace_each_other_by_generator(redis, run):
-    state.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
-    state.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})
-    state.beat(redis, run, "base-0", {"role": "base", "tokens": 3})
-    seen = state.generators(redis, run)
+    heartbeats.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
+    heartbeats.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})
+    heartbeats.beat(redis, run, "base-0", {"role": "base", "tokens": 3})
+    seen = heartbeats.generators(redis, run)
     assert {name: beat["tokens"] for name, beat in seen.items()} == {"base-0": 3, "adaptive-0": 2}
-    assert abs(seen["base-0"]["at"] - state.server_time(redis)) < 60
+    assert abs(seen["base-0"]["at"] - server_time(redis)) < 60
 
 
 @given(target=st.floats(0.1, 0.9))
