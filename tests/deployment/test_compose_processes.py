@@ -19,12 +19,12 @@ import pytest
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess
 from services.run.heartbeats import beat
 from services.run.state import RunSpec, initialise_run, update_status
+from tests.deployment.alerts import ALERTS, expressions, selectors
+from tests.deployment.installation import SERVICES
+from tests.deployment.queue_server import PASSWORD, Server
 from tests.deployment.rendered import ROOT
-from tests.deployment.test_compose import SERVICES
-from tests.deployment.test_monitoring import ALERTS, expressions, selectors
-from tests.deployment.test_queue_server import PASSWORD, Server
-from tests.learner.test_records_and_report import record
 from tests.support.ports import free_ports
+from tests.support.step_records import record
 from trainer.config import RunConfig
 
 TOKEN = "scope_" + "7" * 64

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,15 +25,12 @@ from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.run.heartbeats import beat
 from services.run.state import RunSpec, initialise_run, update_status
+from tests.deployment.alerts import ALERTS, DASHBOARD, MONITORING, expressions, selectors
+from tests.deployment.installation import SERVICES
 from tests.deployment.rendered import ROOT
-from tests.deployment.test_compose import SERVICES
-from tests.learner.test_records_and_report import record
+from tests.support.step_records import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
-MONITORING = ROOT / "deploy" / "monitoring"
-RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
-ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
-DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 UNIT_TESTS = yaml.safe_load((MONITORING / "rules-test.yaml").read_text())["tests"]
 
 
@@ -51,25 +46,6 @@ def module(name: str) -> ModuleType:
     finally:
         sys.path.remove(str(MONITORING))
     return loaded
-
-
-def expressions() -> Iterator[str]:
-    """Every query of the rules and of the dashboard."""
-    for group in RULES["groups"]:
-        yield from (rule["expr"] for rule in group["rules"])
-    for panel in DASHBOARD["panels"]:
-        yield from (target["expr"] for target in panel.get("targets", []))
-    yield from (v["query"]["query"] for v in DASHBOARD["templating"]["list"] if v["type"] == "query")
-
-
-def selectors(expression: str) -> set[tuple[str, str]]:
-    """Names of series with the key that is asked for, if one is."""
-    found = re.findall(r"\b(scope_\w+)(?:\{([^}]*)\})?", expression)
-    return {
-        (name, key)
-        for name, labels in found
-        for key in (re.findall(r'key=~?"([^"]*)"', labels) or [""])[0].split("|")
-    }
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from services.host.children import Process
 from services.records.sinks import JsonLines
 from services.results.evaluations import Evaluations
 from services.run.directory import RunDirectory, write_format
-from tests.learner.test_records_and_report import record
 from tests.support.compared import evaluation, step_point, unit_result
 from tests.support.repository import QUICKSTART
+from tests.support.step_records import record
 from tests.support.tiny import tiny_config
 from trainer.config.load import config_hash, dump_yaml
 from trainer.errors import ScopeError

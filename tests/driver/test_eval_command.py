@@ -15,7 +15,7 @@ from services.evaluation.results import PARTS, read_results
 from services.evaluation.summary import summarize
 from tests.support.repository import ROOT
 from tests.support.run_harness import Run
-from tests.trainer.test_task_training import make_model
+from tests.support.word_model import make_model
 
 TASKS = ("number_guess", "calculator")
 

@@ -15,7 +15,7 @@ from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
-from tests.support.replay_harness import Queue, make_group
+from tests.support.replay_harness import Queue, always, make_group
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.roles import Role
@@ -110,10 +110,6 @@ def step_places(*steps: int) -> set[tuple[str, int]]:
     return {
         (r, o) for s in steps for r in ("base", "adaptive") for o in range(s * PROMPTS, (s + 1) * PROMPTS)
     }
-
-
-def always() -> bool:
-    return True
 
 
 def test_steps_are_filled_by_ordinal_whatever_the_order_of_arrival(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from services.run import control
 from services.run.control import Action, Refused, ask, desired
 from services.run.state import initialise_run, read_spec, read_status, update_status
 from tests.support.control_plane import is_problem
-from tests.trainer.test_checkpoint import Incarnations
+from tests.support.incarnations import Incarnations
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
 """refused by a run that has ended or stops"""

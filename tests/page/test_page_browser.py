@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from redis import Redis
+from playwright.sync_api import expect
 
 from services.access.tokens import create_token, revoke_token
 from services.entropy_target.store import (
@@ -21,13 +18,11 @@ from services.entropy_target.store import (
     read_entropy_target,
 )
 from services.records.redis_records import RedisRecords
-from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
 from services.run.control import desired
 from services.run.heartbeats import beat
 from services.run.state import add_evaluation, update_status
-from tests.learner.test_records_and_report import record
-from tests.support.browser import chromium, needs_chromium, watched
+from tests.support.browser import needs_chromium
 from tests.support.control_plane import start_run
 from tests.support.page_harness import (
     CONTRAST,
@@ -43,40 +38,10 @@ from tests.support.page_harness import (
     sign_in,
     until,
 )
+from tests.support.step_records import record
 from trainer.config import EntropyControlConfig
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def server(redis_access: RedisAccess) -> Iterator[str]:
-    with served(redis_access) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def expected() -> list[str]:
-    """Patterns of console errors that a test provokes; any other one fails it."""
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, expected: list[str]) -> Iterator[Page]:
-    with watched(browser, expected) as page:
-        yield page
-
-
-@pytest.fixture
-def run(redis: Redis) -> str:
-    run = f"page-{uuid.uuid4().hex[:8]}"
-    start_run(redis, run)
-    return run
 
 
 def test_a_wrong_token_is_refused_and_a_right_one_stays_in_the_tab(page, server, redis, run, expected):

@@ -11,8 +11,7 @@ import pytest
 from benchmarks.codec_fuzz import KINDS
 from services.learner.collector import Collector
 from services.redis.access import RedisAccess
-from tests.learner.test_collector import always
-from tests.support.replay_harness import Queue, make_group
+from tests.support.replay_harness import Queue, always, make_group
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group

@@ -21,9 +21,9 @@ from services.replay.actuators import encode_mixes
 from services.run.control import checkpoints_done
 from services.run.heartbeats import beat
 from services.run.state import add_evaluation, update_status
-from tests.learner.test_records_and_report import record
 from tests.support.control_plane import AMPLE, start_run
 from tests.support.replay_harness import Queue
+from tests.support.step_records import record
 from trainer.rollouts.curriculum import StepMix
 
 EMPTY_DATABASE = 5

@@ -15,8 +15,8 @@ from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
+from tests.support.incarnations import Incarnations
 from tests.support.replay_harness import Queue, group_bytes, make_group
-from tests.trainer.test_checkpoint import Incarnations
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import encode_group
 

@@ -174,3 +174,14 @@ class Queue:
         self.run(self._async_redis.aclose())
         self._loop.close()
         self.redis.close()
+
+
+def die(queue: Queue, *reasons: str) -> None:
+    """New groups that are read and dead-lettered, one for each reason."""
+    queue.fill(len(reasons))
+    for entry, reason in zip(queue.consumer.read(len(reasons), 0), reasons, strict=True):
+        assert queue.consumer.dead_letter(entry.entry_id, reason)
+
+
+def always() -> bool:
+    return True

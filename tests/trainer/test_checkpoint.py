@@ -19,33 +19,11 @@ from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
+from tests.support.checkpoints import state, write
 from tests.support.incarnations import STEP_GROUPS, Crash, Incarnations, measured
-from trainer.checkpoint.store import Best, CheckpointStore, LearnerState, read_state, verifies
+from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies
 from trainer.config import EntropyControlConfig, ScheduleConfig
 from trainer.errors import ScopeError
-
-
-def state(step: int, consumed: list[tuple[str, str]] | None = None, *, lineage: int = 1) -> LearnerState:
-    return LearnerState(
-        step=step,
-        lineage=lineage,
-        config_hash="h",
-        workers=1,
-        zero_stage=2,
-        controller={"integral": 0.1 * step},
-        regularizer={"coefficient": 0.005 * step},
-        entropy_target_generation=2,
-        consumed=consumed or [],
-    )
-
-
-def write(store: CheckpointStore, step: int, *, lineage: int = 1) -> Path:
-    """Two files as the ranks leave them, then the commit."""
-    folder = store.writing(step, lineage)
-    (folder / "engine").mkdir()
-    (folder / "engine" / "rank-0.pt").write_bytes(bytes([step]) * 1000)
-    (folder / "engine" / "rank-1.pt").write_bytes(bytes([step + 1]) * 1000)
-    return store.commit(state(step, lineage=lineage), lambda: None)
 
 
 class CrashAt:

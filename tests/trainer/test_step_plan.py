@@ -9,9 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.loss_cases import kinds, present, steps
 from tests.support.ranks import Ranks
-from tests.trainer.entropy.test_regularizers import kinds, present
-from tests.trainer.test_objective import steps
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 from trainer.loss.aggregation import base_row_weights

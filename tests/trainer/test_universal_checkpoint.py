@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.learner_ranks import launch, model_dir, result, weights, write_groups
 from tests.support.plain_learner import ALPHA, EXPONENT, STEPS, any_length, configuration, make_groups
-from tests.trainer.test_learner import launch, model_dir, result, weights, write_groups
 from trainer.checkpoint.universal import to_universal
 
 __all__ = ["model_dir"]

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from services.checks.preflight import preflight_learning
 from tests.support.tiny import LearnerView, tiny_config
-from tests.trainer.test_task_training import make_model
+from tests.support.word_model import make_model
 from trainer.config import RunConfig
 from trainer.config.load import default_config
 from trainer.errors import ScopeError
