@@ -12,18 +12,21 @@ from trainer.errors import ScopeError
 
 
 @contextmanager
-def new_directory(out: Path) -> Iterator[Path]:
-    """Where to make the directory, which is not there yet; it becomes `out` when all went well, or nothing does.
+def new_directory(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a path beside `out` to build the directory at; it is renamed to `out` if the block succeeds, else removed.
 
-    Raises ScopeError, before anything is done, when `out` exists and is not an empty directory.
+    replace: an `out` that exists is removed just before the rename. Otherwise raises ScopeError, before anything is
+    written, when `out` exists and is not an empty directory.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not replace and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
     out.parent.mkdir(parents=True, exist_ok=True)
     writing = out.with_name(f".writing-{out.name}")
     shutil.rmtree(writing, ignore_errors=True)
     try:
         yield writing
+        if replace:
+            shutil.rmtree(out, ignore_errors=True)
         os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)

@@ -7,8 +7,6 @@ weights go.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -26,12 +24,13 @@ from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
 from trainer.entropy_control import Actuators
+from trainer.files import new_directory
 from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
 from trainer.loss.objective import scope_loss
-from trainer.loss.step_plan import StepPlan, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
 from trainer.policy.forward import forward
 from trainer.policy.gather import gather_parameters
 from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
@@ -149,16 +148,17 @@ class Learner:
         if self._reference is not None:
             reference = self._reference.logprobs(batch, parts)
         measured = time.perf_counter()
-        base, adaptive = sums = role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
+        auxiliary = auxiliary_scores(batch, proximal, actuators.surprisal_exponent)
+        base, adaptive = sums = role_sums(batch, proximal, entropy, auxiliary)
         plan = plan_step(
             batch,
             proximal,
             entropy,
             tilted,
             sums,
+            auxiliary,
             self._regularizer,
             self._config,
-            surprisal_exponent=actuators.surprisal_exponent,
             strength=strength,
             step=step,
             reference=reference,
@@ -173,12 +173,12 @@ class Learner:
         dist.all_reduce(totals)
         if not all(math.isfinite(norm) for norm in norms):
             raise FloatingPointError(f"gradient norm {norms} is not finite at learner step {step}")
-        surrogate, auxiliary, clipped, counted = totals.tolist()
+        surrogate, auxiliary_objective, clipped, counted = totals.tolist()
         padding_share, token_imbalance = self._token_shares(batch, parts)
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
             surrogate=surrogate / updates,
-            auxiliary=auxiliary / updates,
+            auxiliary=auxiliary_objective / updates,
             clip_fraction=clipped / max(counted, 1.0),
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
@@ -241,16 +241,13 @@ class Learner:
     ) -> None:
         """Write a Hugging Face directory: `weights` in safetensors, configuration and tokenizer of `source`.
 
-        It appears whole: it is written beside `directory` and renamed. adapter: goes into its folder `adapter`.
+        Replaces an earlier `directory`; see `new_directory`. adapter: written to its subdirectory `adapter`.
         """
-        writing = directory.with_name(f".writing-{directory.name}")
-        shutil.rmtree(writing, ignore_errors=True)
-        self._policy.model.save_pretrained(writing, state_dict=weights)
-        AutoTokenizer.from_pretrained(source).save_pretrained(writing)
-        if adapter is not None:
-            save_adapter(writing / "adapter", self._config.learner.lora, adapter)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(writing, directory)
+        with new_directory(directory, replace=True) as writing:
+            self._policy.model.save_pretrained(writing, state_dict=weights)
+            AutoTokenizer.from_pretrained(source).save_pretrained(writing)
+            if adapter is not None:
+                save_adapter(writing / "adapter", self._config.learner.lora, adapter)
 
     def optimizer_bytes(self) -> int:
         """Bytes of optimizer state that this rank holds (ZeRO shares them out over ranks)."""
