@@ -7,8 +7,6 @@ weights go.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -26,6 +24,7 @@ from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
 from trainer.entropy_control import Actuators
+from trainer.files import replaced_directory
 from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
@@ -243,14 +242,11 @@ class Learner:
 
         It appears whole: it is written beside `directory` and renamed. adapter: goes into its folder `adapter`.
         """
-        writing = directory.with_name(f".writing-{directory.name}")
-        shutil.rmtree(writing, ignore_errors=True)
-        self._policy.model.save_pretrained(writing, state_dict=weights)
-        AutoTokenizer.from_pretrained(source).save_pretrained(writing)
-        if adapter is not None:
-            save_adapter(writing / "adapter", self._config.learner.lora, adapter)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(writing, directory)
+        with replaced_directory(directory) as writing:
+            self._policy.model.save_pretrained(writing, state_dict=weights)
+            AutoTokenizer.from_pretrained(source).save_pretrained(writing)
+            if adapter is not None:
+                save_adapter(writing / "adapter", self._config.learner.lora, adapter)
 
     def optimizer_bytes(self) -> int:
         """Bytes of optimizer state that this rank holds (ZeRO shares them out over ranks)."""
