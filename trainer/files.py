@@ -1,4 +1,4 @@
-"""A directory that appears whole or not at all."""
+"""Files and directories that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainer.errors import ScopeError
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
+    """Replace a file: a reader sees the old content or all of the new, also when this process dies on the way.
+
+    durable: return only when the file would survive a power failure. mode: its permissions, less the umask. One writer
+    at a time. Raises OSError.
+    """
+    writing = path.with_name(f".{path.name}.new")
+    writing.unlink(missing_ok=True)
+    with os.fdopen(os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(writing, path)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a directory, would survive a power failure. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -30,10 +57,3 @@ def new_directory(out: Path, *, replace: bool = False) -> Iterator[Path]:
         os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
