@@ -33,6 +33,7 @@ from tests.learner.test_records_and_report import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
 MONITORING = ROOT / "deploy" / "monitoring"
+RUNBOOKS = ROOT / "docs" / "how-to" / "respond-to-alerts.md"
 RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
@@ -160,11 +161,11 @@ def test_the_dashboard_of_ray_shows_ours_and_finds_the_panels_that_its_first_pag
 
 
 def test_every_alert_has_a_runbook_and_a_unit_test() -> None:
-    headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", RUNBOOKS.read_text(), re.MULTILINE)
     assert [test["name"] for test in UNIT_TESTS] == list(ALERTS)
     for name, rule in ALERTS.items():
         assert name in headings
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"{RUNBOOKS.relative_to(ROOT)}#{name.lower()}"
         assert rule["labels"]["severity"] in {"info", "warning", "critical"}
 
 
