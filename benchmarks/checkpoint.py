@@ -133,7 +133,7 @@ class Subject:
             zero_stage=2,
             controller={},
             regularizer={},
-            set_point_generation=1,
+            entropy_target_generation=1,
             consumed=[],
         )
         self.writer.begin(folder, snapshot.write, lambda: self._commit(state))

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from trainer.rollouts.trajectory import (
+    SCHEMA_VERSION,
     Group,
     Trajectory,
     TrajectoryError,
@@ -81,7 +82,7 @@ def sample_group(rng: Rng) -> Group:
         role="base" if rng.random() < 0.5 else "adaptive",
         ordinal=ordinal,
         sampling_temperature=float(rng.uniform(0.1, 2)),
-        set_point_generation=1,
+        entropy_target_generation=1,
         prompt_tokens=rng.integers(0, 500, 8).astype("<i4").tobytes(),
         producer_id="base-generator-0",
         producer_sequence=3,
@@ -103,7 +104,6 @@ def _rollout(rng: Rng, index: int, length: int) -> Trajectory:
         reward_components={"format": 1.0, "value": 0.5},
         verdict="correct",
         finish_reason="stop",
-        sampling_seed=int(rng.integers(0, 1 << 31)),
     )
 
 
@@ -249,7 +249,7 @@ def try_case(data: bytes) -> str | None:
     except TrajectoryError as error:
         return str(error)
     again = decode_group(encode_group(group, size_cap=SIZE_CAP), size_cap=SIZE_CAP)
-    if again != group or group.schema_version != 1:
+    if again != group or group.schema_version != SCHEMA_VERSION:
         raise AssertionError("an accepted entry does not survive the round trip")
     return None
 

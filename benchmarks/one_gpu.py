@@ -73,7 +73,7 @@ def train(folder: Path) -> Path:
 
 def report(records: list[StepRecord]) -> dict[str, Any]:
     """Figures of a run: nats, seconds, counts."""
-    late = [r.entropy - r.set_point for r in records[-LAST:] if r.set_point is not None]
+    late = [r.entropy - r.entropy_target for r in records[-LAST:] if r.entropy_target is not None]
     warm = records[WARM_UP:]
     seconds = {
         name: median(value for r in warm if (value := getattr(r, name)) is not None)

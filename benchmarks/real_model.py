@@ -167,7 +167,7 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> Non
 
 def step(record: StepRecord) -> dict[str, Any]:
     """What is shown of a step."""
-    names = ("step", "entropy", "set_point", "temperature", "alpha", "reward", "positives", "tokens")
+    names = ("step", "entropy", "entropy_target", "temperature", "alpha", "reward", "positives", "tokens")
     names += ("mismatch_kl_base", "weight_bytes", "weight_load_seconds", "step_seconds", "learn_seconds")
     return {name: getattr(record, name) for name in names}
 
@@ -179,7 +179,7 @@ def table(document: dict[str, Any]) -> None:
     )
     for row in document["steps"]:
         load = row["weight_load_seconds"]
-        target = row["set_point"]
+        target = row["entropy_target"]
         print(
             f"{row['step']:>5}{row['entropy']:>9.3f}{'' if target is None else f'{target:.3f}':>8}"
             f"{row['temperature']:>6.2f}{row['reward']:>8.2f}{row['positives']:>5}{row['mismatch_kl_base']:>10.1e}"

@@ -35,7 +35,7 @@ class Task:
     writers: int = 0
     write_every: float = 1.0
     base: float = 0.0
-    """set-point that writing clients move around, nats per token"""
+    """entropy target that writing clients move around, nats per token"""
 
 
 @dataclass

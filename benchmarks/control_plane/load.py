@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.control_plane.load
 
 1. The quickstart for some steps, `scope train` as a user starts it. After a warm-up, stretches of equal length with and
-   without load take turns: 64 clients read once a second and 8 move the set-point every 5 seconds.
+   without load take turns: 64 clients read once a second and 8 move the entropy target every 5 seconds.
 2. A control plane alone over its own Redis, as many reads as 16 clients can make.
 
 Prints the table and writes benchmarks/results/control-plane-load.json: latencies of reads (p50, p99), errors, the
@@ -52,7 +52,7 @@ SATURATED_CLIENTS, SATURATED_SECONDS = 16, 20.0
 PATHS = (
     "",
     "/entropy-target",
-    "/metrics?fields=entropy,set_point&rows=200",
+    "/metrics?fields=entropy,entropy_target&rows=200",
     "/entropy-target/history?limit=20",
 )
 

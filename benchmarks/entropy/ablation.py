@@ -76,7 +76,7 @@ def report(groups: dict[str, list[UnitResult]]) -> None:
 
 
 def _errors(unit: UnitResult) -> np.ndarray:
-    pairs = [(step.entropy, step.set_point) for step in unit.steps]
+    pairs = [(step.entropy, step.entropy_target) for step in unit.steps]
     return np.array(
         [entropy - target for entropy, target in pairs if entropy is not None and target is not None]
     )

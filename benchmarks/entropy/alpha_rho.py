@@ -1,4 +1,4 @@
-"""Which mixture of actuators holds a set-point best: alpha and rho constant over a grid, temperature alone acting.
+"""Which mixture of actuators holds an entropy target best: alpha and rho on a grid, temperature alone acting.
 
     .venv/bin/python benchmarks/entropy/alpha_rho.py --seeds 2
 

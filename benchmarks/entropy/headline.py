@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/entropy/headline.py            # about seven minutes a run of the full system
 
 Prints the comparison, writes benchmarks/results/entropy-headline.json and the pictures: README's of the full system
-alone, and `agreement` of both. The set-point was chosen on the tuning seeds, by the sweep of `rivals.py`.
+alone, and `agreement` of both. The entropy target was chosen on the tuning seeds, by the sweep of `rivals.py`.
 """
 
 from __future__ import annotations

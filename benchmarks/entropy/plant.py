@@ -39,9 +39,9 @@ class Constant:
     def __init__(self, actuators: Actuators) -> None:
         self.actuators = actuators
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
         """Ignore everything."""
-        del entropy, set_point, positives
+        del entropy, entropy_target, positives
         return self.actuators
 
     def state(self) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/entropy/rivals.py
 
-1. On the tuning seeds: SCOPE over set-points, then every rival over the grid of `trainer/config/presets.py`.
-2. On the reported seeds: GRPO, SCOPE at its chosen set-point, and each rival with its chosen value.
+1. On the tuning seeds: SCOPE over entropy targets, then every rival over the grid of `trainer/config/presets.py`.
+2. On the reported seeds: GRPO, SCOPE at its chosen entropy target, and each rival with its chosen value.
 
 Chosen is, of the values whose pass@1 is not below GRPO's, the one of highest pass@16; where there is none, the one of
-highest pass@1. A control with a set-point gets SCOPE's; where another value of its grid tracks it
+highest pass@1. A control with an entropy target gets SCOPE's; where another value of its grid tracks it
 better, that one is run as well, as NAME-tracking. Prints the choices and the comparison, and writes
 benchmarks/results/entropy-rivals.json.
 """

@@ -1,4 +1,4 @@
-"""How well entropy follows its set-point when rollouts are of older policies: held and stepped live at each staleness.
+"""How well entropy follows its target when rollouts are of older policies: held and stepped live at each staleness.
 
     .venv/bin/python benchmarks/entropy/staleness.py
 

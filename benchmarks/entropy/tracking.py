@@ -1,4 +1,4 @@
-"""How well entropy follows its set-point: held at several levels and stepped live, over seeds.
+"""How well entropy follows its target: held at several levels and stepped live, over seeds.
 
     .venv/bin/python benchmarks/entropy/tracking.py
 
@@ -49,7 +49,7 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
     """
     lives = {label: [live(u) for u in units] for label, units in groups.items() if label.startswith("live")}
     print(
-        f"\n{'held':24} {'set-point':>9} {'entropy':>8} {'mean error':>16} {'RMS of average':>17} {'saturated':>10}"
+        f"\n{'held':24} {'target':>9} {'entropy':>8} {'mean error':>16} {'RMS of average':>17} {'saturated':>10}"
     )
     for label, units in groups.items():
         if not label.startswith("held"):
@@ -58,7 +58,7 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
         error = [h.mean_error or 0.0 for h in held]
         rms = [h.rms_error or 0.0 for h in held]
         print(
-            f"{label:24} {held[0].set_point:9.3f} {np.mean([h.mean for h in held]):8.3f} "
+            f"{label:24} {held[0].entropy_target:9.3f} {np.mean([h.mean for h in held]):8.3f} "
             f"{np.mean(error):+7.3f} [{max(error, key=abs):+.3f}] {np.mean(rms):9.3f} [{max(rms):.3f}] "
             f"{np.mean([h.saturated_share or 0.0 for h in held]):9.0%}"
         )
@@ -78,11 +78,11 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
 def live(unit: UnitResult) -> dict[str, Any]:
     """Settling and overshoot of both live steps; a window ends at the next one or with the run.
 
-    average: the 5-step average in units of the step, counted from the new set-point in the direction of the step.
+    average: the 5-step average in units of the step, counted from the new entropy target in the direction of the step.
     """
     found = {}
     for name, begin, end in (("up", UP, DOWN), ("down", DOWN, len(unit.steps))):
-        target, before = _set_point(unit.steps[begin]), _set_point(unit.steps[begin - 1])
+        target, before = _entropy_target(unit.steps[begin]), _entropy_target(unit.steps[begin - 1])
         error = moving_average(_entropy(unit.steps[begin - 4 : end])) - target
         outside = np.flatnonzero(np.abs(error) > BAND)
         average = error / (target - before)
@@ -94,9 +94,9 @@ def live(unit: UnitResult) -> dict[str, Any]:
     return found
 
 
-def _set_point(step: StepPoint) -> float:
-    assert step.set_point is not None, "a live run has a set-point at every step"
-    return step.set_point
+def _entropy_target(step: StepPoint) -> float:
+    assert step.entropy_target is not None, "a live run has an entropy target at every step"
+    return step.entropy_target
 
 
 def _entropy(steps: Sequence[StepPoint]) -> np.ndarray:

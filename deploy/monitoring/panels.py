@@ -54,7 +54,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (
                 gauge("entropy", "{{run}} entropy"),
                 gauge("reference", "{{run}} reference"),
-                gauge("set_point", "{{run}} set-point"),
+                gauge("entropy_target", "{{run}} entropy target"),
                 gauge("generator_entropy", "{{run}} as the generators see it"),
             ),
             "nats per token",
@@ -180,7 +180,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "short",
             (
                 Query('max by (run) (ray_scope_entropy{run=~"$run"})', "{{run}} entropy"),
-                Query('max by (run) (ray_scope_set_point{run=~"$run"})', "{{run}} set-point"),
+                Query('max by (run) (ray_scope_entropy_target{run=~"$run"})', "{{run}} entropy target"),
             ),
             "nats per token; without the control plane",
         ),

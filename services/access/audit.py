@@ -1,7 +1,8 @@
 """The audit of a run, and that of the service: an append-only stream of what people asked for.
 
-Set-point changes and run control write their entry in the Lua script that makes the change (`set_point_scripts`,
-`run_control`); the rest uses `note` in its transaction. Nothing in the control plane deletes from it.
+Changes of the entropy target and of the desired state write their entry in the Lua script that makes the change
+(`services.entropy_target.scripts`, `services.run.control`); other changes add theirs by `note` in their transaction.
+Nothing in the control plane deletes from it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class AuditEntry(BaseModel):
     """what held before, in the words of the action: a target in nats, a state, a token's name and scope"""
     after: str = ""
     generation: int | None = None
-    """of a set-point change"""
+    """of an entropy target change"""
     effective_step: int | None = None
-    """of a set-point change: the learner step from which it holds; None while it waits, and where it was superseded"""
+    """of an entropy target change: the learner step from which it holds; None while it waits or if it was superseded"""
     at: float
     """seconds since the epoch"""
 
@@ -69,7 +70,7 @@ def read_audit(
     generations = [entry["generation"] for entry in entries if entry.get("generation")]
     steps: dict[str, int] = {}
     if run_id is not None and generations:
-        stored = cast("list[bytes | None]", redis.hmget(RunKeys(run_id).set_point_steps, generations))
+        stored = cast("list[bytes | None]", redis.hmget(RunKeys(run_id).entropy_target_steps, generations))
         steps = {g: int(step) for g, step in zip(generations, stored, strict=True) if step is not None}
     return [
         AuditEntry.model_validate(entry | {"effective_step": steps.get(entry.get("generation", ""))})

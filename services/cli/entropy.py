@@ -1,4 +1,4 @@
-"""`scope entropy`: read, move and follow the set-point of a run."""
+"""`scope entropy`: read, move and follow the entropy target of a run."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from services.cli.connect import add_run, client_of
 def add_entropy(parser: argparse.ArgumentParser) -> None:
     """The subcommands."""
     entropy = parser.add_subparsers(required=True, metavar="get|set|reset|history|watch")
-    get = entropy.add_parser("get", help="the set-point and the step it holds from")
+    get = entropy.add_parser("get", help="the entropy target and the step it holds from")
     add_run(get)
     get.set_defaults(command=_get)
-    change = entropy.add_parser("set", help="change the set-point of a running run")
+    change = entropy.add_parser("set", help="change the entropy target of a running run")
     change.add_argument("target", type=float, help="nats per token")
     change.add_argument(
         "--over-steps", type=int, default=0, metavar="N", help="learner steps over which it moves there"
     )
     _add_change(change)
     change.set_defaults(command=_set)
-    reset = entropy.add_parser("reset", help="return to the configured set-point and its schedule")
+    reset = entropy.add_parser("reset", help="return to the configured entropy target and its schedule")
     _add_change(reset)
     reset.set_defaults(command=_reset)
     log = entropy.add_parser("history", help="every change, and from which step it held")
     log.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N events")
     add_run(log)
     log.set_defaults(command=_history)
-    watch = entropy.add_parser("watch", help="entropy and set-point of every step, as they come")
+    watch = entropy.add_parser("watch", help="entropy and its target of every step, as they come")
     add_run(watch)
     watch.set_defaults(command=_watch)
 
 
 def _add_change(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--known", type=int, metavar="GENERATION", help="refuse if the set-point has a newer generation"
+        "--known", type=int, metavar="GENERATION", help="refuse if the entropy target has a newer generation"
     )
     parser.add_argument("--wait", action="store_true", help="until a learner step has applied it")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="longest --wait")
@@ -104,11 +104,12 @@ def _watch(options: argparse.Namespace) -> int:
 
 def _step_text(record: dict[str, Any]) -> str:
     entropy, target = (
-        "   -  " if record.get(name) is None else f"{record[name]:.4f}" for name in ("entropy", "set_point")
+        "   -  " if record.get(name) is None else f"{record[name]:.4f}"
+        for name in ("entropy", "entropy_target")
     )
     limit = "  at the limit" if record.get("saturated") else ""
     return (
-        f"step {record['step']:>6}  entropy {entropy}  set-point {target}  T {record['next_temperature']:.2f}  "
+        f"step {record['step']:>6}  entropy {entropy}  entropy target {target}  T {record['next_temperature']:.2f}  "
         f"alpha {record['next_alpha']:.2f}{limit}"
     )
 

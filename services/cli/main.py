@@ -25,7 +25,7 @@ COMMANDS = {
     "resume": ("runs:add_resume", "let a paused run go on"),
     "stop": ("runs:add_stop", "stop a run in order: checkpoint, then end"),
     "checkpoint": ("runs:add_checkpoint", "write a checkpoint at the next step"),
-    "entropy": ("entropy:add_entropy", "read or move the entropy set-point"),
+    "entropy": ("entropy:add_entropy", "read or move the entropy target"),
     "queue": ("queue:add_queue", "the replay queue and its dead letters"),
     "rollouts": ("rollouts:add_rollouts", "what the policy wrote, token by token"),
     "token": ("tokens:add_token", "make, list or revoke tokens of the control plane, or see your own"),
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """Every command; those of `with_options` with their options, whose modules are loaded for that."""
     parser = argparse.ArgumentParser(
-        prog="scope", description="SCOPE-RL: post-training with entropy held at a set-point"
+        prog="scope", description="SCOPE-RL: post-training with entropy held at a target"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (place, purpose) in COMMANDS.items():

@@ -79,7 +79,10 @@ def _numbers(run: Run) -> RenderableType:
     ages = {int(age): count for age, count in record["staleness"].items()}
     limit = "  at the limit: raise alpha_max or lower the target" if record["saturated"] else ""
     rows = [
-        ("entropy", f"{_number(record['entropy'])} nats/token, set-point {_number(record['set_point'])}"),
+        (
+            "entropy",
+            f"{_number(record['entropy'])} nats/token, entropy target {_number(record['entropy_target'])}",
+        ),
         (
             "actuators",
             f"temperature {record['next_temperature']:.2f}, alpha {record['next_alpha']:.2f}{limit}",

@@ -12,7 +12,7 @@ from services.host.environment import machine, package_versions
 from services.records.sinks import read_records
 from services.records.step_record import StepRecord
 from services.results.evaluations import Evaluations
-from services.run.directory import CONFIG_FILE
+from services.run.directory import CONFIG_FILE, check_format
 from trainer.config.load import config_hash, dump_yaml, load_config
 from trainer.errors import ScopeError
 
@@ -81,7 +81,7 @@ def step_point(record: StepRecord) -> StepPoint:
     return StepPoint(
         step=record.step,
         entropy=measured(record.entropy),
-        set_point=record.set_point,
+        entropy_target=record.entropy_target,
         reference=measured(record.reference),
         temperature=record.temperature,
         alpha=record.alpha,
@@ -108,6 +108,8 @@ def _refuse_other_configuration(directory: Path, unit: Unit) -> None:
 
 def _missing(directory: Path, steps: int) -> str:
     """What a run directory lacks for a result; empty when nothing."""
+    if (directory / CONFIG_FILE).exists():
+        check_format(directory)
     records = read_records(directory / "steps.jsonl")
     if len(records) != steps:
         return f"{len(records)} of {steps} step records"

@@ -106,11 +106,11 @@ def run_unit(request_path: Path) -> None:
 
 
 def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
-    """The common fields of an in-process step; no set-point where nothing steers towards it."""
+    """The common fields of an in-process step; no entropy target where nothing steers towards it."""
     return StepPoint(
         step=step.step,
         entropy=measured(step.entropy),
-        set_point=step.set_point,
+        entropy_target=step.entropy_target,
         reference=measured(step.reference),
         temperature=step.temperature,
         alpha=step.alpha,

@@ -52,7 +52,9 @@ def plot_all(directory: Path, groups: Groups, document: dict[str, Any]) -> list[
 
 def _entropy(groups: Groups) -> Figure:
     figure, axis = _axes(1, 4.4)
-    targets = {label: _column(units, lambda s: s.set_point).mean(axis=0) for label, units in groups.items()}
+    targets = {
+        label: _column(units, lambda s: s.entropy_target).mean(axis=0) for label, units in groups.items()
+    }
     known = [target for target in targets.values() if np.isfinite(target).any()]
     one = all(len(t) == len(known[0]) and np.allclose(t, known[0], equal_nan=True) for t in known)
     for i, (label, units) in enumerate(groups.items()):
@@ -60,11 +62,11 @@ def _entropy(groups: Groups) -> Figure:
         if not one and np.isfinite(targets[label]).any():
             axis.plot(targets[label], color=COLOURS[i % len(COLOURS)], ls=":", lw=1.2)
     if known and one:
-        axis.plot(known[0], color=TARGET, ls="--", lw=1.2, label="set-point", zorder=1)
+        axis.plot(known[0], color=TARGET, ls="--", lw=1.2, label="entropy target", zorder=1)
     elif known:
-        axis.plot([], color=TARGET, ls=":", lw=1.2, label="set-points")
+        axis.plot([], color=TARGET, ls=":", lw=1.2, label="entropy targets")
     axis.set(xlabel="learner step", ylabel="policy entropy, nats per token", ylim=(0, None))
-    axis.set_title("Policy entropy and its set-point")
+    axis.set_title("Policy entropy and its target")
     return _finish(figure, [axis])
 
 

@@ -85,7 +85,7 @@ def headline_ks(ks: Sequence[int]) -> list[int]:
 
 
 def _holding(document: dict[str, Any]) -> Table:
-    heads = ["control", "start", "mean", "set-point", "mean error", "RMS error", "saturated", "range"]
+    heads = ["control", "start", "mean", "target", "mean error", "RMS error", "saturated", "range"]
     rows = []
     for label, control in document["controls"].items():
         entropy = control["entropy"]
@@ -94,7 +94,7 @@ def _holding(document: dict[str, Any]) -> Table:
                 label,
                 _mean(entropy["start"], ".3f"),
                 _mean(entropy["mean"], ".3f"),
-                _mean(entropy["set_point"], ".3f"),
+                _mean(entropy["entropy_target"], ".3f"),
                 _mean(entropy["mean_error"], "+.3f"),
                 _mean(entropy["rms_error"], ".3f"),
                 _mean(entropy["saturated_share"], ".0%"),

@@ -21,8 +21,8 @@ class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     entropy: float | None
     """None where it could not be measured"""
-    set_point: float | None
-    """None without one"""
+    entropy_target: float | None = msgspec.field(name="set_point")
+    """nats per token; None without one. Files of format 1 name it `set_point`"""
     reference: float | None
     temperature: float
     alpha: float

@@ -30,13 +30,13 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Holding:
-    """How one run held its entropy over its window; errors are entropy minus set-point. None without one."""
+    """How one run held its entropy over its window; errors are entropy minus target. None without one."""
 
     start: float
     mean: float
     low: float
     high: float
-    set_point: float | None
+    entropy_target: float | None
     mean_error: float | None
     rms_error: float | None
     """of moving averages over `AVERAGE_STEPS` steps that lie within the window"""
@@ -58,7 +58,9 @@ def holding(steps: Sequence[StepPoint]) -> Holding:
         raise ValueError(f"none of the last {len(window)} steps has a measured entropy")
     entropies = np.array([s.entropy for s in known])
     start = next(s.entropy for s in steps if s.entropy is not None)
-    steered = [(s.entropy, s.set_point) for s in known if s.entropy is not None and s.set_point is not None]
+    steered = [
+        (s.entropy, s.entropy_target) for s in known if s.entropy is not None and s.entropy_target is not None
+    ]
     targets = np.array([target for _, target in steered])
     errors = np.array([entropy for entropy, _ in steered]) - targets
     return Holding(
@@ -66,7 +68,7 @@ def holding(steps: Sequence[StepPoint]) -> Holding:
         mean=float(entropies.mean()),
         low=float(entropies.min()),
         high=float(entropies.max()),
-        set_point=float(targets.mean()) if steered else None,
+        entropy_target=float(targets.mean()) if steered else None,
         mean_error=float(errors.mean()) if steered else None,
         rms_error=float(np.sqrt((moving_average(errors) ** 2).mean())) if steered else None,
         saturated_share=float(np.mean([s.saturated for s in known])) if steered else None,

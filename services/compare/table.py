@@ -56,7 +56,7 @@ def comparison(groups: Groups) -> dict[str, Any]:
 
 def _entropy(units: Sequence[UnitResult]) -> dict[str, Any]:
     by_seed = [statistics.holding(unit.steps) for unit in units]
-    fields = ("start", "mean", "set_point", "mean_error", "rms_error", "saturated_share")
+    fields = ("start", "mean", "entropy_target", "mean_error", "rms_error", "saturated_share")
     return {name: _over_seeds([getattr(h, name) for h in by_seed]) for name in fields} | {
         "low": min(h.low for h in by_seed),
         "high": max(h.high for h in by_seed),

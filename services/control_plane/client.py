@@ -99,7 +99,7 @@ class ControlPlaneClient:
         return Run.model_validate(self._call("GET", _path(run_id)))
 
     def entropy_target(self, run_id: str) -> EntropyTarget:
-        """The desired set-point and the one in force."""
+        """The desired entropy target and the one in force."""
         return EntropyTarget.model_validate(self._call("GET", f"{_path(run_id)}/entropy-target"))
 
     def set_entropy_target(
@@ -112,7 +112,7 @@ class ControlPlaneClient:
         wait: bool = False,
         timeout: float = 30.0,
     ) -> EntropyTarget:
-        """Change the set-point; with `wait`, answer once a learner step has applied it, or after `timeout`.
+        """Change the entropy target; with `wait`, answer once a learner step has applied it, or after `timeout`.
 
         over_steps: learner steps over which it moves there; known: the generation that the caller has seen, without
         which the change is refused if there is a newer one (None: whatever there is). After the timeout the state in
@@ -131,7 +131,7 @@ class ControlPlaneClient:
     def entropy_history(
         self, run_id: str, limit: int = 100, cursor: str | None = None
     ) -> EntropyTargetHistory:
-        """Changes of the set-point and their application, newest first; `cursor` is `next` of a page before."""
+        """Changes of the entropy target and their application, newest first; `cursor` is `next` of a page before."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         answer = self._call("GET", f"{_path(run_id)}/entropy-target/history", params=params)
         return EntropyTargetHistory.model_validate(answer)

@@ -10,7 +10,14 @@ import time
 from pathlib import Path
 
 from services.checks.preflight import preflight
-from services.run.directory import CONFIG_FILE, FREE_BYTES, MODEL_FILE, RunDirectory
+from services.run.directory import (
+    CONFIG_FILE,
+    FREE_BYTES,
+    MODEL_FILE,
+    RunDirectory,
+    check_format,
+    write_format,
+)
 from services.run.ids import is_run_id
 from trainer.config import ModelConfig
 from trainer.config.load import dump_yaml, load_config
@@ -63,6 +70,7 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
     path = path.resolve()
+    check_format(path)
     config = load_config(path / CONFIG_FILE, overrides)
     _hold(path)
     began = config.model_copy(update={"model": _as_it_began(config.model, path)})
@@ -119,6 +127,7 @@ def _create(directory: RunDirectory) -> None:
                 f"runs_dir={directory.config.runs_dir!r} has {free / 2**20:.0f} MiB of disk left; a run needs at "
                 f"least {FREE_BYTES / 2**20:.0f} MiB. Free some space or set runs_dir to another disk."
             )
+        write_format(directory.path)
         (directory.path / CONFIG_FILE).write_text(dump_yaml(directory.config))
         if (model := directory.model) is not None:
             named = {"path": directory.config.model.path, "revision": directory.config.model.revision}

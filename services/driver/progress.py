@@ -24,7 +24,7 @@ HEADER = (
 JSON_FIELDS = (
     "step",
     "entropy",
-    "set_point",
+    "entropy_target",
     "temperature",
     "alpha",
     "saturated",
@@ -105,7 +105,7 @@ class JsonProgress(Progress):
 def _line(record: dict[str, Any], of: int) -> str:
     ages = {int(age): count for age, count in record["staleness"].items()}
     mean_age = sum(age * count for age, count in ages.items()) / max(sum(ages.values()), 1)
-    target = f"{record['set_point']:7.3f}" if record["set_point"] is not None else "      -"
+    target = f"{record['entropy_target']:7.3f}" if record["entropy_target"] is not None else "      -"
     mark = "!" if record["saturated"] else " "
     return (
         f"{record['step'] + 1:>4}/{of:<4} {record['entropy'] or float('nan'):8.3f} {target} "

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class SetPoint(BaseModel):
-    """The desired set-point."""
+class DesiredTarget(BaseModel):
+    """The desired entropy target."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Applied(BaseModel):
 
 
 class HistoryEvent(BaseModel):
-    """One entry of the append-only history of a run's set-point."""
+    """One entry of the append-only history of a run's entropy target."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,7 +73,7 @@ class HistoryEvent(BaseModel):
     """of `applied` and `superseded`: the learner step"""
 
 
-class SetPointRefused(Exception):
+class TargetRefused(Exception):
     """A change that the run's limits do not allow; the document stays as it was."""
 
     def __init__(
@@ -86,17 +86,17 @@ class SetPointRefused(Exception):
 class StaleGeneration(Exception):
     """The caller did not know the newest generation, `current`; the document stays as it was."""
 
-    def __init__(self, current: SetPoint) -> None:
+    def __init__(self, current: DesiredTarget) -> None:
         self.current = current
         super().__init__(f"the newest generation is {current.generation}")
 
 
 class Repeated(Exception):
-    """The same request was accepted before, and left `set_point`."""
+    """The same request was accepted before, and left `entropy_target`."""
 
-    def __init__(self, set_point: SetPoint) -> None:
-        self.set_point = set_point
-        super().__init__(f"accepted before as generation {set_point.generation}")
+    def __init__(self, entropy_target: DesiredTarget) -> None:
+        self.entropy_target = entropy_target
+        super().__init__(f"accepted before as generation {entropy_target.generation}")
 
 
 class Terms(NamedTuple):
@@ -113,9 +113,9 @@ class Terms(NamedTuple):
 ANY_TERMS = Terms()
 
 
-def _reply_document(flat: list[bytes]) -> SetPoint:
+def _reply_document(flat: list[bytes]) -> DesiredTarget:
     """Of a script's HGETALL: names and values in turn."""
-    return SetPoint.model_validate(as_fields(dict(zip(flat[::2], flat[1::2], strict=True))))
+    return DesiredTarget.model_validate(as_fields(dict(zip(flat[::2], flat[1::2], strict=True))))
 
 
 def _document(model: type[_Model], stored: Any) -> _Model | None:

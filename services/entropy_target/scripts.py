@@ -1,4 +1,4 @@
-"""The changes of the set-point's state, one Lua script each; `services.entropy_target.store` says what they do."""
+"""The changes of the entropy target's state, one Lua script each; `services.entropy_target.store` says what they do."""
 
 from services.redis import idempotency
 
@@ -7,7 +7,7 @@ local clock = redis.call('TIME')
 local now = string.format('%d.%06d', clock[1], clock[2])
 """
 
-# KEYS set-point, history
+# KEYS target, history
 INITIALISE = (
     _NOW
     + """
@@ -21,7 +21,7 @@ return 1
 
 # What both changes begin with: has this request come before, is there a learner step left that could apply it, and does
 # the caller know the newest generation?
-# KEYS set-point, applied, history, record of the idempotency key, audit, status, control; ARGV updated_by, expected
+# KEYS target, applied, history, record of the idempotency key, audit, status, control; ARGV updated_by, expected
 # generations or '*', digest or '', seconds of the first answer, origin.
 _TERMS = (
     _NOW
@@ -81,7 +81,7 @@ return done('reset-target', before)
 """
 )
 
-# KEYS set-point, applied, history, fence, steps
+# KEYS target, applied, history, fence, steps
 # ARGV generation, step, epoch, target in force or '', where it started or ''
 MARK_APPLIED = (
     _NOW
@@ -115,7 +115,7 @@ return {'applied'}
 """
 )
 
-# KEYS set-point, fence; ARGV starting entropy, epoch
+# KEYS target, fence; ARGV starting entropy, epoch
 RECORD_STARTING_ENTROPY = """
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '0')
 if tonumber(ARGV[2]) ~= epoch then return {'fenced', epoch} end

@@ -1,4 +1,4 @@
-"""The entropy set-point: desired state with a generation number, between control plane and learner, in Redis.
+"""The entropy target: desired state with a generation number, between control plane and learner, in Redis.
 
 It says that the configured schedule decides (`trainer.entropy_control.schedule`), or which target a person set instead.
 The control plane changes it; the learner's rank 0 reads it at a step boundary and marks from which step it holds,
@@ -15,11 +15,11 @@ from services.entropy_target import scripts as scripts
 from services.entropy_target.documents import (
     ANY_TERMS,
     Applied,
+    DesiredTarget,
     HistoryEvent,
     Repeated,
-    SetPoint,
-    SetPointRefused,
     StaleGeneration,
+    TargetRefused,
     Terms,
     _document,
     _reply_document,
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from redis import Redis
 
 
-def initialise_set_point(redis: Redis, run_id: str) -> bool:
+def initialise_entropy_target(redis: Redis, run_id: str) -> bool:
     """Write generation 1, by which the configuration decides, unless a document is live (a resumed run keeps it).
 
     Returns whether it was written.
     """
     keys = RunKeys(run_id)
-    return bool(redis.eval(scripts.INITIALISE, 2, keys.set_point, keys.set_point_history))
+    return bool(redis.eval(scripts.INITIALISE, 2, keys.entropy_target, keys.entropy_target_history))
 
 
-def read_set_point(redis: Redis, run_id: str) -> SetPoint | None:
-    """The desired set-point, or None for a run that has none."""
-    return fetch(redis, set_point_read(run_id))
+def read_entropy_target(redis: Redis, run_id: str) -> DesiredTarget | None:
+    """The desired entropy target, or None for a run that has none."""
+    return fetch(redis, entropy_target_read(run_id))
 
 
-def set_point_read(run_id: str) -> Read[SetPoint | None]:
-    """The read of `read_set_point`."""
-    return one(lambda stored: _document(SetPoint, stored), "HGETALL", RunKeys(run_id).set_point)
+def entropy_target_read(run_id: str) -> Read[DesiredTarget | None]:
+    """The read of `read_entropy_target`."""
+    return one(lambda stored: _document(DesiredTarget, stored), "HGETALL", RunKeys(run_id).entropy_target)
 
 
 def read_applied(redis: Redis, run_id: str) -> Applied | None:
@@ -63,10 +63,10 @@ def read_applied(redis: Redis, run_id: str) -> Applied | None:
 
 def applied_read(run_id: str) -> Read[Applied | None]:
     """The read of `read_applied`."""
-    return one(lambda stored: _document(Applied, stored), "HGETALL", RunKeys(run_id).set_point_applied)
+    return one(lambda stored: _document(Applied, stored), "HGETALL", RunKeys(run_id).entropy_target_applied)
 
 
-def change_set_point(
+def change_entropy_target(
     redis: Redis,
     run_id: str,
     target: float,
@@ -76,25 +76,25 @@ def change_set_point(
     regularizer_tracks: bool = False,
     over_steps: int = 0,
     terms: Terms = ANY_TERMS,
-) -> SetPoint:
+) -> DesiredTarget:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
     over_steps: learner steps over which it moves there in a straight line. It holds until the next change or
-    `reset_set_point`. The limit on the change holds against the target at that instant, also between two callers at
+    `reset_entropy_target`. The limit on the change holds against the target at that instant, even with two callers at
     once: the one set last or, while the configured schedule decides, the one in force. While `target=auto` is not
     measured yet there is none, and any target in range is accepted.
 
     Raises:
-        SetPointRefused: outside `target_min..target_max`, further than `target_max_change` from the target
+        TargetRefused: outside `target_min..target_max`, further than `target_max_change` from the target
             now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
         Refused: the run has ended or is stopping, so that no learner step would apply it.
-        LookupError: the run has no set-point document.
+        LookupError: the run has no entropy target document.
     """
     _refuse_without_control(control, target, regularizer_tracks)
     if not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"
-        raise SetPointRefused("range", target, allowed)
+        raise TargetRefused("range", target, allowed)
     largest = control.target_max_change
     first = "" if control.target == "auto" else repr(Schedule(control, None).target_at(0))
     wanted = (repr(target), str(over_steps), repr(largest), first)
@@ -106,11 +106,11 @@ def change_set_point(
             f"one request may change it by at most {largest:g} from {now:g} nats per token, "
             f"so it must lie in [{low:g}, {high:g}]"
         )
-        raise SetPointRefused("change", target, allowed)
+        raise TargetRefused("change", target, allowed)
     return _reply_document(reply)
 
 
-def reset_set_point(
+def reset_entropy_target(
     redis: Redis,
     run_id: str,
     updated_by: str,
@@ -118,16 +118,16 @@ def reset_set_point(
     *,
     regularizer_tracks: bool = False,
     terms: Terms = ANY_TERMS,
-) -> SetPoint:
+) -> DesiredTarget:
     """Let the configured schedule decide again, under the next generation; nothing happens where it does already.
 
     `target_max_change` does not limit the way back: the schedule was accepted as a whole.
 
     Raises:
-        SetPointRefused: nothing steers towards a set-point.
+        TargetRefused: nothing steers towards an entropy target.
         StaleGeneration, Repeated, KeyReused: as `terms` have it.
         Refused: the run has ended or is stopping, so that no learner step would apply it.
-        LookupError: the run has no set-point document.
+        LookupError: the run has no entropy target document.
     """
     _refuse_without_control(control, None, regularizer_tracks)
     return _reply_document(_change(redis, run_id, scripts.RESET, updated_by, terms)[1])
@@ -154,7 +154,13 @@ def mark_applied(
         LookupError: no such generation.
     """
     keys = RunKeys(run_id)
-    names = (keys.set_point, keys.set_point_applied, keys.set_point_history, keys.fence, keys.set_point_steps)
+    names = (
+        keys.entropy_target,
+        keys.entropy_target_applied,
+        keys.entropy_target_history,
+        keys.fence,
+        keys.entropy_target_steps,
+    )
     shown = ("" if value is None else repr(value) for value in (target, start))
     reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, *shown)
     outcome, *values = cast("list[Any]", reply)
@@ -162,7 +168,9 @@ def mark_applied(
         case "fenced":
             raise FencedError(epoch=epoch, current=int(values[0]))
         case "unknown":
-            raise LookupError(f"set-point generation {generation} does not exist; the newest is {values[0]}")
+            raise LookupError(
+                f"entropy target generation {generation} does not exist; the newest is {values[0]}"
+            )
         case verdict:
             return verdict == "applied"
 
@@ -173,7 +181,9 @@ def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: in
     Raises FencedError when `epoch` is not the learner incarnation that may write.
     """
     keys = RunKeys(run_id)
-    reply = redis.eval(scripts.RECORD_STARTING_ENTROPY, 2, keys.set_point, keys.fence, repr(entropy), epoch)
+    reply = redis.eval(
+        scripts.RECORD_STARTING_ENTROPY, 2, keys.entropy_target, keys.fence, repr(entropy), epoch
+    )
     outcome, *values = cast("list[Any]", reply)
     if as_text(outcome) == "fenced":
         raise FencedError(epoch=epoch, current=int(values[0]))
@@ -186,7 +196,7 @@ def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None =
 
 def history_read(run_id: str, limit: int, *, before: str | None = None) -> Read[list[HistoryEvent]]:
     """The read of `history`."""
-    found = newest_entries_read(RunKeys(run_id).set_point_history, limit, before)
+    found = newest_entries_read(RunKeys(run_id).entropy_target_history, limit, before)
     return found.then(
         lambda entries: [HistoryEvent.model_validate({"id": name, **fields}) for name, fields in entries]
     )
@@ -200,7 +210,7 @@ def _change(
     expected = "*" if terms.generations is None else ",".join(map(str, sorted(terms.generations)))
     use = terms.once or Once(keys.once("none"), "", 0.0)
     names = (
-        *(keys.set_point, keys.set_point_applied, keys.set_point_history, use.record),
+        *(keys.entropy_target, keys.entropy_target_applied, keys.entropy_target_history, use.record),
         *(keys.audit, keys.status, keys.control),
     )
     given = (updated_by, expected, use.digest, repr(use.seconds), terms.origin)
@@ -208,7 +218,7 @@ def _change(
     outcome, *values = cast("list[Any]", reply)
     match as_text(outcome):
         case "missing":
-            raise LookupError(f"run {run_id!r} has no set-point")
+            raise LookupError(f"run {run_id!r} has no entropy target")
         case "reused":
             raise KeyReused
         case "ended":
@@ -223,8 +233,8 @@ def _change(
 
 def _refuse_without_control(control: EntropyControlConfig, target: float | None, regularizer: bool) -> None:
     if control.kind == "none" and not regularizer:
-        raise SetPointRefused(
+        raise TargetRefused(
             "no_control",
             target,
-            "the run has entropy_control.kind=none and no regularizer that steers towards a set-point",
+            "the run has entropy_control.kind=none and no regularizer that steers towards an entropy target",
         )

@@ -371,7 +371,7 @@ class Generator:
             verdicts,
             ordinal=ordinal,
             temperature=self._temperature(lease),
-            set_point_generation=lease.set_point_generation,
+            entropy_target_generation=lease.entropy_target_generation,
             sequence=self._work.groups,
             started_at=started,
         )

@@ -25,7 +25,7 @@ def as_group(
     *,
     ordinal: int,
     temperature: float,
-    set_point_generation: int,
+    entropy_target_generation: int,
     sequence: int,
     started_at: float,
 ) -> Group:
@@ -42,7 +42,7 @@ def as_group(
         role=spec.role,
         ordinal=ordinal,
         sampling_temperature=temperature,
-        set_point_generation=set_point_generation,
+        entropy_target_generation=entropy_target_generation,
         prompt_tokens=np.asarray(prompt, "<i4").tobytes(),
         producer_id=spec.generator_id,
         producer_sequence=sequence,

@@ -1,6 +1,6 @@
 """The learner's loop, run by every rank under Ray Train.
 
-    order ← rank 0 (batch ready? set-point? stop?)  →  scatter  →  trainer.learner.learner.step  →  control  →  publish
+    order ← rank 0 (batch ready? target? stop?)  →  scatter  →  trainer.learner.learner.step  →  control  →  publish
     →  every so often a snapshot, which becomes a checkpoint meanwhile  →  step record
 
 Everything that only one process may do is in `RankZero`; everything here is collective.

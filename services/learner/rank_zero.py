@@ -1,4 +1,4 @@
-"""What only rank 0 does: read the queue, apply set-points, decide actuators, publish, commit, record."""
+"""What only rank 0 does: read the queue, apply entropy targets, decide actuators, publish, commit, record."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class RankZero:
         return Restored(state.step, folder, universal=True)
 
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
-        """Wait for the groups of `step`; read the set-point at this boundary. Another order when asked for one."""
+        """Wait for the groups of `step`; read the entropy target at this boundary. Another order when asked for one."""
         self._recorder.begin(step)
         asked = self._asked()
         if asked is None and self._room.wants_checkpoint(step):
@@ -196,7 +196,7 @@ class RankZero:
             self._recorder.mixture(self._curriculum)
             self._curriculum.learned(self._applying.step, self._base_rewards)
         self._target.measured(metrics.entropy)
-        # Without a set-point (no control, or `auto` not measured yet) everything stays as it is: neutral.
+        # Without an entropy target (no control, or `auto` not measured yet) everything stays as it is: neutral.
         if self._target.value is not None:
             self._acting = self._controller.update(
                 metrics.entropy, self._target.value, positives=metrics.positives
@@ -231,7 +231,7 @@ class RankZero:
             controller=self._controller.state(),
             regularizer=self._strength_law.state(),
             curriculum=None if self._curriculum is None else self._curriculum.state(),
-            set_point_generation=self._target.generation,
+            entropy_target_generation=self._target.generation,
             starting_entropy=self._target.starting_entropy,
             consumed=self._commits.consumed,
         )

@@ -132,8 +132,8 @@ class Recorder:
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,
-            "set_point": target.value,
-            "set_point_generation": target.generation,
+            "entropy_target": target.value,
+            "entropy_target_generation": target.generation,
             "starting_entropy": target.starting_entropy,
             "reference": reference,
             "temperature": acted.temperature,

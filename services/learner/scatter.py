@@ -15,7 +15,7 @@ from trainer.rollouts.batch import RolloutBatch
 
 @dataclass(frozen=True)
 class StepOrder:
-    """What every rank is told before the forward pass, so that no step mixes two set-points."""
+    """What every rank is told before the forward pass, so that no step mixes two entropy targets."""
 
     kind: Literal["step", "stop", "checkpoint", "idle"]
     """idle: nothing for now, the next order comes soon; collective calls must not wait for as long as a pause lasts"""

@@ -1,4 +1,4 @@
-"""Which set-point holds at a learner step: the configured schedule's, or the one that a person set over REST."""
+"""Which entropy target holds at a learner step: the configured schedule's, or the one that a person set over REST."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import math
 
 from redis import Redis
 
-from services.entropy_target.documents import SetPoint
-from services.entropy_target.store import mark_applied, read_applied, read_set_point, record_starting_entropy
+from services.entropy_target.documents import DesiredTarget
+from services.entropy_target.store import (
+    mark_applied,
+    read_applied,
+    read_entropy_target,
+    record_starting_entropy,
+)
 from trainer.config import RunConfig
 from trainer.entropy_control.schedule import Schedule
 
 
 class TargetInForce:
-    """Rank 0's view of the set-point; it changes at step boundaries, and once when `auto` is measured."""
+    """Rank 0's view of the entropy target; it changes at step boundaries, and once when `auto` is measured."""
 
     def __init__(
         self,
@@ -23,12 +28,12 @@ class TargetInForce:
         epoch: int,
         starting_entropy: float | None,
     ) -> None:
-        """starting_entropy: the checkpoint's; without one, that of the set-point document counts.
+        """starting_entropy: the checkpoint's; without one, that of the entropy target document counts.
 
         Raises ScopeError when `target=auto` comes out of the allowed range.
         """
         self._redis, self._run_id, self._epoch = redis, run_id, epoch
-        self._control, self._tracks = config.entropy_control, config.tracks_set_point
+        self._control, self._tracks = config.entropy_control, config.tracks_entropy_target
         self._schedule: Schedule | None = None
         self._document = self._read()
         self._starting_entropy: float | None = None
@@ -44,7 +49,7 @@ class TargetInForce:
 
     @property
     def generation(self) -> int:
-        """Of the set-point document as read last."""
+        """Of the entropy target document as read last."""
         return self._document.generation
 
     @property
@@ -53,7 +58,7 @@ class TargetInForce:
         return self._starting_entropy
 
     def begin(self, step: int) -> None:
-        """Read the set-point at the boundary before `step` and mark what is in force from here."""
+        """Read the entropy target at the boundary before `step` and mark what is in force from here."""
         self._step, self._document = step, self._read()
         self._mark()
 
@@ -95,11 +100,11 @@ class TargetInForce:
         # After a rollback it holds from an earlier step than is recorded.
         return applied.start, min(applied.step, self._step)
 
-    def _read(self) -> SetPoint:
-        set_point = read_set_point(self._redis, self._run_id)
-        if set_point is None:
-            raise RuntimeError(f"run {self._run_id} has no set-point in Redis: its data is gone")
-        return set_point
+    def _read(self) -> DesiredTarget:
+        entropy_target = read_entropy_target(self._redis, self._run_id)
+        if entropy_target is None:
+            raise RuntimeError(f"run {self._run_id} has no entropy target in Redis: its data is gone")
+        return entropy_target
 
 
 def _moving(start: float | None, target: float, steps: int, over_steps: int) -> float:

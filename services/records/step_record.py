@@ -35,13 +35,13 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """policy entropy before the update: exact, temperature 1, base rollouts, nats per token"""
     generator_entropy: float
     """-mean behaviour log-probability of base rollouts, nats per token"""
-    set_point: float | None
+    entropy_target: float | None
     """in force at this step, nats per token; None where nothing steers towards it, and while `auto` is not measured"""
-    set_point_generation: int
+    entropy_target_generation: int
     starting_entropy: float | None = None
     """of the run's first learner step, nats per token; the same in every record"""
     reference: float | None
-    """what the law steers towards: the set-point after its ramp, nats per token"""
+    """what the law steers towards: the entropy target after its ramp, nats per token"""
     temperature: float
     alpha: float
     surprisal_exponent: float

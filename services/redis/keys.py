@@ -54,7 +54,7 @@ class RunKeys:
 
     @property
     def actuators(self) -> str:
-        """Hash: temperature, alpha, step, set_point_generation; in force for rollouts that start now."""
+        """Hash: temperature, alpha, step, entropy_target_generation; in force for rollouts that start now."""
         return self._key("actuators")
 
     @property
@@ -68,25 +68,25 @@ class RunKeys:
         return self._key("published")
 
     @property
-    def set_point(self) -> str:
-        """Hash: generation, source, target, updated_by, updated_at — the desired set-point; starting_entropy."""
-        return self._key("set-point")
+    def entropy_target(self) -> str:
+        """Hash: generation, source, target, updated_by, updated_at — the desired entropy target; starting_entropy."""
+        return self._key("entropy-target")
 
     @property
-    def set_point_applied(self) -> str:
+    def entropy_target_applied(self) -> str:
         """Hash: generation, step, at — the generation in force and the learner step from which it holds; target and
         target_step — the value in force at the newest step."""
-        return self._key("set-point-applied")
+        return self._key("entropy-target-applied")
 
     @property
-    def set_point_history(self) -> str:
-        """Stream: every set-point change and every application of one."""
-        return self._key("set-point-history")
+    def entropy_target_history(self) -> str:
+        """Stream: every entropy target change and every application of one."""
+        return self._key("entropy-target-history")
 
     @property
-    def set_point_steps(self) -> str:
-        """Hash: set-point generation → the learner step from which it holds."""
-        return self._key("set-point-steps")
+    def entropy_target_steps(self) -> str:
+        """Hash: entropy target generation → the learner step from which it holds."""
+        return self._key("entropy-target-steps")
 
     @property
     def audit(self) -> str:

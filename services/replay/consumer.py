@@ -191,7 +191,7 @@ class ReplayConsumer:
             alpha,
             "step",
             step,
-            "set_point_generation",
+            "entropy_target_generation",
             generation,
         ]
         self._call("set_fields", [self._keys.actuators], fields)

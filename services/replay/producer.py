@@ -28,7 +28,7 @@ class Lease:
     """weight of the auxiliary loss"""
     actuator_step: int = -1
     """the learner step from which the actuators hold"""
-    set_point_generation: int = 0
+    entropy_target_generation: int = 0
 
 
 class Finished(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 from services.records.sinks import read_records
 from services.results.evaluations import EVALUATIONS, Evaluations
 from services.results.model_card import Exported, write_card
-from services.run.directory import CONFIG_FILE, MODEL_FILE
+from services.run.directory import CONFIG_FILE, MODEL_FILE, check_format
 from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, load_config
@@ -32,6 +32,7 @@ def export(run: Path, step: int | None, out: Path) -> Exported:
 
 def _write(run: Path, step: int | None, writing: Path) -> Exported:
     config = load_config(run / CONFIG_FILE)
+    check_format(run)
     checkpoint = None if step is None else _checkpoint(run, step)
     if checkpoint is None and not (run / "model" / "config.json").is_file():
         raise ScopeError(

@@ -54,7 +54,7 @@ def card(exported: Exported) -> str:
         _metadata(exported),
         f"# {exported.run_id}, after {exported.step} learner steps",
         "A policy post-trained by reinforcement learning with SCOPE-RL service, which holds policy entropy at a "
-        "set-point (SCOPE-RL, arXiv 2510.08141).",
+        "entropy target (SCOPE-RL, arXiv 2510.08141).",
         "## Training",
         _table(_facts(exported)),
     ]
@@ -92,7 +92,9 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
     config = exported.config
     tasks: Sequence[SingleTaskConfig] = config.task.mixture or (config.task,)
     control = config.entropy_control
-    steered = "none" if not config.tracks_set_point else f"{control.kind}, set-point {control.target}"
+    steered = (
+        "none" if not config.tracks_entropy_target else f"{control.kind}, entropy target {control.target}"
+    )
     return [
         ("began with", _began_with(exported)),
         ("tasks", ", ".join(map(_task, tasks))),
@@ -131,12 +133,12 @@ def _entropy(records: Sequence[StepRecord]) -> str:
         (
             str(known[i].step),
             f"{known[i].entropy:.4f}",
-            "-" if (target := known[i].set_point) is None else f"{target:.4f}",
+            "-" if (target := known[i].entropy_target) is None else f"{target:.4f}",
             f"{known[i].reward:.3f}",
         )
         for i in shown
     ]
-    return _table(rows, ("learner step", "entropy, nats per token", "set-point", "reward"))
+    return _table(rows, ("learner step", "entropy, nats per token", "entropy target", "reward"))
 
 
 def _evaluations(evaluations: Sequence[Evaluation]) -> str:

@@ -114,14 +114,14 @@ def _entropy(records: list[StepRecord]) -> dict[str, Any]:
         "last_third_mean": float(values.mean()),
         "last_third_std": float(values.std()),
     }
-    held = [(r.entropy, r.set_point, r.saturated) for r in last if r.set_point is not None]
+    held = [(r.entropy, r.entropy_target, r.saturated) for r in last if r.entropy_target is not None]
     if held:
         entropies, targets, saturated = (np.array(column, dtype=float) for column in zip(*held, strict=True))
         out |= {
-            "set_point": float(targets[-1]),
-            "set_point_over_start": float(targets[-1] / out["start"]),
+            "entropy_target": float(targets[-1]),
+            "entropy_target_over_start": float(targets[-1] / out["start"]),
             "last_third_mean_error": float((entropies - targets).mean()),
-            "last_third_mean_over_set_point": float(entropies.mean() / targets.mean()),
+            "last_third_mean_over_entropy_target": float(entropies.mean() / targets.mean()),
             "last_third_saturated_share": float(saturated.mean()),
         }
     return out

@@ -1,4 +1,4 @@
-"""The picture of a run: entropy with its set-point, the actuators, reward, pass@k."""
+"""The picture of a run: entropy with its target, the actuators, reward, pass@k."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def plot(path: Path, run_id: str, records: list[StepRecord], evaluations: list[E
 
 def _entropy(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     axis.plot(steps, [r.entropy for r in records], color=ENTROPY, lw=1.6, label="policy entropy")
-    targets = [float("nan") if r.set_point is None else r.set_point for r in records]
-    if any(r.set_point is not None for r in records):
-        axis.step(steps, targets, where="post", color=TARGET, lw=1.4, ls="--", label="set-point")
+    targets = [float("nan") if r.entropy_target is None else r.entropy_target for r in records]
+    if any(r.entropy_target is not None for r in records):
+        axis.step(steps, targets, where="post", color=TARGET, lw=1.4, ls="--", label="entropy target")
         low, high = [t * (1 - BAND) for t in targets], [t * (1 + BAND) for t in targets]
         axis.fill_between(steps, low, high, step="post", color=TARGET, alpha=0.12, label=f"±{BAND:.0%}")
     axis.set(title="Policy entropy", xlabel="learner step", ylabel="nats per token")

@@ -1,27 +1,26 @@
-"""The directory of a run."""
+"""The directory of a run: its entries, and the format that it was written in."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config import RunConfig
 from trainer.config.load import config_hash
+from trainer.errors import ScopeError
+from trainer.files import write_atomically
 from trainer.starting_model.find import StartingModel
 
 CONFIG_FILE = "config.yaml"
-
-
 ENDPOINT_FILE = "endpoint.json"
-
-
 MODEL_FILE = "starting_model.json"
-
-
+FORMAT_FILE = "format.json"
+FORMAT = 2
+"""of the directory: names of fields in its step records, checkpoints and queue"""
 FREE_BYTES = 1 << 30
+"""disk space that a run needs at its start"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,21 @@ class RunDirectory:
 
     def write_json(self, name: str, document: Any) -> None:
         """Write a JSON file whole or not at all."""
-        temporary = self.path / f".{name}.new"
-        temporary.write_text(json.dumps(document, indent=2) + "\n")
-        os.replace(temporary, self.path / name)
+        write_atomically(self.path / name, json.dumps(document, indent=2).encode() + b"\n")
+
+
+def write_format(path: Path) -> None:
+    """Leave the format of the run directory `path`, for `check_format`."""
+    write_atomically(path / FORMAT_FILE, json.dumps({"run_directory": FORMAT}).encode() + b"\n")
+
+
+def check_format(path: Path) -> None:
+    """Raise ScopeError unless this version reads the run directory `path`; one without a format file has format 1."""
+    marker = path / FORMAT_FILE
+    found = json.loads(marker.read_text())["run_directory"] if marker.is_file() else 1
+    if found != FORMAT:
+        raise ScopeError(
+            f"The run directory {path} has format {found} and this version reads format {FORMAT}, in which step "
+            "records, checkpoints and the queue have other field names: use the version that made it, or start a "
+            f"new run from its policy with --set model.path={path / 'model'}."
+        )

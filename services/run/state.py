@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.entropy_target.store import initialise_set_point
+from services.entropy_target.store import initialise_entropy_target
 from services.redis.fencing import FencedError
 from services.redis.keys import RUN_INDEX, RunKeys
 from services.redis.query import Read, as_fields, as_text, fetch, one, together
@@ -86,8 +86,8 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
     """Make a run known as `starting`, at its first start and at every resumption.
 
     Writes the spec, forgets a requested stop and the heartbeats of generators that are gone, and writes
-    set-point generation 1, the configured schedule, unless a set-point is live already. Raises `ScopeError` for
-    a bad run id.
+    generation 1 of the entropy target, the configured schedule, unless a target is live already. Raises `ScopeError`
+    for a bad run id.
     """
     if not is_run_id(run_id):
         raise ScopeError(
@@ -102,7 +102,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
         pipeline.delete(keys.generators, keys.checkpoints)
         pipeline.hdel(keys.status, "error")
         pipeline.execute()
-    initialise_set_point(redis, run_id)
+    initialise_entropy_target(redis, run_id)
     update_status(
         redis,
         run_id,

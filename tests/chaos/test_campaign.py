@@ -29,7 +29,7 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
     live.await_step(1, END_SECONDS)
     run, begun = live.run, live.steps_done()
     # What a test before this one asked for, or else what the run began with.
-    target = run.scope("entropy", "get")["spec"]["target"] or run.records()[-1].set_point
+    target = run.scope("entropy", "get")["spec"]["target"] or run.records()[-1].entropy_target
     strikes = list(Nemesis(live, SEED, recovery_seconds=RECOVERY_SECONDS).campaign(FAULTS))
     for strike in strikes:
         print(f"{strike.kind:20} at step {strike.at_step:5}: back after {strike.recovery_seconds:6.1f} s")
@@ -52,14 +52,14 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
         assert told in run.log
     records = run.records()
     assert [record.step for record in records] == list(range(len(records)))
-    assert {record.set_point for record in records if record.step > begun} == {target}
+    assert {record.entropy_target for record in records if record.step > begun} == {target}
     lineages = [next(r for r in records if r.lineage == number) for number in {r.lineage for r in records}]
     assert all(first.step % 5 == 0 for first in lineages), "a lineage did not begin at a checkpoint"
 
 
 @pytest.mark.chaos
 def test_a_run_that_stopped_goes_on_where_it_stopped(live: Subject) -> None:
-    run, target, done = live.run, live.run.records()[-1].set_point, live.steps_done()
+    run, target, done = live.run, live.run.records()[-1].entropy_target, live.steps_done()
     assert live.driver.poll() == 0, "the run is stopped by the test before this one"
 
     resumed = run.start(f"steps={done + 3}", resume=True)
@@ -69,7 +69,7 @@ def test_a_run_that_stopped_goes_on_where_it_stopped(live: Subject) -> None:
     assert [r.step for r in records] == list(range(done + 3)), "a step was lost"
     last = records[done - 1].lineage
     assert [r.lineage for r in records[done:]] == [last + 1] * 3
-    assert records[-1].set_point == target, "the live set-point did not survive the restart"
+    assert records[-1].entropy_target == target, "the live entropy target did not survive the restart"
     report = run.json("report.json")
     assert report["queue"]["consumed"] == (done + 3) * 2 * 8
     assert report["evaluation"]["end"]["step"] == done + 3

@@ -19,7 +19,7 @@ from services.redis.keys import RUN_INDEX, RunKeys
 from services.run.control import stop_requested
 from services.run.heartbeats import beat
 from services.run.state import update_status
-from tests.support.control_plane import is_problem, set_point_of, start_run, target_path
+from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
 
 JSON = {"Content-Type": "application/json"}
 
@@ -131,7 +131,7 @@ def test_a_body_that_is_not_one_finite_number_is_refused(client, redis, run, bea
     problem = is_problem(answer, 422)
     assert said in problem["detail"]
     assert problem["errors"]
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_body_that_cannot_even_be_parsed_is_refused(client, redis, run, bearer
     (error,) = is_problem(answer, 422)["errors"]
     assert error["field"] == "body"
     assert said in error["allowed"]
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", None])
@@ -169,21 +169,21 @@ def test_a_body_that_is_not_declared_as_json_is_refused(client, run, bearer, med
 def test_no_json_but_a_single_finite_target_is_ever_accepted(client, redis, run, bearer, body):
     number = body["target"] if isinstance(body, dict) and set(body) == {"target"} else None
     assume(type(number) not in (int, float) or not 0.01 <= float(number or 0) <= 5)
-    before = set_point_of(redis, run)
+    before = entropy_target_of(redis, run)
     answer = client.put(target_path(run), headers={**bearer("operator"), **JSON}, content=json.dumps(body))
     is_problem(answer, 422)
-    assert set_point_of(redis, run) == before
+    assert entropy_target_of(redis, run) == before
 
 
 @given(target=st.floats(0.01, 5.0))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_target_is_accepted_exactly_within_the_limits_of_the_run(client, redis, run, bearer, target):
-    now = set_point_of(redis, run).target or 0.4
+    now = entropy_target_of(redis, run).target or 0.4
     assume(abs(abs(target - now) - 0.5) > 1e-6)
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": target})
     if abs(target - now) < 0.5:
         assert answer.status_code == 202
-        assert set_point_of(redis, run).target == target
+        assert entropy_target_of(redis, run).target == target
     else:
         problem = is_problem(answer, 422)
         assert problem["errors"][0]["field"] == "body.target"
@@ -204,7 +204,7 @@ def test_a_run_without_entropy_control_has_no_target_to_change(client, redis, ru
     assert "entropy_control.kind=none" in is_problem(answer, 409)["detail"]
     reset = is_problem(client.delete(target_path(run), headers=bearer("operator")), 409)
     assert reset["detail"] == (
-        "the run has entropy_control.kind=none and no regularizer that steers towards a set-point."
+        "the run has entropy_control.kind=none and no regularizer that steers towards an entropy target."
     )
     assert reset["errors"] == []
 
@@ -258,7 +258,7 @@ def test_a_regularizer_with_a_target_takes_a_new_one_without_a_control_law(clien
     start_run(redis, run, kind="none", regularizer="adaptive_coefficient")
     answer = client.put(target_path(run), headers=bearer("operator"), json={"target": 0.5})
     assert answer.status_code == 202
-    assert set_point_of(redis, run).target == 0.5
+    assert entropy_target_of(redis, run).target == 0.5
 
 
 @pytest.mark.parametrize("query", ["wait=later", "timeout=nan", "timeout=-1", "timeout=61", "timeout=x"])
@@ -266,7 +266,7 @@ def test_a_bad_query_changes_nothing(client, redis, run, bearer, query):
     answer = client.put(f"{target_path(run)}?{query}", headers=bearer("operator"), json={"target": 0.5})
     assert is_problem(answer, 422)["errors"][0]["field"].startswith("query.")
     is_problem(client.delete(f"{target_path(run)}?{query}", headers=bearer("operator")), 422)
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -320,7 +320,7 @@ def test_a_viewer_reads_and_does_not_write(client, redis, run, bearer):
     assert "operator" in problem["detail"]
     is_problem(client.delete(target_path(run), headers=headers), 403)
     is_problem(client.post(f"/v1/runs/{run}:stop", headers=headers), 403)
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
     assert not stop_requested(redis, run)
 
 

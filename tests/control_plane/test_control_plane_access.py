@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from services.access import tokens
 from services.control_plane.app import create_app
-from services.entropy_target.store import change_set_point, mark_applied
+from services.entropy_target.store import change_entropy_target, mark_applied
 from services.redis.keys import SERVICE_TOKENS, RunKeys
 from services.run.control import ask
 from tests.support.control_plane import is_problem, start_run
@@ -107,13 +107,13 @@ def verdict(method: str, path: str, caller: str) -> int | None:
 @pytest.mark.parametrize(("method", "path"), every_route())
 def test_a_route_is_open_to_whom_its_scope_says(client, redis, run, method, path, caller):
     token = token_of(redis, run, caller)
-    before = tokens.tokens_of(redis, run), redis.hget(RunKeys(run).set_point, "generation")
+    before = tokens.tokens_of(redis, run), redis.hget(RunKeys(run).entropy_target, "generation")
     url = path.format(run_id=run, name="nobody", letter_id="17-0")
     answer = client.request(method, url, headers=bearer(token), json=BODIES.get((method, path)))
     expected = verdict(method, path, caller)
     if expected is not None:
         is_problem(answer, expected)
-        assert (tokens.tokens_of(redis, run), redis.hget(RunKeys(run).set_point, "generation")) == before
+        assert (tokens.tokens_of(redis, run), redis.hget(RunKeys(run).entropy_target, "generation")) == before
         return
     absent = answer.status_code == 404 and ("nobody" in answer.text or "unknown-dead-letter" in answer.text)
     assert answer.status_code < 300 or absent, answer.text
@@ -199,9 +199,9 @@ def test_the_audit_tells_who_changed_what_from_where_and_when_it_took_effect(cli
     admin = bearer(tokens.create_token(redis, run, "ada", "admin"))
     control = EntropyControlConfig(target=0.4, target_max_change=0.5)
     client.put(f"/v1/runs/{run}/entropy-target", headers=admin, json={"target": 0.5})
-    change_set_point(redis, run, 0.55, "bob", control)
+    change_entropy_target(redis, run, 0.55, "bob", control)
     mark_applied(redis, run, generation=3, step=17, epoch=0)
-    change_set_point(redis, run, 0.6, "bob", control)
+    change_entropy_target(redis, run, 0.6, "bob", control)
     ask(redis, run, "pause", "bob", "10.0.0.7")
     page = client.get(f"/v1/runs/{run}/audit?limit=3", headers=admin).json()
     older = client.get(f"/v1/runs/{run}/audit?cursor={page['next']}", headers=admin).json()
@@ -239,7 +239,7 @@ def test_a_token_that_calls_too_often_is_told_when_to_come_again(strict, redis, 
         strict.put(f"/v1/runs/{run}/entropy-target", headers=operator, json=body).status_code for _ in (1, 2)
     ]
     assert writes == [202, 429]
-    assert redis.hget(RunKeys(run).set_point, "generation") == b"2"
+    assert redis.hget(RunKeys(run).entropy_target, "generation") == b"2"
     time.sleep(1.1)
     assert strict.get(f"/v1/runs/{run}", headers=operator).status_code == 200
 

@@ -1,4 +1,4 @@
-"""Changes of the set-point over REST: which state they are made from, made once, merged, and their history."""
+"""Changes of the entropy target over REST: which state they are made from, made once, merged, and their history."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from services.redis.idempotency import KEPT_SECONDS
 from services.redis.keys import RunKeys
 from services.run.control import ask
 from services.run.state import update_status
-from tests.support.control_plane import is_problem, set_point_of, start_run, target_path
+from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def put(client, redis, run):
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_a_change_from_an_unknown_state_is_refused(put, redis, run, method):
     assert is_problem(put(0.5, method), 428)["type"] == "urn:scope-rl:problem:precondition-required"
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize("tags", ['"1"', '"0", "1"', '"9" ,"1"', "*"])
 def test_a_change_from_the_newest_state_is_made(put, redis, run, tags):
     answer = put(0.5, If_Match=tags)
     assert (answer.status_code, answer.headers["etag"]) == (202, '"2"')
-    assert set_point_of(redis, run).target == 0.5
+    assert entropy_target_of(redis, run).target == 0.5
 
 
 @pytest.mark.parametrize("tags", ['"2"', '"0"', '"01"', '"one"', 'W/"1"', '""', '"99999999999999999999"'])
@@ -56,7 +56,7 @@ def test_a_change_from_another_state_is_refused_with_the_newest(put, redis, run,
     problem = is_problem(answer, 412)
     assert (problem["type"], answer.headers["etag"]) == ("urn:scope-rl:problem:generation-changed", '"1"')
     assert "generation 1, by configuration" in problem["detail"]
-    assert set_point_of(redis, run).generation == 1
+    assert entropy_target_of(redis, run).generation == 1
 
 
 @pytest.mark.parametrize("tags", ["1", "", '"1', '"1" "2"', "*,*"])
@@ -75,7 +75,7 @@ def test_of_two_callers_that_know_the_same_state_one_is_refused(put, redis, run)
     for caller in callers:
         caller.join()
     assert sorted(codes) == [202] + [412] * 7
-    assert set_point_of(redis, run).generation == 2
+    assert entropy_target_of(redis, run).generation == 2
 
 
 def test_a_repetition_gets_the_first_answer_and_changes_nothing(put, redis, run):
@@ -86,7 +86,7 @@ def test_a_repetition_gets_the_first_answer_and_changes_nothing(put, redis, run)
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert (again.headers["etag"], again.headers["idempotency-replayed"]) == ('"2"', "true")
     assert "idempotency-replayed" not in first.headers
-    assert set_point_of(redis, run).generation == 3
+    assert entropy_target_of(redis, run).generation == 3
 
 
 def test_a_key_belongs_to_its_request_its_route_and_its_token(put, client, redis, run):
@@ -97,7 +97,7 @@ def test_a_key_belongs_to_its_request_its_route_and_its_token(put, client, redis
     other = create_token(redis, run, "bob", "operator")
     headers = {"Authorization": f"Bearer {other}", "If-Match": "*", "Idempotency-Key": "k"}
     assert client.put(target_path(run), headers=headers, json={"target": 0.6}).status_code == 202
-    assert set_point_of(redis, run).generation == 4
+    assert entropy_target_of(redis, run).generation == 4
 
 
 @pytest.mark.parametrize("key", ["", "a b", "k" * 256])
@@ -114,7 +114,7 @@ def test_while_the_first_waits_a_repetition_is_told_so_and_a_refused_request_may
     )
     waiting.start()
     deadline = time.monotonic() + 5
-    while set_point_of(redis, run).generation == 1 and time.monotonic() < deadline:
+    while entropy_target_of(redis, run).generation == 1 and time.monotonic() < deadline:
         time.sleep(0.02)
     problem = is_problem(put(0.5, query=query, If_Match="*", Idempotency_Key="w"), 409)
     assert problem["type"] == "urn:scope-rl:problem:request-running"
@@ -136,16 +136,16 @@ def test_a_server_killed_before_its_answer_leaves_a_change_that_is_not_made_agai
     mark_applied(redis, run, generation=2, step=4, epoch=0)
     answer = put(0.5, If_Match="*", Idempotency_Key="k")
     assert answer.status_code == 200
-    assert answer.json()["metadata"]["generation"] == set_point_of(redis, run).generation == 2
+    assert answer.json()["metadata"]["generation"] == entropy_target_of(redis, run).generation == 2
     assert put(0.5, If_Match="*", Idempotency_Key="k").content == answer.content
 
 
 def test_a_patch_changes_what_it_names(put, redis, run):
     assert put(0, "PATCH", body={"target": 0.5, "over_steps": 10}, If_Match='"1"').status_code == 202
     put(0, "PATCH", body={"target": 0.6}, If_Match='"2"')
-    assert (set_point_of(redis, run).target, set_point_of(redis, run).over_steps) == (0.6, 10)
+    assert (entropy_target_of(redis, run).target, entropy_target_of(redis, run).over_steps) == (0.6, 10)
     put(0, "PATCH", body={"over_steps": None}, If_Match='"3"')
-    assert (set_point_of(redis, run).target, set_point_of(redis, run).over_steps) == (0.6, 0)
+    assert (entropy_target_of(redis, run).target, entropy_target_of(redis, run).over_steps) == (0.6, 0)
     back = put(0, "PATCH", body={"target": None}, If_Match='"4"').json()
     assert (back["spec"]["target"], back["metadata"]["source"]) == (None, "configuration")
 
@@ -226,12 +226,12 @@ def test_nothing_is_changed_about_a_run_that_no_learner_step_follows(put, redis,
         ask(redis, run, "stop", "ada")
     else:
         update_status(redis, run, phase=end)
-    history = redis.xlen(RunKeys(run).set_point_history), redis.xlen(RunKeys(run).audit)
+    history = redis.xlen(RunKeys(run).entropy_target_history), redis.xlen(RunKeys(run).audit)
     problem = is_problem(put(0.3, method, If_Match="*", Idempotency_Key="after"), 409)
     assert problem["type"] == "urn:scope-rl:problem:run-ended"
     assert word in problem["detail"]
-    assert set_point_of(redis, run).generation == 2
-    assert (redis.xlen(RunKeys(run).set_point_history), redis.xlen(RunKeys(run).audit)) == history
+    assert entropy_target_of(redis, run).generation == 2
+    assert (redis.xlen(RunKeys(run).entropy_target_history), redis.xlen(RunKeys(run).audit)) == history
     # What was accepted before is still answered as it was.
     again = put(0.35, If_Match="*", Idempotency_Key="before")
     assert (again.status_code, again.json()["metadata"]["generation"]) == (202, 2)

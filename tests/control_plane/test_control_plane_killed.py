@@ -1,4 +1,4 @@
-"""The control plane killed with SIGKILL while set-points are written: what it acknowledged stands, once each."""
+"""The control plane killed with SIGKILL while entropy targets are written: what it acknowledged stands, once each."""
 
 import random
 import secrets

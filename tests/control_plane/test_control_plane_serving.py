@@ -51,7 +51,7 @@ def operator(redis: Redis, run_id: str) -> str:
 
 
 def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
-    """The life of one set-point change, by the client."""
+    """The life of one entropy target change, by the client."""
     with ControlPlaneClient(url, token) as client:
         assert [run.id for run in client.runs()] == [run_id]
         assert client.run(run_id).status.phase == "starting"

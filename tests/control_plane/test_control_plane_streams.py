@@ -11,7 +11,7 @@ import uvicorn
 
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
-from services.entropy_target.store import change_set_point, mark_applied
+from services.entropy_target.store import change_entropy_target, mark_applied
 from services.host.sockets import bind
 from services.records import redis_records
 from services.records.redis_records import RedisRecords, read_series
@@ -75,11 +75,11 @@ def test_a_long_range_is_averaged_over_equal_buckets_and_looked_at_in_places(red
 
 def test_what_is_not_a_number_is_left_out_of_the_means(redis, run):
     sink = learn(redis, run, range(3))
-    sink.write(record(3, entropy=float("nan"), set_point=None))
+    sink.write(record(3, entropy=float("nan"), entropy_target=None))
     update_status(redis, run, step=4)
-    series = read_series(redis, run, ["entropy", "set_point"], 2, 3, 1)
+    series = read_series(redis, run, ["entropy", "entropy_target"], 2, 3, 1)
     assert series.values["entropy"] == pytest.approx([record(2).entropy])
-    assert read_series(redis, run, ["set_point"], 3, 3, 1).values["set_point"] == [None]
+    assert read_series(redis, run, ["entropy_target"], 3, 3, 1).values["entropy_target"] == [None]
 
 
 def test_a_learner_that_begins_again_forgets_the_steps_of_the_dead_lineage_and_an_old_one_may_not_write(
@@ -150,7 +150,7 @@ def test_events_follow_the_run_and_resume_where_the_client_was(server, redis, ru
         lines = answer.iter_lines()
         assert next(lines) == ": follow"
         learn(redis, run, range(2))
-        change_set_point(redis, run, 0.5, "ada", control)
+        change_entropy_target(redis, run, 0.5, "ada", control)
         mark_applied(redis, run, generation=2, step=2, epoch=0)
         seen = events(lines, 5)
     assert sorted(kind for _, kind, _ in seen) == ["entropy-target"] * 2 + ["phase"] + ["step"] * 2

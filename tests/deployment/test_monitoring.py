@@ -114,7 +114,7 @@ def test_dashboard_shows_every_number_of_the_step_record_that_changes() -> None:
             "step",
             "lineage",
             "at",
-            "set_point_generation",
+            "entropy_target_generation",
             "starting_entropy",
             "next_temperature",
             "next_alpha",

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
-from services.entropy_target.store import read_set_point
+from services.entropy_target.store import read_entropy_target
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess, check
 from services.run.heartbeats import generators
 from services.run.state import RunSpec, initialise_run, run_ids
@@ -160,7 +160,7 @@ def test_user_of_the_service_may_do_what_a_run_does(server: Server, monkeypatch:
         )
         assert run_ids(client) == [run]
         assert generators(client, run) == {}
-        assert read_set_point(client, run) is not None
+        assert read_entropy_target(client, run) is not None
 
 
 def certificates(folder: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from services.cli import main
 from services.cli.entropy import target_text
 from services.redis.access import RedisAccess
+from services.run.directory import write_format
 from tests.support.repository import QUICKSTART, ROOT
 
 
@@ -217,6 +218,7 @@ def test_a_run_that_is_driven_by_another_process_is_refused_and_its_configuratio
     directory = shell.home / "runs" / "r"
     directory.mkdir(parents=True)
     (directory / "config.yaml").write_bytes(QUICKSTART.read_bytes())
+    write_format(directory)
     holder = subprocess.Popen(["flock", str(directory / ".lock"), "sleep", "60"])
     try:
         while not (directory / ".lock").exists():

@@ -28,7 +28,7 @@ from services.driver.progress import Progress
 from services.host.children import Process
 from services.records.sinks import JsonLines
 from services.results.evaluations import Evaluations
-from services.run.directory import RunDirectory
+from services.run.directory import RunDirectory, write_format
 from tests.learner.test_records_and_report import record
 from tests.support.compared import evaluation, step_point, unit_result
 from tests.support.repository import QUICKSTART
@@ -99,7 +99,7 @@ def test_holding_is_judged_over_the_window_alone() -> None:
     before = [step_point(i, entropy=0.9, saturated=True) for i in range(10)]
     window = [step_point(10 + i, entropy=0.4 + e, saturated=i < 2) for i, e in enumerate(errors)]
     held = statistics.holding(before + window)
-    assert (held.start, held.set_point) == (0.9, pytest.approx(0.4))
+    assert (held.start, held.entropy_target) == (0.9, pytest.approx(0.4))
     assert held.mean_error == pytest.approx(0.1)
     assert held.mean == pytest.approx(0.5)
     # two averages of five: (0.1 - 0.1 + 0.2 + 0 + 0.3) / 5 = 0.1 and (-0.1 + 0.2 + 0 + 0.3 + 0.1) / 5 = 0.1
@@ -108,17 +108,22 @@ def test_holding_is_judged_over_the_window_alone() -> None:
     assert (held.low, held.high) == (pytest.approx(0.3), pytest.approx(0.7))
 
 
-def test_the_error_follows_a_set_point_that_moves() -> None:
-    moving = [step_point(i, entropy=0.5, set_point=0.5 - 0.1 * (i % 2)) for i in range(16)]
+def test_the_error_follows_a_entropy_target_that_moves() -> None:
+    moving = [step_point(i, entropy=0.5, entropy_target=0.5 - 0.1 * (i % 2)) for i in range(16)]
     held = statistics.holding(moving)
     assert held.mean_error == pytest.approx(0.05)
-    assert held.set_point == pytest.approx(0.45)
+    assert held.entropy_target == pytest.approx(0.45)
 
 
-def test_without_a_set_point_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
-    steps = [step_point(i, set_point=None, entropy=None if i == 15 else 0.2) for i in range(16)]
+def test_without_a_entropy_target_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
+    steps = [step_point(i, entropy_target=None, entropy=None if i == 15 else 0.2) for i in range(16)]
     held = statistics.holding(steps)
-    assert (held.set_point, held.mean_error, held.rms_error, held.saturated_share) == (None, None, None, None)
+    assert (held.entropy_target, held.mean_error, held.rms_error, held.saturated_share) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert (held.mean, held.unmeasured_steps) == (pytest.approx(0.2), 1)
     with pytest.raises(ValueError, match="none of the last"):
         statistics.holding([step_point(0, entropy=None)])
@@ -139,7 +144,7 @@ def test_the_bootstrap_resamples_seeds_and_problems() -> None:
 
 def pair(**changes: Any) -> dict[str, list]:
     """A baseline and a control that is right twice as often, two seeds each; a step costs the control twice as much."""
-    steps = {"plain": [step_point(i, set_point=None) for i in range(8)]}
+    steps = {"plain": [step_point(i, entropy_target=None) for i in range(8)]}
     steps["ours"] = [step_point(i, seconds=4.0, generated_tokens=200, **changes) for i in range(8)]
     right = {"plain": [1, 0, 2], "ours": [2, 0, 4]}
     return {
@@ -259,6 +264,7 @@ def full_plan(tmp_path: Path, steps: int = 8) -> tuple[Plan, Path]:
     path.mkdir(parents=True)
     directory = RunDirectory(path, unit.name, unit.config, resumed=False)
     (path / "config.yaml").write_text(dump_yaml(directory.config))
+    write_format(path)
     sink = JsonLines(path / "steps.jsonl")
     for step in range(8):
         sink.write(record(step, generated_tokens=50, entropy=math.nan if step == 2 else 0.4))
@@ -436,11 +442,11 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
     assert len(begun) == 5
 
     assert [(e.step, e.samples) for e in result.evaluations] == [(0, 4), (2, 4), (3, 4)]
-    assert [s.set_point for s in result.steps] == [0.9] * 3
+    assert [s.entropy_target for s in result.steps] == [0.9] * 3
     assert all(s.generated_tokens > 0 and s.seconds > 0 for s in result.steps)
     document = json.loads((tmp_path / "out" / "comparison.json").read_text())
     plain, hot = document["controls"]["grpo"], document["controls"]["hot"]
-    assert (plain["entropy"]["set_point"], hot["entropy"]["set_point"]["mean"]) == (None, 0.9)
+    assert (plain["entropy"]["entropy_target"], hot["entropy"]["entropy_target"]["mean"]) == (None, 0.9)
     assert hot["cost"]["generated_tokens"]["mean"] > plain["cost"]["generated_tokens"]["mean"]
     assert (tmp_path / "out" / "comparison.md").read_text().count("| grpo |") >= 3
 

@@ -9,7 +9,7 @@ import pytest
 from services.cli import main
 from services.driver.learner_job import _resources
 from services.driver.open_run import open_run
-from services.run.directory import RunDirectory
+from services.run.directory import FORMAT_FILE, RunDirectory
 from tests.support.repository import QUICKSTART
 from trainer.config import LearnerConfig
 from trainer.errors import ScopeError
@@ -32,6 +32,23 @@ def test_run_that_exists_is_continued_with_its_own_configuration(tmp_path: Path)
     again = opened(tmp_path)
     assert again.resumed
     assert again.config.steps == 7
+
+
+@pytest.mark.parametrize("marker", [None, '{"run_directory": 3}'])
+def test_run_directory_of_another_format_is_refused_in_one_sentence_and_left_as_it_is(
+    tmp_path: Path, marker: str | None, capsys
+) -> None:
+    first = opened(tmp_path)
+    (first.path / ".lock").unlink()
+    (first.path / FORMAT_FILE).unlink()
+    if marker is not None:
+        (first.path / FORMAT_FILE).write_text(marker)
+    before = sorted(path.name for path in first.path.iterdir())
+    assert main(["train", "--resume", str(first.path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"format {1 if marker is None else 3} and this version reads format 2" in said
+    assert sorted(path.name for path in first.path.iterdir()) == before
 
 
 def test_directory_without_a_configuration_is_moved_aside(tmp_path: Path) -> None:

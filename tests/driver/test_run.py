@@ -107,7 +107,7 @@ def test_an_exported_model_loads_in_fresh_engines_and_in_the_learner(
     assert max(first.mismatch_kl_base, first.mismatch_kl_adaptive) < 1e-5
 
 
-def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
+def test_a_entropy_target_moved_over_rest_holds_from_the_step_that_is_reported(
     live: Subject,
 ) -> None:
     run = live.run
@@ -118,8 +118,8 @@ def test_a_set_point_moved_over_rest_holds_from_the_step_that_is_reported(
     assert run.scope("entropy", "get")["status"]["applied_from_step"] == first
     run.wait_for("later steps", lambda: run.records()[-1].step > first, live.driver)
     records = run.records()
-    assert [r.set_point_generation for r in records] == [1 if r.step < first else 2 for r in records]
-    assert [r.set_point for r in records] == [0.42 if r.step < first else 0.3 for r in records]
+    assert [r.entropy_target_generation for r in records] == [1 if r.step < first else 2 for r in records]
+    assert [r.entropy_target for r in records] == [0.42 if r.step < first else 0.3 for r in records]
 
 
 def test_ray_serves_the_series_that_the_monitoring_asks_it_for(live: Subject) -> None:
@@ -171,6 +171,6 @@ def test_the_page_shows_the_run_and_moves_its_target_without_a_complaint(
         shows_step(page, first + 1)
         expect(page.locator(".target-control .state")).to_contain_text(f"generation {generation}")
         page.screenshot(path=run.directory / "page.png", full_page=True)
-    held = {r.step: (r.set_point, r.set_point_generation) for r in run.records()}
+    held = {r.step: (r.entropy_target, r.entropy_target_generation) for r in run.records()}
     assert held[first - 1] == (standing["status"]["target"], generation - 1)
     assert held[first] == (0.36, generation)

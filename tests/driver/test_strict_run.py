@@ -37,7 +37,7 @@ EASY = (
 MEASURED = (
     "entropy",
     "generator_entropy",
-    "set_point",
+    "entropy_target",
     "reference",
     "temperature",
     "alpha",

@@ -318,7 +318,7 @@ def as_group(config: RunConfig, role: Role, ordinal: int, samples: list[Sample])
         role=role,
         ordinal=ordinal,
         sampling_temperature=temperatures.sampling,
-        set_point_generation=1,
+        entropy_target_generation=1,
         prompt_tokens=np.asarray(PROMPT, "<i4").tobytes(),
         producer_id="g",
         producer_sequence=ordinal,

@@ -290,8 +290,8 @@ def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage
     stage.act("adaptive", scene)
     groups = sorted(stage.groups(), key=lambda g: g.ordinal)
     cold, hot = groups[: 2 * PROMPTS], groups[2 * PROMPTS :]
-    assert {(g.sampling_temperature, g.set_point_generation) for g in cold} == {(0.05, 3)}
-    assert {(g.sampling_temperature, g.set_point_generation) for g in hot} == {(1.6, 4)}
+    assert {(g.sampling_temperature, g.entropy_target_generation) for g in cold} == {(0.05, 3)}
+    assert {(g.sampling_temperature, g.entropy_target_generation) for g in hot} == {(1.6, 4)}
     distinct = [len({t.response_tokens for t in g.trajectories}) for g in groups]
     assert np.mean(distinct[: len(cold)]) < 2.3, "not sampled at 0.05"
     assert np.mean(distinct[len(cold) :]) > 3, "not sampled at 1.6"

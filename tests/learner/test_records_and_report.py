@@ -26,7 +26,7 @@ STEPS, GROUPS = 30, 12
 
 
 def record(step: int, **changes: Any) -> StepRecord:
-    """A step of a run whose entropy falls to its set-point of 0.4 and stays there."""
+    """A step of a run whose entropy falls to its target of 0.4 and stays there."""
     fields: dict[str, Any] = {f.name: 0 for f in msgspec.structs.fields(StepRecord)}
     return StepRecord(
         **(
@@ -36,8 +36,8 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "lineage": 1,
                 "at": 1e9 + step,
                 "entropy": max(0.4, 0.7 - 0.02 * step),
-                "set_point": 0.4,
-                "set_point_generation": 1,
+                "entropy_target": 0.4,
+                "entropy_target_generation": 1,
                 "temperature": 1.1,
                 "alpha": 0.5,
                 "surprisal_exponent": 1.0,
@@ -80,7 +80,7 @@ def write(path: Path, *records: StepRecord) -> None:
 
 def test_records_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "steps.jsonl"
-    records = [record(0, alarms=["a\nb"]), record(1, set_point=None, adaptive_reward=None, staleness={})]
+    records = [record(0, alarms=["a\nb"]), record(1, entropy_target=None, adaptive_reward=None, staleness={})]
     write(path, *records)
     assert read_records(path) == records
     assert len(path.read_text().splitlines()) == 2
@@ -126,12 +126,12 @@ def test_a_line_cut_short_by_a_crash_costs_that_record_only(tmp_path: Path, cut:
 
 
 def test_flattening_keeps_every_finite_number_under_its_name() -> None:
-    flat = flatten(msgspec.structs.asdict(record(3, entropy=math.nan, saturated=True, set_point=None)))
+    flat = flatten(msgspec.structs.asdict(record(3, entropy=math.nan, saturated=True, entropy_target=None)))
     assert flat["step"] == 3
     assert flat["staleness/1"] == 38
     assert flat["generator_busy_share/adaptive"] == 0.8
     assert flat["saturated"] == 1
-    assert not {"entropy", "set_point", "alarms"} & flat.keys()
+    assert not {"entropy", "entropy_target", "alarms"} & flat.keys()
 
 
 @pytest.fixture
@@ -166,10 +166,10 @@ def test_the_report_sums_up_the_run(directory: RunDirectory, redis: Redis) -> No
     assert end["pass@1"] == {"mean": 0.5, "low95": 0.5, "high95": 0.5}
     assert found["evaluation"]["difference"]["pass@1"]["low95"] == pytest.approx(0.375)
     entropy = found["entropy"]
-    assert (entropy["start"], entropy["set_point"]) == (0.7, 0.4)
-    assert entropy["set_point_over_start"] == pytest.approx(4 / 7)
+    assert (entropy["start"], entropy["entropy_target"]) == (0.7, 0.4)
+    assert entropy["entropy_target_over_start"] == pytest.approx(4 / 7)
     assert entropy["last_third_mean"] == pytest.approx(0.4)
-    assert entropy["last_third_mean_over_set_point"] == pytest.approx(1.0)
+    assert entropy["last_third_mean_over_entropy_target"] == pytest.approx(1.0)
     assert entropy["last_third_saturated_share"] == 0
     assert found["throughput"]["median_step_seconds"] == 2.0
     assert found["throughput"]["trained_tokens_per_second"] == 500
@@ -187,19 +187,21 @@ def test_the_report_sums_up_the_run(directory: RunDirectory, redis: Redis) -> No
     assert picture[..., :3].std() > 0.05, "an empty picture"
 
 
-def test_errors_of_a_moving_set_point_are_taken_step_by_step(directory: RunDirectory, redis: Redis) -> None:
-    moving = [record(s, set_point=0.7 - 0.01 * s, entropy=0.72 - 0.01 * s) for s in range(STEPS)]
+def test_errors_of_a_moving_entropy_target_are_taken_step_by_step(
+    directory: RunDirectory, redis: Redis
+) -> None:
+    moving = [record(s, entropy_target=0.7 - 0.01 * s, entropy=0.72 - 0.01 * s) for s in range(STEPS)]
     write(directory.path / "steps.jsonl", *moving)
     entropy = report(directory, redis)["entropy"]
-    assert entropy["set_point"] == pytest.approx(0.41)
+    assert entropy["entropy_target"] == pytest.approx(0.41)
     assert entropy["last_third_mean_error"] == pytest.approx(0.02)
 
 
-def test_the_picture_of_the_set_point_follows_the_records(
+def test_the_picture_of_the_entropy_target_follows_the_records(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     targets = [None, *(0.7 - 0.01 * s for s in range(1, STEPS))]
-    records = [record(s, set_point=target) for s, target in enumerate(targets)]
+    records = [record(s, entropy_target=target) for s, target in enumerate(targets)]
     drawn: dict[str, np.ndarray] = {}
 
     def keep(figure: Figure, *_: object, **__: object) -> None:
@@ -207,7 +209,7 @@ def test_the_picture_of_the_set_point_follows_the_records(
 
     monkeypatch.setattr(Figure, "savefig", keep)
     plot(tmp_path / "report.png", "r", records, [])
-    np.testing.assert_allclose(drawn["set-point"], [math.nan, *targets[1:]])
+    np.testing.assert_allclose(drawn["entropy target"], [math.nan, *targets[1:]])
 
 
 def test_steps_that_were_taken_back_and_not_done_again_are_not_reported(
@@ -245,7 +247,7 @@ def test_a_run_resumed_without_entropy_control_still_gets_a_report(
     directory: RunDirectory, redis: Redis
 ) -> None:
     plain = {
-        "set_point": None,
+        "entropy_target": None,
         "adaptive_reward": None,
         "sampling_temperature": None,
         "generator_tokens_per_second": {"base": 100.0},

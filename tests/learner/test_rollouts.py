@@ -100,7 +100,7 @@ def test_a_step_leaves_as_many_rollouts_as_configured_the_same_in_every_run(
             role="base",
             ordinal=ordinal,
             sampling_temperature=1.0,
-            set_point_generation=1,
+            entropy_target_generation=1,
             prompt_tokens=np.arange(4, dtype="<i4").tobytes(),
             producer_id="g",
             producer_sequence=0,

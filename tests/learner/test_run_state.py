@@ -1,4 +1,4 @@
-"""The documents of a run in Redis: its lifecycle, and the set-point between control plane and learner."""
+"""The documents of a run in Redis: its lifecycle, and the entropy target between control plane and learner."""
 
 import math
 import threading
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from services.entropy_target import store
-from services.entropy_target.documents import SetPointRefused
+from services.entropy_target.documents import TargetRefused
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
 from services.redis.query import server_time
@@ -51,8 +51,8 @@ def status_of(redis: Redis, run: str) -> state.RunStatus:
     return status
 
 
-def set_point_of(redis: Redis, run: str) -> store.SetPoint:
-    document = store.read_set_point(redis, run)
+def entropy_target_of(redis: Redis, run: str) -> store.DesiredTarget:
+    document = store.read_entropy_target(redis, run)
     assert document is not None
     return document
 
@@ -68,7 +68,7 @@ def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
     assert run in state.run_ids(redis)
     assert state.read_spec(redis, run) == a_spec(run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 0, RunConfig().steps, None)
-    document = set_point_of(redis, run)
+    document = entropy_target_of(redis, run)
     assert (document.generation, document.target, document.source) == (1, None, "configuration")
     assert store.read_applied(redis, run) is None
 
@@ -76,14 +76,14 @@ def test_a_new_run_is_known_and_starting_with_generation_one(redis, run):
 def test_an_unknown_run_has_no_documents(redis, run_id):
     assert state.read_spec(redis, run_id) is None
     assert state.read_status(redis, run_id) is None
-    assert store.read_set_point(redis, run_id) is None
+    assert store.read_entropy_target(redis, run_id) is None
     assert store.history(redis, run_id) == []
     assert heartbeats.generators(redis, run_id) == {}
     assert not run_control.stop_requested(redis, run_id)
 
 
-def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(redis, run):
-    store.change_set_point(redis, run, 0.7, "ada", CONTROL)
+def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_stop(redis, run):
+    store.change_entropy_target(redis, run, 0.7, "ada", CONTROL)
     state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     heartbeats.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
@@ -93,7 +93,7 @@ def test_resuming_keeps_the_live_set_point_and_the_step_and_forgets_the_stop(red
 
     status = status_of(redis, run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
-    assert set_point_of(redis, run).target == 0.7
+    assert entropy_target_of(redis, run).target == 0.7
     assert heartbeats.generators(redis, run) == {}
     assert not run_control.stop_requested(redis, run)
 
@@ -128,8 +128,8 @@ def test_heartbeats_replace_each_other_by_generator(redis, run):
 @WITH_REDIS
 def test_a_target_keeps_every_bit(redis, run, target):
     wide = CONTROL.model_copy(update={"target_max_change": 10.0})
-    changed = store.change_set_point(redis, run, target, "ada", wide)
-    assert set_point_of(redis, run) == changed
+    changed = store.change_entropy_target(redis, run, target, "ada", wide)
+    assert entropy_target_of(redis, run) == changed
     assert changed.target == target
 
 
@@ -143,65 +143,67 @@ def test_a_target_keeps_every_bit(redis, run, target):
     ],
 )
 def test_a_change_outside_the_limits_changes_nothing(redis, run, target, reason, allowed):
-    before = set_point_of(redis, run)
-    with pytest.raises(SetPointRefused) as caught:
-        store.change_set_point(redis, run, target, "ada", CONTROL)
+    before = entropy_target_of(redis, run)
+    with pytest.raises(TargetRefused) as caught:
+        store.change_entropy_target(redis, run, target, "ada", CONTROL)
     assert caught.value.reason == reason
     assert allowed in caught.value.allowed
-    assert set_point_of(redis, run) == before
+    assert entropy_target_of(redis, run) == before
     assert len(store.history(redis, run)) == 1
 
 
 def test_the_edge_of_the_limits_is_allowed(redis, run):
-    assert store.change_set_point(redis, run, 0.9, "ada", CONTROL).generation == 2
-    assert store.change_set_point(redis, run, 0.4, "ada", CONTROL).generation == 3
-    assert store.change_set_point(redis, run, 0.1, "ada", CONTROL).generation == 4
+    assert store.change_entropy_target(redis, run, 0.9, "ada", CONTROL).generation == 2
+    assert store.change_entropy_target(redis, run, 0.4, "ada", CONTROL).generation == 3
+    assert store.change_entropy_target(redis, run, 0.1, "ada", CONTROL).generation == 4
 
 
 def test_a_run_without_control_or_without_a_document_takes_no_target(redis, run, run_id):
     none = CONTROL.model_copy(update={"kind": "none"})
-    with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
-        store.change_set_point(redis, run, 0.5, "ada", none)
-    with pytest.raises(LookupError, match="no set-point"):
-        store.change_set_point(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
+    with pytest.raises(TargetRefused, match=r"entropy_control\.kind=none"):
+        store.change_entropy_target(redis, run, 0.5, "ada", none)
+    with pytest.raises(LookupError, match="no entropy target"):
+        store.change_entropy_target(redis, f"{run_id}-absent", 0.5, "ada", CONTROL)
 
 
 def test_a_change_is_measured_from_what_the_schedule_has_come_to(redis, run):
     store.mark_applied(redis, run, 1, 80, epoch=0, target=1.2)
-    with pytest.raises(SetPointRefused, match=r"at most 0.5 from 1.2 nats per token, .* \[0.7, 1.7\]"):
-        store.change_set_point(redis, run, 0.4, "ada", CONTROL)
-    assert store.change_set_point(redis, run, 0.8, "ada", CONTROL).generation == 2
-    with pytest.raises(SetPointRefused, match=r"from 0\.8 nats"):
-        store.change_set_point(redis, run, 1.4, "ada", CONTROL)
+    with pytest.raises(TargetRefused, match=r"at most 0.5 from 1.2 nats per token, .* \[0.7, 1.7\]"):
+        store.change_entropy_target(redis, run, 0.4, "ada", CONTROL)
+    assert store.change_entropy_target(redis, run, 0.8, "ada", CONTROL).generation == 2
+    with pytest.raises(TargetRefused, match=r"from 0\.8 nats"):
+        store.change_entropy_target(redis, run, 1.4, "ada", CONTROL)
 
 
 def test_before_the_first_step_a_change_is_measured_from_where_the_schedule_begins(redis, run):
     control = CONTROL.model_copy(update={"schedule": ScheduleConfig(kind="step", points=((0, 1.5),))})
-    with pytest.raises(SetPointRefused, match=r"from 1\.5 nats"):
-        store.change_set_point(redis, run, 0.4, "ada", control)
+    with pytest.raises(TargetRefused, match=r"from 1\.5 nats"):
+        store.change_entropy_target(redis, run, 0.4, "ada", control)
     auto = CONTROL.model_copy(update={"target": "auto"})
-    assert store.change_set_point(redis, run, 2.0, "ada", auto).target == 2.0
+    assert store.change_entropy_target(redis, run, 2.0, "ada", auto).target == 2.0
 
 
 def test_the_way_back_to_the_schedule_is_a_generation_of_its_own_and_taken_once(redis, run):
     far = CONTROL.model_copy(update={"target_max_change": 10.0})
-    store.change_set_point(redis, run, 2.0, "ada", far)
-    back = store.reset_set_point(redis, run, "bob", CONTROL)
+    store.change_entropy_target(redis, run, 2.0, "ada", far)
+    back = store.reset_entropy_target(redis, run, "bob", CONTROL)
     assert (back.generation, back.source, back.target, back.updated_by) == (3, "configuration", None, "bob")
-    assert store.reset_set_point(redis, run, "eve", CONTROL) == back == set_point_of(redis, run)
+    assert store.reset_entropy_target(redis, run, "eve", CONTROL) == back == entropy_target_of(redis, run)
     newest, *_ = store.history(redis, run)
     assert (newest.event, newest.generation, newest.target, newest.by) == ("changed", 3, None, "bob")
-    with pytest.raises(LookupError, match="no set-point"):
-        store.reset_set_point(redis, f"{run}-absent", "ada", CONTROL)
-    with pytest.raises(SetPointRefused, match=r"entropy_control\.kind=none"):
-        store.reset_set_point(redis, run, "ada", CONTROL.model_copy(update={"kind": "none"}))
+    with pytest.raises(LookupError, match="no entropy target"):
+        store.reset_entropy_target(redis, f"{run}-absent", "ada", CONTROL)
+    with pytest.raises(TargetRefused, match=r"entropy_control\.kind=none"):
+        store.reset_entropy_target(redis, run, "ada", CONTROL.model_copy(update={"kind": "none"}))
 
 
 def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
     taken: list[int] = []
 
     def change() -> None:
-        taken.extend(store.change_set_point(redis, run, 0.5, "ada", CONTROL).generation for _ in range(20))
+        taken.extend(
+            store.change_entropy_target(redis, run, 0.5, "ada", CONTROL).generation for _ in range(20)
+        )
 
     threads = [threading.Thread(target=change) for _ in range(6)]
     for thread in threads:
@@ -209,12 +211,12 @@ def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(2, 122))
-    assert set_point_of(redis, run).generation == 121
+    assert entropy_target_of(redis, run).generation == 121
     recorded = [event.generation for event in store.history(redis, run, limit=1000)]
     assert recorded == list(range(121, 0, -1))
 
 
-class SetPointProtocol(RuleBasedStateMachine):
+class TargetProtocol(RuleBasedStateMachine):
     """Changes, step boundaries, rollbacks and takeovers in any order, against a model."""
 
     redis: ClassVar[Redis]
@@ -225,7 +227,7 @@ class SetPointProtocol(RuleBasedStateMachine):
     def start(self):
         type(self).runs += 1
         self.run_id = f"{self.prefix}-{type(self).runs}"
-        store.initialise_set_point(self.redis, self.run_id)
+        store.initialise_entropy_target(self.redis, self.run_id)
         self.targets: list[float | None] = [None]
         self.applied: tuple[int, int] | None = None
         self.superseded: set[int] = set()
@@ -234,24 +236,24 @@ class SetPointProtocol(RuleBasedStateMachine):
 
     @rule(value=st.floats(0.35, 0.75))
     def change(self, value):
-        document = store.change_set_point(self.redis, self.run_id, value, "ada", CONTROL)
+        document = store.change_entropy_target(self.redis, self.run_id, value, "ada", CONTROL)
         self.targets.append(value)
         assert document.generation == len(self.targets)
 
     @rule()
     def reset(self):
-        document = store.reset_set_point(self.redis, self.run_id, "ada", CONTROL)
+        document = store.reset_entropy_target(self.redis, self.run_id, "ada", CONTROL)
         if self.targets[-1] is not None:
             self.targets.append(None)
         assert (document.generation, document.source) == (len(self.targets), "configuration")
 
     @rule()
     def resume_driver(self):
-        assert not store.initialise_set_point(self.redis, self.run_id)
+        assert not store.initialise_entropy_target(self.redis, self.run_id)
 
     @rule()
     def read_at_a_boundary(self):
-        self.in_hand = set_point_of(self.redis, self.run_id).generation
+        self.in_hand = entropy_target_of(self.redis, self.run_id).generation
 
     @precondition(lambda self: self.in_hand > 0)
     @rule()
@@ -294,7 +296,7 @@ class SetPointProtocol(RuleBasedStateMachine):
 
     @invariant()
     def documents_agree_with_the_model(self):
-        document = set_point_of(self.redis, self.run_id)
+        document = entropy_target_of(self.redis, self.run_id)
         assert (document.generation, document.target) == (len(self.targets), self.targets[-1])
         assert document.source == ("configuration" if document.target is None else "api")
         applied = store.read_applied(self.redis, self.run_id)
@@ -305,8 +307,8 @@ class SetPointProtocol(RuleBasedStateMachine):
         assert {event.generation for event in events if event.event == "superseded"} == self.superseded
 
 
-def test_the_set_point_protocol_holds_in_any_order(redis, run_id):
-    SetPointProtocol.redis, SetPointProtocol.prefix = redis, run_id
+def test_the_entropy_target_protocol_holds_in_any_order(redis, run_id):
+    TargetProtocol.redis, TargetProtocol.prefix = redis, run_id
     run_state_machine_as_test(
-        SetPointProtocol, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
+        TargetProtocol, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
     )

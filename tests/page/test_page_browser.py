@@ -14,7 +14,12 @@ from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from services.access.tokens import create_token, revoke_token
-from services.entropy_target.store import change_set_point, mark_applied, read_applied, read_set_point
+from services.entropy_target.store import (
+    change_entropy_target,
+    mark_applied,
+    read_applied,
+    read_entropy_target,
+)
 from services.records.redis_records import RedisRecords
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
@@ -156,9 +161,13 @@ def test_the_curve_moves_and_a_target_is_previewed_confirmed_and_acknowledged(
         for part in ("0.350", "20 steps", "ada", f"in force from step {applied.step}"):
             expect(row).to_contain_text(part)
         expect(page.locator(".marks text").filter(has_text="g2")).to_be_visible()
-        set_point = read_set_point(redis, run)
-        assert set_point is not None
-        assert (set_point.target, set_point.over_steps, set_point.updated_by) == (0.35, 20, "ada")
+        entropy_target = read_entropy_target(redis, run)
+        assert entropy_target is not None
+        assert (entropy_target.target, entropy_target.over_steps, entropy_target.updated_by) == (
+            0.35,
+            20,
+            "ada",
+        )
 
         page.reload()
         shows_step(page, 8)
@@ -245,7 +254,7 @@ def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, 
     assert chart.locator(".band").get_attribute("d")
     expect(page.get_by_role("img", name="Policy entropy")).to_have_attribute(
         "aria-label",
-        re.compile(r"steps 0 to 19: measured 0\.400, between 0\.400 and 0\.700; set-point 0\.400"),
+        re.compile(r"steps 0 to 19: measured 0\.400, between 0\.400 and 0\.700; entropy target 0\.400"),
     )
     cursor = page.get_by_role("slider", name="Read out Policy entropy by step")
     cursor.hover(position={"x": 45, "y": 50})
@@ -257,7 +266,7 @@ def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, 
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     expect(cursor).to_have_attribute(
-        "aria-valuetext", re.compile(r"^step 1: measured 0\.680, set-point 0\.400")
+        "aria-valuetext", re.compile(r"^step 1: measured 0\.680, entropy target 0\.400")
     )
     expect(chart.locator(".legend li").first).to_have_text("measured 0.680")
     page.keyboard.press("Escape")
@@ -282,7 +291,7 @@ def test_a_viewer_is_told_what_he_may_not_do_and_a_token_that_ends_leads_to_the_
         assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_the_set_point_of_a_run_that_ends_is_closed_and_says_why(page, server, redis, redis_access, run):
+def test_the_entropy_target_of_a_run_that_ends_is_closed_and_says_why(page, server, redis, redis_access, run):
     with Learner(redis_access, run):
         sign_in(page, server, redis, run)
         shows_step(page, 1)
@@ -301,17 +310,17 @@ def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten
     expect(page.get_by_role("button", name="Set the target…")).to_be_enabled()
     page.get_by_label("New target").fill("0.5")
     page.keyboard.press("Enter")
-    change_set_point(redis, run, 0.3, "grace", EntropyControlConfig())
+    change_entropy_target(redis, run, 0.3, "grace", EntropyControlConfig())
     page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
     message = page.locator("#target-message")
-    expect(message).to_contain_text("The set-point was changed meanwhile: generation 2, by grace.")
+    expect(message).to_contain_text("The entropy target was changed meanwhile: generation 2, by grace.")
     expect(page.locator(".target-control .state")).to_have_text(
         "generation 2 waits for the next step boundary"
     )
     expect(page.get_by_label("New target")).to_have_value("0.5")
-    set_point = read_set_point(redis, run)
-    assert set_point is not None
-    assert set_point.updated_by == "grace"
+    entropy_target = read_entropy_target(redis, run)
+    assert entropy_target is not None
+    assert entropy_target.updated_by == "grace"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -413,7 +422,7 @@ def test_the_history_goes_on_by_pages(page, server, redis, run):
     control = EntropyControlConfig()
     mark_applied(redis, run, 1, 0, 0, 0.4)
     for number in range(50):
-        change_set_point(redis, run, 0.4 + 0.001 * (number % 5), "ada", control)
+        change_entropy_target(redis, run, 0.4 + 0.001 * (number % 5), "ada", control)
         mark_applied(redis, run, number + 2, number + 1, 0, 0.4)
     sign_in(page, server, redis, run)
     rows = page.locator(".history tbody tr")
@@ -427,7 +436,7 @@ def test_the_history_goes_on_by_pages(page, server, redis, run):
 
 def test_a_name_is_text_and_never_markup(page, server, redis, run):
     error = "<img src=x onerror=alert(1)> & <b>bold</b>"
-    change_set_point(redis, run, 0.5, "<script>alert(2)</script>", EntropyControlConfig())
+    change_entropy_target(redis, run, 0.5, "<script>alert(2)</script>", EntropyControlConfig())
     update_status(redis, run, phase="failed", error=error)
     sign_in(page, server, redis, run)
     expect(page.locator(".failure")).to_have_text(error)

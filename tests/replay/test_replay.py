@@ -49,9 +49,9 @@ def test_nothing_is_leased_before_the_learner_has_set_the_actuators(queue: Queue
 
 
 def test_a_lease_carries_the_newest_actuators(queue: Queue) -> None:
-    assert queue.lease(1) == Lease([0], 1.25, 0.5, actuator_step=3, set_point_generation=2)
+    assert queue.lease(1) == Lease([0], 1.25, 0.5, actuator_step=3, entropy_target_generation=2)
     queue.consumer.set_actuators(0.1 + 0.2, 1 / 64, 4, 9)
-    assert queue.lease(1) == Lease([1], 0.1 + 0.2, 1 / 64, actuator_step=4, set_point_generation=9)
+    assert queue.lease(1) == Lease([1], 0.1 + 0.2, 1 / 64, actuator_step=4, entropy_target_generation=9)
 
 
 def test_no_ordinal_at_or_above_the_limit_is_leased(queue: Queue) -> None:

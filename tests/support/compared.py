@@ -9,11 +9,11 @@ from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitRes
 
 
 def step_point(step: int, **changes: Any) -> StepPoint:
-    """A step of two seconds and a hundred tokens, at its set-point of 0.4."""
+    """A step of two seconds and a hundred tokens, at its entropy target of 0.4."""
     fields: dict[str, Any] = {
         "step": step,
         "entropy": 0.4,
-        "set_point": 0.4,
+        "entropy_target": 0.4,
         "reference": 0.4,
         "temperature": 1.1,
         "alpha": 0.5,

@@ -1,7 +1,7 @@
 """A run and the answers of the control plane, for every test of its routes; `conftest.py` has the fixtures."""
 
-from services.entropy_target.documents import SetPoint
-from services.entropy_target.store import read_set_point
+from services.entropy_target.documents import DesiredTarget
+from services.entropy_target.store import read_entropy_target
 from services.run.state import RunSpec, initialise_run
 from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
@@ -31,8 +31,8 @@ def target_path(run: str) -> str:
     return f"/v1/runs/{run}/entropy-target"
 
 
-def set_point_of(redis, run: str) -> SetPoint:
-    document = read_set_point(redis, run)
+def entropy_target_of(redis, run: str) -> DesiredTarget:
+    document = read_entropy_target(redis, run)
     assert document is not None
     return document
 

@@ -15,7 +15,7 @@ from redis import Redis
 
 from services.access.tokens import Scope, create_token
 from services.control_plane.app import create_app
-from services.entropy_target.store import mark_applied, read_set_point
+from services.entropy_target.store import mark_applied, read_entropy_target
 from services.host.sockets import bind
 from services.records.redis_records import RedisRecords
 from services.redis.access import RedisAccess
@@ -78,7 +78,7 @@ def learned(redis: Redis, run: str, steps: int, **newest: Any) -> RedisRecords:
 
 
 class Learner:
-    """What a run's processes leave in Redis: a step every `pace` seconds, the set-point taken up at each boundary."""
+    """What a run's processes leave in Redis: a step every `pace` seconds, the target read at each boundary."""
 
     def __init__(self, access: RedisAccess, run: str, *, pace: float = 0.1, first: int = 0) -> None:
         self._access, self._run, self._pace, self._first = access, run, pace, first
@@ -100,11 +100,11 @@ class Learner:
                 if desired(redis, self._run).state == "pause":
                     update_status(redis, self._run, phase="paused")
                     continue
-                set_point = read_set_point(redis, self._run)
-                assert set_point is not None
-                target = 0.4 if set_point.target is None else set_point.target
-                mark_applied(redis, self._run, set_point.generation, step, 0, target)
-                one = record(step, at=time.time(), set_point=target, reference=target)
+                entropy_target = read_entropy_target(redis, self._run)
+                assert entropy_target is not None
+                target = 0.4 if entropy_target.target is None else entropy_target.target
+                mark_applied(redis, self._run, entropy_target.generation, step, 0, target)
+                one = record(step, at=time.time(), entropy_target=target, reference=target)
                 sink.write(one)
                 beat(redis, self._run, "base-generator-0", generator(step))
                 document = msgspec.to_builtins(one, str_keys=True)

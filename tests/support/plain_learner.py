@@ -161,7 +161,7 @@ def make_groups(
                     role=role,
                     ordinal=ordinal,
                     sampling_temperature=temperature,
-                    set_point_generation=1,
+                    entropy_target_generation=1,
                     prompt_tokens=prompt.tobytes(),
                     producer_id="p",
                     producer_sequence=ordinal,

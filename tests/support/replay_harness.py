@@ -44,7 +44,7 @@ def make_group(role: Role = "base", ordinal: int = 0, attempt: int = 0, tokens: 
         ordinal=ordinal,
         attempt=attempt,
         sampling_temperature=1.0,
-        set_point_generation=1,
+        entropy_target_generation=1,
         prompt_tokens=np.array([1, 2, 3], "<i4").tobytes(),
         producer_id="g",
         producer_sequence=ordinal,

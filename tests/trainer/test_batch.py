@@ -64,7 +64,7 @@ def make_group(
         role=role,
         ordinal=ordinal,
         sampling_temperature=1.3,
-        set_point_generation=1,
+        entropy_target_generation=1,
         prompt_tokens=prompt.astype("<i4").tobytes(),
         producer_id="p",
         producer_sequence=0,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.entropy_target.store import read_applied, read_set_point
+from services.entropy_target.store import read_applied, read_entropy_target
 from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
@@ -34,7 +34,7 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None, *, lineage: 
         zero_stage=2,
         controller={"integral": 0.1 * step},
         regularizer={"coefficient": 0.005 * step},
-        set_point_generation=2,
+        entropy_target_generation=2,
         consumed=consumed or [],
     )
 
@@ -222,7 +222,7 @@ def test_the_regularizers_strength_travels_with_each_order_and_survives_a_restar
 ) -> None:
     rank_zero = incarnations.begin()
     ordered = []
-    for step, entropy in enumerate((0.1, 0.2, 0.9, 0.3)):  # the set-point is 0.4
+    for step, entropy in enumerate((0.1, 0.2, 0.9, 0.3)):  # the entropy target is 0.4
         order, _ = rank_zero.next_order(step)
         ordered.append(order.strength)
         rank_zero.learned(measured(entropy), 1.0)
@@ -319,11 +319,11 @@ def test_a_schedule_that_began_at_the_measured_entropy_goes_on_from_the_checkpoi
     assert learn(first, 0.6, 0.5) == pytest.approx([0.55, 0.5])
     assert read_state(incarnations.checkpoint(first)).starting_entropy == 0.6
     learn(first, 0.4, 0.4)
-    redis.hdel(RunKeys(run_id).set_point, "starting_entropy")
+    redis.hdel(RunKeys(run_id).entropy_target, "starting_entropy")
 
     second = incarnations.begin()
     assert learn(second, 0.3, 0.3) == pytest.approx([0.45, 0.4])
-    document = read_set_point(redis, run_id)
+    document = read_entropy_target(redis, run_id)
     assert document is not None
     assert document.starting_entropy == 0.6
 

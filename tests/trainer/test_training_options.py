@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from services.results.export import export
+from services.run.directory import write_format
 from tests.support.plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_groups
 from tests.trainer.test_learner import PLACES, launch, model_dir, result, weights, write_groups
 from trainer.checkpoint.store import ENGINE_TAG, MANIFEST, PREFIX, Manifest
@@ -187,6 +188,7 @@ def test_an_exported_checkpoint_of_adapters_is_the_policy_that_the_learner_had(
     (checkpoint / MANIFEST).write_bytes(msgspec.json.encode(Manifest(STEPS, {})))
     config = validate_config(tree | {"model": {"path": str(model_dir)}})
     (run / "config.yaml").write_text(dump_yaml(config))
+    write_format(run)
     export(run, STEPS, tmp_path / "out")
     policy = weights(runs, name)
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()

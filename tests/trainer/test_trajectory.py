@@ -46,7 +46,6 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         reward_components=draw(st.dictionaries(st.text(max_size=8), finite, max_size=3)),
         verdict=draw(st.text(max_size=20)),
         finish_reason=draw(st.sampled_from(("stop", "length"))),
-        sampling_seed=draw(st.none() | counts),
     )
 
 
@@ -61,7 +60,7 @@ def groups(draw: st.DrawFn) -> Group:
         ordinal=draw(counts),
         attempt=draw(st.integers(0, 5)),
         sampling_temperature=draw(st.floats(0.05, 10)),
-        set_point_generation=draw(counts),
+        entropy_target_generation=draw(counts),
         prompt_tokens=np.array(draw(tokens), "<i4").tobytes(),
         producer_id=draw(st.text(max_size=20)),
         producer_sequence=draw(counts),
@@ -144,7 +143,7 @@ def test_an_invalid_rollout_is_refused_on_both_sides(change: dict[str, object], 
         ({"prompt_tokens": b"\0" * 6}, "prompt_tokens has 6 bytes"),
         ({"ordinal": -1}, "non-negative"),
         ({"attempt": -1}, "non-negative"),
-        ({"set_point_generation": -1}, "non-negative"),
+        ({"entropy_target_generation": -1}, "non-negative"),
         ({"producer_sequence": -1}, "non-negative"),
         ({"sampling_temperature": float("nan")}, "positive and finite"),
         ({"sampling_temperature": -1.0}, "positive and finite"),
@@ -197,8 +196,10 @@ def test_counts_are_limited_on_both_sides(change: dict[str, object]) -> None:
 
 
 def test_an_entry_of_another_version_is_refused_by_that_name_whatever_it_holds() -> None:
-    entry = msgspec.msgpack.encode({"schema_version": 2, "rollouts": [1, 2, 3]})
-    with pytest.raises(TrajectoryError, match="schema version 2, this software reads 1"):
+    entry = msgspec.msgpack.encode({"schema_version": SCHEMA_VERSION + 1, "rollouts": [1, 2, 3]})
+    with pytest.raises(
+        TrajectoryError, match=f"schema version {SCHEMA_VERSION + 1}, this software reads {SCHEMA_VERSION}"
+    ):
         decode_group(entry, size_cap=SIZE_CAP)
 
 

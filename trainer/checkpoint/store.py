@@ -45,7 +45,7 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     """state of its strength law"""
     curriculum: dict[str, Any] | None = None
     """state of the mixture's curriculum, where there is one"""
-    set_point_generation: int
+    entropy_target_generation: int
     starting_entropy: float | None = None
     """of the run's first learner step, nats per token; None while it was not measured"""
     consumed: list[tuple[str, str]]

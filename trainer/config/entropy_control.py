@@ -1,4 +1,4 @@
-"""The `entropy_control` block of the configuration: laws, set-point and its schedule. Targets are nats per token."""
+"""The `entropy_control` block of the configuration: laws, target and its schedule. Targets are nats per token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PaperLaw(Block):
 
 
 class BangBangLaw(Block):
-    """T = t_hot below the set-point, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
+    """T = t_hot below the entropy target, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
 
     t_cold: Temperature = 0.8
     t_hot: Temperature = 1.2
@@ -57,7 +57,7 @@ class SplitRangeLaw(Block):
         default=0.5, description="time constant of the filter of H, learner steps"
     )
     ramp: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.007, description="fastest change of the set-point that the law follows, nats/step"
+        default=0.007, description="fastest change of the entropy target that the law follows, nats/step"
     )
     lead: Annotated[float, Field(gt=0, le=10)] = Field(
         default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"
@@ -85,7 +85,7 @@ class SplitRangeLaw(Block):
 
 
 class ScheduleConfig(Block):
-    """The configured set-point as a function of the learner step; a target set over REST overrides it.
+    """The configured entropy target as a function of the learner step; a target set over REST overrides it.
 
     `hold`: `entropy_control.target` throughout. `step`: that, then each of `points` from its step on. `linear` and
     `cosine` (half a period): from that at `from_step` to `to` at `until_step`, held before and after.
@@ -95,7 +95,9 @@ class ScheduleConfig(Block):
     points: tuple[tuple[Annotated[int, Field(ge=0)], Finite], ...] = Field(
         default=(), description="step: [learner step, nats per token], the steps rising"
     )
-    to: Finite | None = Field(default=None, description="linear, cosine: the last set-point, nats per token")
+    to: Finite | None = Field(
+        default=None, description="linear, cosine: the last entropy target, nats per token"
+    )
     from_step: Annotated[int, Field(ge=0)] = Field(
         default=0, description="linear, cosine: the learner step at which it begins to move"
     )
@@ -136,7 +138,7 @@ class ScheduleConfig(Block):
                 raise ValueError(f"{name}={getattr(self, name)} needs kind='linear' or 'cosine', not {kind}")
 
     def targets(self) -> Iterator[tuple[str, float]]:
-        """Every set-point that is written here, nats per token, by its field."""
+        """Every entropy target that is written here, nats per token, by its field."""
         if self.to is not None:
             yield "to", self.to
         yield from ((f"points.{i}.1", target) for i, (_, target) in enumerate(self.points))
@@ -148,7 +150,7 @@ class EntropyControlConfig(Block):
     kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
     target: Finite | Literal["auto"] = Field(
         default=0.4,
-        description="set-point H0, nats per token, from target_min to target_max; auto: see auto_fraction",
+        description="entropy target H0, nats per token, from target_min to target_max; auto: see auto_fraction",
     )
     auto_fraction: Annotated[float, Field(gt=0, le=2)] = Field(
         default=0.7,

@@ -104,6 +104,6 @@ class RegularizerConfig(Block):
     dcpo: DcpoConfig = DcpoConfig()
 
     @property
-    def tracks_set_point(self) -> bool:
+    def tracks_entropy_target(self) -> bool:
         """Whether this control steers towards `entropy_control.target`."""
         return self.kind in ("adaptive_coefficient", "dcpo")

@@ -157,9 +157,9 @@ class RunConfig(Block):
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
 
     @property
-    def tracks_set_point(self) -> bool:
+    def tracks_entropy_target(self) -> bool:
         """Whether anything steers the policy entropy towards `entropy_control.target`."""
-        return self.entropy_control.kind != "none" or self.regularizer.tracks_set_point
+        return self.entropy_control.kind != "none" or self.regularizer.tracks_entropy_target
 
     @property
     def groups_per_step(self) -> int:

@@ -13,7 +13,7 @@ from trainer.entropy_control.base import Actuators
 
 
 class BangBangController:
-    """Hot below the set-point, cold above it; neutral before the first measurement."""
+    """Hot below the entropy target, cold above it; neutral before the first measurement."""
 
     def __init__(self, law: BangBangLaw) -> None:
         self._law = law
@@ -23,10 +23,10 @@ class BangBangController:
     def actuators(self) -> Actuators:
         return Actuators(self._temperature, self._law.alpha, self._law.surprisal_exponent)
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
         del positives
         if math.isfinite(entropy):
-            self._temperature = self._law.t_hot if entropy < set_point else self._law.t_cold
+            self._temperature = self._law.t_hot if entropy < entropy_target else self._law.t_cold
         return self.actuators
 
     def state(self) -> dict[str, float]:

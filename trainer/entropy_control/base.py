@@ -1,4 +1,4 @@
-"""What an entropy control law is: from the measured policy entropy and the set-point to the next actuators.
+"""What an entropy control law is: from the measured policy entropy and its target to the next actuators.
 
 A controller is pure: its state is a small dictionary that goes into the checkpoint, and `update` has no side
 effects beyond it. One decision a step; what step n decides acts on rollouts started from step n + 1 on.
@@ -44,8 +44,8 @@ class Controller(Protocol):
         """The newest decision; before any measurement, the neutral one."""
         ...
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
-        """Decide from this step's entropy and set-point (nats per token) and its number of positives.
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
+        """Decide from this step's entropy and its target (nats per token) and its number of positives.
 
         A non-finite entropy holds the last decision. Without positives nothing integrates.
         """

@@ -14,8 +14,8 @@ class FixedController:
     def actuators(self) -> Actuators:
         return NEUTRAL
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
-        del entropy, set_point, positives
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
+        del entropy, entropy_target, positives
         return self.actuators
 
     def state(self) -> dict[str, float]:

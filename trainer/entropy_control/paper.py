@@ -20,10 +20,10 @@ class PaperController:
     def actuators(self) -> Actuators:
         return self._actuators
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
         del positives
         if math.isfinite(entropy):
-            wanted = 1 + (set_point - entropy)
+            wanted = 1 + (entropy_target - entropy)
             temperature = min(max(wanted, self._law.t_min), self._law.t_max)
             self._set(
                 temperature, "none" if temperature == wanted else "heating" if wanted > 1 else "cooling"

@@ -1,4 +1,4 @@
-"""The configured set-point as a function of the learner step; never of wall-clock time, so that a resumed run has
+"""The configured entropy target as a function of the learner step; never of wall-clock time, so that a resumed run has
 the same sequence.
 
 With a first target a (see `Schedule`), and p = (step - from_step) / (until_step - from_step) kept within [0, 1]:
@@ -46,7 +46,7 @@ class Schedule:
             )
 
     def target_at(self, step: int) -> float:
-        """The set-point of learner step `step` (from 0), nats per token."""
+        """The entropy target of learner step `step` (from 0), nats per token."""
         schedule = self._schedule
         if schedule.kind == "step":
             reached = [target for from_step, target in schedule.points if from_step <= step]

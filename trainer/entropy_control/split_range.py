@@ -9,7 +9,7 @@ optimizer's momentum. All three actuators push the same way, are at rest at u = 
 
 rho is a straight line down to 0, so that alpha never amplifies weights that still heat while the law cools.
 
-The law follows a reference r that begins at the first measured entropy and moves towards the set-point H0: by `ramp` a
+The law follows a reference r that begins at the first measured entropy and moves towards the target H0: by `ramp` a
 step, slower over the last steps (the optimizer's momentum carries entropy past where a ramp stops dead), and never
 further than `lead` ahead of the measurement, so that what the plant cannot do does not wind the integral up. The
 reference's own rate is fed forward, and the derivative acts on how fast h moves beside r:
@@ -88,7 +88,7 @@ class SplitRangeController:
             limit=self._limit,
         )
 
-    def update(self, entropy: float, set_point: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
         if not math.isfinite(entropy):
             return self.actuators
         law = self._law
@@ -98,7 +98,7 @@ class SplitRangeController:
         self._filtered += change
         self._rate += (change - self._rate) / RATE_STEPS
         before = self._reference
-        self._reference = self._advance(set_point)
+        self._reference = self._advance(entropy_target)
         moved, error = self._reference - before, self._reference - self._filtered
         (kp, ki), plant_gain = self.gains, self.plant_gain
         wanted = kp * error + self._integral + moved / plant_gain + kp * law.lag_steps * (moved - self._rate)
@@ -136,9 +136,9 @@ class SplitRangeController:
         if self._measured is not None:
             self._measured.restore(state)
 
-    def _advance(self, set_point: float) -> float:
-        """The reference one step on: towards the set-point, held back where the measurement does not follow."""
-        slowing = (set_point - self._reference) / (1 + self._law.lag_steps)
+    def _advance(self, entropy_target: float) -> float:
+        """The reference one step on: towards the entropy target, held back where the measurement does not follow."""
+        slowing = (entropy_target - self._reference) / (1 + self._law.lag_steps)
         step = min(max(slowing, -self._law.ramp), self._law.ramp)
         moved = self._reference + step
         if step > 0:

@@ -66,7 +66,7 @@ class InProcessRollouts:
                 role=role,
                 ordinal=ordinal,
                 sampling_temperature=temperature,
-                set_point_generation=1,
+                entropy_target_generation=1,
                 prompt_tokens=np.asarray(self._tokenizer.encode(problem.prompt), "<i4").tobytes(),
                 producer_id="in-process",
                 producer_sequence=ordinal,

@@ -42,7 +42,7 @@ class InProcessStep:
 
     step: int
     entropy: float
-    set_point: float | None
+    entropy_target: float | None
     """None where nothing steers towards it"""
     reference: float | None
     temperature: float
@@ -92,7 +92,7 @@ def initialise_process_group() -> None:
 class InProcessRun:
     """One run of `config` on one learner rank, from the policy in `model_dir`.
 
-    target_at: the set-point of each learner step, nats per token; the configured schedule when None.
+    target_at: the entropy target of each learner step, nats per token; the configured schedule when None.
     controller: the law; the configured one when None.
     """
 
@@ -133,7 +133,7 @@ class InProcessRun:
             acting = self._controller.actuators
             (batch,) = shard_batches(groups, self._config)
             metrics = self._learner.step(batch, acting, strength=self._strength_law.strength, step=step)
-            target = self._target(step, metrics.entropy) if self._config.tracks_set_point else None
+            target = self._target(step, metrics.entropy) if self._config.tracks_entropy_target else None
             if target is not None:
                 self._strength_law.update(metrics.entropy, target)
                 self._controller.update(metrics.entropy, target, positives=metrics.positives)
@@ -143,7 +143,7 @@ class InProcessRun:
             yield InProcessStep(
                 step=step,
                 entropy=metrics.entropy,
-                set_point=target,
+                entropy_target=target,
                 reference=self._controller.state().get("reference"),
                 temperature=acting.temperature,
                 alpha=acting.alpha,

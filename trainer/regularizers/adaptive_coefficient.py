@@ -26,9 +26,9 @@ class AdaptiveCoefficient:
     def strength(self) -> float:
         return self._coefficient if self._below else 0.0
 
-    def update(self, entropy: float, set_point: float) -> float:
+    def update(self, entropy: float, entropy_target: float) -> float:
         if math.isfinite(entropy):
-            self._below = entropy <= set_point
+            self._below = entropy <= entropy_target
             change = self._config.delta if self._below else -self._config.delta
             self._coefficient = min(max(self._coefficient + change, 0.0), self._config.maximum)
         return self.strength

@@ -66,8 +66,8 @@ class StrengthLaw(Protocol):
         """What the next step's loss uses."""
         ...
 
-    def update(self, entropy: float, set_point: float) -> float:
-        """Decide from a step's entropy and set-point, nats per token; a non-finite entropy holds the last decision."""
+    def update(self, entropy: float, entropy_target: float) -> float:
+        """Decide from a step's entropy and its target, nats per token; a non-finite entropy holds the last decision."""
         ...
 
     def state(self) -> dict[str, float]:
@@ -89,8 +89,8 @@ class ConstantStrength:
     def strength(self) -> float:
         return self._strength
 
-    def update(self, entropy: float, set_point: float) -> float:
-        del entropy, set_point
+    def update(self, entropy: float, entropy_target: float) -> float:
+        del entropy, entropy_target
         return self._strength
 
     def state(self) -> dict[str, float]:

@@ -31,9 +31,9 @@ class SignedError:
     def strength(self) -> float:
         return self._error
 
-    def update(self, entropy: float, set_point: float) -> float:
+    def update(self, entropy: float, entropy_target: float) -> float:
         if math.isfinite(entropy):
-            self._error = min(max(set_point - entropy, -self._cap), self._cap)
+            self._error = min(max(entropy_target - entropy, -self._cap), self._cap)
         return self._error
 
     def state(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Entropy bonus: loss - c * H, H the mean entropy of the current policy over base tokens, with its gradient.
 
 The oldest remedy (Williams & Peng 1991; A3C, arXiv 1602.01783). H is exact over the vocabulary at temperature 1,
-the quantity that the set-point is about. The strength is c.
+the quantity that the entropy target is about. The strength is c.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from trainer.roles import MOST_ROLLOUTS, Role
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MOST_SPANS = 128
 """version spans of one rollout; one that spans more than `pipeline.max_staleness` steps, at most 64, is not used"""
 MOST_COMPONENTS = 16
@@ -65,7 +65,6 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reward_components: Annotated[dict[str, float], msgspec.Meta(max_length=MOST_COMPONENTS)]
     verdict: str
     finish_reason: FinishReason
-    sampling_seed: int | None = None
 
     @property
     def tokens(self) -> NDArray[np.int32]:
@@ -100,7 +99,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """position in the role's data cursor; the learner step that uses it is ordinal // prompts_per_step"""
     attempt: int = 0
     sampling_temperature: float
-    set_point_generation: int
+    entropy_target_generation: int
     prompt_tokens: bytes
     """int32[prompt length]"""
     producer_id: str
@@ -180,9 +179,9 @@ def _check(group: Group) -> None:
         )
     if group.prompt.min() < 0:
         raise TrajectoryError("prompt_tokens holds a negative token id")
-    if min(group.ordinal, group.attempt, group.set_point_generation, group.producer_sequence) < 0:
+    if min(group.ordinal, group.attempt, group.entropy_target_generation, group.producer_sequence) < 0:
         raise TrajectoryError(
-            "ordinal, attempt, set_point_generation and producer_sequence must be non-negative"
+            "ordinal, attempt, entropy_target_generation and producer_sequence must be non-negative"
         )
     _check_temperature("sampling_temperature", group.sampling_temperature)
     if not (math.isfinite(group.started_at) and math.isfinite(group.finished_at)):

@@ -1,5 +1,5 @@
 // @ts-check
-// The set-point control: what is in force and wanted, a form with a preview on the chart, a confirmation, the change.
+// The entropy target control: what is in force and wanted, a form with a preview on the chart, a confirmation, the change.
 
 import { call, newKey, runPath } from "./api.js";
 import { confirmed } from "./dialog.js";
@@ -20,7 +20,7 @@ const ATTEMPTS = 8;
  * @property {() => number | null} stepSeconds
  */
 
-/** The control of a run's set-point. */
+/** The control of a run's entropy target. */
 export class TargetControl {
   /** @type {any} */ #target = null;
   /** @type {any} */ #config = null;
@@ -89,7 +89,7 @@ export class TargetControl {
     this.reset.disabled = closed || this.#target?.metadata.source !== "api";
   }
 
-  /** Read the set-point, with the ETag that the next change is made from. */
+  /** Read the entropy target, with the ETag that the next change is made from. */
   async load() {
     const { body, etag } = await call(runPath(this.run, "/entropy-target"), { signal: this.room.signal });
     this.#take(body, etag);
@@ -113,7 +113,7 @@ export class TargetControl {
     return el(
       "section",
       { class: "target-control", "aria-labelledby": "target-title" },
-      el("h3", { id: "target-title" }, "Set-point"),
+      el("h3", { id: "target-title" }, "Entropy target"),
       el("p", { class: "in-force" }, this.now, " ", el("span", { class: "unit" }, "nats per token")),
       this.state,
       facts,
@@ -190,7 +190,7 @@ export class TargetControl {
     }
     const [target, over, etag] = [Number(this.value.value), Number(this.over.value), this.#etag];
     const body = [fromTo(nats(this.#target.status.target), nats(target)), el("p", {}, `${this.#course(over)} It then holds until the next change.`)];
-    if (!(await confirmed({ title: `Move the set-point of ${this.run}?`, body, yes: "Set the target", tone: "moving" }))) return;
+    if (!(await confirmed({ title: `Move the entropy target of ${this.run}?`, body, yes: "Set the target", tone: "moving" }))) return;
     await this.#change({ method: "PUT", body: { target, over_steps: over } }, etag);
   }
 

@@ -1,5 +1,5 @@
 // @ts-check
-// What the set-point of a run allows and means, in numbers and in words; nothing here touches the page.
+// What the entropy target of a run allows and means, in numbers and in words; nothing here touches the page.
 
 import { brief, count, nats } from "./format.js";
 
@@ -106,7 +106,7 @@ export function authorText({ metadata }) {
 }
 
 /**
- * The configured set-point as a sentence.
+ * The configured entropy target as a sentence.
  * @param {any} configured
  */
 export function configuredText({ target, auto_fraction: share, schedule }) {

@@ -74,8 +74,8 @@ export class Header {
     this.progress.value = step;
     this.#left(phase, of - step, stepSeconds);
     this.#put("Step time", duration(stepSeconds), "mean of the newest");
-    this.#put("Entropy", level(record?.entropy), record ? `target ${level(record.set_point)}` : "");
-    const off = record && record.entropy !== null && record.set_point !== null ? record.entropy - record.set_point : null;
+    this.#put("Entropy", level(record?.entropy), record ? `target ${level(record.entropy_target)}` : "");
+    const off = record && record.entropy !== null && record.entropy_target !== null ? record.entropy - record.entropy_target : null;
     this.#put("Off target", off === null ? "–" : signed(off), record?.saturated ? "at the limit" : "nats per token");
     this.cells["Off target"].element.dataset.state = record?.saturated ? "warn" : "";
     this.#put("Reward", short(record?.reward), record ? `${count(record.positives)} positives` : "");

@@ -1,5 +1,5 @@
 // @ts-check
-// The history of a run's set-point: one row for each generation, newest first, older ones on demand.
+// The history of a run's entropy target: one row for each generation, newest first, older ones on demand.
 
 import { call, runPath } from "./api.js";
 import { notify } from "./dialog.js";
@@ -34,13 +34,13 @@ export class History {
     this.run = run;
     this.signal = signal;
     this.onChange = onChange;
-    const { table: made, body } = table("Changes of the set-point, newest first", HEADINGS, "stacking");
+    const { table: made, body } = table("Changes of the entropy target, newest first", HEADINGS, "stacking");
     this.body = body;
     this.more = el("button", { type: "button", hidden: true, click: () => this.#older() }, "Older changes");
     this.element = el(
       "section",
       { class: "history", "aria-labelledby": "history-title" },
-      el("h2", { id: "history-title" }, "Changes of the set-point"),
+      el("h2", { id: "history-title" }, "Changes of the entropy target"),
       made,
       this.more,
     );

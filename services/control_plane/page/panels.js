@@ -16,7 +16,7 @@ const MISMATCH_KL_ALARM = 0.02;
 const STALE_KL_ALLOWANCE = 0.1;
 
 /**
- * The entropy chart; it has the set-point's past and its preview.
+ * The entropy chart; it has the entropy target's past and its preview.
  * @type {Panel}
  */
 export const entropyPanel = {
@@ -26,11 +26,11 @@ export const entropyPanel = {
     large: true,
     lines: [
       { key: "entropy", label: "measured", tone: "measured" },
-      { key: "set_point", label: "set-point", tone: "target", kind: "step" },
+      { key: "entropy_target", label: "entropy target", tone: "target", kind: "step" },
       { key: "reference", label: "steered towards", tone: "target", kind: "dotted" },
     ],
   },
-  fields: ["entropy", "set_point", "reference", "saturated"],
+  fields: ["entropy", "entropy_target", "reference", "saturated"],
 };
 
 /**

@@ -33,11 +33,11 @@ export class Permit {
    * Close what cannot be used, with the reason.
    * @param {any} run
    * @param {Closable} actions
-   * @param {Closable} setPoint
+   * @param {Closable} entropyTarget
    */
-  apply(run, actions, setPoint) {
+  apply(run, actions, entropyTarget) {
     actions.forbid(this.#scopeReason);
-    setPoint.forbid(this.#scopeReason || phaseReason(run.status.phase, run.spec.control));
+    entropyTarget.forbid(this.#scopeReason || phaseReason(run.status.phase, run.spec.control));
   }
 }
 

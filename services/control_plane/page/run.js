@@ -1,5 +1,5 @@
 // @ts-check
-// The view of one run: its head, its charts, the set-point control, its processes and its history, all kept live.
+// The view of one run: its head, its charts, the entropy target control, its processes and its history, all kept live.
 
 import { call, runPath } from "./api.js";
 import { Chart } from "./chart.js";

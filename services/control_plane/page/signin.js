@@ -46,7 +46,7 @@ export function signIn(reason, onSignedIn) {
     "form",
     { class: "sign-in", novalidate: true, submit },
     el("h1", {}, "Sign in"),
-    el("p", {}, "See the runs of this control plane and move their entropy set-point."),
+    el("p", {}, "See the runs of this control plane and move their entropy target."),
     // For password managers, which keep a token under the name of what it opens.
     el("input", { type: "text", name: "username", autocomplete: "username", value: "scope-rl", hidden: true }),
     el("label", { for: "token" }, "Token"),

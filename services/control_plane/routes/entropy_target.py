@@ -1,4 +1,4 @@
-"""Routes of a run's entropy set-point: read it, change it, return to the configured one, wait until it is applied."""
+"""Routes of a run's entropy target: read it, change it, return to the configured one, wait until it is applied."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from services.control_plane.schemas.entropy_target import (
     EntropyTargetHistory,
     EntropyTargetPatch,
 )
-from services.entropy_target.documents import Repeated, SetPoint, SetPointRefused, StaleGeneration, Terms
+from services.entropy_target.documents import DesiredTarget, Repeated, StaleGeneration, TargetRefused, Terms
 from services.entropy_target.store import (
     applied_read,
-    change_set_point,
+    change_entropy_target,
+    entropy_target_read,
     history_read,
-    read_set_point,
-    reset_set_point,
-    set_point_read,
+    read_entropy_target,
+    reset_entropy_target,
 )
 from services.redis.idempotency import Answer, KeyReused
 from services.redis.query import Read, fetch, together
@@ -75,7 +75,7 @@ class Steering(NamedTuple):
 
     control: EntropyControlConfig
     regularizer_tracks: bool
-    """whether the run's regularizer steers towards the set-point as well"""
+    """whether the run's regularizer steers towards the entropy target as well"""
     caller: str
     origin: str
     wait_seconds: float
@@ -85,19 +85,19 @@ def target_read(run_id: str) -> Read[EntropyTarget]:
     """The read of the resource; raises a 404 problem for a run that has not started."""
 
     def shown(found: tuple[Any, ...]) -> EntropyTarget:
-        (control, _), set_point, applied = found
-        if set_point is None:
+        (control, _), entropy_target, applied = found
+        if entropy_target is None:
             raise _not_started(run_id)
-        return resource(run_id, set_point, applied, control)
+        return resource(run_id, entropy_target, applied, control)
 
-    return together(_control_read(run_id), set_point_read(run_id), applied_read(run_id)).then(shown)
+    return together(_control_read(run_id), entropy_target_read(run_id), applied_read(run_id)).then(shown)
 
 
 @router.get("")
 async def get_entropy_target(
     response: Response, target: Annotated[EntropyTarget, Depends(reading("viewer", target_read))]
 ) -> EntropyTarget:
-    """The desired set-point, and from which learner step the one in force holds."""
+    """The desired entropy target, and from which learner step the one in force holds."""
     response.headers["ETag"] = etag(target.metadata.generation)
     return target
 
@@ -152,7 +152,7 @@ _CHANGE = {
 async def put_entropy_target(
     run_id: str, change: EntropyTargetChange, redis: State, by: Steered, known: Known, repeat: Repeat
 ) -> Response:
-    """Change the set-point; it then holds, whatever the configured schedule says.
+    """Change the entropy target; it then holds, whatever the configured schedule says.
 
     202 while it waits for a step boundary, 200 if it was applied within the wait, 409 once the run has ended.
     """
@@ -198,7 +198,7 @@ async def _made(
     known: frozenset[int] | None,
     repeat: Repeatable,
     body: str,
-    change: Callable[[Terms], SetPoint],
+    change: Callable[[Terms], DesiredTarget],
 ) -> Response:
     """Make the change on its terms, wait as long as was asked, and answer."""
     response = await _answer(redis, run_id, by, known, repeat, body, change)
@@ -213,25 +213,25 @@ async def _answer(
     known: frozenset[int] | None,
     repeat: Repeatable,
     body: str,
-    change: Callable[[Terms], SetPoint],
+    change: Callable[[Terms], DesiredTarget],
 ) -> Response:
     use = repeat.use(body, by.wait_seconds)
     try:
-        set_point = await run_in_threadpool(_accepted, change, Terms(known, use, by.origin))
+        entropy_target = await run_in_threadpool(_accepted, change, Terms(known, use, by.origin))
     except Repeated as again:
         assert use is not None
         kept = await answer_again(redis, use)
         if kept is not None:
             return kept
-        set_point = again.set_point
-    target = await settled(redis, run_id, set_point, by.control, by.wait_seconds)
+        entropy_target = again.entropy_target
+    target = await settled(redis, run_id, entropy_target, by.control, by.wait_seconds)
     status = HTTPStatus.OK if target.status.state == "applied" else HTTPStatus.ACCEPTED
-    headers = {"etag": etag(set_point.generation)}
+    headers = {"etag": etag(entropy_target.generation)}
     return await answered(redis, use, Answer(status, target.model_dump_json(), headers))
 
 
-def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, terms: Terms) -> SetPoint:
-    return change_set_point(
+def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, terms: Terms) -> DesiredTarget:
+    return change_entropy_target(
         redis,
         run_id,
         change.target,
@@ -243,18 +243,20 @@ def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, t
     )
 
 
-def _reset(redis: Redis, run_id: str, by: Steering, terms: Terms) -> SetPoint:
-    return reset_set_point(
+def _reset(redis: Redis, run_id: str, by: Steering, terms: Terms) -> DesiredTarget:
+    return reset_entropy_target(
         redis, run_id, by.caller, by.control, regularizer_tracks=by.regularizer_tracks, terms=terms
     )
 
 
-def _patched(redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, terms: Terms) -> SetPoint:
+def _patched(
+    redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, terms: Terms
+) -> DesiredTarget:
     """Merge with the newest state; where any state will do, with whatever is there at that instant."""
     if "target" in patch.model_fields_set and patch.target is None:
         return _reset(redis, run_id, by, terms)
     for _ in range(_PATCH_ATTEMPTS):
-        current = read_set_point(redis, run_id)
+        current = read_entropy_target(redis, run_id)
         if current is None:
             raise _not_started(run_id)
         target = patch.target if patch.target is not None else current.target
@@ -282,12 +284,12 @@ def _patched(redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch,
             if terms.generations is not None:
                 raise
     raise Problem(
-        HTTPStatus.CONFLICT, "The set-point changes too often to be patched. Try again.", kind="busy"
+        HTTPStatus.CONFLICT, "The entropy target changes too often to be patched. Try again.", kind="busy"
     )
 
 
 def _control(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
-    """The run's control block, and whether its regularizer steers towards the set-point as well."""
+    """The run's control block, and whether its regularizer steers towards the entropy target as well."""
     return fetch(redis, _control_read(run_id))
 
 
@@ -303,7 +305,7 @@ def _control_read(run_id: str) -> Read[tuple[EntropyControlConfig, bool]]:
 @lru_cache(maxsize=64)
 def _parsed(control: str, regularizer: str) -> tuple[EntropyControlConfig, bool]:
     # From JSON, because the strict mode of pydantic takes a list for a tuple only there.
-    tracks = RegularizerConfig.model_validate_json(regularizer).tracks_set_point
+    tracks = RegularizerConfig.model_validate_json(regularizer).tracks_entropy_target
     return EntropyControlConfig.model_validate_json(control), tracks
 
 
@@ -311,10 +313,10 @@ def _not_started(run_id: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
 
 
-def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
+def _accepted(change: Callable[[Terms], DesiredTarget], terms: Terms) -> DesiredTarget:
     try:
         return change(terms)
-    except SetPointRefused as refused:
+    except TargetRefused as refused:
         field = FieldProblem(field="body.target", value=repr(refused.value), allowed=refused.allowed)
         conflict = refused.reason == "no_control"
         raise Problem(
@@ -327,7 +329,7 @@ def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
         current = stale.current
         raise Problem(
             HTTPStatus.PRECONDITION_FAILED,
-            f"The set-point was changed meanwhile: generation {current.generation}, by {current.updated_by}.",
+            f"The entropy target was changed meanwhile: generation {current.generation}, by {current.updated_by}.",
             kind="generation-changed",
             headers={"ETag": etag(current.generation)},
         ) from None
@@ -336,6 +338,7 @@ def _accepted(change: Callable[[Terms], SetPoint], terms: Terms) -> SetPoint:
     except Refused as refused:
         raise Problem(
             HTTPStatus.CONFLICT,
-            f"The set-point cannot be changed: {refused}, and no learner step would apply it. Resume the run first.",
+            f"The entropy target cannot be changed: {refused}, so no learner step would apply it. "
+            "Resume the run first.",
             kind="run-ended",
         ) from None

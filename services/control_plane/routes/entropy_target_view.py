@@ -16,7 +16,7 @@ from services.control_plane.schemas.entropy_target import (
     EntropyTargetSpec,
     EntropyTargetStatus,
 )
-from services.entropy_target.documents import Applied, SetPoint
+from services.entropy_target.documents import Applied, DesiredTarget
 from services.entropy_target.store import read_applied
 from trainer.config import EntropyControlConfig
 
@@ -24,13 +24,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 async def settled(
-    redis: Redis, run_id: str, set_point: SetPoint, control: EntropyControlConfig, timeout: float
+    redis: Redis, run_id: str, entropy_target: DesiredTarget, control: EntropyControlConfig, timeout: float
 ) -> EntropyTarget:
-    """Poll, ever more slowly, until `set_point` is applied or superseded, at most `timeout` seconds."""
+    """Poll, ever more slowly, until `entropy_target` is applied or superseded, at most `timeout` seconds."""
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
         applied = await run_in_threadpool(read_applied, redis, run_id)
-        target = resource(run_id, set_point, applied, control)
+        target = resource(run_id, entropy_target, applied, control)
         remaining = deadline - time.monotonic()
         if target.status.state != "pending" or remaining <= 0:
             return target
@@ -39,17 +39,17 @@ async def settled(
 
 
 def resource(
-    run_id: str, set_point: SetPoint, applied: Applied | None, control: EntropyControlConfig
+    run_id: str, entropy_target: DesiredTarget, applied: Applied | None, control: EntropyControlConfig
 ) -> EntropyTarget:
     in_force = applied.generation if applied else 0
-    if in_force == set_point.generation:
+    if in_force == entropy_target.generation:
         state = "applied"
     else:
-        state = "superseded" if in_force > set_point.generation else "pending"
+        state = "superseded" if in_force > entropy_target.generation else "pending"
     return EntropyTarget(
         spec=EntropyTargetSpec(
-            target=set_point.target,
-            over_steps=set_point.over_steps,
+            target=entropy_target.target,
+            over_steps=entropy_target.over_steps,
             configured=ConfiguredTarget(
                 target=control.target,
                 auto_fraction=control.auto_fraction,
@@ -63,13 +63,13 @@ def resource(
             applied_at=datetime.fromtimestamp(applied.at, UTC) if applied else None,
             target=applied.target if applied else None,
             step=applied.target_step if applied else None,
-            starting_entropy=set_point.starting_entropy,
+            starting_entropy=entropy_target.starting_entropy,
         ),
         metadata=EntropyTargetMetadata(
             run_id=run_id,
-            generation=set_point.generation,
-            updated_by=set_point.updated_by,
-            updated_at=datetime.fromtimestamp(set_point.updated_at, UTC),
-            source=set_point.source,
+            generation=entropy_target.generation,
+            updated_by=entropy_target.updated_by,
+            updated_at=datetime.fromtimestamp(entropy_target.updated_at, UTC),
+            source=entropy_target.source,
         ),
     )

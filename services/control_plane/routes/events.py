@@ -1,4 +1,4 @@
-"""Route of a run's live events (server-sent): steps, phases, and what happens to the set-point. Resumable.
+"""Route of a run's live events (server-sent): steps, phases, and what happens to the entropy target. Resumable.
 
 Two streams in Redis are followed, so an event's id names a place in both: the client sends the last one it saw as
 Last-Event-ID and misses nothing that the streams still hold.
@@ -120,7 +120,7 @@ async def _follow(
     room.enter()
     follower = access.asyncio()
     keys = RunKeys(run_id)
-    streams = [keys.events, keys.set_point_history]
+    streams = [keys.events, keys.entropy_target_history]
     checked = time.monotonic()
     try:
         yield b": follow\n\n"
@@ -166,7 +166,7 @@ def _ends(redis: Redis, run_id: str) -> list[str]:
     """The newest entry of each stream."""
     keys = RunKeys(run_id)
     ends = []
-    for name in (keys.events, keys.set_point_history):
+    for name in (keys.events, keys.entropy_target_history):
         newest = cast("list[tuple[bytes, dict]]", redis.xrevrange(name, count=1))
         ends.append(as_text(newest[0][0]) if newest else "0-0")
     return ends

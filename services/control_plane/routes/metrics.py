@@ -22,7 +22,7 @@ from services.records.step_record import StepRecord
 from services.redis.keys import RunKeys
 from services.redis.query import Read, one, together
 
-HEADLINE = "entropy,set_point,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
+HEADLINE = "entropy,entropy_target,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000
 ANSWERS_KEPT = 16
 """of one process; the longest has a few MB"""

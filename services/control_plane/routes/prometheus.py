@@ -109,5 +109,5 @@ _HELP = {
     "generator_lag_steps": "learner steps by which a generator's weights are older than the learner's",
     "generator_heartbeat_age_seconds": "since a generator last wrote",
     "entropy": "policy entropy, nats per token",
-    "set_point": "entropy set-point in force, nats per token",
+    "entropy_target": "entropy target in force, nats per token",
 }

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.control_plane.schemas.base import WHOLE, Resource
 
-Target = Annotated[float, Field(allow_inf_nan=False, description="set-point H0, nats per token")]
+Target = Annotated[float, Field(allow_inf_nan=False, description="entropy target H0, nats per token")]
 
 
 OverSteps = Annotated[
@@ -43,7 +43,7 @@ class EntropyTargetPatch(BaseModel):
 
 
 class ConfiguredTarget(Resource):
-    """The run's configured set-point: the fields of `entropy_control` that make it."""
+    """The run's configured entropy target: the fields of `entropy_control` that make it."""
 
     target: float | Literal["auto"]
     auto_fraction: float
@@ -51,7 +51,7 @@ class ConfiguredTarget(Resource):
 
 
 class EntropyTargetSpec(Resource):
-    """The desired set-point."""
+    """The desired entropy target."""
 
     target: float | None
     """as a person set it; null: `configured` decides"""
@@ -80,7 +80,7 @@ class EntropyTargetStatus(Resource):
 
 
 class EntropyTargetMetadata(Resource):
-    """Of the desired set-point."""
+    """Of the desired entropy target."""
 
     run_id: str
     generation: int

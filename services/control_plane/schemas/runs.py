@@ -108,9 +108,9 @@ class AuditEntry(Resource):
     after: str
     """what held before and after, in the words of the action"""
     generation: int | None
-    """of a change of the set-point"""
+    """of a change of the entropy target"""
     effective_step: int | None
-    """of a change of the set-point: the learner step from which it holds; null while it waits, or was superseded"""
+    """of a change of the target: the learner step from which it holds; null while it waits or if it was superseded"""
     at: datetime
 
 

@@ -4,7 +4,7 @@
 -- KEYS cursor, leases, lease owners, actuators, counters, desired state
 -- ARGV producer id, limit (ordinals below it are admissible), count, seconds
 -- Returns {ordinals, actuators} or nil before the learner has set the actuators
-local actuators = redis.call('HMGET', KEYS[4], 'temperature', 'alpha', 'step', 'set_point_generation')
+local actuators = redis.call('HMGET', KEYS[4], 'temperature', 'alpha', 'step', 'entropy_target_generation')
 if not actuators[1] then
     return false
 end

@@ -78,7 +78,7 @@ def test_paper_law_forgets_the_past():
 
 
 @pytest.mark.parametrize(("entropy", "temperature"), [(0.49, 1.2), (0.5, 0.8), (0.6, 0.8), (math.nan, 1.0)])
-def test_aepo_v1_switches_at_the_set_point(entropy, temperature):
+def test_aepo_v1_switches_at_the_entropy_target(entropy, temperature):
     actuators = BangBangController(BangBangLaw()).update(entropy, 0.5, positives=1)
     assert actuators == Actuators(temperature, 1 / 64)
 
@@ -134,7 +134,7 @@ def test_the_filter_is_a_first_order_lag_that_begins_at_the_first_measurement():
         assert controller.state()["filtered"] == pytest.approx(filtered)
 
 
-def test_the_reference_moves_to_the_set_point_at_a_limited_rate_which_is_fed_forward():
+def test_the_reference_moves_to_the_entropy_target_at_a_limited_rate_which_is_fed_forward():
     """Towards 0.77 by 0.01 a step from 0.8; the measurement follows exactly, so that only the rate acts."""
     controller = split_range(ramp=0.01, back_calculation=0.0)
     for reference in (0.79, 0.78, 0.77):
@@ -165,8 +165,8 @@ def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
     assert damped.state()["rate"] == pytest.approx(0.01)
 
 
-def test_a_new_set_point_moves_the_output_by_no_more_than_the_ramp_asks():
-    """Bumpless: at rest on one set-point, another one far away changes u by (kp + 1 / g) ramp at once, not by kp."""
+def test_a_new_entropy_target_moves_the_output_by_no_more_than_the_ramp_asks():
+    """Bumpless: at rest on one target, another one far away changes u by (kp + 1 / g) ramp at once, not by kp."""
     controller = split_range(ramp=0.002)
     for _ in range(5):
         controller.update(0.4, 0.4, positives=1)
@@ -273,7 +273,7 @@ def test_outputs_stay_within_the_ranges_whatever_the_gains(history, gain, respon
 
 @pytest.mark.parametrize("staleness", [0, 1, 2, 4])
 @pytest.mark.parametrize("target", [0.175, 0.29, 0.41])
-def test_the_defaults_hold_every_set_point_on_the_measured_plant(target, staleness):
+def test_the_defaults_hold_every_entropy_target_on_the_measured_plant(target, staleness):
     for seed in range(5):
         trace, acted = closed_loop(SplitRangeLaw(), lambda _: target, staleness=staleness, seed=seed)
         smooth = moving_average(trace)
@@ -356,7 +356,7 @@ def test_without_control_the_plant_collapses():
     assert trace[-1] < 0.32
 
 
-def test_an_unreachable_set_point_saturates_says_so_and_winds_nothing_up():
+def test_an_unreachable_entropy_target_saturates_says_so_and_winds_nothing_up():
     """1.2 nats is beyond the plant: noise apart it is at the limit, and follows at once when that is withdrawn."""
     trace, acted = closed_loop(
         SplitRangeLaw(), lambda step: 1.2 if step < 120 else 0.35, steps=200, staleness=1

@@ -73,7 +73,7 @@ def test_adaptive_coefficient_by_hand():
     for _ in range(5):
         law.update(0.9, 0.4)
     assert law.state()["coefficient"] == 0.0
-    assert law.update(0.5, 0.6) == pytest.approx(0.1)  # the set-point was moved above H
+    assert law.update(0.5, 0.6) == pytest.approx(0.1)  # the entropy target was moved above H
 
 
 def test_adaptive_coefficient_applies_nothing_before_it_has_measured():
@@ -271,7 +271,7 @@ def test_dcpo_by_hand():
         assert shaped[1, 0].item() == pytest.approx(-5 / 6)
 
 
-def test_dcpo_is_hot_below_the_set_point_cold_above_it_and_grpo_without_error_or_success():
+def test_dcpo_is_hot_below_the_entropy_target_cold_above_it_and_grpo_without_error_or_success():
     hooks = make_regularizer(block("dcpo"))
     assert [hooks.relative_temperature(error) for error in (0.05, -0.05, 0.0)] == [1.2, 0.8, None]
     assert terms(block("dcpo"), MEASURED, 0.0).advantages.tolist() == [[1, 1], [-1, -1], [1, 1]]
@@ -329,8 +329,8 @@ def test_what_a_control_cannot_mean_is_refused(tree, said):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_tracks_its_set_point_where_something_steers_towards_it(kind):
+def test_a_run_tracks_its_entropy_target_where_something_steers_towards_it(kind):
     alone = validate_config({"regularizer": {"kind": kind}, "entropy_control": {"kind": "none"}})
-    assert alone.tracks_set_point is (kind in ("adaptive_coefficient", "dcpo"))
+    assert alone.tracks_entropy_target is (kind in ("adaptive_coefficient", "dcpo"))
     assert alone.roles == ("base",)
-    assert validate_config({"regularizer": {"kind": kind}}).tracks_set_point
+    assert validate_config({"regularizer": {"kind": kind}}).tracks_entropy_target

@@ -1,4 +1,4 @@
-"""The configured set-point over the learner step: values by hand, properties, refusals; and what is in force."""
+"""The configured entropy target over the learner step: values by hand, properties, refusals; and what is in force."""
 
 import math
 from itertools import pairwise
@@ -58,7 +58,7 @@ def test_every_kind_has_the_values_of_its_formula(schedule, values):
     begin=st.integers(0, 50),
     length=st.integers(1, 60),
 )
-def test_a_moving_set_point_goes_from_end_to_end_without_turning_back_or_jumping(
+def test_a_moving_entropy_target_goes_from_end_to_end_without_turning_back_or_jumping(
     kind, first, to, begin, length
 ):
     made = Schedule(control(first, kind=kind, to=to, from_step=begin, until_step=begin + length), None)
@@ -95,7 +95,7 @@ def test_steps_take_each_point_from_its_step_until_the_next_one(points, step):
         ({"kind": "cosine", "to": 0.3, "from_step": 3, "until_step": 9}, 0.5),
     ],
 )
-def test_auto_is_a_share_of_the_starting_entropy_and_a_moving_set_point_begins_at_it(schedule, first):
+def test_auto_is_a_share_of_the_starting_entropy_and_a_moving_entropy_target_begins_at_it(schedule, first):
     made = Schedule(control("auto", **schedule), 0.5)
     assert made.target_at(0) == pytest.approx(first)
     if schedule:
@@ -147,7 +147,7 @@ def test_a_schedule_that_makes_no_sense_is_refused_by_field_and_value(schedule, 
 
 
 class Boundary:
-    """One incarnation of rank 0 at its step boundaries, as far as the set-point goes."""
+    """One incarnation of rank 0 at its step boundaries, as far as the entropy target goes."""
 
     def __init__(
         self, redis: Redis, run_id: str, config: EntropyControlConfig, start: float | None = None
@@ -179,7 +179,7 @@ LINEAR = {"kind": "linear", "to": 0.2, "until_step": 8}
 
 @pytest.fixture
 def run(redis, run_id):
-    store.initialise_set_point(redis, run_id)
+    store.initialise_entropy_target(redis, run_id)
     return run_id
 
 
@@ -194,10 +194,10 @@ def test_a_target_set_live_holds_until_the_schedule_is_asked_back_and_that_is_wh
     config = control(**LINEAR)
     learner = Boundary(redis, run, config)
     learner.steps(0, 1)
-    store.change_set_point(redis, run, 0.45, "ada", config)
+    store.change_entropy_target(redis, run, 0.45, "ada", config)
     assert learner.steps(2, 3, 4) == [0.45] * 3
     assert learner.in_force == (2, 2, 0.45, 4)
-    store.reset_set_point(redis, run, "ada", config)
+    store.reset_entropy_target(redis, run, "ada", config)
     assert learner.steps(5, 6) == pytest.approx([0.35, 0.3])
     assert learner.in_force == (3, 5, pytest.approx(0.3), 6)
 
@@ -206,13 +206,13 @@ def test_a_target_set_live_may_move_there_over_steps_from_what_was_in_force(redi
     config = control()
     learner = Boundary(redis, run, config)
     assert learner.steps(0, 1) == [0.6, 0.6]
-    store.change_set_point(redis, run, 0.2, "ada", config, over_steps=4)
+    store.change_entropy_target(redis, run, 0.2, "ada", config, over_steps=4)
     assert learner.steps(2, 3) == pytest.approx([0.5, 0.4])
     again = Boundary(redis, run, config)
     assert again.steps(4, 5, 6) == pytest.approx([0.3, 0.2, 0.2]), "a resumed learner goes on where it was"
     rolled_back = Boundary(redis, run, config)
     assert rolled_back.steps(1, 2) == pytest.approx([0.5, 0.4]), "it holds from the earlier step then"
-    store.change_set_point(redis, run, 0.5, "ada", config, over_steps=1)
+    store.change_entropy_target(redis, run, 0.5, "ada", config, over_steps=1)
     assert rolled_back.steps(3, 4) == pytest.approx([0.5, 0.5])
 
 
@@ -234,7 +234,7 @@ def test_auto_is_measured_once_from_the_first_finite_entropy_and_outlives_every_
     assert learner.steps(2, entropy=0.8) == pytest.approx([0.56])
     assert learner.in_force == (1, 0, pytest.approx(0.56), 2)
     assert learner.steps(3, entropy=0.2) == pytest.approx([0.56])
-    document = store.read_set_point(redis, run)
+    document = store.read_entropy_target(redis, run)
     assert document is not None
     assert document.starting_entropy == learner.target.starting_entropy == 0.8
 
@@ -245,7 +245,7 @@ def test_auto_is_measured_once_from_the_first_finite_entropy_and_outlives_every_
 def test_a_checkpoint_gives_the_start_back_to_a_redis_that_lost_it(redis, run):
     learner = Boundary(redis, run, control("auto"), start=0.8)
     assert learner.steps(40, entropy=0.3) == pytest.approx([0.56])
-    document = store.read_set_point(redis, run)
+    document = store.read_entropy_target(redis, run)
     assert document is not None
     assert document.starting_entropy == 0.8
 
@@ -258,7 +258,7 @@ def test_the_start_is_kept_for_a_run_that_asks_for_auto_only_later(redis, run):
 def test_a_start_out_of_range_is_refused_and_not_kept(redis, run):
     with pytest.raises(ScopeError, match="target=auto"):
         Boundary(redis, run, control("auto")).steps(0, entropy=0.001)
-    document = store.read_set_point(redis, run)
+    document = store.read_entropy_target(redis, run)
     assert document is not None
     assert document.starting_entropy is None
 
