@@ -33,7 +33,7 @@ check: install
 	@$(BIN)/pyright
 
 docs: install
-	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/zensical build --strict --clean
 
 format: install
 	@$(BIN)/ruff check --fix .
@@ -43,5 +43,5 @@ lock: install
 	@$(BIN)/python deploy/lock.py --extra '$(EXTRA)'
 
 clean:
-	@rm -rf build dist site ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist site .cache ./*.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

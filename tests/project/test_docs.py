@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -312,12 +313,14 @@ def test_readme_shows_commands_to_train_resume_watch_and_move_the_target() -> No
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation as `make docs` builds it, elsewhere."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    """The documentation as `make docs` builds it, from a copy."""
+    tree = tmp_path_factory.mktemp("documentation")
+    shutil.copytree(DOCS, tree / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tree)
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    built = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    return folder
+    return tree / "site"
 
 
 def test_site_has_every_page(site: Path) -> None:
