@@ -39,7 +39,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
         "--known", type=int, metavar="GENERATION", help="refuse if the entropy target has a newer generation"
     )
     parser.add_argument("--wait", action="store_true", help="until a learner step has applied it")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="longest --wait")
     add_run(parser)
 
 

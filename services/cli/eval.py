@@ -47,7 +47,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines", type=int, default=1, metavar="N", help="vLLM engines, each in its process"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: evaluations/<name of the model>")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(command=_eval)

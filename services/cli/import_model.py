@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("file", type=Path, metavar="FILE.gguf")
+    parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
     parser.set_defaults(command=_import)

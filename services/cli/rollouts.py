@@ -27,7 +27,7 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or id; as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="of this learner step")
-    parser.add_argument("--role", choices=("base", "adaptive"))
+    parser.add_argument("--role", choices=("base", "adaptive"), help="of this role")
     parser.add_argument("--reward", type=float, metavar="R", help="at least")
     parser.add_argument("--correct", choices=("yes", "no"), help="rewarded in full, or not")
     parser.add_argument("--contains", metavar="TEXT", help="in prompt or response, whatever the case")

@@ -10,9 +10,9 @@ from trainer.errors import ScopeError
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
     """`scope serve`."""
-    parser.add_argument("--redis-url", required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--redis-url", required=True, help="Redis that holds the runs")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
     parser.add_argument(
         "--set",
         dest="overrides",

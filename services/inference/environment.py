@@ -15,8 +15,8 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
-        # On CPUs vLLM gives a worker a process of its own beside the core's, to bind its threads, unless told this;
-        # without the way between the two a tiny model samples faster (docs/performance.md).
+        # On CPUs vLLM runs the worker in a process of its own, to bind its threads, unless this is 0. Without the
+        # traffic between worker and engine core a tiny model samples faster (docs/explanation/performance.md).
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(config.generators.gpus_per_generator > 0)),
         "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",

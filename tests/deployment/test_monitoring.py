@@ -31,6 +31,7 @@ from tests.deployment.rendered import ROOT
 from tests.support.step_records import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
+RUNBOOKS = ROOT / "docs" / "how-to" / "respond-to-alerts.md"
 UNIT_TESTS = yaml.safe_load((MONITORING / "rules-test.yaml").read_text())["tests"]
 
 
@@ -136,11 +137,11 @@ def test_the_dashboard_of_ray_shows_ours_and_finds_the_panels_that_its_first_pag
 
 
 def test_every_alert_has_a_runbook_and_a_unit_test() -> None:
-    headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", RUNBOOKS.read_text(), re.MULTILINE)
     assert [test["name"] for test in UNIT_TESTS] == list(ALERTS)
     for name, rule in ALERTS.items():
         assert name in headings
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"{RUNBOOKS.relative_to(ROOT)}#{name.lower()}"
         assert rule["labels"]["severity"] in {"info", "warning", "critical"}
 
 

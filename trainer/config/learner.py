@@ -123,7 +123,7 @@ class CheckpointConfig(Block):
 
 
 class DeterminismConfig(Block):
-    """Whether runs of one configuration are the same, bit for bit, on one machine. See docs/reliability.md."""
+    """Bit-identical runs of one configuration on one machine. See docs/explanation/reliability.md."""
 
     strict: bool = Field(
         default=False,

@@ -1,8 +1,8 @@
 """Any law, acting through failures: cold failures raise entropy when they are made less likely, hot ones lower it.
 
-With a failure's gradient reversed, a sample's effect on entropy has the opposite sign (the lemma of
-docs/entropy-control.md), so what a law wants of temperature is had at its inverse. That negatives sampled cold raise
-entropy is a tendency and no theorem. Surprisal weights would turn round too, and the surest failures would then carry
+With a failure's gradient reversed, a sample's effect on entropy changes sign (the lemma in
+docs/explanation/entropy-control.md), so the law's temperature T is applied as 1 / T. That negatives sampled cold raise
+entropy is a tendency and no theorem. Surprisal weights would be reversed too, and the surest failures would then carry
 all the weight, so there are none.
 """
 

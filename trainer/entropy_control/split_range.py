@@ -1,7 +1,7 @@
 """The project's own law: PID control of one output u in [-1, 1] that drives three actuators in split range.
 
-Measured plant (docs/entropy-control.md): entropy integrates u, H' - H = drift + g u, behind the lag of the optimizer's
-momentum. All three actuators push the same way, are at rest at u = 0, and differ in speed:
+Measured plant (docs/explanation/entropy-control.md): entropy integrates u, H' - H = drift + g u, behind the lag of the
+optimizer's momentum. All three actuators push the same way, are at rest at u = 0, and differ in speed:
 
     temperature   1 + (t_max - 1) u, or 1 + (1 - t_min) u for u < 0     late by the staleness
     rho           max(0, rest + (max - rest) u)                         at once; monotone by theorem

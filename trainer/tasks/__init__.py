@@ -1,4 +1,4 @@
-"""Tasks by name: the first box of the picture. To add one, write its file and add a line to `_TASKS`.
+"""Tasks: prompts, verifiers and rewards, chosen by `task.name`. To add one, add its class to `_TASKS`.
 
 A task of your own needs neither: `task.name` may be `module:object`, for anything that makes a `Task` of its
 configuration, and `task.folder` is where the module is.
