@@ -180,13 +180,8 @@ def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: in
     call_fenced(record, keys.fence, epoch, [keys.entropy_target], [repr(entropy)])
 
 
-def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None = None) -> list[HistoryEvent]:
-    """The newest `limit` events, newest first; only those older than the event `before`, where it is given."""
-    return fetch(redis, history_read(run_id, limit, before=before))
-
-
 def history_read(run_id: str, limit: int, *, before: str | None = None) -> Read[list[HistoryEvent]]:
-    """`history` as a `Read`."""
+    """The newest `limit` events, newest first; only those older than the event `before`, if given."""
     found = newest_entries_read(RunKeys(run_id).entropy_target_history, limit, before)
     return found.map(
         lambda entries: [HistoryEvent.model_validate({"id": name, **fields}) for name, fields in entries]

@@ -1,4 +1,4 @@
-"""Reading a Redis stream backwards in pages."""
+"""Pages of a Redis stream, newest entries first."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from redis import Redis
 
 STREAM_ID = r"^[1-9]\d{0,17}-\d{1,18}$"
-"""pattern of an entry's id, as a cursor holds it: Redis has no interval that ends before 0-0"""
+"""pattern of an entry id that serves as a cursor; 0-0 is excluded, since Redis has no interval that ends before it"""
 
 
 def newest_entries(
     redis: Redis, stream: str, limit: int, before: str | None = None
 ) -> list[tuple[str, dict[str, str]]]:
-    """The newest `limit` entries, newest first: id and fields; only those older than the entry `before`, if given."""
+    """Id and fields of the newest `limit` entries, newest first; only those older than the entry `before`, if given."""
     return fetch(redis, newest_entries_read(stream, limit, before))
 
 

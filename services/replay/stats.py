@@ -51,11 +51,6 @@ class QueueStats:
         """Size of the pending groups."""
         return self.read_bytes - self.released_bytes
 
-    @property
-    def queued_bytes(self) -> int:
-        """Size of the unread and the pending groups."""
-        return self.produced_bytes - self.released_bytes
-
 
 _COUNTERS = (
     "produced",
