@@ -29,7 +29,7 @@ class DesiredTarget(BaseModel):
     updated_at: float
     """seconds since the epoch"""
     starting_entropy: float | None = None
-    """of the run's first learner step, nats per token; what `entropy_control.target=auto` is a share of"""
+    """entropy of the run's first learner step, nats per token; `entropy_control.target=auto` is a share of it"""
 
 
 class Applied(BaseModel):
