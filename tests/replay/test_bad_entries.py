@@ -184,7 +184,7 @@ def test_an_entry_that_names_no_group_is_dead_lettered_and_counted(
     assert list(reasons(queue).values()) == ["it names no group"]
     stats = queue.stats
     assert (stats.unread, stats.pending, stats.dead_lettered) == (0, 2, 1)
-    assert stats.queued_bytes == stats.unacknowledged_bytes
+    assert stats.produced_bytes == stats.read_bytes
 
 
 @pytest.mark.parametrize("data", [b"rubbish", None])
