@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.access.audit import Act, audit_key, note
 from services.redis.keys import SERVICE_TOKENS, RunKeys
-from services.redis.query import TIME, Read, as_fields, fetch, one, server_time, together
+from services.redis.query import TIME, Read, as_fields, combine, command, fetch, server_time
 from services.run.state import run_ids
 from trainer.errors import ScopeError
 
@@ -175,7 +175,7 @@ def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | No
 def valid_token_read(run_id: str | None, token: str) -> Read[TokenRecord | None]:
     """The read of what is known of a token that is valid on the run (None: on every run)."""
     own = [_own_read(key, token) for key in token_keys(run_id)]
-    return together(*own, TIME).then(lambda found: _valid(found[:-1], found[-1]))
+    return combine(*own, TIME).map(lambda found: _valid(found[:-1], found[-1]))
 
 
 def grants(redis: Redis, token: str) -> list[Grant]:
@@ -185,14 +185,14 @@ def grants(redis: Redis, token: str) -> list[Grant]:
 
 def _grants(redis: Redis, every: list[str], token: str) -> list[Grant]:
     scopes = (None, *every)
-    *found, now = fetch(redis, together(*(_own_read(_key(scope), token) for scope in scopes), TIME))
+    *found, now = fetch(redis, combine(*(_own_read(_key(scope), token) for scope in scopes), TIME))
     valid = [_valid((record,), now) for record in found]
     return [Grant(scope, record) for scope, record in zip(scopes, valid, strict=True) if record is not None]
 
 
 def _own_read(key: str, token: str) -> Read[TokenRecord | None]:
     presented = digest_of(token).encode()
-    return one(lambda stored: _found(stored, presented), "HGETALL", key)
+    return command(lambda stored: _found(stored, presented), "HGETALL", key)
 
 
 def _valid(records: tuple[TokenRecord | None, ...], now: float) -> TokenRecord | None:

@@ -32,6 +32,7 @@ from services.driver.recovery import (
 )
 from services.driver.redis_supervisor import QueueServer
 from services.driver.stop_signals import StoppedEarly, StopSignals
+from services.entropy_target.store import initialise_entropy_target
 from services.host.environment import package_versions
 from services.online_eval.scheduler import HeldOut
 from services.records.ledger import FOLDER
@@ -69,6 +70,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(fetched)
         check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
+        initialise_entropy_target(redis, directory.run_id)
         initialise_run(redis, directory.run_id, _spec(directory))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:

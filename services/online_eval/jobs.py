@@ -7,7 +7,6 @@ replay queue or its data cursor.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -15,44 +14,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from services.redis.keys import RunKeys
-
-_LEASE = """
-local job = redis.call('HMGET', KEYS[1], 'id', 'step', 'problems', 'next')
-if not job[1] or tonumber(ARGV[1]) < tonumber(job[2]) or (redis.call('GET', KEYS[3]) or 'run') ~= 'run' then
-    return {}
-end
-local clock, count = redis.call('TIME'), tonumber(ARGV[3])
-local now = clock[1] + clock[2] / 1e6
-local given = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.6f', now), 'BYSCORE', 'LIMIT', 0, count)
-local next = tonumber(job[4])
-while #given < count and next < tonumber(job[3]) do
-    given[#given + 1] = next
-    next = next + 1
-end
-redis.call('HSET', KEYS[1], 'next', next)
-for _, problem in ipairs(given) do
-    redis.call('ZADD', KEYS[2], string.format('%.6f', now + tonumber(ARGV[2])), problem)
-end
-return {job[1], given}
-"""
-"""KEYS job, leases, desired state; ARGV loaded step, seconds, count. A run that is not to work gives out nothing."""
-
-_HAND_IN = """
-if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[2])
-return redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3])
-"""
-"""KEYS job, leases, results; ARGV job, problem, result. A result of a job that is closed is dropped."""
-
-_RENEW = """
-if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-local clock = redis.call('TIME')
-for i = 3, #ARGV do
-    redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', clock[1] + clock[2] / 1e6 + tonumber(ARGV[2])), ARGV[i])
-end
-return 1
-"""
-"""KEYS job, leases; ARGV job, seconds, problems."""
+from services.redis.scripts import script_text
 
 
 class Counted(msgspec.Struct, frozen=True, array_like=True):
@@ -107,24 +69,26 @@ class HeldOutWork:
     """A generator's side. ttl: seconds for which a problem is leased."""
 
     def __init__(self, redis: AsyncRedis, run_id: str, ttl: float) -> None:
-        self._redis, self._keys, self._ttl = redis, RunKeys(run_id), ttl
+        self._keys, self._ttl = RunKeys(run_id), ttl
+        self._lease, self._renew, self._hand_in = (
+            redis.register_script(script_text("services.online_eval", name))
+            for name in ("lease", "renew", "hand_in")
+        )
 
     async def lease(self, loaded_step: int, count: int) -> tuple[str, list[int]] | None:
         """Job and up to `count` of its problems; None where there is nothing to do for a generator of that version."""
-        keys = (self._keys.held_out, self._keys.held_out_leases, self._keys.control)
-        reply = await self._call(_LEASE, keys, loaded_step, self._ttl, count)
+        keys = [self._keys.held_out, self._keys.held_out_leases, self._keys.control]
+        reply = cast("list[Any]", await self._lease(keys=keys, args=[loaded_step, self._ttl, count]))
         if not reply or not reply[1]:
             return None
         return reply[0].decode(), [int(problem) for problem in reply[1]]
 
     async def renew(self, job: str, problems: list[int]) -> None:
         """Keep the leases of problems that are still worked on."""
-        await self._call(_RENEW, (self._keys.held_out, self._keys.held_out_leases), job, self._ttl, *problems)
+        keys = [self._keys.held_out, self._keys.held_out_leases]
+        await self._renew(keys=keys, args=[job, self._ttl, *problems])
 
     async def hand_in(self, job: str, problem: int, counted: Counted) -> bool:
         """Leave a result; False where it came too late or was there already."""
-        keys = (self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results)
-        return bool(await self._call(_HAND_IN, keys, job, problem, msgspec.json.encode(counted)))
-
-    async def _call(self, script: str, keys: tuple[str, ...], *arguments: Any) -> Any:
-        return await cast("Awaitable[Any]", self._redis.eval(script, len(keys), *keys, *arguments))
+        keys = [self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results]
+        return bool(await self._hand_in(keys=keys, args=[job, problem, msgspec.json.encode(counted)]))

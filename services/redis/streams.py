@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.redis.query import Read, as_fields, as_text, fetch, one
+from services.redis.query import Read, as_fields, as_text, command, fetch
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -23,10 +23,10 @@ def newest_entries(
 def newest_entries_read(
     stream: str, limit: int, before: str | None = None
 ) -> Read[list[tuple[str, dict[str, str]]]]:
-    """The read of `newest_entries`."""
+    """`newest_entries` as a `Read`."""
 
     def parse(found: list[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[str, dict[str, str]]]:
         return [(as_text(entry_id), as_fields(fields)) for entry_id, fields in found]
 
     newest = "+" if before is None else f"({before}"
-    return one(parse, "XREVRANGE", stream, newest, "-", "COUNT", limit)
+    return command(parse, "XREVRANGE", stream, newest, "-", "COUNT", limit)

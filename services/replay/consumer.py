@@ -20,14 +20,13 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from redis import Redis
-from redis.commands.core import Script
 from redis.exceptions import NoScriptError, ResponseError
 
-from services.redis.fencing import FencedError
+from services.redis.fencing import call_fenced, fenced_error
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME, RunKeys
+from services.redis.scripts import script_text
 from services.replay.actuators import encode_mixes
 from services.replay.entries import Entry
-from services.replay.scripts import fenced_script, script
 from services.replay.stats import QueueStats, queue_stats
 from trainer.rollouts.curriculum import StepMix
 
@@ -73,7 +72,7 @@ class ReplayConsumer:
         self._acknowledgements = 0
         self._held_after: int | None = None
         """acknowledgements done when a read began that found no room; None where the newest read found some"""
-        self._open = redis.register_script(script("open"))
+        self._open = redis.register_script(script_text("services.replay", "open"))
         names = (
             "check",
             "record_read",
@@ -84,7 +83,7 @@ class ReplayConsumer:
             "trim",
             "set_fields",
         )
-        self._scripts = {name: redis.register_script(fenced_script(name)) for name in names}
+        self._scripts = {name: redis.register_script(script_text("services.replay", name)) for name in names}
 
     def open(self) -> int:
         """Begin a learner incarnation; returns its epoch. Every earlier one is fenced off from now on.
@@ -249,7 +248,7 @@ class ReplayConsumer:
             return self._trip(taken, 0, left, received, begins=begins)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise self._explained(reply)
+                raise fenced_error(reply, self._epoch) or reply
         streams = replies[1] if more > 0 else []
         found = [self._entry(*item) for item in streams[0][1]] if streams else []
         held, room, missed = replies[0]
@@ -325,19 +324,11 @@ class ReplayConsumer:
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
         self._check_opened()
-        fenced: Script = self._scripts[name]
-        try:
-            return fenced(keys=[self._keys.fence, *keys], args=[self._epoch, *arguments])
-        except ResponseError as error:
-            raise self._explained(error) from error
+        return call_fenced(self._scripts[name], self._keys.fence, self._epoch, keys, arguments)
 
     def _check_opened(self) -> None:
         if not self._epoch:
             raise RuntimeError("the replay consumer was not opened")
-
-    def _explained(self, error: ResponseError) -> Exception:
-        code, _, rest = str(error).partition(" ")
-        return FencedError(self._epoch, int(rest.split()[0])) if code == "FENCED" else error
 
 
 def _pages(ids: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import resolving_script, script
+from services.redis.scripts import script_text
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group, encode_group
 
@@ -73,9 +73,9 @@ class ReplayAdmin:
     def __init__(self, redis: Redis, run_id: str, *, capacity: int, entry_bytes: int) -> None:
         self._redis, self._keys = redis, RunKeys(run_id)
         self._capacity, self._entry_bytes = capacity, entry_bytes
-        self._letters = redis.register_script(script("list_dead_letters"))
-        self._requeue = redis.register_script(resolving_script("requeue"))
-        self._purge = redis.register_script(resolving_script("purge"))
+        self._letters = redis.register_script(script_text("services.replay", "list_dead_letters"))
+        self._requeue = redis.register_script(script_text("services.replay", "requeue"))
+        self._purge = redis.register_script(script_text("services.replay", "purge"))
 
     def dead_letters(self, limit: int = 100, before: str = "") -> list[DeadLetter]:
         """The newest `limit` dead letters, newest first; of those before the letter `before`, where one is given."""

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import script
+from services.redis.scripts import script_text
 from trainer.roles import Role
 
 AddOutcome = Literal["added", "duplicate", "full", "unleased"]
@@ -46,9 +46,9 @@ class ReplayProducer:
     def __init__(self, redis: Redis, run_id: str, *, capacity: int) -> None:
         self._keys = RunKeys(run_id)
         self._capacity = capacity
-        self._lease = redis.register_script(script("lease"))
-        self._renew = redis.register_script(script("renew"))
-        self._add = redis.register_script(script("add"))
+        self._lease = redis.register_script(script_text("services.replay", "lease"))
+        self._renew = redis.register_script(script_text("services.replay", "renew"))
+        self._add = redis.register_script(script_text("services.replay", "add"))
 
     async def lease(self, role: Role, producer_id: str, limit: int, count: int, ttl: float) -> Lease:
         """Take up to `count` groups for `ttl` seconds: expired leases, lowest ordinal first, then new groups.

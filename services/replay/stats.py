@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast, get_args
 from redis import Redis
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import script
+from services.redis.scripts import script_text
 from trainer.roles import Role
 
 
@@ -111,7 +111,7 @@ class QueueGauges:
 def queue_gauges(redis: Redis, run_id: str) -> QueueGauges:
     """Read everything."""
     keys, roles = RunKeys(run_id), get_args(Role)
-    gauges = redis.register_script(script("gauges"))
+    gauges = redis.register_script(script_text("services.replay", "gauges"))
     names = [keys.counters, keys.trajectories, keys.lost, *(keys.leases(role) for role in roles)]
     age, lost, *leases = cast("list[Any]", gauges(keys=names))
     return QueueGauges(

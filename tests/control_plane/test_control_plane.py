@@ -16,7 +16,7 @@ from services.control_plane.app import BODY_LIMIT_BYTES, create_app
 from services.entropy_target.store import mark_applied, record_starting_entropy
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, RunKeys
-from services.run.control import stop_requested
+from services.run.control import desired
 from services.run.heartbeats import beat
 from services.run.state import update_status
 from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
@@ -321,7 +321,7 @@ def test_a_viewer_reads_and_does_not_write(client, redis, run, bearer):
     is_problem(client.delete(target_path(run), headers=headers), 403)
     is_problem(client.post(f"/v1/runs/{run}:stop", headers=headers), 403)
     assert entropy_target_of(redis, run).generation == 1
-    assert not stop_requested(redis, run)
+    assert desired(redis, run).state != "stop"
 
 
 def test_a_token_of_one_run_sees_no_other(client, redis, run, bearer):
@@ -335,7 +335,7 @@ def test_a_token_of_one_run_sees_no_other(client, redis, run, bearer):
         is_problem(client.put(target_path(unseen), headers=headers, json={"target": 0.5}), 404)
         is_problem(client.delete(target_path(unseen), headers=headers), 404)
         is_problem(client.post(f"/v1/runs/{unseen}:stop", headers=headers), 404)
-    assert not stop_requested(redis, other)
+    assert desired(redis, other).state != "stop"
 
 
 def test_a_token_of_the_service_sees_every_run_and_only_runs(client, redis, run):
@@ -351,7 +351,7 @@ def test_a_token_of_the_service_sees_every_run_and_only_runs(client, redis, run)
     is_problem(client.put(target_path(absent), headers=headers, json={"target": 0.5}), 404)
     is_problem(client.delete(target_path(absent), headers=headers), 404)
     is_problem(client.post(f"/v1/runs/{absent}:stop", headers=headers), 404)
-    assert not stop_requested(redis, absent)
+    assert desired(redis, absent).state != "stop"
 
 
 def test_a_run_shows_what_it_is_and_how_it_goes(client, redis, run, bearer):
@@ -372,7 +372,7 @@ def test_an_operator_stops_a_run_as_often_as_he_likes(client, redis, run, bearer
     for _ in range(2):
         answer = client.post(f"/v1/runs/{run}:stop", headers=headers)
         assert (answer.status_code, answer.json()["spec"]["control"]) == (202, "stop")
-    assert stop_requested(redis, run)
+    assert desired(redis, run).state == "stop"
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/runs/", "/docs", "/v1/runs/a/b", "/healthz/"])

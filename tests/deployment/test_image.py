@@ -58,7 +58,7 @@ def test_image_installs_the_project_from_what_it_copies(tmp_path: Path) -> None:
     subprocess.run(
         [*command, "--target", str(tmp_path / "site"), "."], cwd=tree, check=True, capture_output=True
     )
-    assert (tmp_path / "site" / "services" / "replay" / "add.lua").is_file()
+    assert (tmp_path / "site" / "services" / "replay" / "lua" / "add.lua").is_file()
 
 
 def hadolint() -> str:

@@ -26,10 +26,11 @@ from services.control_plane.app import create_app
 from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.run.heartbeats import beat
-from services.run.state import RunSpec, initialise_run, update_status
+from services.run.state import RunSpec, update_status
 from tests.deployment.rendered import ROOT
 from tests.deployment.test_compose import SERVICES
 from tests.learner.test_records_and_report import record
+from tests.support.registered_run import register_run
 from trainer.config import ControlPlaneConfig, RunConfig
 
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -80,7 +81,7 @@ def served(redis, redis_access: RedisAccess) -> set[tuple[str, str]]:
     spec = RunSpec(
         run_id=run, config=config.model_dump(mode="json"), config_hash="0", started_at=0, versions={}
     )
-    initialise_run(redis, run, spec)
+    register_run(redis, run, spec)
     full: dict[str, Any] = msgspec.to_builtins(record(2), str_keys=True)
     full |= {name: 0.5 for name, value in full.items() if value is None}
     update_status(redis, run, phase="running", step=3, record=full)

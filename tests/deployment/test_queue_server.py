@@ -22,10 +22,11 @@ from redis.retry import Retry
 from services.entropy_target.store import read_entropy_target
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess, check
 from services.run.heartbeats import generators
-from services.run.state import RunSpec, initialise_run, run_ids
+from services.run.state import RunSpec, run_ids
 from tests.deployment.rendered import K8S, find, installation
 from tests.deployment.test_compose import SERVICES
 from tests.support.ports import free_ports
+from tests.support.registered_run import register_run
 from trainer.config import RunConfig
 
 PASSWORD = "s3cret"
@@ -155,7 +156,7 @@ def test_user_of_the_service_may_do_what_a_run_does(server: Server, monkeypatch:
     run = f"run-{uuid.uuid4().hex[:8]}"
     config = RunConfig().model_dump(mode="json")
     with access.sync() as client:
-        initialise_run(
+        register_run(
             client, run, RunSpec(run_id=run, config=config, config_hash="0", started_at=0, versions={})
         )
         assert run_ids(client) == [run]

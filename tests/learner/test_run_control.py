@@ -14,8 +14,9 @@ from services.learner import rank_zero as rank_zero_module
 from services.redis.keys import RunKeys
 from services.run import control
 from services.run.control import Action, Refused, ask, desired
-from services.run.state import initialise_run, read_spec, read_status, update_status
+from services.run.state import read_spec, read_status, update_status
 from tests.support.control_plane import is_problem
+from tests.support.registered_run import register_run
 from tests.trainer.test_checkpoint import Incarnations
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
@@ -48,7 +49,7 @@ def test_a_run_works_holds_and_stops_as_it_is_asked_and_stop_is_final(redis, run
     assert desired(redis, run) == ("stop", 0)
     spec = read_spec(redis, run)
     assert spec is not None
-    initialise_run(redis, run, spec)
+    register_run(redis, run, spec)
     assert desired(redis, run) == ("run", 0)
 
 

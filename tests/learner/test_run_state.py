@@ -24,6 +24,7 @@ from services.redis.keys import RunKeys
 from services.redis.query import server_time
 from services.run import control as run_control
 from services.run import heartbeats, state
+from tests.support.registered_run import register_run
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -59,7 +60,7 @@ def entropy_target_of(redis: Redis, run: str) -> store.DesiredTarget:
 
 @pytest.fixture
 def run(redis, run_id):
-    state.initialise_run(redis, run_id, a_spec(run_id))
+    register_run(redis, run_id, a_spec(run_id))
     return run_id
 
 
@@ -79,7 +80,7 @@ def test_an_unknown_run_has_no_documents(redis, run_id):
     assert store.read_entropy_target(redis, run_id) is None
     assert store.history(redis, run_id) == []
     assert heartbeats.generators(redis, run_id) == {}
-    assert not run_control.stop_requested(redis, run_id)
+    assert run_control.desired(redis, run_id) == ("run", 0)
 
 
 def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_stop(redis, run):
@@ -87,15 +88,15 @@ def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_sto
     state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     heartbeats.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
-    assert run_control.stop_requested(redis, run)
+    assert run_control.desired(redis, run).state == "stop"
 
-    state.initialise_run(redis, run, a_spec(run, steps=500))
+    register_run(redis, run, a_spec(run, steps=500))
 
     status = status_of(redis, run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
     assert entropy_target_of(redis, run).target == 0.7
     assert heartbeats.generators(redis, run) == {}
-    assert not run_control.stop_requested(redis, run)
+    assert run_control.desired(redis, run).state == "run"
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "{x}", "a:b", "-a", "x" * 129, "a\n", "é"])

@@ -156,7 +156,7 @@ def test_a_run_writes_only_keys_with_its_hash_tag(access: RedisAccess) -> None:
     for role in ("base", "adaptive"):
         expected |= {keys.cursor(role), keys.leases(role), keys.lease_owners(role), keys.seen(role)}
     expected.add(keys.seen_attempts("base"))
-    unknown = {key for key in written - shared - expected if not key.startswith(keys.once(""))}
+    unknown = {key for key in written - shared - expected if not key.startswith(keys.idempotency(""))}
     assert unknown == set()
     assert expected - written <= {keys.leases("adaptive"), keys.lease_owners("adaptive")}, "not exercised"
 

@@ -12,7 +12,8 @@ from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
 from services.redis.access import RedisAccess
 from services.redis.keys import CONSUMER_GROUP
-from services.run.state import RunSpec, initialise_run
+from services.run.state import RunSpec
+from tests.support.registered_run import register_run
 from tests.support.replay_harness import Queue, make_group
 from trainer.config import RunConfig
 from trainer.learner.learner import StepMetrics
@@ -60,7 +61,7 @@ class Incarnations:
             started_at=0.0,
             versions={},
         )
-        initialise_run(self.queue.redis, run_id, spec)
+        register_run(self.queue.redis, run_id, spec)
         for role in ("base", "adaptive"):
             for ordinal in self.queue.lease(groups, role=role).ordinals:
                 group = msgspec.structs.replace(

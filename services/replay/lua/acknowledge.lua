@@ -4,6 +4,7 @@
 -- ARGV epoch, consumer group, bytes of these entries, which are then pending or acknowledged all together, or '' where
 --      each is looked at, id...
 -- Returns how many were pending
+-- include: fence
 local acknowledged, bytes = 0, tonumber(ARGV[3])
 if bytes then
     acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 4))

@@ -7,6 +7,7 @@
 --      1 to begin anew what the reader has in hand, bytes of what was taken, how many of it `add` has not counted, their
 --      bytes, id of each
 -- Returns {1 if the next entry would exceed the cap, else 0; how many may be taken; {id of each that comes first}}
+-- include: fence
 local count, cap = tonumber(ARGV[3]), tonumber(ARGV[5])
 local taken = {unpack(ARGV, 10)}
 local counted = redis.call('HMGET', KEYS[3], 'produced', 'read', 'produced_bytes', 'read_bytes', 'released_bytes')

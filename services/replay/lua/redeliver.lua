@@ -3,6 +3,7 @@
 -- KEYS fence, trajectories, reading
 -- ARGV epoch, consumer group, id...
 -- Returns {id, group id, producer id, data, deliveries} of each that is still pending
+-- include: fence
 local entries = {}
 redis.call('DEL', KEYS[3])
 for i = 3, #ARGV do
