@@ -25,7 +25,7 @@ from services.run.heartbeats import generators
 from services.run.state import evaluations, update_status
 from services.weights.publisher import LoadReport
 from trainer.entropy_control import Actuators
-from trainer.learner.learner import StepMetrics
+from trainer.learner.step_metrics import StepMetrics
 from trainer.rollouts.curriculum import Curriculum
 from trainer.rollouts.rewards import is_uniform
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
+from trainer.learner.step_metrics import StepMetrics
 from trainer.loss.objective import scope_loss
 from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
 from trainer.policy.forward import forward
@@ -42,43 +43,6 @@ from trainer.rollouts.batch import RolloutBatch
 PROBE_TOKENS = 64
 """or as many as the model's longest sequence allows"""
 PROBE_SEED = 20251008
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """What one learner step measured, over the whole global batch. Log-quantities are nats."""
-
-    entropy: float
-    """exact, temperature 1, base rollouts, token-weighted, before the update"""
-    surrogate: float
-    auxiliary: float
-    clip_fraction: float
-    gradient_norm: float
-    positives: int
-    """auxiliary rollouts that were learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
-    reward_base: float
-    reward_adaptive: float
-    tokens: int
-    """response tokens that were learned from or measured"""
-    response_length: float
-    padding_share: float
-    """share of forward-pass tokens that were padding, before prompts are shared"""
-    token_imbalance: float
-    """tokens of the rank that has most, prompts and responses, over the mean of the ranks"""
-    mismatch_kl_base: float
-    mismatch_kl_adaptive: float
-    """E[exp(d) - 1 - d], d = proximal - behaviour log-probability"""
-    ratio_deviation_base: float
-    ratio_deviation_adaptive: float
-    """largest |proximal / behaviour - 1| over tokens"""
-    generator_entropy: float
-    """-mean behaviour log-probability of base rollouts (an estimate of the entropy where their temperature is 1)"""
-    proximal_seconds: float
-    update_seconds: float
-    learning_rate: float = 0.0
-    """in force for the step's updates"""
-    reference_kl: float | None = None
-    """KL(policy ‖ reference) on base tokens before the update, at their temperature; None without a reference"""
 
 
 class Learner:
