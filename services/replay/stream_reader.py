@@ -135,7 +135,8 @@ class StreamReader:
                 raise fenced_error(reply, self._epoch) or reply
         streams = replies[1] if more > 0 else []
         found = [decode_fields(*item) for item in streams[0][1]] if streams else []
-        return _ReadReply(*replies[0], found)
+        over_budget, readable, missed = replies[0]
+        return _ReadReply(over_budget, readable, missed, found)
 
     def _fetch(self, ids: Sequence[bytes]) -> list[Entry]:
         with self._redis.pipeline(transaction=False) as pipeline:
