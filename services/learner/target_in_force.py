@@ -44,7 +44,7 @@ class TargetInForce:
 
     @property
     def value(self) -> float | None:
-        """Nats per token; None without entropy control, and while `auto` waits for the first measurement."""
+        """The target in force, nats per token; None without entropy control, and while `auto` is not measured."""
         return self._value
 
     @property
@@ -108,7 +108,7 @@ class TargetInForce:
 
 
 def _moving(start: float | None, target: float, steps: int, over_steps: int) -> float:
-    """The target `steps` steps into a linear move over `over_steps` steps; the step at 0 has moved already."""
+    """The target in step `steps` (from 0) of a linear move over `over_steps` steps; step 0 moves by one increment."""
     if start is None or steps + 1 >= over_steps:
         return target
     return start + (target - start) * (steps + 1) / over_steps
