@@ -94,7 +94,7 @@ async def hold_dialogue(
     turn = opening
     while True:
         stopped = turn.finish_reason == "stop"
-        dialogue.say(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
+        dialogue.add_turn(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
         if dialogue.finish is not None:
             tokens, logprobs, mask = dialogue.arrays()
             return Sample(tokens, logprobs, dialogue.finish, dialogue.spans, mask, tuple(dialogue.turns))
@@ -103,6 +103,6 @@ async def hold_dialogue(
             n=1,
             temperature=temperature,
             top_p=top_p,
-            max_tokens=dialogue.room,
+            max_tokens=dialogue.tokens_left,
             eos_token=eos_token,
         )

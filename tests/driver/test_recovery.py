@@ -265,17 +265,19 @@ def test_a_curriculum_goes_on_from_the_checkpoint_with_the_mixes_that_generators
             first.learned(measured(0.3), 1.0)
             if incarnations.step == 3:
                 incarnations.checkpoint(first)
-                assert first._curriculum is not None
-                kept = first._curriculum.state()
+                assert first._control.curriculum is not None
+                kept = first._control.curriculum.state()
         second = incarnations.begin()
-        assert second._curriculum is not None
-        assert second._curriculum.state() == kept
-        assert None not in second._curriculum.pass_rates, "no part was measured"
+        assert second._control.curriculum is not None
+        assert second._control.curriculum.state() == kept
+        assert None not in second._control.curriculum.pass_rates, "no part was measured"
         published = {
             int(step): msgspec.json.decode(mix, type=StepMix)
             for step, mix in redis.hgetall(RunKeys(run_id).curriculum).items()  # pyright: ignore[reportAttributeAccessIssue]
         }
-        assert {step: published[step] for step in second._curriculum.mixes} == second._curriculum.mixes
+        assert {
+            step: published[step] for step in second._control.curriculum.mixes
+        } == second._control.curriculum.mixes
         record = first._recorder._values
         assert sum(record["mixture_shares"].values()) == pytest.approx(1)
         assert record["mixture_pass_rates"].keys() == {"0", "1"}

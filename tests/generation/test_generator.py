@@ -22,6 +22,7 @@ from services.inference.sample import Sample
 from services.online_eval.jobs import HeldOutDesk
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
+from services.replay.actuators import ActuatorPublisher
 from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
@@ -69,7 +70,7 @@ class Stage:
         self.engines, self.access, self.redis, self.run_id = engines, access, redis, run_id
         self.model_dir, self.keys = model_dir, RunKeys(run_id)
         self.consumer = ReplayConsumer(redis, run_id, max_deliveries=3)
-        self.consumer.open()
+        self.publisher = ActuatorPublisher(redis, run_id, self.consumer.open())
         self.learner = LearnerView(model_dir)
 
     def config(self, **blocks: dict[str, object]) -> RunConfig:
@@ -157,7 +158,7 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
         async with running(generator):
             await asyncio.sleep(0.8)
             assert stage.leased(role) == 0, "it leased before the learner had set the actuators"
-            stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+            stage.publisher.set_actuators(1.2, 0.5, 0, 1)
             for step, allowed in ((0, 2), (1, 3), (3, STEPS)):
                 if step:
                     await generator.load(
@@ -174,7 +175,7 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
 
 def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             for step in (1, 3):
                 version = PolicyVersion(generator._shared.version.lineage, step)
@@ -208,7 +209,7 @@ def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage)
 
 def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
 
@@ -239,7 +240,7 @@ def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> N
 
 def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
 
@@ -257,7 +258,7 @@ def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) 
 
 def test_the_engine_samples_on_while_a_slow_verifier_works_up_to_a_bound(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         gate, verified, rewards = asyncio.Event(), 0, generator._scorer.rewards
 
         async def slow(problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
@@ -279,10 +280,10 @@ def test_the_engine_samples_on_while_a_slow_verifier_works_up_to_a_bound(stage: 
 
 def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(0.05, 0.5, 0, 3)
+        stage.publisher.set_actuators(0.05, 0.5, 0, 3)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
-            stage.consumer.set_actuators(1.6, 0.5, 1, 4)
+            stage.publisher.set_actuators(1.6, 0.5, 1, 4)
             version = PolicyVersion(generator._shared.version.lineage, 1)
             await generator.load(version, stage.learner.blob, stage.learner.probe())
             await stage.until(lambda: stage.produced() == 3 * PROMPTS)
@@ -306,7 +307,7 @@ def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage
 
 def test_a_living_generator_keeps_its_leases_and_a_stopped_one_lets_them_expire(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
         other_redis = stage.access.asyncio()
         other = ReplayProducer(other_redis, stage.run_id, capacity=100)
         await generator._shared._engine.pause_generation(mode="keep", clear_cache=True)
@@ -333,7 +334,7 @@ def test_nothing_sampled_with_weights_that_failed_their_proof_enters_the_queue(s
     half = wanted.weights | dict(list(stage.learner.weights.items())[::2])
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
         await generator._shared._engine.pause_generation(mode="keep", clear_cache=True)
         task = asyncio.create_task(generator.run())
         await stage.until(lambda: stage.leased("base") == 8)
@@ -380,7 +381,7 @@ def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(s
     evaluation = {"problems": 10, "samples": 32, "ks": [1, 4], "every_steps": 1}
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
         desk.open(0, 10)
         async with running(generator):
             await stage.until(lambda: desk.done() == 10 and stage.produced() == 2 * PROMPTS)

@@ -147,7 +147,7 @@ def test_groups_that_a_dead_generator_left_are_what_they_would_have_been(
 
     def produce(stage: Stage, done_before: int) -> None:
         async def scene(generator: OnSharedEngine) -> None:
-            stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+            stage.publisher.set_actuators(1.2, 0.5, 0, 1)
             producer = generator._producer
             if done_before:
                 await producer.lease(role, "dead", PROMPTS, PROMPTS, ttl=0)
@@ -173,11 +173,11 @@ def test_nothing_is_sampled_under_the_actuators_of_another_step(stage: Stage) ->
     """As after a rollback: the learner has set the actuators of its checkpoint and has not sent its weights yet."""
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 3, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 3, 1)
         async with running(generator):
             await asyncio.sleep(1.5)
             assert stage.produced() == 0
-            stage.consumer.set_actuators(0.9, 0.5, 0, 1)
+            stage.publisher.set_actuators(0.9, 0.5, 0, 1)
             await stage.until(lambda: stage.produced() == PROMPTS)
 
     stage.act("adaptive", scene, kind=StrictOnSharedEngine, **STRICT)

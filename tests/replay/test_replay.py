@@ -11,10 +11,11 @@ from redis.exceptions import ResponseError
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
-from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
+from services.replay.consumer import ReplayConsumer
 from services.replay.dead_letters import UnknownLetter
 from services.replay.entries import Entry
 from services.replay.producer import Lease
+from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP
 from tests.support.replay_harness import SIZE_CAP, Queue, group_bytes
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import decode_group
@@ -50,7 +51,7 @@ def test_nothing_is_leased_before_the_learner_has_set_the_actuators(queue: Queue
 
 def test_a_lease_carries_the_newest_actuators(queue: Queue) -> None:
     assert queue.lease(1) == Lease([0], 1.25, 0.5, actuator_step=3, entropy_target_generation=2)
-    queue.consumer.set_actuators(0.1 + 0.2, 1 / 64, 4, 9)
+    queue.publisher.set_actuators(0.1 + 0.2, 1 / 64, 4, 9)
     assert queue.lease(1) == Lease([1], 0.1 + 0.2, 1 / 64, actuator_step=4, entropy_target_generation=9)
 
 
@@ -178,7 +179,7 @@ def test_redis_out_of_memory_is_back_pressure_and_reading_goes_on(
 
 
 def test_entries_are_read_whole_and_in_admission_order(queue: Queue) -> None:
-    count = 2 * ENTRIES_A_TRIP + 3
+    count = 2 * ENTRIES_PER_ROUND_TRIP + 3
     queue.lease(count)
     for ordinal in reversed(range(count)):
         queue.add(ordinal, data=b"%d" % ordinal)
@@ -220,17 +221,17 @@ def test_a_redis_that_forgot_its_scripts_loses_no_entry(queue: Queue) -> None:
 
 
 def test_what_a_fenced_learner_took_is_read_before_anything_else(queue: Queue) -> None:
-    queue.fill(3 * ENTRIES_A_TRIP)
-    fenced, taken = queue.consumer, ENTRIES_A_TRIP + 5
+    queue.fill(3 * ENTRIES_PER_ROUND_TRIP)
+    fenced, taken = queue.consumer, ENTRIES_PER_ROUND_TRIP + 5
     fenced.read(1, 0)
     newer = queue.new_consumer()
-    for count in (ENTRIES_A_TRIP, 5):
+    for count in (ENTRIES_PER_ROUND_TRIP, 5):
         queue.redis.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=count)
     assert queue.stats.read == 1
     entries = [*newer.pending(), *newer.read(2, 0), *newer.read(1000, 0)]
-    assert [entry.ordinal for entry in entries] == list(range(3 * ENTRIES_A_TRIP))
+    assert [entry.ordinal for entry in entries] == list(range(3 * ENTRIES_PER_ROUND_TRIP))
     assert [entry.deliveries for entry in entries[: taken + 1]] == [2] + [1] * taken
-    assert queue.stats.read == queue.stats.pending == 3 * ENTRIES_A_TRIP
+    assert queue.stats.read == queue.stats.pending == 3 * ENTRIES_PER_ROUND_TRIP
 
 
 def test_a_taken_entry_that_was_deleted_is_said_to_be_lost(queue: Queue) -> None:
@@ -269,24 +270,24 @@ def test_trim_keeps_unread_groups(queue: Queue) -> None:
 
 
 def test_a_new_incarnation_gets_pending_entries_in_order_but_for_the_applied_ones(queue: Queue) -> None:
-    queue.fill(ENTRIES_A_TRIP + 4)
-    read = queue.consumer.read(ENTRIES_A_TRIP + 3, 0)
+    queue.fill(ENTRIES_PER_ROUND_TRIP + 4)
+    read = queue.consumer.read(ENTRIES_PER_ROUND_TRIP + 3, 0)
     queue.consumer.acknowledge([read[0].entry_id])
     again = queue.new_consumer()
     pending = list(again.pending(applied={read[1].entry_id}))
     assert group_ids(pending) == group_ids(read[2:])
     assert [entry.data for entry in pending] == [entry.data for entry in read[2:]]
-    assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_A_TRIP + 3}:0"]
+    assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_PER_ROUND_TRIP + 3}:0"]
 
 
 def test_ten_restarts_give_up_no_group_that_the_learner_gets_through_in_between(queue: Queue) -> None:
     """Each learner dies one step further, or at the same one, and does every step before it again."""
     queue.fill(12)
     steps = [[entry.entry_id for entry in queue.consumer.read(2, 0)] for _ in range(6)]
-    queue.consumer.put_down()
+    queue.consumer.reading_done()
     for death in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
         for step in steps[: death + 1]:
-            queue.consumer.take_up(step)
+            queue.consumer.mark_learning(step)
         queue.consumer = queue.new_consumer()
         pending = list(queue.consumer.pending())
         assert [entry.entry_id for entry in pending] == [i for step in steps for i in step]
@@ -307,10 +308,10 @@ def test_restarts_count_nothing_against_entries_that_only_wait(queue: Queue) -> 
 def test_the_groups_of_a_step_that_kills_the_learner_each_time_are_dead_lettered(queue: Queue) -> None:
     queue.fill(6)
     ids = [entry.entry_id for entry in queue.consumer.read(6, 0)]
-    queue.consumer.put_down()
+    queue.consumer.reading_done()
     for death in range(1, 4):
-        queue.consumer.take_up(ids[:2])
-        queue.consumer.take_up(ids[2:4])
+        queue.consumer.mark_learning(ids[:2])
+        queue.consumer.mark_learning(ids[2:4])
         queue.consumer = queue.new_consumer()
         left = [entry.entry_id for entry in queue.consumer.pending()]
         assert left == (ids if death < 3 else [*ids[:2], *ids[4:]])
@@ -318,7 +319,7 @@ def test_the_groups_of_a_step_that_kills_the_learner_each_time_are_dead_lettered
 
 
 def test_an_entry_that_kills_its_reader_each_time_stands_alone_after_the_first(queue: Queue) -> None:
-    """Those that were read together with it come back one by one, so that only it is in hand at the next death."""
+    """Those that were read together with it come back one by one, so that it alone is being read at the next death."""
     queue.fill(40)
     poison = queue.consumer.read(40, 0)[7].entry_id
     for _ in range(2):
@@ -331,8 +332,8 @@ def test_an_entry_that_kills_its_reader_each_time_stands_alone_after_the_first(q
     (letter,) = queue.admin.dead_letters()
     assert letter.reason == "the learner died 3 times in a row while it worked on it"
     assert (letter.group_id, letter.size) == ("base:7:0", len(group_bytes("base", 7)))
-    queue.consumer.take_up([entry.entry_id for entry in survivors])
-    queue.consumer.take_up(())
+    queue.consumer.mark_learning([entry.entry_id for entry in survivors])
+    queue.consumer.mark_learning(())
     assert {entry.deliveries for entry in queue.new_consumer().pending()} == {1}
 
 
@@ -347,13 +348,13 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
         queue.consumer.check,
         lambda: queue.consumer.read(1, 1000),
         lambda: list(queue.consumer.pending()),
-        lambda: queue.consumer.take_up([entry_id]),
-        queue.consumer.put_down,
+        lambda: queue.consumer.mark_learning([entry_id]),
+        queue.consumer.reading_done,
         lambda: queue.consumer.acknowledge([entry_id]),
         lambda: queue.consumer.dead_letter(entry_id, "no"),
         queue.consumer.trim,
-        lambda: queue.consumer.publish_version(1, 2),
-        lambda: queue.consumer.set_actuators(1, 1, 1, 1),
+        lambda: queue.publisher.publish_version(1, 2),
+        lambda: queue.publisher.set_actuators(1, 1, 1, 1),
     ):
         with pytest.raises(
             FencedError, match=f"epoch {queue.consumer.epoch} may not write: epoch {newer.epoch}"
@@ -373,7 +374,7 @@ def test_a_consumer_that_was_not_opened_can_write_nothing(redis_access: RedisAcc
 
 
 def test_publication_is_visible_to_generators(queue: Queue) -> None:
-    queue.consumer.publish_version(2, 17)
+    queue.publisher.publish_version(2, 17)
     assert queue.redis.hgetall(queue.keys.published) == {b"lineage": b"2", b"step": b"17"}
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -17,7 +16,6 @@ from services.records.redis_records import RedisRecords
 from services.records.sampled_rollouts import SampledRollout, add_rollouts
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
-from services.replay.actuators import encode_mixes
 from services.run.control import checkpoints_done
 from services.run.heartbeats import beat
 from services.run.state import add_evaluation, update_status
@@ -75,9 +73,10 @@ def live(access: RedisAccess, run: str) -> None:
     queue.consumer.acknowledge([entries[4].entry_id])
     queue.consumer.trim()
     queue.consumer = queue.new_consumer()
-    queue.consumer.take_up([entries[5].entry_id])
+    queue.consumer.mark_learning([entries[5].entry_id])
     assert next(queue.consumer.pending()).entry_id == entries[5].entry_id
-    queue.consumer.publish_version(queue.consumer.epoch, 3)
+    queue.publisher.publish_version(queue.consumer.epoch, 3)
+    queue.publisher.set_mixes({0: StepMix([0], [0])})
     epoch = queue.consumer.epoch
     RedisRecords(redis, run, epoch, 0).write(record(0))
     beat(redis, run, "base-generator-0", {"role": "base"})
@@ -92,10 +91,9 @@ def live(access: RedisAccess, run: str) -> None:
 
 
 def beside_the_queue(access: RedisAccess, run: str) -> None:
-    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts, a curriculum."""
+    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts."""
     with access.sync() as redis:
         job = HeldOutDesk(redis, run).open(0, problems=2)
-        redis.hset(RunKeys(run).curriculum, mapping=pairs(encode_mixes({0: StepMix([0], [0])})))
         add_rollouts(redis, run, [ROLLOUT], kept=5)
 
     async def work() -> None:
@@ -105,10 +103,6 @@ def beside_the_queue(access: RedisAccess, run: str) -> None:
             assert await held_out.hand_in(job.id, 0, Counted(1, 0, 0))
 
     asyncio.run(work())
-
-
-def pairs(flat: list[str | int]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> None:

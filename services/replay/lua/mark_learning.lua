@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Sets what the learner computes from now on. What it computed before got through: its deliveries count anew.
+-- Records the entries of the step that the learner computes. The step before it has succeeded, so the delivery counts
+-- of its entries start again at 1.
 -- KEYS fence, trajectories, learning
 -- ARGV epoch, consumer group, consumer, id...
 -- Returns 1
