@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from services.driver.progress import Progress
-from services.host.children import Process, _last_line, terminate_as_interrupt
+from services.host.children import Process, last_line, terminate_as_interrupt
 from trainer.errors import ScopeError
 
 POLL_SECONDS = 0.2
@@ -86,7 +86,7 @@ class Pool:
             del self._running[name]
             try:
                 if status:
-                    raise ScopeError(f"exit status {status}: {_last_line(job.log)} (log: {job.log})")
+                    raise ScopeError(f"exit status {status}: {last_line(job.log)} (log: {job.log})")
                 job.finish()
             except ScopeError as error:
                 self._failures.append(f"{name} failed: {error}".rstrip("."))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.host.orphans import end_orphans
+from services.host.orphans import kill_orphans
 from services.run.ids import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
@@ -63,7 +63,7 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
         yield context.dashboard_url
     finally:
         ray.shutdown()
-        end_orphans(temporary)
+        kill_orphans(temporary)
         _keep_logs(temporary, run_dir / "logs" / "ray")
 
 
@@ -74,7 +74,7 @@ def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
     tries = 0
     while True:
         tries += 1
-        end_orphans(temporary)
+        kill_orphans(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             return ray.init(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from services.driver.generator_pool import GeneratorPool, Member, cause_of
-from services.driver.placement import Place
+from services.driver.placement import GeneratorPlacement
 from services.generation.spec import GeneratorSpec
 from trainer.errors import ScopeError
 
@@ -32,7 +32,7 @@ class _Waiting:
     spec: GeneratorSpec
     in_a_row: int
     since: float
-    place: Place | None = None
+    place: GeneratorPlacement | None = None
 
 
 class ElasticPool(GeneratorPool):
@@ -40,7 +40,7 @@ class ElasticPool(GeneratorPool):
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._waiting: dict[str, _Waiting] = {}
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, GeneratorPlacement] = {}
         self._silent: dict[str, tuple[float, str]] = {}
         self._roles = tuple(dict.fromkeys(spec.role for spec in specs))
         # One of each role first: room is granted in the order in which it is asked for.
@@ -115,7 +115,7 @@ class ElasticPool(GeneratorPool):
                     waiting.place = None
                 continue
             if waiting.place is None:
-                waiting.place = Place(self._config)
+                waiting.place = GeneratorPlacement(self._config)
             if waiting.place.granted:
                 del self._waiting[name]
                 self._places[name] = waiting.place

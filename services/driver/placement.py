@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from trainer.config import GeneratorConfig
 
 
-class Place:
+class GeneratorPlacement:
     """A request for a generator's resources, granted sooner or later."""
 
     def __init__(self, config: GeneratorConfig) -> None:

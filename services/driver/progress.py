@@ -42,14 +42,14 @@ class Progress:
         self._stream = stream or sys.stdout
         self._started = time.monotonic()
         self._last_step = -1
-        self._last_line = time.monotonic()
+        self.last_line = time.monotonic()
         self._header = False
 
     def say(self, text: str) -> None:
         """One line, with the time since the start."""
         elapsed = int(time.monotonic() - self._started)
         print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", file=self._stream, flush=True)
-        self._last_line = time.monotonic()
+        self.last_line = time.monotonic()
 
     def warm_start(self, progress: WarmStartProgress) -> None:
         """About twenty lines over the whole warm start."""
@@ -64,7 +64,7 @@ class Progress:
         """The newest step, if it is new."""
         record = status.record if status else None
         if record is None or status is None or record["step"] == self._last_step:
-            if time.monotonic() - self._last_line > QUIET_SECONDS:
+            if time.monotonic() - self.last_line > QUIET_SECONDS:
                 self.say("waiting for the learner")
             return
         self._last_step = record["step"]

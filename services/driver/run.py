@@ -33,7 +33,7 @@ from services.driver.recovery import (
 from services.driver.redis_supervisor import QueueServer
 from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.host.environment import package_versions
-from services.online_eval.scheduler import HeldOut
+from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.directory import RunDirectory
@@ -120,7 +120,7 @@ class _Drive:
         pool.run()
         learner.start(self._steps_done())
         store = checkpoint_store(self._directory)
-        held_out = HeldOut(self._redis, self._run_id, self._config, evaluations, store, self._steps_done())
+        held_out = EvaluationScheduler(self._redis, self._run_id, self._config, evaluations, store, self._steps_done())
         self._watch(pool, learner, held_out)
         self._say(held_out.end())
         self._finish(pool, evaluations)
@@ -248,7 +248,7 @@ class _Drive:
         if (mirror := checkpoint_mirror(self._directory)) is not None:
             mirror.put_best(store)
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, held_out: HeldOut) -> None:
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, held_out: EvaluationScheduler) -> None:
         """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
         self._queue.answered()
         # A patient client would wait here for the server that only this loop starts again.

@@ -15,7 +15,7 @@ GONE_SECONDS = 10.0
 """for a killed process to hand its memory back"""
 
 
-def end_orphans(session_dir: Path) -> list[int]:
+def kill_orphans(session_dir: Path) -> list[int]:
     """Kill every other process that has a file below `session_dir` open and wait until it is gone; returns their ids.
 
     To be called under the run directory's lock, before anything new is started there, or once the session was shut

@@ -25,7 +25,7 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from services.inference.sample import Sample, SeededPrompt, version_spans
 from services.inference.startup_error import last_error_written
 from services.weights.probe import Probe
-from services.weights.process_group import Meeting, TransferError
+from services.weights.process_group import Rendezvous, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion
@@ -65,7 +65,7 @@ class SamplingEngine:
         self._version = version
         self._in_flight: dict[str, _InFlight] = {}
         self._load_lock = asyncio.Lock()
-        self._inbox_lock = asyncio.Lock()
+        self._receive_lock = asyncio.Lock()
         self._requests = 0
 
     @classmethod
@@ -186,26 +186,26 @@ class SamplingEngine:
         samples = iter(flat)
         return [[next(samples) for _ in prompt.seeds] for prompt in prompts]
 
-    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> None:
+    async def load(self, version: PolicyVersion, payload: np.ndarray, probe: Probe) -> None:
         """Switch to `version` without dropping requests in flight, then prove that it is what runs.
 
-        blob: uint8[N], safetensors. Every later token is sampled with the new weights; what requests in flight have
+        payload: uint8[N], safetensors. Every later token is sampled with the new weights; what requests in flight have
         computed so far is computed again first, or kept, as `generators.caches_in_flight` says. Raises WeightLoadError
         when the probe disagrees.
         """
-        async with self._load_lock, _within_reach(blob) as weights:
+        async with self._load_lock, _within_reach(payload) as weights:
             await self._stage("stage_version", weights)
             await self._switch(version)
             await self._verify(probe)
 
-    async def join_group(self, meeting: Meeting, first_rank: int) -> None:
+    async def join_group(self, rendezvous: Rendezvous, first_rank: int) -> None:
         """Have the engine's workers join a group that weights are broadcast in; `receive` tells if they could not."""
-        async with self._inbox_lock:
-            await self._engine.collective_rpc("join_weights", args=(meeting.as_text(), first_rank))
+        async with self._receive_lock:
+            await self._engine.collective_rpc("join_weights", args=(rendezvous.as_text(), first_rank))
 
     async def receive(self, buckets: str) -> None:
         """Take part in a broadcast while sampling goes on. Raises TransferError when the weights did not arrive."""
-        async with self._inbox_lock:
+        async with self._receive_lock:
             await self._engine.collective_rpc("receive_weights", args=(buckets,))
             while None in (states := await self._engine.collective_rpc("received_weights")):
                 await asyncio.sleep(ARRIVAL_POLL_SECONDS)
@@ -293,16 +293,16 @@ class SamplingEngine:
 
 
 @asynccontextmanager
-async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
+async def _within_reach(payload: np.ndarray) -> AsyncIterator[bytes | str]:
     """Weights as an engine's workers take them: bytes, or the name of a file in memory.
 
     The file has no place in any directory: nothing is left of it when this process is killed.
     """
-    if blob.nbytes <= MESSAGE_BYTES:
-        yield blob.tobytes()
+    if payload.nbytes <= MESSAGE_BYTES:
+        yield payload.tobytes()
         return
     with open(os.memfd_create("scope-weights"), "wb") as file:
-        await asyncio.to_thread(file.write, blob.data)
+        await asyncio.to_thread(file.write, payload.data)
         file.flush()
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 

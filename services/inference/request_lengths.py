@@ -28,7 +28,7 @@ class Requests(Protocol):
 
 def watch(runner: Any) -> Requests:
     """Keep account of the requests of a worker's model runner from now on; to be called before the first."""
-    return RequestsOnDevice(runner) if hasattr(runner, "req_states") else RequestsOnHost(runner)
+    return DeviceRequestLengths(runner) if hasattr(runner, "req_states") else HostRequestLengths(runner)
 
 
 class _Remembering(dict[str, Any]):
@@ -45,7 +45,7 @@ class _Remembering(dict[str, Any]):
         return super().pop(name, *default)
 
 
-class RequestsOnHost:
+class HostRequestLengths:
     """Of vLLM's first model runner, which lists the tokens of each request."""
 
     def __init__(self, runner: Any) -> None:
@@ -58,7 +58,7 @@ class RequestsOnHost:
         return dict.fromkeys(ended, ALL_OF_THEM) | held
 
 
-class RequestsOnDevice:
+class DeviceRequestLengths:
     """Of vLLM's second model runner, which keeps only lengths, in slots, and forgets what is preempted."""
 
     def __init__(self, runner: Any) -> None:

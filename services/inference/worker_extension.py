@@ -21,8 +21,8 @@ import torch
 from services.inference.request_lengths import Requests, watch
 from services.inference.weight_staging import Swap, stage
 from services.weights.buckets import from_text
-from services.weights.process_group import Meeting
-from services.weights.receiver import WeightInbox
+from services.weights.process_group import Rendezvous
+from services.weights.receiver import WeightReceiver
 
 if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -68,14 +68,14 @@ class WeightExtension:
     rank: int
     device: torch.device
     _requests: Requests
-    _inbox: WeightInbox
+    _receiver: WeightReceiver
     _staging: ThreadPoolExecutor
     _staged: Future[Swap]
 
     def prepare(self) -> None:
         """Keep account of requests, and take weights, from now on; to be called once, before the first request."""
         self._requests = watch(self.model_runner)
-        self._inbox = WeightInbox(self.device)
+        self._receiver = WeightReceiver(self.device)
         self._staging = ThreadPoolExecutor(1, thread_name_prefix="staging")
 
     def stage_version(self, weights: bytes | str) -> None:
@@ -87,7 +87,7 @@ class WeightExtension:
 
     def stage_received(self) -> None:
         """As `stage_version`, with the weights that were received."""
-        self._staged = self._staging.submit(stage, self.model_runner, self._inbox.take())
+        self._staged = self._staging.submit(stage, self.model_runner, self._receiver.take())
 
     def staged(self) -> bool:
         """Whether `swap_weights` can be called. Raises what went wrong."""
@@ -106,17 +106,17 @@ class WeightExtension:
         self._staged.result()()
         return sampled
 
-    def join_weights(self, meeting: str, first_rank: int) -> None:
+    def join_weights(self, rendezvous: str, first_rank: int) -> None:
         """Become a member of a group that weights are broadcast in. first_rank: of this engine's workers."""
-        self._inbox.join(Meeting.from_text(meeting), first_rank + self.rank)
+        self._receiver.join(Rendezvous.from_text(rendezvous), first_rank + self.rank)
 
     def receive_weights(self, buckets: str) -> None:
         """Begin to receive a version, while the engine goes on; `join_weights` must have been called."""
-        self._inbox.receive(from_text(buckets))
+        self._receiver.receive(from_text(buckets))
 
     def received_weights(self) -> str | None:
         """None while they arrive, then what went wrong; empty when nothing did."""
-        return self._inbox.state()
+        return self._receiver.state()
 
     def _stage(self, weights: bytes | str) -> Swap:
         load = safetensors.torch.load_file if isinstance(weights, str) else safetensors.torch.load

@@ -55,7 +55,7 @@ return 1
 """KEYS job, leases; ARGV job, seconds, problems."""
 
 
-class Counted(msgspec.Struct, frozen=True, array_like=True):
+class CorrectCount(msgspec.Struct, frozen=True, array_like=True):
     """One problem's result."""
 
     correct: int
@@ -73,7 +73,7 @@ class Job(NamedTuple):
     problems: int
 
 
-class HeldOutDesk:
+class EvaluationJobs:
     """The driver's side: opens and closes jobs."""
 
     def __init__(self, redis: Redis, run_id: str) -> None:
@@ -91,11 +91,11 @@ class HeldOutDesk:
         """Problems of the open job that are finished."""
         return cast("int", self._redis.hlen(self._keys.held_out_results))
 
-    def close(self) -> dict[int, Counted]:
+    def close(self) -> dict[int, CorrectCount]:
         """End the open job; what was finished, by problem."""
         stored = cast("dict[bytes, bytes]", self._redis.hgetall(self._keys.held_out_results))
         self.drop()
-        found = {int(problem): msgspec.json.decode(text, type=Counted) for problem, text in stored.items()}
+        found = {int(problem): msgspec.json.decode(text, type=CorrectCount) for problem, text in stored.items()}
         return dict(sorted(found.items()))
 
     def drop(self) -> None:
@@ -103,7 +103,7 @@ class HeldOutDesk:
         self._redis.delete(self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results)
 
 
-class HeldOutWork:
+class EvaluationLeases:
     """A generator's side. ttl: seconds for which a problem is leased."""
 
     def __init__(self, redis: AsyncRedis, run_id: str, ttl: float) -> None:
@@ -121,7 +121,7 @@ class HeldOutWork:
         """Keep the leases of problems that are still worked on."""
         await self._call(_RENEW, (self._keys.held_out, self._keys.held_out_leases), job, self._ttl, *problems)
 
-    async def hand_in(self, job: str, problem: int, counted: Counted) -> bool:
+    async def hand_in(self, job: str, problem: int, counted: CorrectCount) -> bool:
         """Leave a result; False where it came too late or was there already."""
         keys = (self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results)
         return bool(await self._call(_HAND_IN, keys, job, problem, msgspec.json.encode(counted)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from services.online_eval.jobs import Counted, HeldOutDesk, Job
+from services.online_eval.jobs import CorrectCount, EvaluationJobs, Job
 from services.run.state import add_evaluation
 from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config import RunConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from services.results.evaluations import Evaluations
 
 
-class HeldOut:
+class EvaluationScheduler:
     """Opens an evaluation every `evaluation.every_steps` and takes its results in; never waits for one.
 
     One that is not complete when the next is due, or when the learner ends, is kept as incomplete. A learner that goes
@@ -42,14 +42,14 @@ class HeldOut:
         self._job: Job | None = None
         checkpoints.evaluating(None)
         if self._config.every_steps:
-            HeldOutDesk(redis, run_id).drop()
+            EvaluationJobs(redis, run_id).drop()
 
     def look(self, redis: Redis, step: int) -> list[str]:
         """To be called with the learner steps done, about twice a second; sentences about what happened."""
         every = self._config.every_steps
         if not every:
             return []
-        notes, desk = [], HeldOutDesk(redis, self._run_id)
+        notes, desk = [], EvaluationJobs(redis, self._run_id)
         if self._job is not None and step < self._job.step:
             desk.drop()
             self._job = None
@@ -70,12 +70,12 @@ class HeldOut:
         return None if self._job is None else self._take_in(self._redis, self._job)
 
     def _take_in(self, redis: Redis, job: Job) -> str:
-        found, self._job = HeldOutDesk(redis, self._run_id).close(), None
+        found, self._job = EvaluationJobs(redis, self._run_id).close(), None
         note = self._judge(redis, job, found)
         self._checkpoints.evaluating(None)
         return note
 
-    def _judge(self, redis: Redis, job: Job, found: Mapping[int, Counted]) -> str:
+    def _judge(self, redis: Redis, job: Job, found: Mapping[int, CorrectCount]) -> str:
         missing = job.problems - len(found)
         if not found:
             self._evaluations.add(job.step, [], self._config, missing=missing)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services.online_eval.jobs import Counted, HeldOutWork
+from services.online_eval.jobs import CorrectCount, EvaluationLeases
 from trainer.config import RunConfig
 from trainer.tasks import Problem, Task
 
@@ -19,10 +19,10 @@ SHARE_OF_ROOM = 4
 """problems at once are a fourth of `generators.groups_in_flight`: a group that comes finds an engine with room"""
 
 
-class HeldOutSampler:
+class EvaluationWorker:
     """Problems that one generator works on, beside its groups. Used on its event loop."""
 
-    def __init__(self, work: HeldOutWork, config: RunConfig, task: Task, count: Count) -> None:
+    def __init__(self, work: EvaluationLeases, config: RunConfig, task: Task, count: Count) -> None:
         self._work, self._evaluation, self._task, self._count = work, config.evaluation, task, count
         self._most = max(1, config.generators.groups_in_flight // SHARE_OF_ROOM)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +70,7 @@ class HeldOutSampler:
                 problem, self._evaluation.samples, self._evaluation.temperature
             )
             steps = [span.step for sample in samples for span in sample.versions]
-            await self._work.hand_in(job, index, Counted(correct, min(steps), max(steps)))
+            await self._work.hand_in(job, index, CorrectCount(correct, min(steps), max(steps)))
         finally:
             self._held[job].discard(index)
             if not self._held[job]:

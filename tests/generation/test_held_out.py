@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
-from services.online_eval.scheduler import HeldOut
-from services.online_eval.worker import HeldOutSampler
+from services.online_eval.jobs import CorrectCount, EvaluationJobs, EvaluationLeases
+from services.online_eval.scheduler import EvaluationScheduler
+from services.online_eval.worker import EvaluationWorker
 from services.redis.keys import RunKeys
 from services.results.evaluations import Evaluations
 from services.run.state import evaluations
@@ -25,7 +25,7 @@ def with_work(redis_access, run_id, body, ttl=5.0):
     async def run():
         redis = redis_access.asyncio()
         try:
-            return await body(HeldOutWork(redis, run_id, ttl))
+            return await body(EvaluationLeases(redis, run_id, ttl))
         finally:
             await redis.aclose()
 
@@ -33,7 +33,7 @@ def with_work(redis_access, run_id, body, ttl=5.0):
 
 
 def test_problems_are_given_out_once_and_only_to_engines_that_run_the_version(redis, redis_access, run_id):
-    HeldOutDesk(redis, run_id).open(5, 3)
+    EvaluationJobs(redis, run_id).open(5, 3)
 
     async def body(work):
         assert await work.lease(4, 2) is None
@@ -41,14 +41,14 @@ def test_problems_are_given_out_once_and_only_to_engines_that_run_the_version(re
         assert (first[1], second[1]) == ([0, 1], [2])
         assert await work.lease(9, 2) is None
         redis.set(RunKeys(run_id).control, "pause")
-        HeldOutDesk(redis, run_id).open(5, 3)
+        EvaluationJobs(redis, run_id).open(5, 3)
         assert await work.lease(9, 2) is None
 
     with_work(redis_access, run_id, body)
 
 
 def test_what_a_dead_generator_held_goes_to_another_and_the_first_result_counts(redis, redis_access, run_id):
-    desk = HeldOutDesk(redis, run_id)
+    desk = EvaluationJobs(redis, run_id)
     desk.open(1, 1)
 
     async def body(work):
@@ -56,17 +56,17 @@ def test_what_a_dead_generator_held_goes_to_another_and_the_first_result_counts(
         assert problems == [0]
         await asyncio.sleep(0.2)
         assert await work.lease(1, 4) == (job, [0])
-        assert await work.hand_in(job, 0, Counted(3, 1, 2))
-        assert not await work.hand_in(job, 0, Counted(1, 1, 1))
+        assert await work.hand_in(job, 0, CorrectCount(3, 1, 2))
+        assert not await work.hand_in(job, 0, CorrectCount(1, 1, 1))
         await asyncio.sleep(0.2)
         assert await work.lease(1, 4) is None
-        assert desk.close() == {0: Counted(3, 1, 2)}
-        assert not await work.hand_in(job, 0, Counted(3, 1, 2))
+        assert desk.close() == {0: CorrectCount(3, 1, 2)}
+        assert not await work.hand_in(job, 0, CorrectCount(3, 1, 2))
 
     with_work(redis_access, run_id, body, ttl=0.1)
 
 
-def course(redis, run_id, tmp_path, steps=100) -> tuple[HeldOut, Evaluations, HeldOutDesk]:
+def course(redis, run_id, tmp_path, steps=100) -> tuple[EvaluationScheduler, Evaluations, EvaluationJobs]:
     start_run(redis, run_id)
     config = tiny_config(
         evaluation={"problems": 2, "samples": 4, "ks": [1, 4], "every_steps": 10},
@@ -75,14 +75,14 @@ def course(redis, run_id, tmp_path, steps=100) -> tuple[HeldOut, Evaluations, He
     config = config.model_copy(update={"steps": steps})
     kept = Evaluations(tmp_path / "evaluations.json")
     store = CheckpointStore(tmp_path / "checkpoints", keep=2)
-    return HeldOut(redis, run_id, config, kept, store, 0), kept, HeldOutDesk(redis, run_id)
+    return EvaluationScheduler(redis, run_id, config, kept, store, 0), kept, EvaluationJobs(redis, run_id)
 
 
 def hand_in(redis_access, run_id, step, problems):
     async def body(work):
         job, leased = await work.lease(step, problems)
         for problem in leased:
-            await work.hand_in(job, problem, Counted(2, step, step + 1))
+            await work.hand_in(job, problem, CorrectCount(2, step, step + 1))
 
     with_work(redis_access, run_id, body)
 
@@ -168,13 +168,13 @@ def test_a_learner_that_goes_back_is_evaluated_again(redis, redis_access, run_id
 
 def test_a_sampler_raises_what_a_verifier_failed_with(redis, redis_access, run_id):
     config = tiny_config(evaluation={"problems": 2, "samples": 4, "ks": [1], "every_steps": 1})
-    HeldOutDesk(redis, run_id).open(0, 2)
+    EvaluationJobs(redis, run_id).open(0, 2)
 
     async def no_verdict(problem, samples, temperature):
         raise ScopeError("no verdict")
 
     async def body(work):
-        sampler = HeldOutSampler(work, config, make_task(config.task), no_verdict)
+        sampler = EvaluationWorker(work, config, make_task(config.task), no_verdict)
         await sampler.take(0)
         assert sampler.busy
         await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from services.inference.request_lengths import ALL_OF_THEM, RequestsOnDevice, RequestsOnHost, watch
+from services.inference.request_lengths import ALL_OF_THEM, DeviceRequestLengths, HostRequestLengths, watch
 
 
 class Runner:
@@ -42,7 +42,7 @@ def step(runner: Runner, finished: set[str], preempted: set[str] | None = None) 
 def test_lengths_are_those_of_the_slots_without_the_prompts() -> None:
     runner = Runner(4)
     requests = watch(runner)
-    assert isinstance(requests, RequestsOnDevice)
+    assert isinstance(requests, DeviceRequestLengths)
     assert requests.sampled() == {}
     runner.hold("a", 2, prompt=5, total=5)
     runner.hold("b", 0, prompt=5, total=9)
@@ -77,7 +77,7 @@ def test_a_preempted_request_keeps_its_length_until_it_is_back_or_ends() -> None
 def test_the_first_runner_lists_the_tokens_of_each_request() -> None:
     runner = SimpleNamespace(requests={})
     requests = watch(runner)
-    assert isinstance(requests, RequestsOnHost)
+    assert isinstance(requests, HostRequestLengths)
     runner.requests["a"] = SimpleNamespace(output_token_ids=[7, 8])
     runner.requests["b"] = SimpleNamespace(output_token_ids=[])
     runner.requests.pop("a", None)
