@@ -120,9 +120,11 @@ class _Drive:
         pool.run()
         learner.start(self._steps_done())
         store = checkpoint_store(self._directory)
-        held_out = EvaluationScheduler(self._redis, self._run_id, self._config, evaluations, store, self._steps_done())
-        self._watch(pool, learner, held_out)
-        self._say(held_out.end())
+        scheduler = EvaluationScheduler(
+            self._redis, self._run_id, self._config, evaluations, store, self._steps_done()
+        )
+        self._watch(pool, learner, scheduler)
+        self._say(scheduler.close())
         self._finish(pool, evaluations)
 
     def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
@@ -248,7 +250,7 @@ class _Drive:
         if (mirror := checkpoint_mirror(self._directory)) is not None:
             mirror.put_best(store)
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, held_out: EvaluationScheduler) -> None:
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, scheduler: EvaluationScheduler) -> None:
         """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
         self._queue.answered()
         # A patient client would wait here for the server that only this loop starts again.
@@ -258,7 +260,7 @@ class _Drive:
                 try:
                     status = read_status(redis, self._run_id)
                     done = status.step if status else 0
-                    self._say(learner.revive(done), *held_out.look(redis, done))
+                    self._say(learner.revive(done), *scheduler.update(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:

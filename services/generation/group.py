@@ -1,4 +1,4 @@
-"""From what the engine sampled and the verifier said to the group that the queue carries."""
+"""Builds the group that the queue carries from an engine's samples and the verifier's verdicts."""
 
 from __future__ import annotations
 

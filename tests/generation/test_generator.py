@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -50,10 +49,7 @@ class OnSharedEngine(Generator):
         self._shared = engine
 
     async def start(self) -> int:
-        self._engine = self._shared
-        self._ready.set()
-        await self._beat()
-        return os.getpid()
+        return await self._begin_with(self._shared)
 
     async def shutdown(self) -> None:
         self._engine = None
@@ -376,14 +372,14 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
 
 def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(stage: Stage) -> None:
-    desk = EvaluationJobs(stage.redis, stage.run_id)
+    jobs = EvaluationJobs(stage.redis, stage.run_id)
     evaluation = {"problems": 10, "samples": 32, "ks": [1, 4], "every_steps": 1}
 
     async def scene(generator: OnSharedEngine) -> None:
         stage.consumer.set_actuators(1.0, 0.5, 0, 1)
-        desk.open(0, 10)
+        jobs.open(0, 10)
         async with running(generator):
-            await stage.until(lambda: desk.done() == 10 and stage.produced() == 2 * PROMPTS)
+            await stage.until(lambda: jobs.finished() == 10 and stage.produced() == 2 * PROMPTS)
 
     stage.act("base", scene, evaluation=evaluation)
     assert stage.leased("base") == 2 * PROMPTS
@@ -391,7 +387,7 @@ def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(s
     found = {group.ordinal: group.problem_id for group in stage.groups()}
     position = stage.config().data_position
     assert found == {o: task.train_problem(position(o)).id for o in range(2 * PROMPTS)}
-    counted = desk.close()
+    counted = jobs.close()
     assert sorted(counted) == list(range(10))
     assert all(0 <= c.correct <= 32 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
     assert sum(c.correct for c in counted.values()) > 0

@@ -100,9 +100,9 @@ def beside_the_queue(access: RedisAccess, run: str) -> None:
 
     async def work() -> None:
         async with access.asyncio() as redis:
-            held_out = EvaluationLeases(redis, run, ttl=5)
-            assert await held_out.lease(0, 2) == (job.id, [0, 1])
-            assert await held_out.hand_in(job.id, 0, CorrectCount(1, 0, 0))
+            evaluation = EvaluationLeases(redis, run, ttl=5)
+            assert await evaluation.lease(0, 2) == (job.id, [0, 1])
+            assert await evaluation.submit(job.id, 0, CorrectCount(1, 0, 0))
 
     asyncio.run(work())
 
