@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from services.driver.progress import Progress
-from services.host.children import Process, last_line, terminate_as_interrupt
+from services.host.children import ChildProcess, last_line, sigterm_as_interrupt
 from trainer.errors import ScopeError
 
 POLL_SECONDS = 0.2
@@ -32,7 +32,7 @@ class Job:
 
     name: str
     steps: int
-    begin: Callable[[], Process]
+    begin: Callable[[], ChildProcess]
     """starts its process"""
     step_file: Path
     """JSON lines with `step` and `entropy`, one for each learner step"""
@@ -46,7 +46,7 @@ class Pool:
 
     def __init__(self, jobs: Sequence[Job], parallel: int, progress: Progress, *, done: int) -> None:
         self._waiting, self._parallel, self._progress = list(jobs), parallel, progress
-        self._running: dict[str, tuple[Job, Process, int]] = {}
+        self._running: dict[str, tuple[Job, ChildProcess, int]] = {}
         """name → job, process, steps that it had when it was started"""
         self._done, self._all = done, done + len(jobs)
         self._left = sum(job.steps - _last_step(job.step_file)[0] for job in jobs)
@@ -56,7 +56,7 @@ class Pool:
 
     def run(self) -> None:
         """Run every job. Raises ScopeError when one failed, KeyboardInterrupt after a stop."""
-        with terminate_as_interrupt():
+        with sigterm_as_interrupt():
             try:
                 while self._running or (self._waiting and not self._failures):
                     self._fill()

@@ -19,7 +19,7 @@ from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
-from services.host.children import Process, start
+from services.host.children import ChildProcess, start_child
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
@@ -31,13 +31,13 @@ _DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", 
 BEFORE: dict[str, Any] = {"entropy_control.split_range.gain_memory": 0.0}
 """What a run did before a field was there, where the field's default does something else."""
 
-StartInProcess = Callable[[Path, Path], Process]
+StartInProcess = Callable[[Path, Path], ChildProcess]
 """from a request and a log file to the process that runs it"""
 
 
-def start_in_process(request: Path, log: Path) -> Process:
+def start_in_process(request: Path, log: Path) -> ChildProcess:
     """A process of its own for one unit."""
-    return start([sys.executable, "-m", "services.compare.in_process", str(request)], log, ONE_THREAD)
+    return start_child([sys.executable, "-m", "services.compare.in_process", str(request)], log, ONE_THREAD)
 
 
 def compare(
@@ -206,7 +206,7 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
     return Job(
         name=unit.name,
         steps=unit.config.steps,
-        begin=lambda: start(command, log, {}),
+        begin=lambda: start_child(command, log, {}),
         step_file=full_system.run_directory(plan, unit) / "steps.jsonl",
         log=log,
         finish=lambda: write_result(directory, full_system.collect(plan, unit)),

@@ -20,7 +20,7 @@ from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
-from services.host.children import start, terminate_as_interrupt
+from services.host.children import sigterm_as_interrupt, start_child
 from services.host.environment import machine, package_versions
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
@@ -130,7 +130,7 @@ def _engines(
     """Processes, one in each environment, their part files and their log; they end with the block, however it ends."""
     processes: list[subprocess.Popen[bytes]] = []
     parts, log = [], folder.path / "engines.log"
-    with terminate_as_interrupt():
+    with sigterm_as_interrupt():
         try:
             for number, environment in enumerate(environments):
                 part = folder.new_part(number)
@@ -143,7 +143,7 @@ def _engines(
                 spec = part.with_suffix(".spec")
                 spec.write_bytes(msgspec.json.encode(WorkerSpec(plan, share, str(part), seed)))
                 command = [sys.executable, "-m", "services.evaluation.worker", str(spec)]
-                processes.append(start(command, log, environment))
+                processes.append(start_child(command, log, environment))
             yield processes, parts, log
         finally:
             _end(processes)
