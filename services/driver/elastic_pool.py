@@ -54,7 +54,7 @@ class ElasticPool(GeneratorPool):
             still_wanted()
             if time.monotonic() > deadline:
                 raise ScopeError(
-                    f"no node had the resources for a generator of each role ({' and '.join(missing)}) within "
+                    f"no node had room for a generator of each role ({' and '.join(missing)}) within "
                     f"generators.start_timeout_seconds={self._config.start_timeout_seconds:g}. Add nodes, lower what "
                     "a generator takes (generators.cpus_per_generator, gpus_per_generator), or raise the timeout."
                 )

@@ -150,7 +150,10 @@ def test_a_role_that_lost_its_last_generator_gets_the_place_of_another(
     cluster.remove_node(first, allow_graceful=False)
     notes = supervised(pool, lambda notes: any("make room" in note for note in notes))
     assert "the node of adaptive-generator-0 was lost; it restarts on another node" in notes
-    assert notes[-1] == "base-generator-2 is stopped to make room for a generator of the role adaptive, which has none"
+    assert (
+        notes[-1]
+        == "base-generator-2 is stopped to make room for a generator of the role adaptive, which has none"
+    )
     supervised(pool, lambda notes: at_work(pool) == {"base-generator-1", "adaptive-generator-0"})
 
     handle = pool._members["base-generator-1"].handle
