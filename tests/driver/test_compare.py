@@ -25,7 +25,7 @@ from services.compare.results import read_result, write_result
 from services.compare.run import compare, differences, start_in_process
 from services.compare.table import comparison
 from services.driver.progress import Progress
-from services.host.children import Process
+from services.host.children import ChildProcess
 from services.records.sinks import JsonLines
 from services.results.evaluations import Evaluations
 from services.run.directory import RunDirectory, write_format
@@ -332,7 +332,7 @@ def test_a_unit_that_fails_is_named_with_its_last_words_and_starts_no_other(tmp_
     def job(name: str, status: int) -> Job:
         log = tmp_path / f"{name}.log"
 
-        def begin() -> Process:
+        def begin() -> ChildProcess:
             begun.append(name)
             log.write_text("first\nscope: the disk is full\n")
             return Ended(status)
@@ -358,7 +358,7 @@ def test_units_in_one_process_are_the_same_whatever_the_queue_is_configured_to()
 def test_an_interrupt_stops_what_runs_and_is_passed_on(tmp_path: Path) -> None:
     processes = []
 
-    def begin() -> Process:
+    def begin() -> ChildProcess:
         processes.append(subprocess.Popen(["sleep", "60"]))
         if len(processes) == 2:
             raise KeyboardInterrupt
@@ -392,7 +392,7 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
 ) -> None:
     begun: list[str] = []
 
-    def start_here(request: Path, log: Path) -> Process:
+    def start_here(request: Path, log: Path) -> ChildProcess:
         begun.append(request.parent.name)
         if request.parent.name == "hot-s2":
             return start_in_process(request, log)

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.driver.recovery import check_recoverable
 from services.driver.redis_supervisor import QueueServer
-from services.host.orphans import end_orphans
+from services.host.orphans import kill_orphans
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
 from services.run.directory import RunDirectory
@@ -247,7 +247,7 @@ def test_only_processes_with_files_in_the_dead_session_are_ended(tmp_path: Path)
 
     dead, other = writer(tmp_path / "scope-1" / "logs"), writer(tmp_path / "scope-12" / "logs")
     try:
-        assert end_orphans(tmp_path / "scope-1") == [dead.pid]
+        assert kill_orphans(tmp_path / "scope-1") == [dead.pid]
         assert dead.wait(5) == -signal.SIGKILL
         assert other.poll() is None
     finally:

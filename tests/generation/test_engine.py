@@ -27,8 +27,8 @@ from services.inference.engine import SamplingEngine, WeightLoadError
 from services.inference.environment import engine_environment
 from services.inference.sample import Sample, version_spans
 from services.weights.buckets import as_text, pack, plan
-from services.weights.process_group import TransferError, WeightGroup, open_meeting
-from services.weights.serialization import packed
+from services.weights.process_group import TransferError, WeightGroup, open_rendezvous
+from services.weights.serialization import serialize
 from tests.support.engines import ROLES, Engines
 from tests.support.repository import ROOT
 from tests.support.tiny import LearnerView, perturbed, tiny_config
@@ -84,7 +84,7 @@ async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS
 
 async def whole(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
     """A load as from Ray's object store."""
-    await engine.load(version, learner.blob, learner.probe())
+    await engine.load(version, learner.payload, learner.probe())
 
 
 async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
@@ -92,9 +92,9 @@ async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: Lea
     weights, device = learner.weights, torch.device("cpu")
     buckets = plan(weights, 100_000)
     assert len(buckets) > 1
-    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 30)
-    await engine.join_group(meeting, 1)
-    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
+    store, rendezvous = open_rendezvous("127.0.0.1", 2, "gloo", 30)
+    await engine.join_group(rendezvous, 1)
+    group = await asyncio.to_thread(WeightGroup, rendezvous, 0, device, store)
     receiving = asyncio.create_task(engine.receive(as_text(buckets)))
     for bucket in buckets:
         await asyncio.to_thread(group.broadcast, pack(bucket, weights, device))
@@ -234,7 +234,7 @@ def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before
 ) -> None:
     engine = engines.reset("base", old)
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
-    engines.run("base", engine._stage("stage_version", new.blob.tobytes()))
+    engines.run("base", engine._stage("stage_version", new.payload.tobytes()))
     engines.run("base", engine.verify(old.probe()))
     engines.run("base", engine._switch(version))
     engines.run("base", engine.verify(new.probe()))
@@ -243,10 +243,10 @@ def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before
 
 def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, old: LearnerView) -> None:
     engine = engines.reset("base", old)
-    _, meeting = open_meeting("127.0.0.1", 2, "gloo", 1.0)
-    engines.run("base", engine.join_group(meeting, 1))
+    _, rendezvous = open_rendezvous("127.0.0.1", 2, "gloo", 1.0)
+    engines.run("base", engine.join_group(rendezvous, 1))
     before = engine.version
-    with pytest.raises(TransferError, match="did not meet the others"):
+    with pytest.raises(TransferError, match="did not connect to all members"):
         engines.run("base", engine.receive(as_text(plan(old.weights, 100_000))))
     assert engine.version == before
     engines.run("base", engine.verify(old.probe()))
@@ -273,7 +273,7 @@ def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_
     )
     engine = engines.reset("base", LearnerView(tiny_model_dir))
     version = PolicyVersion(engine.version.lineage, 1)
-    engines.run("base", engine.load(version, packed(merged), learner.probe()))
+    engines.run("base", engine.load(version, serialize(merged), learner.probe()))
     assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", learner).sings
     with pytest.raises(WeightLoadError):
         engines.run("base", engine.verify(LearnerView(tiny_model_dir).probe()))
@@ -378,7 +378,7 @@ def test_half_loaded_weights_fail_the_probe_and_the_canary(
     mixed = new.weights | {name: old.weights[name] for name in names[::2]}
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
     with pytest.raises(WeightLoadError, match="does not run policy version"):
-        engines.run(role, engine.load(version, packed(mixed), new.probe()))
+        engines.run(role, engine.load(version, serialize(mixed), new.probe()))
     assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
 
 
@@ -395,10 +395,10 @@ def test_a_stale_engine_fails_the_probe_and_the_canary(
     monkeypatch.setattr(engine._engine, "collective_rpc", skip)
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
     with pytest.raises(WeightLoadError, match="does not run policy version"):
-        engines.run(role, engine.load(version, new.blob, new.probe()))
+        engines.run(role, engine.load(version, new.payload, new.probe()))
     assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
     monkeypatch.undo()
-    engines.run(role, engine.load(version, new.blob, new.probe()))
+    engines.run(role, engine.load(version, new.payload, new.probe()))
     assert canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
 
 

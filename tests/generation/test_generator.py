@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from services.generation.generator import Generator
 from services.generation.spec import GeneratorSpec
 from services.inference.engine import SamplingEngine, WeightLoadError
 from services.inference.sample import Sample
-from services.online_eval.jobs import HeldOutDesk
+from services.online_eval.jobs import EvaluationJobs
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
 from services.replay.actuators import ActuatorPublisher
@@ -27,7 +26,7 @@ from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
 from services.replay.stats import queue_stats
 from services.run.heartbeats import generators
-from services.weights.serialization import packed
+from services.weights.serialization import serialize
 from tests.support.engines import ROLES, Engines
 from tests.support.rally import REPLY, TURNS
 from tests.support.tiny import LearnerView, perturbed, tiny_config
@@ -51,10 +50,7 @@ class OnSharedEngine(Generator):
         self._shared = engine
 
     async def start(self) -> int:
-        self._engine = self._shared
-        self._ready.set()
-        await self._beat()
-        return os.getpid()
+        return await self._begin_with(self._shared)
 
     async def shutdown(self) -> None:
         self._engine = None
@@ -162,7 +158,7 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
             for step, allowed in ((0, 2), (1, 3), (3, STEPS)):
                 if step:
                     await generator.load(
-                        PolicyVersion(lineage, step), stage.learner.blob, stage.learner.probe()
+                        PolicyVersion(lineage, step), stage.learner.payload, stage.learner.probe()
                     )
                 await stage.until(lambda allowed=allowed: stage.produced() == allowed * PROMPTS)
                 await asyncio.sleep(0.8)
@@ -179,7 +175,7 @@ def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage)
         async with running(generator):
             for step in (1, 3):
                 version = PolicyVersion(generator._shared.version.lineage, step)
-                await generator.load(version, stage.learner.blob, stage.learner.probe())
+                await generator.load(version, stage.learner.payload, stage.learner.probe())
             await stage.until(lambda: stage.produced() == STEPS * PROMPTS)
 
     stage.act("base", scene)
@@ -285,7 +281,7 @@ def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
             stage.publisher.set_actuators(1.6, 0.5, 1, 4)
             version = PolicyVersion(generator._shared.version.lineage, 1)
-            await generator.load(version, stage.learner.blob, stage.learner.probe())
+            await generator.load(version, stage.learner.payload, stage.learner.probe())
             await stage.until(lambda: stage.produced() == 3 * PROMPTS)
 
     stage.act("adaptive", scene)
@@ -340,7 +336,7 @@ def test_nothing_sampled_with_weights_that_failed_their_proof_enters_the_queue(s
         await stage.until(lambda: stage.leased("base") == 8)
         version = PolicyVersion(generator._shared.version.lineage, 1)
         with pytest.raises(WeightLoadError):
-            await generator.load(version, packed(half), wanted.probe())
+            await generator.load(version, serialize(half), wanted.probe())
         with pytest.raises(WeightLoadError):
             await asyncio.wait_for(task, 10)
 
@@ -377,14 +373,14 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
 
 def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(stage: Stage) -> None:
-    desk = HeldOutDesk(stage.redis, stage.run_id)
+    jobs = EvaluationJobs(stage.redis, stage.run_id)
     evaluation = {"problems": 10, "samples": 32, "ks": [1, 4], "every_steps": 1}
 
     async def scene(generator: OnSharedEngine) -> None:
         stage.publisher.set_actuators(1.0, 0.5, 0, 1)
-        desk.open(0, 10)
+        jobs.open(0, 10)
         async with running(generator):
-            await stage.until(lambda: desk.done() == 10 and stage.produced() == 2 * PROMPTS)
+            await stage.until(lambda: jobs.finished() == 10 and stage.produced() == 2 * PROMPTS)
 
     stage.act("base", scene, evaluation=evaluation)
     assert stage.leased("base") == 2 * PROMPTS
@@ -392,7 +388,7 @@ def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(s
     found = {group.ordinal: group.problem_id for group in stage.groups()}
     position = stage.config().data_position
     assert found == {o: task.train_problem(position(o)).id for o in range(2 * PROMPTS)}
-    counted = desk.close()
+    counted = jobs.close()
     assert sorted(counted) == list(range(10))
     assert all(0 <= c.correct <= 32 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
     assert sum(c.correct for c in counted.values()) > 0

@@ -97,7 +97,7 @@ def test_weights_load_after_what_is_being_sampled_in_order_and_never_within(
         sampling = asyncio.create_task(in_order(engine, prompts()))
         await asyncio.sleep(0.05)
         new = PolicyVersion(old.lineage, old.step + 1)
-        await engine.load(new, LearnerView(tiny_model_dir).blob, LearnerView(tiny_model_dir).probe())
+        await engine.load(new, LearnerView(tiny_model_dir).payload, LearnerView(tiny_model_dir).probe())
         assert sampling.done()
         assert bits(await sampling) == wanted
         assert {tuple(s.versions) for group in await sampling for s in group} == {(VersionSpan(0, *old),)}

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied, record_starting_entropy
-from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
+from services.online_eval.jobs import CorrectCount, EvaluationJobs, EvaluationLeases
 from services.records.redis_records import RedisRecords
 from services.records.sampled_rollouts import SampledRollout, add_rollouts
 from services.redis.access import RedisAccess
@@ -93,14 +93,14 @@ def live(access: RedisAccess, run: str) -> None:
 def beside_the_queue(access: RedisAccess, run: str) -> None:
     """What optional parts of a run leave: an open evaluation with a result, sampled rollouts."""
     with access.sync() as redis:
-        job = HeldOutDesk(redis, run).open(0, problems=2)
+        job = EvaluationJobs(redis, run).open(0, problems=2)
         add_rollouts(redis, run, [ROLLOUT], kept=5)
 
     async def work() -> None:
         async with access.asyncio() as redis:
-            held_out = HeldOutWork(redis, run, ttl=5)
-            assert await held_out.lease(0, 2) == (job.id, [0, 1])
-            assert await held_out.hand_in(job.id, 0, Counted(1, 0, 0))
+            evaluation = EvaluationLeases(redis, run, ttl=5)
+            assert await evaluation.lease(0, 2) == (job.id, [0, 1])
+            assert await evaluation.submit(job.id, 0, CorrectCount(1, 0, 0))
 
     asyncio.run(work())
 
