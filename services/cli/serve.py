@@ -1,4 +1,4 @@
-"""`scope serve`: a control plane of its own, over any Redis."""
+"""`scope serve`: a standalone control plane over an existing Redis."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from trainer.errors import ScopeError
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
-    """`scope serve`."""
-    parser.add_argument("--redis-url", required=True)
+    """Add the options of `scope serve`."""
+    parser.add_argument(
+        "--redis-url", required=True, help="Redis of the runs; password in SCOPE_REDIS_PASSWORD"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument(
@@ -19,7 +21,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="A=B",
-        help="override a field of control_plane, such as reads_per_minute=6000",
+        help="override a field of control_plane, for example reads_per_minute=6000",
     )
     parser.set_defaults(command=_serve)
 

@@ -137,7 +137,7 @@ class ControlPlaneClient:
         return EntropyTargetHistory.model_validate(answer)
 
     def events(self, run_id: str, last_event_id: str | None = None) -> Iterator[Event]:
-        """Live events, resumed without a gap after a lost connection. Raises ControlPlaneError where there is no run."""
+        """Live events, resumed without a gap after a lost connection. Raises ControlPlaneError without a run."""
         while True:
             headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
             try:

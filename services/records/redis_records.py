@@ -1,8 +1,8 @@
-"""Step records in Redis, for readers that do not share the run directory: the control plane's curves and its events.
+"""Step records in Redis, for readers without access to the run directory: the control plane's metrics and events.
 
-The records of the surviving lineage are a hash, step by step; a learner that begins again from a checkpoint first
-forgets the steps that it will make once more. Each record, and each change of the run's phase, also leaves an entry in
-the stream of events, which keeps the newest `EVENTS_KEPT`.
+The records of the surviving lineage are a hash by step; a learner that resumes from a checkpoint first deletes the
+steps that it will do again. Each record and each change of the run's phase also adds an entry to the stream of events,
+which keeps about the newest `EVENTS_KEPT`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.redis.query import Read, as_text, fetch
 from services.run.state import EVENTS_KEPT
 
 MOST_READ = 4096
-"""records that one reading looks at; of a longer range, that many at equal distances"""
+"""most records that one call reads; from a longer range, that many at equal distances"""
 
 _BEGIN = """
 local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -42,20 +42,20 @@ return {{'done'}}
 
 
 class RedisRecords:
-    """The sink of one learner incarnation, which begins at `first_step`. Raises FencedError when it is an old one."""
+    """The sink of one learner incarnation, which begins at `first_step`. Raises FencedError once it is replaced."""
 
     def __init__(self, redis: Redis, run_id: str, epoch: int, first_step: int) -> None:
         self._redis, self._keys, self._epoch = redis, RunKeys(run_id), epoch
         self._call(_BEGIN, [self._keys.status], first_step)
 
     def write(self, record: StepRecord) -> None:
-        """Keep one record."""
-        # Numbers that are not finite become null, which keeps the text JSON for every reader.
+        """Write one record."""
+        # Numbers that are not finite become null, so that any JSON parser can read the text.
         document = msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
         self._call(_WRITE, [self._keys.events], record.step, document)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
     def _call(self, script: str, further: Sequence[str], *arguments: Any) -> None:
         names = [self._keys.fence, self._keys.records, *further]
@@ -66,12 +66,12 @@ class RedisRecords:
 
 
 class Extent(NamedTuple):
-    """How far a run's records go; as long as it is the same, so are the records."""
+    """The extent of a run's records. While it is unchanged, so are the records."""
 
     newest: int
     """the newest recorded step; -1 without one"""
     epoch: int
-    """of the learner incarnation that writes them"""
+    """of the learner incarnation that writes the records"""
     count: int
 
 
@@ -90,9 +90,9 @@ class Series(NamedTuple):
 def read_series(
     redis: Redis, run_id: str, fields: Iterable[str], first: int, last: int | None, rows: int
 ) -> Series:
-    """Fields of the steps first..last (None: the newest), as at most `rows` means over buckets of equal size.
+    """Fields of the steps first..last (None: the newest), averaged to at most `rows` buckets of equal size.
 
-    fields: names as `step_record.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
+    fields: named as by `step_record.flatten`. Of a range of more than `MOST_READ` steps, `MOST_READ` are read.
     """
     return series_of(redis, run_id, fetch(redis, extent_read(run_id)), fields, first, last, rows)
 
@@ -106,7 +106,7 @@ def series_of(
     last: int | None,
     rows: int,
 ) -> Series:
-    """`read_series` where it is known how far the records go."""
+    """`read_series` for a known extent."""
     key, newest, fields = RunKeys(run_id).records, extent.newest, tuple(fields)
     last = newest if last is None else min(last, newest)
     if last < first:
@@ -130,7 +130,7 @@ def series_of(
 
 
 def extent_read(run_id: str) -> Read[Extent]:
-    """The read of how far the records of a run go."""
+    """The read of the extent of a run's records."""
     keys = RunKeys(run_id)
     return Read(
         (("HMGET", keys.status, "step", "records_of"), ("HLEN", keys.records)),
@@ -139,13 +139,13 @@ def extent_read(run_id: str) -> Read[Extent]:
 
 
 def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | None:
-    """The record of one step; None where there is none."""
+    """The record of one step, or None."""
     text = cast("bytes | None", redis.hget(RunKeys(run_id).records, str(step)))
     return None if text is None else msgspec.json.decode(text)
 
 
 def _value(record: Mapping[str, Any], name: str) -> float | None:
-    """One field as `flatten` gives it, and 0 for what a map of counts does not count."""
+    """One field as by `flatten`; a missing key in a map of counts is 0."""
     field, _, key = name.partition("/")
     value = record.get(field)
     if isinstance(value, Mapping):

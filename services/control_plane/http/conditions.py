@@ -24,7 +24,8 @@ ANSWER_SECONDS = 10.0
 IfMatch = Annotated[
     str | None,
     Header(
-        description='ETag you last read, such as "7"; the change is refused if the target changed since. * skips the check'
+        description='ETag you last read, such as "7"; the change is refused if the target changed since. '
+        "* skips the check"
     ),
 ]
 IdempotencyKey = Annotated[
