@@ -1,1 +1,1 @@
-"""`scope doctor`: what a configuration needs, and every check that would make its run fail, before it fails."""
+"""Checks of a configuration before its run starts (`scope doctor`), and an estimate of what the run needs."""

@@ -1,4 +1,4 @@
-"""All checks of `scope doctor` in order, and the estimate."""
+"""`scope doctor`: all checks in order, and the estimate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.starting_model.find import cached_starting_model
 
 
 def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
-    """Every finding, and the model's sizes where they are known. Starts and changes nothing."""
+    """Every finding, and the model's shape if it is known. Starts and changes nothing."""
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     findings = found("packages", versions, lambda: machine.check_packages(config), "installed")
     preflight = [
@@ -25,7 +25,7 @@ def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
     if any(f.level == "error" and f.field in ("task.name", "model.path") for f in preflight):
         return findings, None
     wanted = f"{machine.gpus_wanted(config):g}"
-    findings += found("GPUs", wanted, lambda: machine.check_gpus(config), "there")
+    findings += found("GPUs", wanted, lambda: machine.check_gpus(config), "available")
     starting = cached_starting_model(config.model)
     if config.model.path is not None and starting is None:
         return findings, None
@@ -55,17 +55,22 @@ def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
         "fits the model",
     )
     need = machine.host_bytes(shape, config)
-    findings += found("memory", f"{need:,}", lambda: machine.check_memory(shape, config), "bytes fit")
-    findings += found("runs_dir", runs_dir, lambda: machine.check_disk(shape, config), "room for the run")
+    findings += found(
+        "memory", f"{need:,}", lambda: machine.check_memory(shape, config), "bytes fit into memory"
+    )
+    findings += found("runs_dir", runs_dir, lambda: machine.check_disk(shape, config), "enough disk space")
     if config.control_plane.enabled:
         findings += found(
-            "control_plane.host", host, lambda: machine.check_exposure(config), "this machine alone"
+            "control_plane.host",
+            host,
+            lambda: machine.check_exposure(config),
+            "reachable from this machine only",
         )
     return findings, shape
 
 
 def estimate(shape: ModelShape, config: RunConfig, device: sizing.Device | None) -> dict[str, int | float]:
-    """The sizing model's numbers by name; with a device also speeds, tokens a second, and sequences at once."""
+    """The estimate by name, bytes; with a device also speeds (tokens per second) and concurrent sequences."""
     rank, engine = sizing.rank_memory(shape, config), sizing.generator_memory(shape, config)
     unread, unacknowledged = sizing.queue_bytes(config)
     sizes: dict[str, int | float] = {
@@ -95,13 +100,13 @@ def estimate(shape: ModelShape, config: RunConfig, device: sizing.Device | None)
 
 
 def fits_device(shape: ModelShape, config: RunConfig, device: sizing.Device) -> list[Finding]:
-    """Whether a learner rank and a generator fit on one such GPU."""
+    """Whether a learner rank and a generator each fit on one GPU of this type."""
 
     def learner() -> list[str]:
         need = sizing.rank_memory(shape, config).device
         if need > device.memory:
             raise ScopeError(
-                f"a rank needs about {need / 1e9:,.0f} GB and a {device.name} has {device.memory / 1e9:,.0f} GB: raise "
+                f"a rank needs about {need / 1e9:,.0f} GB, and {device.name} has {device.memory / 1e9:,.0f} GB: raise "
                 "learner.workers with learner.zero_stage=3, set learner.gradient_checkpointing=true or "
                 "learner.offload, or lower learner.micro_batch_tokens"
             )
@@ -110,13 +115,13 @@ def fits_device(shape: ModelShape, config: RunConfig, device: sizing.Device) -> 
     def generator() -> list[str]:
         if sizing.sequences_at_once(shape, config, device) == 0:
             raise ScopeError(
-                f"weights and one sequence of {config.model.max_length:,} tokens do not fit into a {device.name}: "
+                f"weights and one sequence of {config.model.max_length:,} tokens do not fit on {device.name}: "
                 "raise generators.tensor_parallel"
             )
         return []
 
     workers, parallel = config.learner.workers, config.generators.tensor_parallel
     return [
-        *found("learner.workers", workers, learner, f"a rank fits on a {device.name}"),
+        *found("learner.workers", workers, learner, f"a rank fits on {device.name}"),
         *found("generators.tensor_parallel", parallel, generator, f"an engine fits on {device.name}"),
     ]

@@ -1,4 +1,4 @@
-"""One line of the doctor's report."""
+"""The findings of `scope doctor` and their report."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from trainer.errors import ScopeError
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one field. `error`: the run would fail; `warning`: it may."""
+    """The result of one check. `error`: the run would fail; `warning`: it may."""
 
     level: Literal["ok", "warning", "error"]
     field: str
     value: str
     text: str
-    """what was found and, unless it is `ok`, what to do"""
+    """what was found and, unless `ok`, what to do"""
 
 
 def found(field: str, value: object, run: Callable[[], Sequence[str]], passed: str) -> list[Finding]:
-    """A check's findings. run: returns warnings, and raises ScopeError for what the run would fail on."""
+    """The findings of a check. run: returns warnings; raises ScopeError if the run would fail."""
     try:
         warnings = run()
     except ScopeError as error:
@@ -33,7 +33,7 @@ def found(field: str, value: object, run: Callable[[], Sequence[str]], passed: s
 
 
 def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_json: bool) -> str:
-    """The whole report as text, or as one JSON document."""
+    """The report as text, or as one JSON document."""
     if as_json:
         document = {
             "ok": not failed(findings),
@@ -44,7 +44,7 @@ def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_jso
     lines = [f"{f.level:8}{f.field}={f.value}: {f.text}" for f in findings]
     if sizes:
         width = max(map(len, sizes))
-        lines += ["", "estimate (services/checks/sizing.py)"]
+        lines += ["", "estimate"]
         lines += [f"  {name:{width}}  {_amount(name, size)}" for name, size in sizes.items()]
     return "\n".join(lines)
 
@@ -55,7 +55,7 @@ def failed(findings: Sequence[Finding]) -> bool:
 
 
 def gib(size: float) -> str:
-    """Bytes for a person."""
+    """Bytes as text, in GiB or MiB."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 

@@ -1,4 +1,4 @@
-"""The doctor's look at this machine: packages, memory, disk, devices, and who can reach the control plane."""
+"""Checks of this machine: packages, memory, disk, GPUs, and who can reach the control plane."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 PROCESS_BYTES = 600 << 20
-"""Interpreter and libraries of one learner rank or generator, as measured on CPUs."""
+"""interpreter and libraries of one learner rank or generator, as measured on CPUs"""
 
 
 def check_packages(config: RunConfig) -> list[str]:
-    """Raises ScopeError for a package that the run needs and that is not installed."""
+    """Raise ScopeError if a package that the run needs is not installed."""
     installed = package_versions()
     missing = [
         name for name in ("torch", "ray", "deepspeed", "transformers", "redis") if name not in installed
@@ -46,40 +46,39 @@ def gpus_wanted(config: RunConfig) -> float:
 
 
 def check_gpus(config: RunConfig) -> list[str]:
-    """Raises ScopeError where this machine has fewer GPUs than the run asks for."""
+    """Raise ScopeError if this machine has fewer GPUs than the run needs."""
     wanted = gpus_wanted(config)
     if not wanted:
         return []
     if config.ray.address is not None:
-        return [f"{wanted:g} GPUs are asked of the cluster at ray.address; not checked from here"]
+        return [f"the run needs {wanted:g} GPUs of the cluster at ray.address; not checked from here"]
     import torch
 
-    there = torch.cuda.device_count()
-    if there < wanted:
+    found = torch.cuda.device_count()
+    if found < wanted:
         raise ScopeError(
-            f"learner and generators ask for {wanted:g} GPUs and this machine has {there}: lower learner.workers, "
+            f"learner and generators need {wanted:g} GPUs and this machine has {found}: lower learner.workers, "
             "learner.gpus_per_worker or generators.gpus_per_generator, or set ray.address to a cluster"
         )
     return []
 
 
 def host_bytes(shape: ModelShape, config: RunConfig) -> int:
-    """Host memory of a local run: every learner rank, which loads the whole model first, every generator, and Ray's
-    object store."""
+    """Peak host memory of a local run: learner ranks, which first load the whole model, generators, object store."""
     rank, engine = rank_memory(shape, config), generator_memory(shape, config)
     learner, generators = config.learner, config.generators
     total = config.ray.object_store_mib << 20
     on_device = 0 if learner.gpus_per_worker else rank.device
     training = on_device + rank.offloaded
     total += learner.workers * (PROCESS_BYTES + max(training, rank.loading)) + rank.host_copies
-    # Twice: new weights are built beside those that the engine samples with.
+    # Twice: new weights are staged beside those that the engine samples with.
     each = 0 if generators.gpus_per_generator else 2 * engine.weights + (generators.kv_cache_gib << 30)
     engines = sum(getattr(generators, role) for role in config.roles)
     return total + engines * (2 * PROCESS_BYTES + each)
 
 
 def check_memory(shape: ModelShape, config: RunConfig) -> list[str]:
-    """Raises ScopeError where a local run needs more memory than the machine has; warns above what is free."""
+    """Raise ScopeError if a local run needs more memory than the machine has; warn if more than is free."""
     if config.ray.address is not None:
         return ["the run uses the cluster at ray.address; its memory is not checked from here"]
     need, memory = host_bytes(shape, config), psutil.virtual_memory()
@@ -99,7 +98,7 @@ def check_memory(shape: ModelShape, config: RunConfig) -> list[str]:
 
 
 def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
-    """Raises ScopeError where runs_dir cannot be written or has no room to begin; warns where it would fill up."""
+    """Raise ScopeError if runs_dir cannot be written or is too full to start; warn if the run could fill the disk."""
     folder = Path(config.runs_dir).resolve()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
@@ -107,18 +106,18 @@ def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
     free, need = shutil.disk_usage(there).free, disk_bytes(shape, config)
     if free < FREE_BYTES:
         raise ScopeError(
-            f"runs_dir={config.runs_dir!r} has {gib(free)} of disk left; a run needs at least 1 GiB"
+            f"runs_dir={config.runs_dir!r} has {gib(free)} of disk space left; a run needs at least 1 GiB"
         )
     if free < need:
         return [
-            f"{gib(free)} of disk are free and checkpoints and queue may take {gib(need)}: lower checkpoint.keep, or "
-            "set runs_dir to another disk"
+            f"{gib(free)} of disk space are free, and checkpoints and queue may need {gib(need)}: lower "
+            "checkpoint.keep, or set runs_dir to another disk"
         ]
     return []
 
 
 def check_exposure(config: RunConfig) -> list[str]:
-    """Warns where the control plane listens beyond this machine."""
+    """Warn if other machines can reach the control plane."""
     host = config.control_plane.host
     try:
         loopback = ipaddress.ip_address(host).is_loopback
@@ -127,6 +126,6 @@ def check_exposure(config: RunConfig) -> list[str]:
     if loopback:
         return []
     return [
-        "other machines can reach the control plane, over plain HTTP: put TLS before it, or use 127.0.0.1. Every "
-        "request needs a token (scope token create)"
+        "other machines can reach the control plane over plain HTTP: put a TLS proxy in front of it, or use 127.0.0.1. "
+        "Every request needs a token (scope token create)"
     ]

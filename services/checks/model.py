@@ -1,4 +1,4 @@
-"""The doctor's look at a model directory: are weights, tokenizer and configured lengths in order?"""
+"""Checks of a model directory: weights, tokenizer, and the configured lengths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPECIAL_TOKENS = 3
 
 
 def shape_of(config: RunConfig, directory: Path | None) -> ModelShape:
-    """Sizes of the model that the run trains. directory: None for the built-in one. Raises ScopeError."""
+    """The shape of the model that the run trains. directory: None for the built-in model. Raises ScopeError."""
     if directory is not None:
         return model_shape(json.loads((directory / "config.json").read_text()))
     task = make_task(config.task)
@@ -27,7 +27,7 @@ def shape_of(config: RunConfig, directory: Path | None) -> ModelShape:
 
 
 def check_lengths(config: RunConfig, shape: ModelShape) -> list[str]:
-    """Raises ScopeError where responses or positions cannot fit."""
+    """Raise ScopeError if prompt and response do not fit, or positions exceed the model's."""
     model, response = config.model, config.rollout.max_new_tokens
     if response >= model.max_length:
         raise ScopeError(
@@ -42,14 +42,14 @@ def check_lengths(config: RunConfig, shape: ModelShape) -> list[str]:
 
 
 def check_weights(directory: Path | None) -> list[str]:
-    """Warns where a directory has no safetensors."""
+    """Warn if the directory has no safetensors."""
     if directory is not None and not any(directory.glob("*.safetensors")):
-        return ["no *.safetensors file is there: loading falls back to other formats or fails"]
+        return ["there is no *.safetensors file: loading falls back to other formats or fails"]
     return []
 
 
 def check_tokenizer(config: RunConfig, directory: Path | None) -> list[str]:
-    """Raises ScopeError for a tokenizer that is missing, has no end, or has tokens that the model has not."""
+    """Raise ScopeError if the tokenizer is missing, has no end-of-sequence token, or has more tokens than the model."""
     if directory is None:
         return []
     from transformers import AutoTokenizer
@@ -61,7 +61,7 @@ def check_tokenizer(config: RunConfig, directory: Path | None) -> list[str]:
     vocabulary, tokens = shape_of(config, directory).vocabulary, len(tokenizer)
     if tokens > vocabulary:
         raise ScopeError(
-            f"model.path={config.model.path!r}: its tokenizer has {tokens:,} tokens and the model {vocabulary:,}: "
+            f"model.path={config.model.path!r}: its tokenizer has {tokens:,} tokens and the model only {vocabulary:,}: "
             "they do not belong together"
         )
     if tokenizer.eos_token_id is None:

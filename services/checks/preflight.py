@@ -1,4 +1,4 @@
-"""What can fail cheaply, checked before a run leaves anything behind: task, model directory, Redis, ports."""
+"""Cheap checks before a run writes anything: task, model directory, loggers, Redis, ports."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from trainer.tasks import Environment, TaskWithNotes, make_task
 
 
 class Check(NamedTuple):
-    """One thing that the run would fail on later."""
+    """A check of one field that the run would fail on later."""
 
     field: str
     value: object
     passed: str
-    """what is so where nothing is raised"""
+    """what a pass means, as text"""
     run: Callable[[], list[str]]
-    """Returns warnings, one sentence each. Raises ScopeError, which names the field and what to do."""
+    """returns warnings, one sentence each; raises ScopeError, which names the field and what to do"""
 
 
 def preflight_learning(config: RunConfig) -> None:
-    """The part that runs in one process need, too: task and model. Raises ScopeError."""
+    """The checks of task and model, which in-process runs need as well. Raises ScopeError."""
     for check_ in _learning_checks(config):
         check_.run()
 
 
 def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
-    """What the task says of its data. Raises ScopeError, which names the field, for what the run would fail on later.
+    """Run every check; returns the task's notes on its data. Raises ScopeError, which names the field, if one fails.
 
-    patience_seconds: how long to wait for ports that are taken, perhaps by processes of a killed driver.
+    patience_seconds: how long to wait for ports in use, perhaps by processes of a killed driver.
     """
     warnings = {
         check_.field: check_.run() for check_ in preflight_checks(config, patience_seconds=patience_seconds)
@@ -48,9 +48,9 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
 def preflight_checks(
     config: RunConfig, *, patience_seconds: float = 0.0, download: bool = True
 ) -> list[Check]:
-    """Every check, in the order of `preflight`; nothing is checked yet.
+    """Every check in the order of `preflight`, none of them run yet.
 
-    download: fetch of a model of the hub what its check reads; else look into the hub's cache alone.
+    download: download the files of a hub model that its check reads; otherwise only look into the hub's cache.
     """
     checks = _learning_checks(config, download=download)
     loggers = config.loggers
@@ -115,10 +115,10 @@ def _check_model(config: RunConfig, *, download: bool) -> list[str]:
         from huggingface_hub import constants
 
         if constants.is_offline_mode():
-            find_starting_model(config.model)  # asks nobody, and says what is missing
+            find_starting_model(config.model)  # raises, with the files that are missing
         return [
-            f"no directory here, and not whole in the cache of the Hugging Face hub, {constants.HF_HUB_CACHE}: scope "
-            "train would download it first; not checked before that"
+            f"not a directory, and not complete in the cache of the Hugging Face hub, {constants.HF_HUB_CACHE}: scope "
+            "train downloads it; not checked before that"
         ]
     check_model(found.directory, config)
     check_tokenizer(found.directory, config.model)
@@ -126,6 +126,6 @@ def _check_model(config: RunConfig, *, download: bool) -> list[str]:
 
 
 def _silent(action: Callable[[Any], object], argument: object) -> list[str]:
-    """A check that has no warnings."""
+    """Run a check that has no warnings."""
     action(argument)
     return []

@@ -1,8 +1,8 @@
-"""What a run needs, estimated from its configuration and the model's: memory, disk, queue, speed. Pure arithmetic.
+"""An estimate of a run's memory, disk space, queue and speed, from its configuration and the shape of the model.
 
-Bytes unless a name says otherwise. Sources: ZeRO (Rajbhandari et al., arXiv 1910.02054) for what a rank holds;
-the roofline model (Williams et al., 2009) for speed. Activations are counted for gated transformers and are the least
-certain part: within a factor of two.
+Sizes are bytes unless a name says otherwise. Sources: ZeRO (Rajbhandari et al., arXiv 1910.02054) for the memory of a
+rank; the roofline model (Williams et al., 2009) for speed. Activations are those of gated transformers and the least
+certain part, within a factor of two.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from trainer.errors import ScopeError
 from trainer.head.limits import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS, FUSED_FROM_VOCABULARY
 
 LOGIT_COPIES = 4
-"""Arrays as large as the logits that the computation of a chunk or block holds at its peak."""
+"""peak number of arrays of the size of the logits in the computation of a chunk or block"""
 OPTIMIZER_BYTES = 12
-"""A parameter: DeepSpeed's float32 copy and AdamW's two moments, also where training is in float32."""
+"""per parameter: DeepSpeed's float32 copy and the two moments of AdamW, also when training in float32"""
 DECODE_EFFICIENCY, TRAIN_EFFICIENCY = 0.5, 0.35
-"""Assumed shares of memory bandwidth (decoding; not measured on GPUs) and of arithmetic (training) that are reached. An
-H100 reached 0.33 of its arithmetic with 1.5 billion parameters, and 0.20 with half a billion."""
+"""assumed utilisation of memory bandwidth (decoding; not measured on GPUs) and of arithmetic (training; an H100 reached
+0.33 with 1.5 billion parameters and 0.20 with half a billion)"""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A dense decoder-only transformer with a gated feed-forward part."""
+    """The shape of a dense decoder-only transformer with gated feed-forward layers."""
 
     hidden: int
     layers: int
@@ -41,37 +41,37 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> int:
-        """Matrices and norms of a layer; biases of some architectures are left out."""
+        """Parameters of a layer, without biases."""
         attention = self.hidden * self.head_dim * 2 * (self.heads + self.key_value_heads)
         return attention + 3 * self.hidden * self.feed_forward + 2 * self.hidden + 2 * self.head_dim
 
     def adapter_parameters(self, rank: int) -> int:
-        """Of low-rank adapters of every linear layer but the output head."""
+        """Parameters of low-rank adapters on every linear layer except the output head."""
         query, key_value = self.heads * self.head_dim, self.key_value_heads * self.head_dim
         attention = 2 * (self.hidden + query) + 2 * (self.hidden + key_value)
         return rank * self.layers * (attention + 3 * (self.hidden + self.feed_forward))
 
     @property
     def head_parameters(self) -> int:
-        """Of the output matrix."""
+        """Parameters of the output matrix."""
         return self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        """All of them, a tied output matrix once."""
+        """All parameters; a tied output matrix counts once."""
         matrices = self.head_parameters * (1 if self.tied else 2)
         return matrices + self.layers * self.layer_parameters + self.hidden
 
     def key_value_bytes(self, width: int) -> int:
-        """Key-value cache of one token. width: bytes of a number."""
+        """Bytes of the key-value cache per token. width: bytes per number."""
         return 2 * self.layers * self.key_value_heads * self.head_dim * width
 
 
 def model_shape(config: Mapping[str, Any]) -> ModelShape:
-    """From the `config.json` of a Hugging Face model. Raises ScopeError for one that this model does not cover."""
+    """The shape in the `config.json` of a Hugging Face model. Raises ScopeError for architectures not covered."""
     text: Mapping[str, Any] = config.get("text_config", config)
     if text.get("num_experts") or text.get("num_local_experts"):
-        raise ScopeError("the sizing model covers dense models, and this one is a mixture of experts")
+        raise ScopeError("the estimate covers dense models only, and this one is a mixture of experts")
     try:
         heads = int(text["num_attention_heads"])
         return ModelShape(
@@ -86,11 +86,11 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape:
             context=int(text["max_position_embeddings"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ScopeError(f"the sizing model cannot read the model's config.json: {error!r}") from error
+        raise ScopeError(f"the estimate cannot read the model's config.json: {error!r}") from error
 
 
 def built_in_shape(config: RunConfig, vocabulary: int) -> ModelShape:
-    """Of the tiny model that the `model` block describes."""
+    """The shape of the built-in tiny model that the `model` block describes."""
     model = config.model
     return ModelShape(
         hidden=model.hidden_size,
@@ -107,7 +107,7 @@ def built_in_shape(config: RunConfig, vocabulary: int) -> ModelShape:
 
 @dataclass(frozen=True)
 class RankMemory:
-    """What one learner rank holds while it trains."""
+    """Memory of one learner rank during training, bytes."""
 
     weights: int
     gradients: int
@@ -115,30 +115,30 @@ class RankMemory:
     activations: int
     """of one micro-batch"""
     head: int
-    """of log-probabilities and entropy of one micro-batch, with the gradient of the output matrix as it is made"""
+    """log-probabilities and entropy of one micro-batch, with the gradient of the output matrix"""
     gathered: int
-    """parameters of other ranks that ZeRO-3 holds for the moment, with their gradients"""
+    """parameters of other ranks that ZeRO-3 gathers temporarily, with their gradients"""
     host_copies: int
-    """in host memory, of rank 0: the policy version on its way, and the checkpoint being written"""
+    """host memory of rank 0: the policy version being sent, and the checkpoint being written"""
     loading: int
-    """in host memory, of every rank while it starts: the whole model in float32"""
+    """host memory of every rank during its start: the whole model in float32"""
     offloaded: int
-    """in host memory, of every rank: what `learner.offload` keeps there; not part of the fields above"""
+    """host memory of every rank for `learner.offload`; not part of the fields above"""
 
     @property
     def device(self) -> int:
-        """All but the copies."""
+        """Memory of the device: all fields except those of host memory."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.gathered
 
 
 def trained_parameters(shape: ModelShape, config: RunConfig) -> int:
-    """All of them, or the adapters. With `learner.lora.targets` they may be fewer."""
+    """Number of trained parameters: all, or those of the adapters (fewer with some `learner.lora.targets`)."""
     rank = config.learner.lora.rank
     return shape.adapter_parameters(rank) if rank else shape.parameters
 
 
 def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
-    """Of the largest rank. Gradients count as held on the device, whatever is offloaded."""
+    """Memory of the largest rank. Gradients count as device memory, whatever is offloaded."""
     learner, count, width = config.learner, shape.parameters, _learner_width(config)
     share = {stage: learner.workers if learner.zero_stage >= stage else 1 for stage in (1, 2, 3)}
     tokens = max(learner.micro_batch_tokens, config.model.max_length)
@@ -164,7 +164,7 @@ def rank_memory(shape: ModelShape, config: RunConfig) -> RankMemory:
 
 
 def activation_bytes(shape: ModelShape, tokens: int, width: int, *, checkpointing: bool) -> int:
-    """What the backward pass of the layers needs of `tokens`: a layer's input alone, or everything in it."""
+    """Activations of `tokens` for the backward pass: with `checkpointing` only the input of each layer."""
     kept = shape.hidden * width
     attention = 2 * (shape.heads + 2 * shape.key_value_heads) + shape.heads
     inside = width * (6 * shape.hidden + attention * shape.head_dim + 4 * shape.feed_forward)
@@ -174,13 +174,13 @@ def activation_bytes(shape: ModelShape, tokens: int, width: int, *, checkpointin
 
 
 def uses_fused_head(shape: ModelShape, config: RunConfig) -> bool:
-    """Which head the learner takes."""
+    """Whether the learner uses the fused head."""
     kind = config.learner.fused_head
     return kind == "on" or (kind == "auto" and shape.vocabulary >= FUSED_FROM_VOCABULARY)
 
 
 def head_bytes(shape: ModelShape, config: RunConfig, tokens: int) -> int:
-    """Peak of log-probabilities and entropy, forward and backward, of `tokens` response tokens."""
+    """Peak memory of log-probabilities and entropy of `tokens` response tokens, forward and backward."""
     chunk = min(config.learner.logit_chunk_tokens, tokens)
     width = _learner_width(config)
     gradients = tokens * shape.hidden * (4 + (width if width < 4 else 0))
@@ -196,17 +196,17 @@ def head_bytes(shape: ModelShape, config: RunConfig, tokens: int) -> int:
 
 @dataclass(frozen=True)
 class GeneratorMemory:
-    """What one generator holds, on each of its `tensor_parallel` devices."""
+    """Memory of one generator on each of its `tensor_parallel` devices, bytes."""
 
     weights: int
     key_values_wanted: int
-    """`max_sequences` sequences of full length; with less room vLLM decodes fewer at once"""
+    """`max_sequences` sequences of full length; with less memory vLLM decodes fewer at once"""
     key_value_token: int
-    """one token"""
+    """per token"""
 
 
 def generator_memory(shape: ModelShape, config: RunConfig) -> GeneratorMemory:
-    """Weights and key-value cache."""
+    """Memory of weights and key-value cache."""
     generators, width = config.generators, generator_width(config)
     token = shape.key_value_bytes(width) // min(generators.tensor_parallel, shape.key_value_heads)
     return GeneratorMemory(
@@ -217,15 +217,15 @@ def generator_memory(shape: ModelShape, config: RunConfig) -> GeneratorMemory:
 
 
 def checkpoint_bytes(shape: ModelShape, config: RunConfig) -> int:
-    """One checkpoint of all ranks: weights, and what the optimizer holds."""
+    """Size of one checkpoint of all ranks: weights and optimizer state."""
     weights = 0 if config.learner.zero_stage == 3 else _learner_width(config)
     return trained_parameters(shape, config) * (weights + OPTIMIZER_BYTES)
 
 
 def disk_bytes(shape: ModelShape, config: RunConfig) -> int:
-    """Checkpoints, the model at the end, and the queue's file.
+    """Disk space of checkpoints, the final model and the queue's append-only file.
 
-    Besides the newest ones there are the best one, the one being written, and the one being evaluated.
+    Besides the newest `checkpoint.keep` there are the best one, the one being written and the one being evaluated.
     """
     others = 3 if config.evaluation.every_steps else 2
     kept = (config.checkpoint.keep + others) * checkpoint_bytes(shape, config)
@@ -233,7 +233,7 @@ def disk_bytes(shape: ModelShape, config: RunConfig) -> int:
 
 
 def queue_bytes(config: RunConfig) -> tuple[int, int]:
-    """Most that Redis holds, if every response has full length: unread, and read but not acknowledged yet."""
+    """Most bytes in Redis, if every response has full length: unread groups, and read but unacknowledged ones."""
     groups = config.groups_per_step * config.group_bytes_estimate
     unread = groups * (1 + config.pipeline.max_staleness)
     unacknowledged = min(2 * config.checkpoint.every_steps * groups, config.pipeline.unacked_bytes)
@@ -242,14 +242,14 @@ def queue_bytes(config: RunConfig) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as its maker describes it."""
+    """A GPU, by its data sheet."""
 
     name: str
     memory: int
     bandwidth: float
-    """bytes a second"""
+    """bytes per second"""
     arithmetic: float
-    """bfloat16 operations a second, dense"""
+    """dense bfloat16 operations per second"""
 
 
 DEVICES = {
@@ -260,19 +260,19 @@ DEVICES = {
 
 
 def sequences_at_once(shape: ModelShape, config: RunConfig, device: Device) -> int:
-    """Sequences of full length that a generator's key-value cache has room for, `max_sequences` at most."""
+    """Sequences of full length that fit into a generator's key-value cache, at most `max_sequences`."""
     memory, generators = generator_memory(shape, config), config.generators
-    room = device.memory * generators.gpu_memory_fraction - memory.weights
+    cache = device.memory * generators.gpu_memory_fraction - memory.weights
     if generators.shares_gpu:
-        room = generators.kv_cache_gib << 30
+        cache = generators.kv_cache_gib << 30
     return max(
         0,
-        min(generators.max_sequences, int(room // (memory.key_value_token * config.model.max_length))),
+        min(generators.max_sequences, int(cache // (memory.key_value_token * config.model.max_length))),
     )
 
 
 def decode_tokens_per_second(shape: ModelShape, config: RunConfig, device: Device) -> float:
-    """Of one generator: each decoding step reads the weights and, on average, half-full caches once."""
+    """Tokens per second of one generator: each decoding step reads the weights and half-full caches once."""
     sequences = sequences_at_once(shape, config, device)
     if sequences == 0:
         return 0.0
@@ -284,9 +284,8 @@ def decode_tokens_per_second(shape: ModelShape, config: RunConfig, device: Devic
 
 
 def train_tokens_per_second(shape: ModelShape, config: RunConfig, device: Device) -> float:
-    """Of all learner ranks: measuring (2 operations a parameter), and updating (6, or 8 with layers computed again).
-
-    The fused head computes its logits once more.
+    """Tokens per second of all learner ranks. Operations per parameter: 2 to measure, 6 to update (8 with gradient
+    checkpointing). The fused head computes its logits once more.
     """
     updates = 8 if config.learner.gradient_checkpointing else 6
     body = (2 + updates) * (shape.parameters - shape.head_parameters * (1 if shape.tied else 2))
@@ -295,7 +294,7 @@ def train_tokens_per_second(shape: ModelShape, config: RunConfig, device: Device
 
 
 def generator_width(config: RunConfig) -> int:
-    """Bytes of a number in an engine; `auto` counts as bfloat16."""
+    """Bytes per number in an engine; `auto` counts as bfloat16."""
     return 4 if config.generators.dtype == "float32" else 2
 
 

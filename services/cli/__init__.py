@@ -1,4 +1,4 @@
-"""The command line, `scope`: one module for each family of commands."""
+"""The command line, `scope`: one module per command, or per family of commands."""
 
 from services.cli.main import main
 

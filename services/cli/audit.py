@@ -9,10 +9,12 @@ from services.cli.tokens import run_of, time_of
 
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
-    """`scope audit`."""
+    """Add the options of `scope audit`."""
     add_run(parser)
-    parser.add_argument("--limit", type=int, default=20, help="newest entries; at most 1000")
-    parser.add_argument("--every-run", action="store_true", help="what concerns every run")
+    parser.add_argument(
+        "--limit", type=int, default=20, help="how many of the newest entries, at most 1000 (default: 20)"
+    )
+    parser.add_argument("--every-run", action="store_true", help="changes that concern all runs")
     parser.set_defaults(command=_audit)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    """`scope compare`."""
+    """Add the options of `scope compare`."""
     parser.add_argument("config", type=Path, help="YAML file")
     parser.add_argument(
         "--controls",
@@ -16,24 +16,37 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME:A.B=C,LABEL@NAME:A.B=C",
         help="entropy controls, the baseline first; overrides of one control after a colon",
     )
-    parser.add_argument("--seeds", type=int, required=True, metavar="N", help="runs of each control")
-    parser.add_argument("--first-seed", type=int, metavar="SEED", help="default: that of the configuration")
+    parser.add_argument("--seeds", type=int, required=True, metavar="N", help="runs per control")
+    parser.add_argument(
+        "--first-seed", type=int, metavar="SEED", help="default: the seed of the configuration"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="A.B=C",
-        help="override for every control",
+        help="override a field for every control",
     )
-    parser.add_argument("--out", type=Path, help="default: compare-<name of the file> in runs_dir")
     parser.add_argument(
-        "--in-process", action="store_true", help="one process a run instead of the full system"
+        "--out", type=Path, help="results directory; default: compare-<file name> in runs_dir"
     )
-    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="runs at once")
-    parser.add_argument("--samples", type=int, help="of each held-out problem at the start and the end")
     parser.add_argument(
-        "--evaluate-every", type=int, metavar="STEPS", help="with --in-process: also on the way; 0: not"
+        "--in-process",
+        action="store_true",
+        help="train each run in a single process instead of the full system",
+    )
+    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="runs at the same time")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help="responses per held-out problem in the evaluations at the start and the end",
+    )
+    parser.add_argument(
+        "--evaluate-every",
+        type=int,
+        metavar="STEPS",
+        help="with --in-process: also evaluate during training; 0: do not",
     )
     parser.set_defaults(command=_compare)
 

@@ -1,4 +1,4 @@
-"""Which run a command is about, and the client that reaches it."""
+"""The run that a command is for, and a client of its control plane."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Options that name a run."""
-    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="default: the newest run under runs/")
-    parser.add_argument("--url", help="control plane elsewhere; then --run-id and SCOPE_TOKEN are needed")
-    parser.add_argument("--context", help="of kubectl: the control plane in that cluster, instead of --url")
-    parser.add_argument("--namespace", default="scope-rl", help="with --context; default: scope-rl")
-    parser.add_argument("--run-id", help="with --url or --context: which run")
+    """Add the options that name a run."""
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN_DIR", help="run directory; default: the newest run under runs/"
+    )
+    parser.add_argument("--url", help="control plane at this address; needs --run-id and SCOPE_TOKEN")
+    parser.add_argument(
+        "--context", help="kubectl context: the control plane in that cluster, instead of --url"
+    )
+    parser.add_argument(
+        "--namespace", default="scope-rl", help="with --context: its namespace (default: scope-rl)"
+    )
+    parser.add_argument("--run-id", help="with --url or --context: the run")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 @contextmanager
 def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient, str]]:
-    """A client for the run that the options name, and its run id."""
+    """A client of the control plane of the run that the options name, and the run id. Raises ScopeError."""
     from services.control_plane.client import ControlPlaneClient, ControlPlaneError
 
     with _endpoint(options) as (url, run_id, token):
@@ -48,15 +54,15 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     token = os.environ.get(TOKEN_VARIABLE)
     if token and not re.fullmatch(r"[!-~]+", token):
         raise ScopeError(
-            f"{TOKEN_VARIABLE} holds a character that no token has; allowed are printable ASCII ones."
+            f"{TOKEN_VARIABLE} contains a character that is not allowed in a token: printable ASCII only."
         )
     url: str | None = options.url
     context: str | None = options.context
     if url is not None and context is not None:
-        raise ScopeError("--url and --context name a control plane each; only one of them can be given.")
+        raise ScopeError("--url and --context each name a control plane: give only one of them.")
     if url is None and context is None:
         run = options.run or newest_run()
-        address, run_id = _left_by(run)
+        address, run_id = _endpoint_file(run)
         yield address, run_id, token or RunSecrets(run).token()
         return
     every_run = getattr(options, "every_run", False)
@@ -73,8 +79,8 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
             yield address, options.run_id or "", token
 
 
-def _left_by(run: Path) -> tuple[str, str]:
-    """Address and run id that a run directory names."""
+def _endpoint_file(run: Path) -> tuple[str, str]:
+    """Address and run id from the `endpoint.json` of a run directory."""
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())
     except (OSError, ValueError) as error:
@@ -85,18 +91,18 @@ def _left_by(run: Path) -> tuple[str, str]:
 
 
 def run_directory(text: str) -> Path:
-    """The directory of a run that is named by it, or by its id under ./runs. Raises ScopeError for what is no run."""
+    """The run directory that `text` names, by its path or its id under ./runs. Raises ScopeError if there is none."""
     for path in (Path(text).expanduser(), Path("runs") / text):
         if (path / "config.yaml").is_file():
             return path.resolve()
     raise ScopeError(
-        f"RUN = {text!r} is not a run: neither a directory with a config.yaml, nor the id of one under runs/."
+        f"RUN={text!r} is not a run: neither a directory with a config.yaml, nor the id of a run under runs/."
     )
 
 
 def newest_run() -> Path:
-    """Of the runs under ./runs. Raises ScopeError without one."""
+    """The newest run under ./runs. Raises ScopeError if there is none."""
     found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ScopeError("There is no run under ./runs; name one with --run RUN_DIR.")
+        raise ScopeError("There is no run under ./runs: name one with --run RUN_DIR.")
     return found[-1].parent

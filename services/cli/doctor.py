@@ -1,4 +1,4 @@
-"""`scope doctor`: is a configuration ready to run, and what does it need?"""
+"""`scope doctor`: check a configuration, and estimate what its run needs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ DEVICE_NAMES = ("a100", "h100", "h200")
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """`scope doctor`."""
+    """Add the options of `scope doctor`."""
     parser.add_argument("config", type=Path, help="YAML file")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )
-    parser.add_argument("--device", choices=DEVICE_NAMES, help="GPU to estimate for; it need not be here")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    parser.add_argument(
+        "--device", choices=DEVICE_NAMES, help="GPU to estimate for; this machine need not have one"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.set_defaults(command=_doctor)
 
 

@@ -1,4 +1,4 @@
-"""`scope entropy`: read, move and follow the entropy target of a run."""
+"""`scope entropy`: read, change and watch the entropy target of a run."""
 
 from __future__ import annotations
 
@@ -10,36 +10,49 @@ from services.cli.connect import add_run, client_of
 
 
 def add_entropy(parser: argparse.ArgumentParser) -> None:
-    """The subcommands."""
+    """Add the subcommands and options of `scope entropy`."""
     entropy = parser.add_subparsers(required=True, metavar="get|set|reset|history|watch")
-    get = entropy.add_parser("get", help="the entropy target and the step it holds from")
+    get = entropy.add_parser("get", help="show the entropy target and the step since which it is in force")
     add_run(get)
     get.set_defaults(command=_get)
-    change = entropy.add_parser("set", help="change the entropy target of a running run")
+    change = entropy.add_parser("set", help="change the entropy target of a run")
     change.add_argument("target", type=float, help="nats per token")
     change.add_argument(
-        "--over-steps", type=int, default=0, metavar="N", help="learner steps over which it moves there"
+        "--over-steps",
+        type=int,
+        default=0,
+        metavar="N",
+        help="learner steps of the linear ramp to the target (default: 0)",
     )
     _add_change(change)
     change.set_defaults(command=_set)
-    reset = entropy.add_parser("reset", help="return to the configured entropy target and its schedule")
+    reset = entropy.add_parser("reset", help="return to the configured entropy target and schedule")
     _add_change(reset)
     reset.set_defaults(command=_reset)
-    log = entropy.add_parser("history", help="every change, and from which step it held")
-    log.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N events")
+    log = entropy.add_parser("history", help="list every change, and from which step it was in force")
+    log.add_argument(
+        "--limit", type=int, default=20, metavar="N", help="how many of the newest events (default: 20)"
+    )
     add_run(log)
     log.set_defaults(command=_history)
-    watch = entropy.add_parser("watch", help="entropy and its target of every step, as they come")
+    watch = entropy.add_parser("watch", help="show the entropy and its target at every new step")
     add_run(watch)
     watch.set_defaults(command=_watch)
 
 
 def _add_change(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--known", type=int, metavar="GENERATION", help="refuse if the entropy target has a newer generation"
+        "--known",
+        type=int,
+        metavar="GENERATION",
+        help="refuse the change if the generation is newer than this",
     )
-    parser.add_argument("--wait", action="store_true", help="until a learner step has applied it")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="longest --wait")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until a learner step has applied the change"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="longest wait (default: 60)"
+    )
     add_run(parser)
 
 
@@ -122,7 +135,7 @@ def _print_target(target: dict[str, Any], as_json: bool) -> None:
 
 
 def target_text(target: dict[str, Any]) -> str:
-    """One line about the resource."""
+    """The resource in one line."""
     spec, status = target["spec"], target["status"]
     value, origin = spec["target"], ""
     if value is None:
@@ -135,9 +148,9 @@ def target_text(target: dict[str, Any]) -> str:
         origin = f"{at} as configured ({kind}{auto})"
     shown = "target" if value is None else f"target {value:g} nats/token"
     held = {
-        "applied": f"holds from learner step {status['applied_from_step']}",
-        "pending": "not applied yet, the next learner step takes it up",
-        "superseded": "replaced by a newer one before a learner step took it up",
+        "applied": f"in force from learner step {status['applied_from_step']}",
+        "pending": "not applied yet, in force from the next learner step",
+        "superseded": "superseded by a newer one before a learner step applied it",
     }[status["state"]]
     return f"{shown}{origin}, generation {target['metadata']['generation']}: {held}"
 

@@ -12,7 +12,7 @@ from trainer.errors import ScopeError
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Add the options of `scope eval`."""
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -22,7 +22,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         default="",
         metavar="NAME[,NAME]",
-        help="tasks with their defaults: countdown, a data set preset (math-500), a file of problems, "
+        help="tasks with default settings: countdown, a data set preset (math-500), a file of problems, "
         "reasoning_gym/NAME or module:object; default: the run's own task",
     )
     parser.add_argument(
@@ -32,24 +32,28 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a task as a YAML file configures it",
+        help="the task that a YAML file configures",
     )
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )
-    parser.add_argument("--k", metavar="K[,K]", help="of pass@k; default: evaluation.ks")
+    parser.add_argument("--k", metavar="K[,K]", help="the k of pass@k; default: evaluation.ks")
     parser.add_argument(
-        "--n", type=int, metavar="N", help="responses to each problem; default: evaluation.samples"
+        "--n", type=int, metavar="N", help="responses per problem; default: evaluation.samples"
     )
     parser.add_argument("--temperature", type=float, help="0 is greedy; default: evaluation.temperature")
-    parser.add_argument("--top-p", type=float, default=1.0, help="default: 1, nothing is left out")
-    parser.add_argument("--max-problems", type=int, metavar="N", help="of each task, its first N")
+    parser.add_argument("--top-p", type=float, default=1.0, help="default: 1")
     parser.add_argument(
-        "--engines", type=int, default=1, metavar="N", help="vLLM engines, each in its process"
+        "--max-problems", type=int, metavar="N", help="only the first N problems of each task"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: evaluations/<name of the model>")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument(
+        "--engines", type=int, default=1, metavar="N", help="vLLM engines, each in its own process"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="results directory; default: evaluations/<model name>"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.set_defaults(command=_eval)
 
 
@@ -83,7 +87,9 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ScopeError(f"--k={text!r} is not allowed: whole numbers with commas, such as 1,4,16.") from None
+        raise ScopeError(
+            f"--k={text!r} is not allowed: whole numbers separated by commas, such as 1,4,16."
+        ) from None
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -103,7 +109,7 @@ def _show(document: dict[str, Any]) -> None:
                 heading = ""
         table.add_row("", "problems", str(task["problems"]), "")
         table.add_row("", "tokens", f"{task['tokens']:.1f}", "")
-        table.add_row("", "cut off", f"{task['truncated_share']:.1%}", "")
+        table.add_row("", "truncated", f"{task['truncated_share']:.1%}", "")
     console = Console()
     console.print(table)
     console.print(

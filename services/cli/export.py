@@ -1,4 +1,4 @@
-"""`scope export`: a run's policy for `transformers`, vLLM and people."""
+"""`scope export`: write a run's policy as a Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from services.cli.connect import run_directory
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Add the options of `scope export`."""
     parser.add_argument("run", metavar="RUN", help="run directory, or the id of a run under runs/")
-    parser.add_argument("--step", type=int, metavar="N", help="of a checkpoint; default: the run's model/")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="export the checkpoint of this step; default: the run's model/"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
     parser.set_defaults(command=_export)
 

@@ -1,4 +1,4 @@
-"""`scope import`: a GGUF file as a Hugging Face directory."""
+"""`scope import`: convert a GGUF file to a Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Add the options of `scope import`."""
     parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="precision of the weights (default: float32)",
+    )
     parser.set_defaults(command=_import)
 
 

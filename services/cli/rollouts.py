@@ -1,4 +1,4 @@
-"""`scope rollouts`: what the policy writes, each token coloured by its surprisal, -log p of what was sampled."""
+"""`scope rollouts`: sampled rollouts, each token coloured by its surprisal (-log p of the sampled token)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 
 MOST = 1000
 COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (float("inf"), "bold red"))
-"""surprisal up to which a token has the colour, nats"""
-HEARD = "cyan"
-"""of what the policy read: prompt, and an environment's replies"""
+"""(surprisal, nats, up to which a token has the colour; colour)"""
+READ = "cyan"
+"""colour of what the policy read: the prompt, and an environment's replies"""
 
 
 def add_rollouts(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or id; as --run")
+    """Add the options of `scope rollouts`."""
+    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or run id, as --run")
     add_run(parser)
-    parser.add_argument("--step", type=int, metavar="N", help="of this learner step")
-    parser.add_argument("--role", choices=("base", "adaptive"), help="of this role")
-    parser.add_argument("--reward", type=float, metavar="R", help="at least")
-    parser.add_argument("--correct", choices=("yes", "no"), help="rewarded in full, or not")
-    parser.add_argument("--contains", metavar="TEXT", help="in prompt or response, whatever the case")
-    parser.add_argument("--limit", type=int, default=10, metavar="N", help="the newest N")
+    parser.add_argument("--step", type=int, metavar="N", help="only rollouts of this learner step")
+    parser.add_argument("--role", choices=("base", "adaptive"), help="only rollouts of this role")
+    parser.add_argument("--reward", type=float, metavar="R", help="only rollouts with at least this reward")
+    parser.add_argument("--correct", choices=("yes", "no"), help="whether the reward is 1")
+    parser.add_argument(
+        "--contains",
+        metavar="TEXT",
+        help="only with this text in the prompt or the response, case-insensitive",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=10, metavar="N", help="how many of the newest (default: 10)"
+    )
     parser.set_defaults(command=_rollouts)
 
 
@@ -53,12 +59,14 @@ def _rollouts(options: argparse.Namespace) -> int:
         console.print(picture(rollout), soft_wrap=True)
         console.print()
     if not found:
-        console.print("no rollout fits; they are kept where rollout_samples.per_step is above 0", style="dim")
+        console.print(
+            "No rollout matches. A run samples rollouts if rollout_samples.per_step is above 0.", style="dim"
+        )
     return 0
 
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
-    """From the run directory, which needs no control plane; with --url from there."""
+    """From the run directory, which needs no control plane; with --url from the control plane."""
     from services.records.sampled_rollouts import RolloutFilter, read_file
 
     wanted = RolloutFilter(
@@ -76,13 +84,13 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
 
 
 def legend() -> Text:
-    """What the colours mean."""
+    """The legend of the colours."""
     from rich.text import Text
 
     text = Text("surprisal -log p of each sampled token, nats:", style="dim")
     for (low, _), (_, colour) in itertools.pairwise(COLOURS):
         text.append(f" from {low:g}", style=colour)
-    return text.append("; base rollouts estimate the entropy by their mean")
+    return text.append("; its mean over base rollouts estimates the entropy")
 
 
 def _head(rollout: SampledRollout) -> Text:
@@ -100,19 +108,19 @@ def _head(rollout: SampledRollout) -> Text:
 
 
 def picture(rollout: SampledRollout) -> Text:
-    """Prompt and response; control characters that could move a terminal's cursor are left out."""
+    """Prompt and response; control characters, which could move the terminal's cursor, are replaced."""
     from rich.text import Text
 
-    text = Text(_plain(rollout.prompt), style=HEARD)
+    text = Text(_plain(rollout.prompt), style=READ)
     for token, logprob in zip(rollout.tokens, rollout.logprobs, strict=True):
-        text.append(_plain(token), style=HEARD if logprob is None else colour_of(-logprob))
+        text.append(_plain(token), style=READ if logprob is None else colour_of(-logprob))
     if rollout.length > len(rollout.tokens):
         text.append(f" … {rollout.length - len(rollout.tokens)} more tokens", style="dim")
     return text
 
 
 def colour_of(surprisal: float) -> str:
-    """As `COLOURS` has it. surprisal: nats."""
+    """The colour of a token. surprisal: nats."""
     return next(colour for limit, colour in COLOURS if surprisal <= limit) or "default"
 
 

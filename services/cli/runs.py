@@ -1,4 +1,4 @@
-"""Commands that ask something of a run as a whole."""
+"""`scope pause`, `resume`, `stop` and `checkpoint`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import partial
 from services.cli.connect import add_run, client_of
 from services.run.control import Action
 
-_SAID: dict[Action, str] = {
+_ACCEPTED: dict[Action, str] = {
     "pause": "pauses at its next step boundary",
-    "resume": "goes on",
+    "resume": "resumes",
     "stop": "stops after its current step",
     "checkpoint": "writes a checkpoint at its next step boundary",
 }
@@ -31,5 +31,5 @@ add_checkpoint = partial(_add, "checkpoint")
 def _ask(action: Action, options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         run = client.ask(run_id, action).model_dump(mode="json")
-    print(json.dumps(run, indent=2) if options.json else f"run {run_id} {_SAID[action]}")
+    print(json.dumps(run, indent=2) if options.json else f"run {run_id} {_ACCEPTED[action]}")
     return 0

@@ -1,4 +1,4 @@
-"""`scope serve`: a control plane of its own, over any Redis."""
+"""`scope serve`: a standalone control plane over an existing Redis."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from trainer.errors import ScopeError
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
-    """`scope serve`."""
-    parser.add_argument("--redis-url", required=True, help="Redis that holds the runs")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    """Add the options of `scope serve`."""
+    parser.add_argument(
+        "--redis-url", required=True, help="Redis of the runs; password in SCOPE_REDIS_PASSWORD"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
     parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
         default=[],
         metavar="A=B",
-        help="override a field of control_plane, such as reads_per_minute=6000",
+        help="override a field of control_plane, for example reads_per_minute=6000",
     )
     parser.set_defaults(command=_serve)
 

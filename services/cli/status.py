@@ -1,4 +1,4 @@
-"""`scope status`: how a run goes, once or live."""
+"""`scope status`: the progress of a run, once or live."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from services.control_plane.schemas.runs import Run
 
 EVERY_SECONDS = 2.0
 STALE_SECONDS = 30.0
-"""without a heartbeat, after which a time is shown as a warning"""
+"""age of a heartbeat from which on it is shown in red"""
 _COLOURS = {"running": "green", "finished": "blue", "failed": "red", "paused": "yellow", "stopping": "yellow"}
 _ENDED = ("finished", "failed")
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
+    """Add the options of `scope status`."""
     add_run(parser)
-    parser.add_argument("--watch", action="store_true", help="stay and show it live until the run ends")
+    parser.add_argument("--watch", action="store_true", help="update live until the run ends")
     parser.set_defaults(command=_status)
 
 
@@ -47,7 +47,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def picture(run: Run) -> RenderableType:
-    """The whole of it, for a terminal."""
+    """The status for a terminal."""
     parts: list[RenderableType] = [_head(run)]
     if run.status.record:
         parts += [_numbers(run)]
@@ -66,7 +66,7 @@ def _head(run: Run) -> RenderableType:
         f"run {run.metadata.id}: ",
         (status.phase, _COLOURS.get(status.phase, "")),
         f", step {status.step} of {status.of}",
-        ("" if run.spec.control == "run" else f", asked to {run.spec.control}", "yellow"),
+        ("" if run.spec.control == "run" else f", {run.spec.control} requested", "yellow"),
         (f", heartbeat {_age(status.seconds_since_heartbeat)} ago", _freshness(run)),
     )
     grid = Table.grid(padding=(0, 2))
@@ -76,7 +76,7 @@ def _head(run: Run) -> RenderableType:
 
 def _numbers(run: Run) -> RenderableType:
     record = run.status.record or {}
-    ages = {int(age): count for age, count in record["staleness"].items()}
+    stalest = max(map(int, record["staleness"]), default=0)
     limit = "  at the limit: raise alpha_max or lower the target" if record["saturated"] else ""
     rows = [
         (
@@ -88,8 +88,8 @@ def _numbers(run: Run) -> RenderableType:
             f"temperature {record['next_temperature']:.2f}, alpha {record['next_alpha']:.2f}{limit}",
         ),
         ("reward", f"{_number(record['reward'])}, positives {record['positives']}"),
-        ("step", f"{record['step_seconds']:.2f} s, of which waiting {record['wait_seconds']:.2f} s"),
-        ("staleness", f"at most {max(ages, default=0)} steps"),
+        ("step", f"{record['step_seconds']:.2f} s, {record['wait_seconds']:.2f} s of it waiting for groups"),
+        ("staleness", f"at most {stalest} steps"),
         ("queue", f"{record['queue_unread']} unread, {record['queue_pending']} pending groups"),
         ("learner", f"{record['learner_tokens_per_second']:,.0f} tokens/s"),
     ]

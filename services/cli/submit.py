@@ -1,4 +1,4 @@
-"""`scope submit`: a run on Kubernetes, made from an overlay of k8s/ and a configuration."""
+"""`scope submit`: start a run on Kubernetes, from an overlay of k8s/ and a configuration."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("config", type=Path, help="YAML file; it wins over the overlay's run.yaml")
-    parser.add_argument("--overlay", required=True, metavar="NAME", help="folder of MANIFESTS/overlays")
+    """Add the options of `scope submit`."""
+    parser.add_argument("config", type=Path, help="YAML file; replaces the overlay's run.yaml")
+    parser.add_argument("--overlay", required=True, metavar="NAME", help="a folder in MANIFESTS/overlays")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )
@@ -17,8 +17,10 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
         "--run-id", help="at most 47 of a-z, 0-9 and '-'; default: the file's name and the time"
     )
     parser.add_argument("--manifests", type=Path, default=Path("k8s"), metavar="DIR", help="default: ./k8s")
-    parser.add_argument("--context", help="of kubectl; default: its current one")
-    parser.add_argument("--print", dest="only_print", action="store_true", help="print, and apply nothing")
+    parser.add_argument("--context", help="kubectl context; default: the current one")
+    parser.add_argument(
+        "--print", dest="only_print", action="store_true", help="print the objects instead of applying them"
+    )
     parser.set_defaults(command=_submit)
 
 

@@ -1,4 +1,4 @@
-"""`scope token`: make, list and revoke tokens of the control plane."""
+"""`scope token`: create, list and revoke tokens of the control plane."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def add_token(parser: argparse.ArgumentParser) -> None:
-    """`scope token create`, `list`, `revoke` and `whoami`."""
+    """Add the subcommands and options of `scope token`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a token; it is printed once")
+    create = actions.add_parser("create", help="create a token and print it; it cannot be shown again")
     create.add_argument("--name", required=True, help="who or what will use it")
     create.add_argument("--scope", required=True, choices=get_args(Scope), help="what it may do")
     create.add_argument("--expires", metavar="30d", help="number and unit s, m, h, d or w; default: never")
-    create.add_argument("--replace", action="store_true", help="end a valid token of that name")
-    listing = actions.add_parser("list", help="the tokens there are")
-    revoke = actions.add_parser("revoke", help="end a token at once")
+    create.add_argument("--replace", action="store_true", help="revoke the valid token of that name")
+    listing = actions.add_parser("list", help="list the tokens, without their text")
+    revoke = actions.add_parser("revoke", help="revoke a token with immediate effect")
     revoke.add_argument("name", help="name of the token")
     for action, command in ((create, _create), (listing, _list), (revoke, _revoke)):
         add_run(action)
-        action.add_argument("--every-run", action="store_true", help="tokens that hold for every run")
+        action.add_argument("--every-run", action="store_true", help="tokens that are valid for every run")
         action.set_defaults(command=command)
-    whoami = actions.add_parser("whoami", help="what your own token may do, and until when")
+    whoami = actions.add_parser("whoami", help="show the scopes of your own token, and when it expires")
     add_run(whoami)
-    # It needs no run: with --url it asks without --run-id.
+    # With --url it needs no --run-id.
     whoami.set_defaults(command=_whoami, every_run=True)
 
 
@@ -60,7 +60,7 @@ def _list(options: argparse.Namespace) -> int:
         ends = "does not expire" if token.expires_at is None else f"until {time_of(token.expires_at)}"
         state = "expired" if token.expired else ends
         print(
-            f"{token.name:24} {token.scope:9} made {time_of(token.created_at)} by {token.created_by}, {state}"
+            f"{token.name:24} {token.scope:9} created {time_of(token.created_at)} by {token.created_by}, {state}"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""`scope train`: run a configuration, or go on with a run."""
+"""`scope train`: start a run from a configuration, or resume a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainer.errors import ScopeError
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """`scope train`."""
+    """Add the options of `scope train`."""
     parser.add_argument("config", nargs="?", type=Path, help="YAML file")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
@@ -18,15 +18,18 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="move an existing run directory of that name aside"
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="continue a stopped run")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="resume a stopped run")
     parser.add_argument(
         "--continue",
-        dest="go_on",
+        dest="resume_existing",
         action="store_true",
-        help="continue the run of that --run-id where it exists, else start it: what a job that is retried needs",
+        help="resume the run --run-id if it exists, otherwise start it (for jobs that are retried)",
     )
     parser.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="of what goes to the terminal"
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="format of the terminal output (default: text)",
     )
     parser.set_defaults(command=_train)
 
@@ -35,14 +38,14 @@ def _train(options: argparse.Namespace) -> int:
     from services.driver.open_run import new_run, open_run, reopen_run
 
     if (options.config is None) == (options.resume is None):
-        raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, and not both.")
+        raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, not both.")
     if options.resume is not None:
-        if options.run_id or options.replace or options.go_on:
-            raise ScopeError("--run-id, --replace and --continue belong to a new run, not to --resume.")
+        if options.run_id or options.replace or options.resume_existing:
+            raise ScopeError("--run-id, --replace and --continue cannot be combined with --resume.")
         directory = reopen_run(options.resume, options.overrides)
-    elif options.go_on:
+    elif options.resume_existing:
         if not options.run_id or options.replace:
-            raise ScopeError("--continue needs --run-id, and excludes --replace.")
+            raise ScopeError("--continue needs --run-id and cannot be combined with --replace.")
         directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)

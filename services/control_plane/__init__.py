@@ -1,1 +1,1 @@
-"""The control plane: REST over the run's documents in Redis. `app.create_app` builds it."""
+"""The control plane: a REST API and a web page over the documents of runs in Redis."""

@@ -1,7 +1,7 @@
-"""The control plane of the picture: a FastAPI application without state of its own, over Redis.
+"""The control plane: a stateless FastAPI application over Redis.
 
-The same application runs under Ray Serve (`serve_app`) and under plain uvicorn (`standalone`); any number of
-replicas may run, since everything they know is in Redis.
+The same application runs under Ray Serve (`ray_serve`) and under plain uvicorn (`standalone`). Any number of replicas
+may run, because all state is in Redis.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ DEFAULTS = ControlPlaneConfig()
 
 
 def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> FastAPI:
-    """Build the application. It connects at the first request; 503 while Redis is away.
+    """Build the application. It connects to Redis at the first request, and answers 503 while Redis is unreachable.
 
-    limits: on the rate of requests; its address is not used here.
+    limits: only its request rates are used here, not its address.
     """
     redis = access.impatient()
-    # Enough to get over a connection that a restarted server has dropped, little enough to answer at once.
+    # Enough to replace a connection that a restarted server dropped, and few enough to answer quickly.
     redis.set_retry(Retry(ConstantBackoff(0.1), 2))
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     app = FastAPI(
         title="SCOPE-RL control plane",
         version=version("scope-rl-service"),
-        summary="Watch runs and move their entropy target.",
+        summary="Watch runs and change their entropy target.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -65,7 +65,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
     problems.install(app)
     security_headers.install(app)
-    for room in (
+    for module in (
         health,
         entropy_target,
         metrics,
@@ -78,6 +78,6 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         runs,
         page_files,
     ):
-        app.include_router(room.router)
+        app.include_router(module.router)
     app.openapi = lambda: describe(app)
     return app

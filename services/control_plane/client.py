@@ -1,4 +1,4 @@
-"""A small client of the control plane, for the command line and for scripts.
+"""A client of the control plane, for the command line and for scripts.
 
 with ControlPlaneClient("http://127.0.0.1:8080", token) as client:
     client.set_entropy_target("quickstart", 0.35, wait=True)
@@ -43,14 +43,14 @@ class Event(NamedTuple):
 
     id: str
     kind: str
-    """step, phase or entropy-target"""
+    """step, evaluation, phase or entropy-target"""
     data: dict[str, Any]
 
 
 class ControlPlaneError(Exception):
-    """The control plane refused, failed, or did not answer; the text says which and why.
+    """The control plane refused the request, failed, or did not answer; the message says which and why.
 
-    `status` is the HTTP status and `problem` the RFC 9457 body, where there was an answer.
+    `status` is the HTTP status and `problem` the RFC 9457 body; both are None without an answer.
     """
 
     def __init__(self, message: str, status: int | None = None, problem: ProblemBody | None = None) -> None:
@@ -84,7 +84,7 @@ class ControlPlaneClient:
         self._http.close()
 
     def runs(self) -> list[RunSummary]:
-        """The runs that the token may see."""
+        """Every run that the token may read."""
         found: list[RunSummary] = []
         params: dict[str, str] = {}
         while True:
@@ -112,32 +112,32 @@ class ControlPlaneClient:
         wait: bool = False,
         timeout: float = 30.0,
     ) -> EntropyTarget:
-        """Change the entropy target; with `wait`, answer once a learner step has applied it, or after `timeout`.
+        """Change the entropy target; with `wait`, return when a learner step applies it, or after `timeout`.
 
-        over_steps: learner steps over which it moves there; known: the generation that the caller has seen, without
-        which the change is refused if there is a newer one (None: whatever there is). After the timeout the state in
-        the answer is still `pending`: the change stands.
+        over_steps: learner steps of the linear ramp to the target; 0: at the next step. known: the generation that the
+        change is based on; it is refused if there is a newer one. None: change it whatever the generation. A change
+        that is not applied within `timeout` remains in effect: the state returned is `pending`.
         """
-        # Not `json=`: httpx would refuse NaN in its own words, before the control plane can in ours.
+        # Not `json=`: httpx refuses NaN itself, and the control plane's message is the better one.
         body = json.dumps({"target": target, "over_steps": over_steps})
         return self._change_target("PUT", run_id, known, wait, timeout, content=body)
 
     def reset_entropy_target(
         self, run_id: str, *, known: int | None = None, wait: bool = False, timeout: float = 30.0
     ) -> EntropyTarget:
-        """Return to the configured schedule; the rest as in `set_entropy_target`."""
+        """Return to the configured schedule. Parameters as in `set_entropy_target`."""
         return self._change_target("DELETE", run_id, known, wait, timeout)
 
     def entropy_history(
         self, run_id: str, limit: int = 100, cursor: str | None = None
     ) -> EntropyTargetHistory:
-        """Changes of the entropy target and their application, newest first; `cursor` is `next` of a page before."""
+        """Changes of the entropy target and when they were applied, newest first. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         answer = self._call("GET", f"{_path(run_id)}/entropy-target/history", params=params)
         return EntropyTargetHistory.model_validate(answer)
 
     def events(self, run_id: str, last_event_id: str | None = None) -> Iterator[Event]:
-        """Live events; a lost connection is taken up where it was. Ends when the run does not exist any more."""
+        """Live events, resumed without a gap after a lost connection. Raises ControlPlaneError without a run."""
         while True:
             headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
             try:
@@ -151,16 +151,16 @@ class ControlPlaneClient:
                         last_event_id = event.id
                         yield event
             except httpx.ConnectError as error:
-                raise self._silence(error) from error
+                raise self._no_answer(error) from error
             except httpx.HTTPError:
                 time.sleep(_RECONNECT_SECONDS)
 
     def own_token(self) -> OwnToken:
-        """What the token of this client may do, and until when."""
+        """The scopes of this client's token, and when they expire."""
         return OwnToken.model_validate(self._call("GET", "/v1/token"))
 
     def tokens(self, run_id: str | None) -> list[TokenView]:
-        """The tokens of a run; None: those that hold for every run."""
+        """The tokens of a run; None: those valid for every run."""
         return TokenList.model_validate(self._call("GET", _tokens_path(run_id))).tokens
 
     def create_token(
@@ -172,41 +172,41 @@ class ControlPlaneClient:
         expires_in_seconds: int | None = None,
         replace: bool = False,
     ) -> TokenCreated:
-        """A new token for a run, or for every run; it is in the answer and nowhere else."""
+        """Create a token for a run (None: for every run). Only this answer contains it."""
         body = {"name": name, "scope": scope, "expires_in_seconds": expires_in_seconds, "replace": replace}
         return TokenCreated.model_validate(self._call("POST", _tokens_path(run_id), json=body))
 
     def revoke_token(self, run_id: str | None, name: str) -> None:
-        """End a token at once."""
+        """Revoke a token with immediate effect."""
         self._call("DELETE", f"{_tokens_path(run_id)}/{quote(name, safe='')}")
 
     def audit(self, run_id: str | None, limit: int = 100, cursor: str | None = None) -> Audit:
-        """Who changed what, newest first; None: what concerns every run. `cursor` is `next` of a page before."""
+        """Who changed what, newest first; None: changes to all runs. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         path = "/v1/audit" if run_id is None else f"{_path(run_id)}/audit"
         return Audit.model_validate(self._call("GET", path, params=params))
 
     def ask(self, run_id: str, action: Action) -> Run:
-        """Ask the run to pause, to resume, to stop in order, or for a checkpoint."""
+        """Request a pause, a resume, an orderly stop or a checkpoint."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
 
     def queue(self, run_id: str) -> QueueState:
-        """How the run's replay queue stands."""
+        """The state of the run's replay queue."""
         return QueueState.model_validate(self._call("GET", f"{_path(run_id)}/queue"))
 
     def dead_letters(self, run_id: str, limit: int = 50, cursor: str | None = None) -> DeadLetterPage:
-        """Groups that will not be used, newest first; `cursor` is `next` of a page before."""
+        """Dead letters (groups that will not be trained on), newest first. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         answer = self._call("GET", f"{_path(run_id)}/queue/dead-letters", params=params)
         return DeadLetterPage.model_validate(answer)
 
     def requeue_dead_letter(self, run_id: str, letter_id: str) -> LetterOutcome:
-        """Put a dead letter back into the queue. May be repeated: the answer is the same."""
+        """Put a dead letter back into the queue. Idempotent."""
         path = f"{_path(run_id)}/queue/dead-letters/{quote(letter_id, safe='')}:requeue"
         return LetterOutcome.model_validate(self._call("POST", path))
 
     def purge_dead_letters(self, run_id: str, letter_ids: Sequence[str], reason: str) -> PurgeReport:
-        """Delete dead letters for good, in as many requests as it takes. May be repeated."""
+        """Delete dead letters permanently, `MOST_PURGED` per request. Idempotent."""
         purged: list[LetterOutcome] = []
         unknown: list[str] = []
         for start in range(0, len(letter_ids), MOST_PURGED):
@@ -218,7 +218,7 @@ class ControlPlaneClient:
         return PurgeReport(purged=purged, unknown=unknown)
 
     def rollouts(self, run_id: str, wanted: RolloutFilter, limit: int) -> Iterator[SampledRollout]:
-        """The newest `limit` sampled rollouts that fit, newest first, over as many pages as it takes."""
+        """The newest `limit` sampled rollouts that match, newest first; reads as many pages as needed."""
         params: dict[str, Any] = wanted.model_dump(mode="json", exclude_none=True)
         while limit > 0:
             answer = self._call(
@@ -254,16 +254,16 @@ class ControlPlaneClient:
             try:
                 response = self._http.request(method, path, **options)
             except httpx.RemoteProtocolError:
-                # The connection was closed under the request, which may have been served: the idempotency key, or
-                # the nature of the request, lets it come again.
+                # The server closed the connection and may have handled the request. Sending it again is safe: it is
+                # idempotent, by itself or by its idempotency key.
                 response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise self._silence(error) from error
+            raise self._no_answer(error) from error
         if response.is_success:
             return response.json() if response.content else None
         raise self._refusal(response)
 
-    def _silence(self, error: httpx.HTTPError) -> ControlPlaneError:
+    def _no_answer(self, error: httpx.HTTPError) -> ControlPlaneError:
         return ControlPlaneError(f"The control plane at {self._http.base_url} does not answer: {error}.")
 
     def _refusal(self, response: httpx.Response) -> ControlPlaneError:

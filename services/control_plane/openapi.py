@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served: refusals and failures are problem bodies, under their own media type."""
+"""The OpenAPI document: every 4XX and 5XX answer is a problem body (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROBLEM = described("Problem details (RFC 9457).")
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Made once for an application; FastAPI's own 422 body, which is never sent, is left out."""
+    """The document of `app`, built on the first call. Omits FastAPI's own 422 body, which is never sent."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
         for operation in (o for operations in document["paths"].values() for o in operations.values()):

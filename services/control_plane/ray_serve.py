@@ -1,7 +1,7 @@
-"""The control plane on Ray Serve, inside the run's Ray cluster: Serve starts, watches and replaces it.
+"""The control plane on Ray Serve, in the run's Ray cluster: Serve starts, health-checks and replaces its replicas.
 
-Each replica listens itself. Serve's HTTP proxy would hand every request to another process and back, at several times
-the processor time of the answer, which learner and generators on the same cores would miss.
+Each replica has its own HTTP server. Serve's HTTP proxy would pass every request through another process, at several
+times the CPU time of the answer, on cores that the learner and the generators use.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from trainer.errors import ScopeError
 APPLICATION = "control-plane"
 _LOGGING = LoggingConfig(log_level="WARNING", enable_access_log=False)
 _PORT_PATIENCE_SECONDS = 10.0
-"""a replica takes over from one that is ending"""
+"""how long a replica waits for the port while its predecessor ends"""
 
 
 @serve.deployment(name=APPLICATION, logging_config=_LOGGING)
 class ControlPlane:
-    """A replica; builds its own application, because clients and sockets do not travel."""
+    """A replica. It builds its own application, because clients and sockets cannot be pickled."""
 
     def __init__(self, access: RedisAccess, config: ControlPlaneConfig) -> None:
         listener = bind(config.host, config.port, shared=True, patience_seconds=_PORT_PATIENCE_SECONDS)
         self._server = ServerThread(create_app(access, config), listener)
 
     def check_health(self) -> None:
-        """Called by Ray Serve every few seconds; it replaces a replica that raises."""
+        """Called by Ray Serve every few seconds, which replaces a replica that raises."""
         if not self._server.alive:
             raise RuntimeError("the control plane's HTTP server has ended")
 
     def __del__(self) -> None:
-        """Called by Ray Serve when the replica ends in order."""
+        """Called by Ray Serve when it stops the replica."""
         if hasattr(self, "_server"):
             self._server.stop()
 
@@ -45,18 +45,18 @@ class ControlPlane:
 def start_on_serve(access: RedisAccess, config: ControlPlaneConfig, replicas: int = 1) -> str:
     """Start on this node of the Ray cluster, wait until it serves, and return its base URL.
 
-    replicas: processes that share the port. Raises `ScopeError` when the address is taken, or when the cluster has a
-    control plane.
+    replicas: processes that share the port. Raises `ScopeError` when the address is in use, or when the cluster already
+    runs a control plane.
     """
     if APPLICATION in serve.status().applications:
         raise ScopeError(
-            "control_plane.enabled = true is not possible on this Ray cluster: another run's control plane is there. "
-            "Set control_plane.enabled=false and use `scope serve`."
+            "control_plane.enabled=true is not possible: this Ray cluster already runs the control plane of another "
+            "run. Set control_plane.enabled=false and use `scope serve`."
         )
     bind(config.host, config.port).close()
     serve.start(proxy_location="Disabled", logging_config=_LOGGING)
     here = f"node:{ray.util.get_node_ip_address()}"
-    # A replica sleeps between requests: it must not take a core from the learner and the generators.
+    # A replica is idle between requests: it must not reserve a core of the learner or the generators.
     placed = {"num_cpus": 0, "resources": {here: 0.001}}
     deployment = ControlPlane.options(num_replicas=replicas, ray_actor_options=placed)
     serve.run(deployment.bind(access, config), name=APPLICATION, route_prefix=None)
@@ -64,7 +64,7 @@ def start_on_serve(access: RedisAccess, config: ControlPlaneConfig, replicas: in
 
 
 def stop() -> None:
-    """End the control plane, and Ray Serve where nobody else uses it; the cluster stays."""
+    """Stop the control plane, and Ray Serve if it has no other application. The cluster keeps running."""
     serve.delete(APPLICATION)
     if not serve.status().applications:
         serve.shutdown()

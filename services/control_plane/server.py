@@ -1,4 +1,4 @@
-"""uvicorn as the control plane uses it, in the main thread (`standalone`) or in one of its own (`serve_app`)."""
+"""The uvicorn server of the control plane, in the main thread (`standalone`) or in its own thread (`ray_serve`)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import uvicorn
 from fastapi import FastAPI
 
 GRACE_SECONDS = 5
-"""for requests that are being answered when the server ends"""
+"""for requests in progress when the server stops"""
 START_SECONDS = 60.0
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
-    """A server that is not started."""
+    """A server, not started yet."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
-            # The audit names the address that a request came from, not one that its sender claims.
+            # The audit records the address of the connection, not one that the sender claims.
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -50,6 +50,6 @@ class ServerThread:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Let requests end, then close the socket."""
+        """Finish the requests in progress, then close the socket."""
         self._server.should_exit = True
         self._thread.join(2 * GRACE_SECONDS)

@@ -1,4 +1,4 @@
-"""The control plane on plain uvicorn: `scope serve`, and a small deployment of its own beside a cluster."""
+"""The control plane on plain uvicorn: `scope serve`, and the separate deployment on Kubernetes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from trainer.errors import ScopeError
 
 
 def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. `token` becomes the admin token of every run in this Redis.
+    """Serve until SIGINT or SIGTERM. token: becomes an admin token for every run in this Redis.
 
-    Raises `ScopeError` when the address is taken, or when `host` is reachable from other machines while there
-    is no token at all.
+    Raises `ScopeError` when the address is in use, or when `host` is reachable from other machines and no token exists.
     """
     host, port = config.host, config.port
     with access.sync() as redis:
@@ -26,12 +25,12 @@ def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str |
             register_token(redis, None, token, "service", "admin")
         if not _is_loopback(host) and not any_token(redis):
             raise ScopeError(
-                f"control_plane.host = {host!r} would open the control plane to other machines, but nobody "
-                f"has a token yet. Put one into {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
+                f"control_plane.host={host!r} would open the control plane to other machines, but there is no token "
+                f"yet. Set {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
             )
     listener = bind(host, port)
     server = server_of(create_app(access, config))
-    # uvicorn ends in order and then raises Ctrl-C again, which here is the ordinary end.
+    # uvicorn shuts down and then raises KeyboardInterrupt again; here Ctrl-C is the normal way to stop.
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 

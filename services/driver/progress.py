@@ -15,8 +15,9 @@ WARM_START_LINES = 20
 QUIET_SECONDS = 20.0
 """Print a line when nothing has been printed for this long."""
 
+# T: temperature of adaptive rollouts; pos: rewarded adaptive rollouts; lag: mean staleness in learner steps.
 HEADER = (
-    f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'age':>4} "
+    f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'lag':>4} "
     f"{'s/step':>7} {'wait':>6}"
 )
 
@@ -106,12 +107,12 @@ class JsonProgress(Progress):
 
 
 def _line(record: dict[str, Any], of: int) -> str:
-    ages = {int(age): count for age, count in record["staleness"].items()}
-    mean_age = sum(age * count for age, count in ages.items()) / max(sum(ages.values()), 1)
+    rollouts = {int(staleness): count for staleness, count in record["staleness"].items()}
+    lag = sum(staleness * count for staleness, count in rollouts.items()) / max(sum(rollouts.values()), 1)
     target = f"{record['entropy_target']:7.3f}" if record["entropy_target"] is not None else "      -"
     mark = "!" if record["saturated"] else " "
     return (
         f"{record['step'] + 1:>4}/{of:<4} {record['entropy'] or float('nan'):8.3f} {target} "
         f"{record['temperature']:5.2f} {record['alpha']:5.2f}{mark} {record['reward']:7.3f} {record['positives']:>4} "
-        f"{mean_age:4.1f} {record['step_seconds']:7.2f} {record['wait_seconds']:6.2f}"
+        f"{lag:4.1f} {record['step_seconds']:7.2f} {record['wait_seconds']:6.2f}"
     )

@@ -1,1 +1,1 @@
-"""What a run leaves a record of: steps, sampled rollouts, applied groups."""
+"""The records of a run: step records and their destinations, sampled rollouts, the ledger of groups."""

@@ -1,9 +1,11 @@
-"""The ledger: which groups generators offered to the queue, and which of them each learner step applied.
+"""The ledger: which groups generators offered to the queue, and which groups each learner step applied.
 
-One JSON line an event, in the run directory's `ledger/`: `applied-<lineage>.jsonl` by the learner, always, where it
-begins and then each step before anything follows from it, each incarnation in a file of its own, so that one that was
-frozen and thaws writes into no other's; with `pipeline.ledger`, `<generator id>.jsonl` by each generator. It is what
-an audit of the training data, and the proof that no group was lost or used twice, are made from.
+It is the evidence that no group is lost or applied twice, and of what a policy was trained on. The files are in the run
+directory's `ledger/`, one JSON line per event:
+
+- `applied-<lineage>.jsonl`, always, by the learner: where it begins, then each step, before the step has any other
+  effect. Each incarnation has its own file, so a suspended one that resumes cannot write into its successor's.
+- `<generator id>.jsonl`, with `pipeline.ledger`, by each generator.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ FOLDER = "ledger"
 
 
 class Began(msgspec.Struct, frozen=True, tag="began", tag_field="event"):
-    """A lineage begins at learner step `step`, and takes back what others did from there on."""
+    """A lineage begins at learner step `step`; steps of other lineages from there on are rolled back."""
 
     lineage: int
     step: int
@@ -37,7 +39,7 @@ class Applied(msgspec.Struct, frozen=True, tag="applied", tag_field="event"):
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """One group of a generator: first as it is offered to the queue, then with the queue's answer."""
+    """One group of a generator: `offered` before it is sent to the queue, then the queue's answer."""
 
     group: str
     outcome: Literal["offered", "added", "duplicate"]
@@ -47,9 +49,9 @@ Event = TypeVar("Event")
 
 
 class Ledger:
-    """Appends to one file; each event is with the operating system when `append` returns.
+    """Appends to one file; an event has been passed to the operating system when `append` returns.
 
-    A line that an earlier incarnation could not finish is cut off. Raises OSError.
+    An incomplete last line in the file is cut off first. Raises OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +64,7 @@ class Ledger:
         self._file.write(msgspec.json.encode(event) + b"\n")
 
     def sync(self) -> None:
-        """Return once everything appended would survive a power failure."""
+        """Return when all events would survive a power failure (fsync)."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class Ledger:
 
 
 def read_history(run_dir: Path) -> list[Began | Applied]:
-    """What every learner did, by lineage, dead ones included; see `surviving`."""
+    """Events of every learner by lineage, including rolled-back ones; see `surviving`."""
     files = (run_dir / FOLDER).glob("applied-*.jsonl")
     return [
         event
@@ -81,18 +83,18 @@ def read_history(run_dir: Path) -> list[Began | Applied]:
 
 
 def applied_file(run_dir: Path, lineage: int) -> Path:
-    """Where the learner of a lineage writes."""
+    """The file of one lineage's learner."""
     return run_dir / FOLDER / f"applied-{lineage}.jsonl"
 
 
 def read_offered(run_dir: Path) -> list[Offered]:
-    """Every event of every generator, each generator's in order."""
+    """Every event of every generator, in order for each generator."""
     files = sorted((run_dir / FOLDER).glob("*-generator-*.jsonl"))
     return [event for file in files for event in _decoded(file, msgspec.json.Decoder(Offered))]
 
 
 def surviving(history: Sequence[Began | Applied]) -> list[Applied]:
-    """The steps that the newest policy is made of."""
+    """The steps that led to the newest policy, without rolled-back ones."""
     kept: list[Applied] = []
     for event in history:
         while kept and kept[-1].step >= event.step:

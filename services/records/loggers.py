@@ -1,8 +1,7 @@
-"""Loggers: where step records go for a person to look at, beside the files and Redis that the run itself needs.
+"""Experiment loggers (TensorBoard, Weights & Biases), named by `loggers` in the configuration.
 
-`loggers` in the configuration names them. Each has a thread of its own on rank 0, with a bounded queue: a step never
-waits for one. One that is behind misses records, and one that fails is left out from then on; both are reported in
-the step record's alarms, and the run goes on.
+Each has its own thread on rank 0 with a bounded queue, so a step never waits for one. A logger that falls behind misses
+records and one that fails is dropped; both are reported in the step record's alarms, and the run continues.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ CLOSE_SECONDS = 20.0
 
 
 class Logger(Protocol):
-    """One destination. Every method, and the making of one, runs on the logger's own thread; any may raise."""
+    """One destination. Its constructor and methods run on the logger's own thread; any of them may raise."""
 
     def log(self, step: int, at: float, values: dict[str, float]) -> None:
-        """Take a step's numbers under the names of `step_record.flatten`. at: seconds since the epoch."""
+        """Log a step's numbers, named as by `step_record.flatten`. at: seconds since the epoch."""
         ...
 
     def close(self) -> None:
@@ -40,7 +39,7 @@ class Logger(Protocol):
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """What a logger is told of the run."""
+    """What a logger needs to know of the run."""
 
     run_id: str
     run_dir: Path
@@ -48,7 +47,7 @@ class LoggedRun:
 
 
 class TensorBoardLogger:
-    """Scalars under the record's names, in the run directory's `tensorboard/`."""
+    """Scalars, named as by `step_record.flatten`, in the run directory's `tensorboard/`."""
 
     def __init__(self, run: LoggedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -64,10 +63,10 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """Weights & Biases. A resumed run goes on in its W&B run; a step that was done again keeps its first numbers.
+    """Weights & Biases. A resumed run continues its W&B run; a step that is done again keeps its first numbers.
 
-    Credentials come from W&B's own settings (`wandb login`), never from the configuration. With `wandb.mode=offline`
-    everything stays in the run directory's `wandb/`, for `wandb sync`.
+    Credentials come from W&B's own settings (`wandb login`), not from the configuration. With `wandb.mode=offline` the
+    data stays in the run directory's `wandb/`, for `wandb sync`.
     """
 
     def __init__(self, run: LoggedRun) -> None:
@@ -100,7 +99,7 @@ _LOGGERS: dict[LoggerName, Callable[[LoggedRun], Logger]] = {
 
 
 def require_loggers(names: tuple[LoggerName, ...]) -> None:
-    """Raise ScopeError for a logger whose package is not installed; before anything starts."""
+    """Raise ScopeError for a logger whose package is not installed."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ScopeError(
@@ -110,38 +109,38 @@ def require_loggers(names: tuple[LoggerName, ...]) -> None:
 
 
 class LoggerThread:
-    """One logger on a thread of its own."""
+    """One logger on its own thread."""
 
     def __init__(self, name: str, make: Callable[[], Logger]) -> None:
         self._name, self._make = name, make
         self._records: queue.Queue[StepRecord | None] = queue.Queue(QUEUE_RECORDS)
         self._missed = 0
         self._failure: Exception | None = None
-        self._told = False
+        self._reported = False
         self._thread = threading.Thread(target=self._run, name=f"logger-{name}", daemon=True)
         self._thread.start()
 
     def write(self, record: StepRecord) -> None:
-        """Hand a record over; never waits."""
+        """Queue a record; never blocks."""
         try:
             self._records.put_nowait(record)
         except queue.Full:
             self._missed += 1
 
     def report(self) -> str | None:
-        """What went wrong since the last call, for the step record's alarms."""
-        if self._failure is not None and not self._told:
-            self._told = True
+        """Failures and missed records since the last call, for the step record's alarms."""
+        if self._failure is not None and not self._reported:
+            self._reported = True
             return (
-                f"logger {self._name} failed and is left out: {type(self._failure).__name__}: {self._failure}"
+                f"logger {self._name} failed and is dropped: {type(self._failure).__name__}: {self._failure}"
             )
         if self._missed and self._failure is None:
             missed, self._missed = self._missed, 0
-            return f"logger {self._name} is behind and misses {missed} step record(s)"
+            return f"logger {self._name} fell behind and missed {missed} step record(s)"
         return None
 
     def close(self) -> None:
-        """Let what waits be written, for at most `CLOSE_SECONDS`."""
+        """Log the queued records, for at most `CLOSE_SECONDS`."""
         if self._failure is None:
             try:
                 self._records.put(None, timeout=CLOSE_SECONDS)
@@ -160,7 +159,7 @@ class LoggerThread:
 
 
 class Loggers:
-    """Those that the configuration names, as one sink of step records."""
+    """The configured loggers, as one sink of step records."""
 
     def __init__(self, run: LoggedRun) -> None:
         self._threads = [
@@ -168,13 +167,13 @@ class Loggers:
         ]
 
     def write(self, record: StepRecord) -> None:
-        """Take one record."""
+        """Write one record."""
         for thread in self._threads:
             thread.write(record)
 
     def reports(self) -> list[str]:
-        """What went wrong since the last call."""
-        return [said for thread in self._threads if (said := thread.report()) is not None]
+        """Failures and missed records since the last call."""
+        return [report for thread in self._threads if (report := thread.report()) is not None]
 
     def close(self) -> None:
         """Flush."""

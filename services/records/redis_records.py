@@ -56,7 +56,7 @@ class Extent(NamedTuple):
     newest: int
     """the newest recorded step; -1 without one"""
     epoch: int
-    """of the learner incarnation that writes them"""
+    """of the learner incarnation that writes the records"""
     count: int
 
 
@@ -75,9 +75,9 @@ class Series(NamedTuple):
 def read_series(
     redis: Redis, run_id: str, fields: Iterable[str], first: int, last: int | None, rows: int
 ) -> Series:
-    """Fields of the steps first..last (None: the newest), as at most `rows` means over buckets of equal size.
+    """Fields of the steps first..last (None: the newest), averaged to at most `rows` buckets of equal size.
 
-    fields: names as `step_record.flatten` gives them. A range of more than `MOST_READ` steps is sampled.
+    fields: named as by `step_record.flatten`. Of a range of more than `MOST_READ` steps, `MOST_READ` are read.
     """
     return series_of(redis, run_id, fetch(redis, extent_read(run_id)), fields, first, last, rows)
 
@@ -124,13 +124,13 @@ def extent_read(run_id: str) -> Read[Extent]:
 
 
 def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | None:
-    """The record of one step; None where there is none."""
+    """The record of one step, or None."""
     text = cast("bytes | None", redis.hget(RunKeys(run_id).records, str(step)))
     return None if text is None else msgspec.json.decode(text)
 
 
 def _value(record: Mapping[str, Any], name: str) -> float | None:
-    """One field as `flatten` gives it, and 0 for what a map of counts does not count."""
+    """One field as by `flatten`; a missing key in a map of counts is 0."""
     field, _, key = name.partition("/")
     value = record.get(field)
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Sampled rollouts for people: a few of each learner step, as text with the log-probability of every token.
+"""Sampled rollouts: a few of each learner step for people to read, as text with the log-probability of every token.
 
-Rank 0 keeps them in the run directory and in Redis, both bounded; the control plane and `scope rollouts` read them.
+Rank 0 stores them in the run directory and in Redis, both bounded; the control plane and `scope rollouts` read them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 FILE, OLDER_FILE = "rollouts.jsonl", "rollouts.old.jsonl"
 PAGE = 100
 MOST_SCANNED = 1000
-"""rollouts that one reading looks at"""
+"""rollouts that one call of `read_rollouts` examines"""
 
 
 class SampledRollout(BaseModel):
-    """One rollout. Log-probabilities are nats."""
+    """One rollout. Log-probabilities are in nats."""
 
     model_config = ConfigDict(frozen=True)
 
     step: int
-    """the learner step that learned from it"""
+    """the learner step that trained on it"""
     lineage: int
     role: Role
     group_id: str
@@ -41,51 +41,51 @@ class SampledRollout(BaseModel):
     problem_id: str
     prompt: str
     temperature: float
-    """that it was sampled at"""
+    """sampling temperature"""
     reward: float
     verdict: str
     finish: str
-    """`stop`, or `length` where it was cut off"""
+    """`stop`, or `length` if it was truncated"""
     length: int
     """tokens"""
     tokens: list[str]
-    """the text of each; the first ones of a long response"""
+    """text of each token; only the first ones of a long response"""
     logprobs: list[float | None]
-    """behaviour log-probability of each, at the sampling temperature for base rollouts and at 1 for adaptive ones; None
-    for tokens of an environment, which the policy only read"""
+    """behaviour log-probability of each token: base rollouts at the sampling temperature, adaptive ones at 1; None for
+    tokens of the environment"""
 
     @property
     def response(self) -> str:
-        """The text of what is kept."""
+        """The text of the stored tokens."""
         return "".join(self.tokens)
 
     @property
     def surprisal(self) -> float | None:
-        """Mean surprisal of the kept tokens that the policy sampled, nats; None where there is none.
+        """Mean surprisal of the stored tokens that the policy sampled, nats; None without any.
 
-        Of base rollouts it estimates the policy's entropy at the sampling temperature. Adaptive ones are sampled at
-        another temperature than the one that their log-probabilities are of: theirs estimates no entropy.
+        For base rollouts it estimates the policy's entropy at the sampling temperature. For adaptive ones it estimates
+        no entropy: they are sampled at another temperature than their log-probabilities are computed at.
         """
         sampled = [-logprob for logprob in self.logprobs if logprob is not None]
         return sum(sampled) / len(sampled) if sampled else None
 
 
 class RolloutFilter(BaseModel):
-    """Which rollouts are wanted; what is None asks for nothing."""
+    """Which rollouts to return; None: any."""
 
     model_config = ConfigDict(frozen=True)
 
     step: int | None = None
     role: Role | None = None
     correct: bool | None = None
-    """rewarded in full, or not"""
+    """whether the reward is 1"""
     reward: float | None = None
-    """at least"""
+    """smallest reward"""
     contains: Annotated[str, Field(max_length=200)] | None = None
-    """in prompt or response, whatever the case"""
+    """text in the prompt or the response, case-insensitive"""
 
     def fits(self, rollout: SampledRollout) -> bool:
-        """Whether it is one of them."""
+        """Whether the rollout passes the filter."""
         text = None if self.contains is None else self.contains.casefold()
         return (
             (self.step is None or rollout.step == self.step)
@@ -97,14 +97,14 @@ class RolloutFilter(BaseModel):
 
 
 class RolloutFile:
-    """The run directory's copy: two files of at most half of `limit` bytes each, the older one given up first."""
+    """Two files in the run directory of at most `limit` / 2 bytes each. When one is full, it replaces the older one."""
 
     def __init__(self, directory: Path, limit: int) -> None:
         self._path, self._older, self._limit = directory / FILE, directory / OLDER_FILE, limit
         cut_incomplete_line(self._path)
 
     def append(self, rollouts: Iterable[SampledRollout]) -> None:
-        """Add at the end; written when this returns."""
+        """Append; passed to the operating system when this returns."""
         data = b"".join(rollout.model_dump_json().encode() + b"\n" for rollout in rollouts)
         if self._path.exists() and self._path.stat().st_size + len(data) > self._limit // 2:
             os.replace(self._path, self._older)
@@ -113,7 +113,7 @@ class RolloutFile:
 
 
 def read_file(directory: Path, wanted: RolloutFilter, limit: int) -> list[SampledRollout]:
-    """The newest `limit` that fit, newest first."""
+    """The newest `limit` rollouts that pass the filter, newest first."""
     found: list[SampledRollout] = []
     for rollout in _newest_first(directory):
         if wanted.fits(rollout):
@@ -132,7 +132,7 @@ def _newest_first(directory: Path) -> Iterator[SampledRollout]:
 
 
 def add_rollouts(redis: Redis, run_id: str, rollouts: Iterable[SampledRollout], kept: int) -> None:
-    """Append to the run's stream, which keeps about the newest `kept`."""
+    """Append to the run's stream, which keeps about the newest `kept` rollouts."""
     key = RunKeys(run_id).rollouts
     with redis.pipeline(transaction=False) as pipeline:
         for rollout in rollouts:
@@ -144,9 +144,9 @@ def add_rollouts(redis: Redis, run_id: str, rollouts: Iterable[SampledRollout], 
 def read_rollouts(
     redis: Redis, run_id: str, wanted: RolloutFilter, limit: int, before: str | None
 ) -> tuple[list[tuple[str, SampledRollout]], str | None]:
-    """The newest `limit` that fit, newest first, with their ids; and where to go on, None at the end.
+    """The newest `limit` rollouts that pass the filter, with ids, and the cursor of the next page (None: the end).
 
-    At most `MOST_SCANNED` are looked at, so that there may be fewer although there are more.
+    Examines at most `MOST_SCANNED`, so a page may be short although more follow. before: a cursor.
     """
     found: list[tuple[str, SampledRollout]] = []
     for _ in range(MOST_SCANNED // PAGE):

@@ -1,4 +1,4 @@
-"""Where step records go: a file, Ray's metrics; and the file read back."""
+"""Destinations of step records: a file, Ray's metrics; and reading the file back."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from services.records.step_record import StepRecord, flatten
 
 
 class Sink(Protocol):
-    """Where step records go."""
+    """A destination of step records."""
 
     def write(self, record: StepRecord) -> None:
-        """Take one record."""
+        """Write one record."""
         ...
 
     def close(self) -> None:
@@ -25,10 +25,7 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """`steps.jsonl` in the run directory, one record a line, flushed at once.
-
-    A line that an earlier incarnation could not finish is cut off.
-    """
+    """`steps.jsonl` in the run directory, one record per line, flushed after each; cuts off an incomplete last line."""
 
     def __init__(self, path: Path) -> None:
         cut_incomplete_line(path)
@@ -43,7 +40,7 @@ class JsonLines:
 
 
 class RayMetrics:
-    """Gauges `scope_<name>` in `ray.util.metrics` (Prometheus: `ray_scope_<name>`), tagged with run and key."""
+    """Gauges `scope_<name>` of `ray.util.metrics` (Prometheus: `ray_scope_<name>`) with the tags `run` and `key`."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -64,10 +61,10 @@ class RayMetrics:
 
 
 def read_records(path: Path, *, surviving: bool = True) -> list[StepRecord]:
-    """Records of a `steps.jsonl`; with `surviving`, only of the lineage that led to the newest one.
+    """Records of a `steps.jsonl`; with `surviving`, without rolled-back steps and those of replaced learners.
 
-    A rollback takes back every record from its step on; a learner that was replaced takes back nothing. An unfinished
-    last line is left out.
+    A record of a newer lineage rolls back all earlier records of its step and later ones; one of an older lineage than
+    its predecessor is ignored. An incomplete last line is left out.
     """
     if not path.exists():
         return []
@@ -87,6 +84,6 @@ _NUMBERS = tuple(field.name for field in msgspec.structs.fields(StepRecord) if f
 
 def _decode(line: bytes) -> StepRecord:
     document = msgspec.json.decode(line)
-    # JSON has no NaN: a number that was not finite was written as null.
+    # JSON has no NaN: numbers that are not finite are written as null.
     missing = {name: math.nan for name in _NUMBERS if document.get(name) is None and name in document}
     return msgspec.convert(document | missing, StepRecord, str_keys=True)

@@ -1,1 +1,1 @@
-"""What is left of a run: evaluations, the report, the exported model."""
+"""The results of a run: evaluations, the report, the exported model with its card."""

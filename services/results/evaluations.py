@@ -1,4 +1,4 @@
-"""The held-out evaluations of a run."""
+"""The evaluations of a run on held-out problems."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ EVALUATIONS = "evaluations.json"
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """Held-out results of one policy version."""
+    """The evaluation of one policy version on held-out problems."""
 
     step: int
     samples: int
     ks: list[int]
     correct: list[int]
-    """for each problem, answers out of `samples` that were right"""
+    """by problem, correct responses out of `samples`"""
     missing: int = 0
-    """problems that were to be evaluated and are not in `correct`"""
+    """problems not evaluated, which are not in `correct`"""
     oldest: int | None = None
     newest: int | None = None
-    """learner steps of the policy versions that sampled; None: `step` alone did"""
+    """learner steps of the policy versions that sampled the responses; None: only `step`"""
 
     def at(self, k: int) -> np.ndarray:
-        """Unbiased pass@k of each problem, float64[P]."""
+        """Unbiased pass@k by problem, float64[P]."""
         return pass_at_k(self.samples, self.correct, k)
 
 
 class Evaluations:
-    """The run's evaluations, kept in one JSON file so that a resumed run still knows how it began."""
+    """The run's evaluations, in one JSON file, so that a resumed run still has its first one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,9 +50,9 @@ class Evaluations:
         missing: int = 0,
         versions: tuple[int, int] | None = None,
     ) -> Evaluation:
-        """Add one and return it; an earlier one of the same step is replaced.
+        """Add an evaluation and return it. It replaces an earlier one of the same step.
 
-        versions: oldest and newest learner step whose policy sampled; None: `step` alone.
+        versions: learner steps of the oldest and newest policy that sampled the responses; None: only `step`.
         """
         oldest, newest = versions or (None, None)
         added = Evaluation(step, config.samples, list(config.ks), list(correct), missing, oldest, newest)
@@ -61,16 +61,16 @@ class Evaluations:
         return added
 
     def line(self, step: int) -> str:
-        """One sentence about the evaluation of `step`."""
+        """The pass@k of the evaluation of `step`, as text."""
         found = next(e for e in self._all if e.step == step)
         return "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():.3f}" for k in found.ks)
 
     @property
     def all(self) -> list[Evaluation]:
-        """Those of every problem, by step."""
+        """Complete evaluations, by step."""
         return [e for e in self._all if not e.missing]
 
     @property
     def incomplete(self) -> list[Evaluation]:
-        """Those that ended before every problem was done, by step."""
+        """Evaluations with missing problems, by step."""
         return [e for e in self._all if e.missing]

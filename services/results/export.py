@@ -1,4 +1,4 @@
-"""`scope export`: a run's policy as a Hugging Face directory with a model card, from its end or from a checkpoint."""
+"""`scope export`: a run's final policy, or a checkpoint, as a Hugging Face directory with a model card."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from trainer.files import new_directory
 
 
 def export(run: Path, step: int | None, out: Path) -> Exported:
-    """Write `out`, which appears whole or not at all; returns what the card says.
+    """Write `out`, whole or not at all, and return the data of the card.
 
     step: of a checkpoint; None: the policy in the run's `model/`. Raises ScopeError when `out` is not empty, or the run
-    has no such model.
+    has no such policy.
     """
     with new_directory(out) as writing:
         return _write(run, step, writing)
@@ -36,8 +36,8 @@ def _write(run: Path, step: int | None, writing: Path) -> Exported:
     checkpoint = None if step is None else _checkpoint(run, step)
     if checkpoint is None and not (run / "model" / "config.json").is_file():
         raise ScopeError(
-            f"{run} has no model/ yet: it is written when a run ends or stops. Choose a checkpoint with --step: "
-            f"{_steps(run)}."
+            f"{run} has no model/ yet: a run writes it when it ends or stops. Choose a checkpoint with --step; there "
+            f"are: {_steps(run)}."
         )
     if checkpoint is None:
         shutil.copytree(run / "model", writing)
@@ -61,9 +61,11 @@ def _write(run: Path, step: int | None, writing: Path) -> Exported:
 def _checkpoint(run: Path, step: int) -> Path:
     found = run / "checkpoints" / f"{PREFIX}{step:08d}"
     if not (found / MANIFEST).is_file():
-        raise ScopeError(f"--step={step} is no checkpoint of {run}: there are {_steps(run)}.")
+        raise ScopeError(f"--step={step}: {run} has no such checkpoint. It has: {_steps(run)}.")
     if not verifies(found):
-        raise ScopeError(f"{found} does not verify: files are missing or damaged. Others: {_steps(run)}.")
+        raise ScopeError(
+            f"{found} fails verification: files are missing or damaged. The run has: {_steps(run)}."
+        )
     return found
 
 
@@ -73,7 +75,7 @@ def _steps(run: Path) -> str:
 
 
 def _source(run: Path, config: RunConfig) -> Path:
-    """Where the run began: architecture and tokenizer of all its checkpoints, and what is below their adapters."""
+    """The starting model: architecture and tokenizer of the checkpoints, and the base model of adapters."""
     if (directory := _record(run, MODEL_FILE).get("directory")) is not None:
         return Path(directory)
     if config.model.path is not None:
@@ -89,10 +91,10 @@ def _record(run: Path, name: str) -> dict[str, Any]:
 
 
 def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunConfig) -> None:
-    """Write the policy of a checkpoint of any ZeRO stage as a Hugging Face directory, put together in host memory.
+    """Write the policy of a checkpoint of any ZeRO stage as a Hugging Face directory; merges the shards in host memory.
 
-    source: the model that the run began with. Adapters are merged into it, and are beside it in `adapter/`. Raises
-    ScopeError where it is gone.
+    source: the run's starting model. Adapters are merged into it, and also written to `adapter/`. Raises ScopeError if
+    it is gone.
     """
     import torch
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
@@ -105,12 +107,12 @@ def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunCo
     if not (source / "config.json").is_file():
         needed = "its weights are" if lora.rank else "its config.json and tokenizer are"
         raise ScopeError(
-            f"{source}, the model that the run began with, is gone: {needed} needed. Put it back there, or export the "
-            "run's model/ (without --step)."
+            f"{source}, the run's starting model, is gone, and {needed} needed. Put it back there, or export the run's "
+            "model/ (without --step)."
         )
     dtype = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        # Adapters are all that a checkpoint of them has.
+        # A checkpoint of adapters has no frozen parameters.
         found: Any = get_fp32_state_dict_from_zero_checkpoint(
             str(checkpoint), ENGINE_TAG, exclude_frozen_parameters=lora.rank > 0
         )

@@ -1,4 +1,4 @@
-"""The model card of an exported policy: README.md with its picture, from what the run left."""
+"""The model card of an exported policy: README.md with a plot, from the run's records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ tags: [reinforcement-learning, scope-rl]
 
 @dataclass(frozen=True)
 class Exported:
-    """What the card tells. Records and evaluations are those up to `step`."""
+    """The data of the card. Records and evaluations are those up to `step`."""
 
     run_id: str
     step: int
@@ -36,11 +36,11 @@ class Exported:
     records: Sequence[StepRecord]
     evaluations: Sequence[Evaluation]
     commit: str | None = None
-    """of the hub's repository that the run began with"""
+    """commit of the starting model's repository on the hub"""
 
 
 def write_card(directory: Path, exported: Exported) -> None:
-    """Write README.md and, where there are step records, the picture beside it."""
+    """Write README.md and, if there are step records, its plot."""
     if exported.records:
         from services.results.report_plot import plot
 
@@ -49,19 +49,19 @@ def write_card(directory: Path, exported: Exported) -> None:
 
 
 def card(exported: Exported) -> str:
-    """The text, Markdown with the hub's metadata in front."""
+    """The text of the card: the hub's metadata and Markdown."""
     parts = [
         _metadata(exported),
         f"# {exported.run_id}, after {exported.step} learner steps",
         "A policy post-trained by reinforcement learning with SCOPE-RL service, which holds policy entropy at a "
-        "entropy target (SCOPE-RL, arXiv 2510.08141).",
+        "target (SCOPE-RL, arXiv 2510.08141).",
         "## Training",
         _table(_facts(exported)),
     ]
     if exported.records:
         parts += [
             "## Entropy",
-            f"![Policy entropy, actuators, reward and held-out pass@k over the learner step]({PICTURE})",
+            f"![Policy entropy, actuators, reward and held-out pass@k by learner step]({PICTURE})",
             _entropy(exported.records),
         ]
     if exported.evaluations:
@@ -81,7 +81,7 @@ def _metadata(exported: Exported) -> str:
     return f"{_METADATA}{base}---"
 
 
-def _began_with(exported: Exported) -> str:
+def _starting_model(exported: Exported) -> str:
     if exported.config.model.path is None:
         return "the built-in tiny model, warm-started"
     at = "" if exported.commit is None else f" at commit `{exported.commit}`"
@@ -92,20 +92,20 @@ def _facts(exported: Exported) -> list[tuple[str, str]]:
     config = exported.config
     tasks: Sequence[SingleTaskConfig] = config.task.mixture or (config.task,)
     control = config.entropy_control
-    steered = (
+    entropy_control = (
         "none" if not config.tracks_entropy_target else f"{control.kind}, entropy target {control.target}"
     )
     return [
-        ("began with", _began_with(exported)),
+        ("starting model", _starting_model(exported)),
         ("tasks", ", ".join(map(_task, tasks))),
         ("learner steps", f"{exported.step} of {config.steps}"),
-        ("prompts a step", str(config.rollout.prompts_per_step)),
+        ("prompts per step", str(config.rollout.prompts_per_step)),
         (
-            "rollouts a prompt",
+            "rollouts per prompt",
             f"{config.rollout.base_samples} base, {config.rollout.adaptive_samples} adaptive",
         ),
         ("response length", f"at most {config.rollout.max_new_tokens} tokens"),
-        ("entropy control", steered),
+        ("entropy control", entropy_control),
         ("regularizer", config.regularizer.kind),
         ("learning rate", f"{config.optimizer.learning_rate:g}"),
         ("seed", str(config.seed)),
@@ -123,10 +123,10 @@ def _task(task: SingleTaskConfig) -> str:
 
 
 def _entropy(records: Sequence[StepRecord]) -> str:
-    """The trace at about ten steps, the first and the last among them."""
+    """Entropy at about ten steps, including the first and the last."""
     known = [record for record in records if math.isfinite(record.entropy)]
     if not known:
-        return "It could not be measured at any step."
+        return "The entropy could not be measured at any step."
     last = len(known) - 1
     shown = sorted({round(i * last / 9) for i in range(10)})
     rows = [
@@ -154,7 +154,7 @@ def _evaluations(evaluations: Sequence[Evaluation]) -> str:
             figures.append(f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
         rows.append((str(evaluation.step), str(len(evaluation.correct)), str(evaluation.samples), *figures))
     heads = ("after step", "problems", "samples", *(f"pass@{k}" for k in ks))
-    note = "Held-out problems; unbiased estimator, means over problems with 95 % bootstrap intervals."
+    note = "Unbiased pass@k on held-out problems: mean over problems with its 95 % bootstrap interval."
     return f"{_table(rows, heads)}\n\n{note}"
 
 

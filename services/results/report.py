@@ -1,4 +1,4 @@
-"""The end of a run: `report.json` and `report.png` from its step records and evaluations."""
+"""The report of a run: `report.json` and `report.png`, from its step records and evaluations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ BOOTSTRAP_SEED = 0
 def write_report(
     directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, steps_done: int, wall_seconds: float
 ) -> None:
-    """Write both files. wall_seconds: of this incarnation of the driver."""
+    """Write both files. wall_seconds: wall clock of this incarnation of the driver."""
     from services.host.environment import package_versions
     from services.results.report_plot import plot
 
-    # A learner may have gone back to its checkpoint and been stopped before its first step.
+    # Leave out steps that a learner rolled back before it was stopped.
     records = [r for r in read_records(directory.path / "steps.jsonl") if r.step < steps_done]
     stats = queue_stats(redis, directory.run_id)
     document = {
@@ -82,7 +82,7 @@ def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
 
 
 def _course(evaluations: Evaluations) -> dict[str, Any]:
-    """Every evaluation by step, where there were some during training."""
+    """Every evaluation by step, if there were any during training."""
     if len(evaluations.all) < 3 and not evaluations.incomplete:
         return {}
     course = [
@@ -101,7 +101,7 @@ def _interval(interval: Interval) -> dict[str, float]:
 
 
 def _entropy(records: list[StepRecord]) -> dict[str, Any]:
-    """Of the steps whose entropy could be measured."""
+    """A summary over the steps whose entropy was measured, nats per token."""
     records = [r for r in records if math.isfinite(r.entropy)]
     if not records:
         return {}
@@ -145,7 +145,7 @@ def _throughput(records: list[StepRecord]) -> dict[str, Any]:
 
 
 def _time_shares(records: list[StepRecord]) -> dict[str, Any]:
-    """Where wall clock goes, by process, after the first tenth of the run."""
+    """Shares of wall clock by process and activity, after the first tenth of the run."""
     steady = records[len(records) // 10 :]
     seconds = sum(r.step_seconds for r in steady)
     if not seconds:

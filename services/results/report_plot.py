@@ -1,4 +1,4 @@
-"""The picture of a run: entropy with its target, the actuators, reward, pass@k."""
+"""The plot of a run: entropy and its target, the actuators, reward, pass@k."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAND = 0.1
 def plot(path: Path, run_id: str, records: list[StepRecord], evaluations: list[Evaluation]) -> None:
     """Write a PNG of four panels over the learner step."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 7.5), layout="constrained")
-    figure.suptitle(f"run {run_id}: {len(records)} learner steps", fontsize=13)
+    figure.suptitle(f"Run {run_id}: {len(records)} learner steps", fontsize=13)
     steps = [r.step for r in records]
     _entropy(axes[0, 0], steps, records)
     _actuators(axes[0, 1], steps, records)
@@ -51,11 +51,11 @@ def _entropy(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
 def _actuators(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     axis.plot(steps, [r.temperature for r in records], color=TEMPERATURE, lw=1.4)
     axis.axhline(1.0, color=TEMPERATURE, lw=0.7, ls=":")
-    axis.set_ylabel("adaptive temperature", color=TEMPERATURE)
+    axis.set_ylabel("temperature of adaptive rollouts", color=TEMPERATURE)
     axis.set(title="Actuators", xlabel="learner step")
     twin = axis.twinx()
     twin.plot(steps, [r.alpha for r in records], color=ALPHA, lw=1.4)
-    twin.set_ylabel("alpha, weight of positives", color=ALPHA)
+    twin.set_ylabel("alpha (weight of positives)", color=ALPHA)
     twin.set_ylim(bottom=0)
     twin.spines["top"].set_visible(False)
 
@@ -65,7 +65,7 @@ def _reward(axis: Axes, steps: list[int], records: list[StepRecord]) -> None:
     if any(r.adaptive_reward is not None for r in records):
         adaptive = [float("nan") if r.adaptive_reward is None else r.adaptive_reward for r in records]
         axis.plot(steps, adaptive, color=TEMPERATURE, lw=0.9, alpha=0.7, label="adaptive rollouts")
-    axis.set(title="Reward in training", xlabel="learner step", ylabel="mean reward")
+    axis.set(title="Reward during training", xlabel="learner step", ylabel="mean reward")
     axis.set_ylim(bottom=0)
     axis.legend(loc="best", frameon=False)
 
@@ -74,7 +74,7 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
     if len(evaluations) > 2:
         _course(axis, evaluations)
         return
-    axis.set(title="Held-out pass@k (unbiased)", xlabel="k", ylabel="problems solved", ylim=(0, 1))
+    axis.set(title="Held-out pass@k (unbiased)", xlabel="k", ylabel="pass@k", ylim=(0, 1))
     shown = evaluations[:1] + evaluations[1:][-1:]
     if not shown:
         axis.text(0.5, 0.5, "no evaluation", ha="center", transform=axis.transAxes)
@@ -101,7 +101,7 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
 
 def _course(axis: Axes, evaluations: list[Evaluation]) -> None:
     """pass@k over the learner step."""
-    axis.set(title="Held-out pass@k (unbiased)", xlabel="learner step", ylabel="problems solved", ylim=(0, 1))
+    axis.set(title="Held-out pass@k (unbiased)", xlabel="learner step", ylabel="pass@k", ylim=(0, 1))
     for k, colour in zip(evaluations[-1].ks, (ENTROPY, TARGET, TEMPERATURE, ALPHA, REWARD), strict=False):
         known = [e for e in evaluations if k <= e.samples]
         means = [float(e.at(k).mean()) for e in known]

@@ -139,7 +139,7 @@ def test_a_body_that_is_not_one_finite_number_is_refused(client, redis, run, bea
     [
         (8000 * b"[", "nested too deeply"),
         (b'{"target": ' + 5000 * b"1" + b"}", "4300"),
-        (b'{"target": 0.3, "target": 0.4}', "'target' comes twice"),
+        (b'{"target": 0.3, "target": 0.4}', "'target' is there twice"),
         (b"\xff\xfe{", "codec can't decode"),
         (b'{"target": "\xff"}', "codec can't decode"),
     ],

@@ -124,7 +124,7 @@ def test_other_machines_are_let_in_only_where_tokens_exist(tmp_path, unused_port
     folders = {"data_dir": tmp_path / "data", "state_dir": tmp_path / "state"}
     with (
         EmbeddedRedis(RedisConfig(), **folders) as server,
-        pytest.raises(ScopeError, match="nobody has a token"),
+        pytest.raises(ScopeError, match="there is no token yet"),
     ):
         run_standalone(server.access, ControlPlaneConfig(host="0.0.0.0", port=unused_port))
 

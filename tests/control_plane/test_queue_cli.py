@@ -64,7 +64,7 @@ def test_stats_are_told_in_a_few_lines_and_as_json(scope, queue):
     status, out, err = scope("stats")
     assert (status, err) == (0, "")
     assert "unread 2 of 4096 groups (0%), the oldest for " in out
-    assert "dead letters 1 now, 1 ever, 0 requeued, 0 purged; places lost 1" in out
+    assert "dead letters 1 now, 1 ever, 0 requeued, 0 purged; groups lost 1" in out
     status, out, _ = scope("stats", "--json")
     assert (json.loads(out)["unread"], json.loads(out)["counters"]["produced"]) == (2, 3)
 
@@ -87,8 +87,8 @@ def test_letters_are_requeued_and_one_that_is_refused_hinders_no_other(scope, qu
     status, out, err = scope("requeue", "17-0", a, "nonsense", b)
     assert status == 2
     assert out.splitlines() == [
-        f"{a}: base:0:0 is in the queue again as base:0:1",
-        f"{b}: base:1:0 is in the queue again as base:1:1",
+        f"{a}: base:0:0 requeued as base:0:1",
+        f"{b}: base:1:0 requeued as base:1:1",
     ]
     assert "'17-0' does not exist" in err
     assert "path.letter_id" in err

@@ -369,26 +369,26 @@ def target(
 @pytest.mark.parametrize(
     ("resource", "text"),
     [
-        (target(0.35), "target 0.35 nats/token, generation 2: holds from learner step 41"),
+        (target(0.35), "target 0.35 nats/token, generation 2: in force from learner step 41"),
         (
             target(None, target=0.42),
-            "target 0.42 nats/token as configured (hold), generation 2: holds from learner step 41",
+            "target 0.42 nats/token as configured (hold), generation 2: in force from learner step 41",
         ),
         (
             target(None, "linear", target=0.315),
-            "target 0.315 nats/token at step 44 as configured (linear), generation 2: holds from learner step 41",
+            "target 0.315 nats/token at step 44 as configured (linear), generation 2: in force from learner step 41",
         ),
         (
             target(None, first="auto", target=0.31),
-            "target 0.31 nats/token as configured (hold, auto), generation 2: holds from learner step 41",
+            "target 0.31 nats/token as configured (hold, auto), generation 2: in force from learner step 41",
         ),
         (
             target(None, first="auto", target=None),
-            "target as configured (hold, auto: not measured yet), generation 2: holds from learner step 41",
+            "target as configured (hold, auto: not measured yet), generation 2: in force from learner step 41",
         ),
         (
             target(None, "cosine", state="pending", target=0.5),
-            "target as configured (cosine), generation 2: not applied yet, the next learner step takes it up",
+            "target as configured (cosine), generation 2: not applied yet, in force from the next learner step",
         ),
     ],
 )

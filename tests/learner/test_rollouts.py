@@ -9,7 +9,7 @@ import pytest
 
 from services.access.tokens import create_token
 from services.cli import main
-from services.cli.rollouts import HEARD, picture
+from services.cli.rollouts import READ, picture
 from services.learner.rollout_sample import RolloutSample, _pieces
 from services.learner.spec import LearnerSpec
 from services.records.sampled_rollouts import (
@@ -138,8 +138,8 @@ def test_the_route_pages_through_what_fits(client, redis, run):
 
 def test_tokens_are_coloured_by_surprisal_and_those_of_an_environment_as_the_prompt():
     one = rollout(0, tokens=["a", "b", "c", "d"], logprobs=[-0.05, None, -0.8, -9.0])
-    assert [str(span.style) for span in picture(one).spans] == ["default", HEARD, "yellow", "bold red"]
-    assert str(picture(one).style) == HEARD
+    assert [str(span.style) for span in picture(one).spans] == ["default", READ, "yellow", "bold red"]
+    assert str(picture(one).style) == READ
     assert one.surprisal == pytest.approx((0.05 + 0.8 + 9.0) / 3)
     assert rollout(0, tokens=["a"], logprobs=[None]).surprisal is None
 

@@ -278,7 +278,7 @@ def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten
     change_entropy_target(redis, run, 0.3, "grace", EntropyControlConfig())
     page.get_by_role("dialog").get_by_role("button", name="Set the target").click()
     message = page.locator("#target-message")
-    expect(message).to_contain_text("The entropy target was changed meanwhile: generation 2, by grace.")
+    expect(message).to_contain_text("The entropy target has changed since: generation 2, by grace.")
     expect(page.locator(".target-control .state")).to_have_text(
         "generation 2 waits for the next step boundary"
     )

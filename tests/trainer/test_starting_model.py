@@ -220,7 +220,7 @@ def test_a_run_of_a_model_that_cannot_be_had_leaves_nothing(cache: Path, tmp_pat
 def test_the_card_says_which_commit_a_run_began_with() -> None:
     config = default_config([f"model.path={NAME}"])
     written = card(Exported("r", 1, config, "hash", [], [], FIRST))
-    assert f"| began with | `{NAME}` at commit `{FIRST}` |" in written
+    assert f"| starting model | `{NAME}` at commit `{FIRST}` |" in written
     assert f"\nbase_model: {NAME}\n---\n" in written
     assert "base_model" not in card(Exported("r", 1, RunConfig(), "hash", [], []))
 

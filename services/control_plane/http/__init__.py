@@ -1,1 +1,1 @@
-"""What every request passes: authentication, limits, conditions, problem bodies, headers."""
+"""HTTP concerns of every route: authentication, rate and body limits, conditional requests, problem bodies, headers."""

@@ -1,4 +1,9 @@
-"""Who may do what: a bearer token has one scope, on one run or on every run, and a rate."""
+"""Authentication and authorisation: a bearer token has one scope, on one run or on every run, and a rate limit.
+
+Refusals come in this order. 401: a token that is valid nowhere; it is not counted, so an unknown token costs Redis no
+memory. 429: too many requests of a valid token; it comes before the next two, so refused requests count as well. 404: a
+run that the token may not read, the same answer as for a run that does not exist. 403: a scope that is too small.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token of the run.")
 
 
 async def redis_of(request: Request) -> Redis:
-    """The client of this process."""
+    """The Redis client of this process."""
     return request.app.state.redis
 
 
@@ -37,23 +42,23 @@ async def bearer_token(credentials: Annotated[HTTPAuthorizationCredentials | Non
 
 
 def origin_of(request: Request) -> str:
-    """The address that the request came from."""
+    """The address of the client, as the connection gives it."""
     return request.client.host if request.client else "unknown"
 
 
-State = Annotated[Redis, Depends(redis_of)]
+RedisClient = Annotated[Redis, Depends(redis_of)]
 Token = Annotated[str, Depends(bearer_token)]
 
 
-def visible_runs(request: Request, redis: State, token: Token) -> list[str]:
-    """The runs that this token may see; 401 for a token that is valid nowhere."""
+def visible_runs(request: Request, redis: RedisClient, token: Token) -> list[str]:
+    """A dependency: the runs that this token may read. Refuses with 401 or 429."""
     visible = _visible(redis, token)
     admit(request, redis, token)
     return visible
 
 
-def own_grants(request: Request, redis: State, token: Token) -> list[Grant]:
-    """What this token is valid for; 401 for one that is valid nowhere."""
+def own_grants(request: Request, redis: RedisClient, token: Token) -> list[Grant]:
+    """A dependency: what this token is valid for. Refuses with 401 or 429."""
     found = tokens.grants(redis, token)
     if not found:
         raise _invalid()
@@ -62,23 +67,22 @@ def own_grants(request: Request, redis: State, token: Token) -> list[Grant]:
 
 
 def reading(needed: Scope, wanted: Callable[[str], Read[T]]) -> Callable[[str, Request, Redis, str], T]:
-    """A dependency: what a caller who holds at least `needed` reads of the run of the path.
+    """A dependency: the result of `wanted` for the run of the path, if the caller holds at least `needed` on it.
 
-    One round trip finds the caller, counts the request and reads. 401 for a token that is valid nowhere, 404 for a run
-    that the token cannot see, 403 for a scope too small, 429 for a token that calls too often. What `wanted` raises
-    about the documents is raised after these.
+    One round trip to Redis authenticates, counts the request and reads. Refuses with 401, 429, 404 or 403, in this
+    order; then raises what `wanted` raises.
     """
 
-    def check(run_id: str, request: Request, redis: State, token: Token) -> T:
+    def check(run_id: str, request: Request, redis: RedisClient, token: Token) -> T:
         return _allowed(needed, run_id, request, redis, token, wanted)[1]
 
     return check
 
 
 def allowed(needed: Scope) -> Callable[[str, Request, Redis, str], Principal]:
-    """A dependency: the caller, who holds at least `needed` on the run of the path; refuses as `reading` does."""
+    """A dependency: the caller, if it holds at least `needed` on the run of the path. Refuses as `reading` does."""
 
-    def check(run_id: str, request: Request, redis: State, token: Token) -> Principal:
+    def check(run_id: str, request: Request, redis: RedisClient, token: Token) -> Principal:
         return _allowed(needed, run_id, request, redis, token, lambda _: _NOTHING)[0]
 
     return check
@@ -97,7 +101,7 @@ def _allowed(
             redis,
             combine(
                 valid_token_read(run_id, token),
-                # Who may not see the run is told that, and nothing of limits and documents.
+                # Evaluated later: a caller who may not read the run learns nothing of its limits and documents.
                 admission(request, token, token_keys(run_id)).deferred(),
                 wanted(run_id).deferred(),
             ),
@@ -111,22 +115,22 @@ def _allowed(
     admit(request, redis, token)
     raise Problem(
         HTTPStatus.NOT_FOUND,
-        f"There is no run {run_id!r} that this token may see; it sees: {_named(visible)}.",
+        f"There is no run {run_id!r} that this token may read; it may read: {_named(visible)}.",
     )
 
 
 def allowed_everywhere(needed: Scope) -> Callable[[Request, Redis, str], Principal]:
-    """A dependency: the caller, who holds at least `needed` on every run."""
+    """A dependency: the caller, if it holds at least `needed` on every run. Refuses with 401, 429 or 403."""
 
-    def check(request: Request, redis: State, token: Token) -> Principal:
+    def check(request: Request, redis: RedisClient, token: Token) -> Principal:
         principal = authenticate(redis, None, token)
         if principal is None:
-            _visible(redis, token)
+            _visible(redis, token)  # 401 unless the token is valid on some run
         admit(request, redis, token)
         if principal is None:
             raise Problem(
                 HTTPStatus.FORBIDDEN,
-                f"This token holds for single runs; this needs {needed} on every run.",
+                f"This token is valid for single runs; this request needs the scope {needed} on every run.",
                 headers=_INSUFFICIENT,
             )
         _needs(principal, needed)
@@ -144,7 +148,7 @@ def _needs(principal: Principal, needed: Scope) -> None:
     if not principal.may(needed):
         raise Problem(
             HTTPStatus.FORBIDDEN,
-            f"The token {principal.name!r} has the scope {principal.scope}; this needs {needed}.",
+            f"The token {principal.name!r} has the scope {principal.scope}; this request needs {needed}.",
             headers=_INSUFFICIENT,
         )
 

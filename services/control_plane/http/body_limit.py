@@ -1,4 +1,4 @@
-"""A cap on the size of request bodies, before anything reads them."""
+"""A limit on the size of request bodies, checked before a route reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.control_plane.http.problems import Problem, problem_response
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than `limit` bytes, announced or streamed, is answered with 413."""
+    """ASGI middleware: answers 413 to a body of more than `limit` bytes, by its Content-Length or as it arrives."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app, self._limit = app, limit

@@ -1,4 +1,4 @@
-"""The conditions of a change: which state the caller knows (If-Match), and that it is made once (Idempotency-Key)."""
+"""Conditional and repeatable changes: If-Match names the state that a change is based on, Idempotency-Key a request."""
 
 from __future__ import annotations
 
@@ -26,31 +26,36 @@ from services.redis.idempotency import (
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 ANSWER_SECONDS = 10.0
-"""Longest time that an answer takes beyond the wait that the caller asked for."""
+"""longest time that a request takes beyond the wait that the caller asked for"""
 
 IfMatch = Annotated[
     str | None,
-    Header(description='ETag of the state that the caller knows, such as "7"; * for whatever it is'),
+    Header(
+        description='ETag you last read, such as "7"; the change is refused if the target changed since. '
+        "* skips the check"
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="1 to 255 printable characters; the same request again within 24 hours gets the same answer"
+        description="1 to 255 printable ASCII characters without spaces; a repetition within 24 hours is not made "
+        "again and gets the first answer"
     ),
 ]
 
 
 def etag(generation: int) -> str:
-    """Names the desired state (`spec`); what is observed (`status`) changes under it."""
+    """The ETag of a generation. It identifies the desired state (`spec`), not the observed one (`status`)."""
     return f'"{generation}"'
 
 
 async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
-    """The generations that If-Match names, None for `*`; 428 without the header, 422 where it is none."""
+    """The generations in If-Match; None for `*`. Refuses with 428 without the header, 422 for a malformed one."""
     if if_match is None:
         raise Problem(
             HTTPStatus.PRECONDITION_REQUIRED,
-            "A change needs If-Match with the ETag of the state that it is made from, or * for whatever it is.",
+            "Send the ETag you last read in If-Match; the change is refused if the target changed since. * skips the "
+            "check.",
             kind="precondition-required",
         )
     if if_match.strip() == "*":
@@ -58,13 +63,13 @@ async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
     parts = [_ETAG.fullmatch(part.strip()) for part in if_match.split(",")]
     if not all(parts):
         raise _bad_header("if-match", if_match, '* or a list of ETags, such as "7"')
-    # RFC 9110: a weak tag never matches here. Neither does one that this resource cannot have.
+    # RFC 9110: If-Match compares strongly, so a weak tag never matches. Nor does a tag that is no generation.
     strong = [part[2] for part in parts if part is not None and not part[1]]
     return frozenset(int(tag) for tag in strong if re.fullmatch(r"[1-9][0-9]{0,17}", tag))
 
 
 class Repeatable(NamedTuple):
-    """A request that may be sent again."""
+    """A request that the caller may send again."""
 
     run_id: str
     token: str
@@ -82,7 +87,7 @@ class Repeatable(NamedTuple):
 async def repeatable(
     run_id: str, request: Request, token: Token, idempotency_key: IdempotencyKey = None
 ) -> Repeatable:
-    """A dependency; 422 for a key of another form."""
+    """A dependency: the request and its idempotency key. Refuses with 422 for a malformed key."""
     if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
         raise _bad_header(
             "idempotency-key", idempotency_key, "1 to 255 printable ASCII characters without spaces"
@@ -109,7 +114,7 @@ async def answer_again(redis: Redis, request: IdempotentRequest) -> Response | N
     if await run_in_threadpool(first_is_running, redis, request):
         raise Problem(
             HTTPStatus.CONFLICT,
-            "The first request with this Idempotency-Key is still being answered. Try again.",
+            "The first request with this Idempotency-Key is still in progress. Try again.",
             kind="request-running",
             headers={"Retry-After": "1"},
         )
@@ -117,7 +122,7 @@ async def answer_again(redis: Redis, request: IdempotentRequest) -> Response | N
 
 
 def key_reused() -> Problem:
-    """The key belongs to another request."""
+    """The problem of an idempotency key that another request has used."""
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "This Idempotency-Key was used for another request within the last 24 hours.",

@@ -1,4 +1,4 @@
-"""Every refusal and failure of the control plane as an RFC 9457 problem body."""
+"""Problem details (RFC 9457): the body of every refusal and failure of the control plane."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
-"""Of every router: makes the body part of the OpenAPI document; `openapi.describe` says where it is sent."""
+"""For every router: puts the body's schema into the OpenAPI document; `openapi.describe` refers to it."""
 
 
 def described(description: str) -> dict[str, Any]:
-    """A refusal in the OpenAPI document."""
+    """A refusal, as the OpenAPI document describes it."""
     schema = {"$ref": "#/components/schemas/ProblemBody"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 class Problem(HTTPException):
-    """Raise it anywhere in a request. `kind` names the problem type for programs."""
+    """An HTTP error with problem details. `kind` identifies the type of problem to programs."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ def problem_response(
     errors: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """The answer for one problem."""
+    """The response for one problem."""
     body = ProblemBody(
         type=f"urn:scope-rl:problem:{kind}" if kind else "about:blank",
         title=HTTPStatus(status).phrase,
@@ -68,7 +68,7 @@ def problem_response(
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer with problem bodies, whatever goes wrong."""
+    """Answer every error of `app` with a problem body."""
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(RedisConnectionError, _on_redis_away)
@@ -81,7 +81,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
-        # Starlette's own: no route, or no such method on it.
+        # Raised by Starlette: no route, or no such method on it.
         detail = f"There is no {request.method} {request.url.path}."
     return problem_response(
         error.status_code,
@@ -105,7 +105,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The state of the runs is not reachable: Redis does not answer. Try again.",
+        "The state of the runs cannot be read: Redis does not answer. Try again.",
         request.url.path,
         kind="state-unreachable",
         headers={"Retry-After": "2"},
@@ -113,11 +113,11 @@ async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
-    # The cause quotes the document, which may be anything: only where it is damaged goes into the log.
+    # The cause quotes the document, which may contain anything: only the place of the damage goes into the log.
     logger.error("%s", error)
     return problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        f"What Redis holds is damaged: {error}.",
+        f"A document in Redis is damaged: {error}.",
         request.url.path,
         kind="state-damaged",
     )
@@ -125,12 +125,14 @@ async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "The control plane failed; its log says why.", request.url.path
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The control plane failed; its log has the reason.",
+        request.url.path,
     )
 
 
 def _field_problem(detail: dict[str, Any]) -> FieldProblem:
-    """Of one of pydantic's or FastAPI's error entries."""
+    """One error of pydantic or FastAPI, in the words of the API."""
     field = ".".join(str(part) for part in detail["loc"])
     match detail["type"]:
         case "json_invalid":

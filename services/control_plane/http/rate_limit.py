@@ -1,7 +1,7 @@
-"""How often a token may call: a bucket of requests for reading and one for changing, kept in Redis for every replica.
+"""The rate limit of a token: one bucket for reads and one for changes, in Redis and so shared by all replicas.
 
-The generic cell rate algorithm: each request moves the instant at which the bucket is full again by one interval, and
-is refused while that instant lies further ahead than the bucket is deep.
+This is the generic cell rate algorithm. Each request moves the time at which the bucket is full again by one interval;
+it is refused if that time would be further ahead than the depth of the bucket.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from services.redis.scripts import script_text
 from trainer.config import ControlPlaneConfig
 
 BURST_SECONDS = 10
-"""of the allowed rate that may come at once"""
+"""depth of a bucket: the burst allowed is what the rate allows in this time"""
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
 def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Read[None]:
-    """Count this request against the token's limit, if a hash of `known_in` has the token.
+    """The read that counts this request against the token's limit, if the token is in one of the hashes `known_in`.
 
     known_in: hashes of tokens; none: count it in any case. Parsing raises a 429 problem that says when to try again.
     """
@@ -42,8 +42,8 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
         if wait > 0:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"This token may make {allowed} {kind} requests a minute, {max(1, allowed // 6)} of them at once. "
-                f"Come again in {wait:.1f} seconds.",
+                f"This token may make {allowed} {kind} requests per minute, at most {max(1, allowed // 6)} at once. "
+                f"Try again in {wait:.1f} seconds.",
                 kind="too-many-requests",
                 headers={"Retry-After": str(math.ceil(wait))},
             )
@@ -54,5 +54,5 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
 
 
 def admit(request: Request, redis: Redis, token: str) -> None:
-    """Count this request in any case. Raises a 429 problem."""
+    """Count this request against the token's limit. Raises a 429 problem."""
     fetch(redis, admission(request, token))

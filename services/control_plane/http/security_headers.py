@@ -1,4 +1,4 @@
-"""Headers that every answer has: what browsers must not do with it, and that nobody keeps it."""
+"""Security headers of every answer: what a browser may do with it, and that no cache stores it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ class SecurityHeaders:
 
 
 def install(app: FastAPI) -> None:
-    """Put the headers on every answer of `app`, those of its outermost error handler among them."""
+    """Add the headers to every answer of `app`, including those of its outermost error handler."""
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: SecurityHeaders(build())

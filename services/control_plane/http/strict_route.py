@@ -1,4 +1,4 @@
-"""Requests read strictly: JSON bodies that Python's parser would let pass or trip over, queries that nobody reads."""
+"""Strict parsing of requests: duplicate names in JSON, bodies that the parser cannot take, unknown query parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from fastapi.routing import APIRoute
 
 
 class StrictRoute(APIRoute):
-    """A route whose body has every name once, is UTF-8, and is not nested or long beyond reading (else 422).
+    """A route that answers 422 to a JSON body with a duplicate name, not in UTF-8, or nested too deeply to parse.
 
-    A query parameter that the route does not have is refused as well, for it is a slip, such as `timout=5`; so is one
-    that comes twice, of which only one would be read.
+    It also answers 422 to an unknown query parameter, such as `timout=5`, and to one that is given twice.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Called by FastAPI once for each route."""
+        """Called by FastAPI when it creates the route."""
         handle = super().get_route_handler()
         known = set(self._query_names())
 
@@ -58,7 +57,7 @@ def _every_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise json.JSONDecodeError(f"the name {name[:80]!r} comes twice", "", 0)
+            raise json.JSONDecodeError(f"the name {name[:80]!r} is there twice", "", 0)
         found[name] = value
     return found
 

@@ -1,1 +1,1 @@
-"""The routes of the control plane, one module for each resource."""
+"""The routes of the control plane, one module per resource, and the files of the web page."""

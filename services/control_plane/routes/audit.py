@@ -1,4 +1,4 @@
-"""Routes of the audit: who changed what, from where. For admins; nothing here alters it."""
+"""Routes of the audit log: who changed what, and from which address. For admins, read-only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from redis import Redis
 from services.access.audit import read_audit
 from services.access.tokens import Principal
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, allowed, allowed_everywhere
+from services.control_plane.http.auth import RedisClient, allowed, allowed_everywhere
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.runs import Audit, AuditEntry
 from services.redis.streams import STREAM_ID
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of an answer before")]
+Cursor = Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of the last page")]
 
 router = APIRouter(route_class=StrictRoute, tags=["audit"], responses=problems.RESPONSES)
 
@@ -25,23 +25,23 @@ router = APIRouter(route_class=StrictRoute, tags=["audit"], responses=problems.R
 @router.get("/v1/runs/{run_id}/audit")
 def get_audit(
     run_id: str,
-    redis: State,
+    redis: RedisClient,
     _: Annotated[Principal, Depends(allowed("admin"))],
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Audit:
-    """Everything that people asked of the run, newest first."""
+    """Every change that somebody requested of the run, newest first."""
     return _page(redis, run_id, limit, cursor)
 
 
 @router.get("/v1/audit")
 def get_service_audit(
-    redis: State,
+    redis: RedisClient,
     _: Annotated[Principal, Depends(allowed_everywhere("admin"))],
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Audit:
-    """What people did about every run at once: its tokens; newest first."""
+    """Changes that concern all runs (the tokens that are valid for every run), newest first."""
     return _page(redis, None, limit, cursor)
 
 

@@ -1,4 +1,4 @@
-"""Routes of a run's entropy target: read it, change it, return to the configured one, wait until it is applied."""
+"""Routes of a run's entropy target: read it, change it, return to the configured schedule, wait until it is applied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis import Redis
 
 from services.access.tokens import Principal
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, Token, allowed, origin_of, reading
+from services.control_plane.http.auth import RedisClient, Token, allowed, origin_of, reading
 from services.control_plane.http.conditions import (
     Known,
     Repeat,
@@ -62,9 +62,18 @@ from trainer.config.regularizer import RegularizerConfig
 MAX_WAIT_SECONDS = 60.0
 _PATCH_ATTEMPTS = 16
 
-Wait = Annotated[Literal["applied"] | None, Query(description="answer only once it is applied")]
+Wait = Annotated[
+    Literal["applied"] | None,
+    Query(description="`applied`: answer when a learner step has applied the change, or after `timeout`"),
+]
 Timeout = Annotated[
-    float, Query(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False, description="longest wait, seconds")
+    float,
+    Query(
+        ge=0,
+        le=MAX_WAIT_SECONDS,
+        allow_inf_nan=False,
+        description="longest wait, seconds; the change remains in effect after it",
+    ),
 ]
 Operator = Annotated[Principal, Depends(allowed("operator"))]
 
@@ -77,18 +86,18 @@ router = APIRouter(
 
 
 class Steering(NamedTuple):
-    """What a change needs to know of its run and its caller."""
+    """The run's configuration and the caller of a change."""
 
     control: EntropyControlConfig
     regularizer_tracks: bool
-    """whether the run's regularizer steers towards the entropy target as well"""
+    """whether the run's regularizer also tracks the entropy target"""
     caller: str
     origin: str
     wait_seconds: float
 
 
 def target_read(run_id: str) -> Read[EntropyTarget]:
-    """The read of the resource; raises a 404 problem for a run that has not started."""
+    """The read of the resource. Raises a 404 problem for a run that has not started."""
 
     def shown(found: tuple[Any, ...]) -> EntropyTarget:
         (control, _), entropy_target, applied = found
@@ -103,7 +112,7 @@ def target_read(run_id: str) -> Read[EntropyTarget]:
 async def get_entropy_target(
     response: Response, target: Annotated[EntropyTarget, Depends(reading("viewer", target_read))]
 ) -> EntropyTarget:
-    """The desired entropy target, and from which learner step the one in force holds."""
+    """The desired entropy target, the one in force, and the learner step since which it is in force."""
     response.headers["ETag"] = etag(target.metadata.generation)
     return target
 
@@ -112,12 +121,12 @@ async def get_entropy_target(
 def get_history(
     run_id: str,
     request: Request,
-    redis: State,
+    redis: RedisClient,
     token: Token,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="of an answer before")] = None,
+    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of the last page")] = None,
 ) -> EntropyTargetHistory:
-    """Every change and every application of one, newest first; their order is the order of effect."""
+    """Every change of the entropy target and when it was applied, newest first, in the order of effect."""
     wanted = history_read(run_id, limit + 1, before=cursor)
     events = reading("viewer", lambda _: wanted)(run_id, request, redis, token)
     shown = [
@@ -129,13 +138,13 @@ def get_history(
 
 def steering(
     run_id: str,
-    redis: State,
+    redis: RedisClient,
     request: Request,
     caller: Operator,
     wait: Wait = None,
     timeout: Timeout = 30.0,
 ) -> Steering:
-    """A dependency of every change."""
+    """A dependency: what every change needs."""
     control, tracks = _control(redis, run_id)
     return Steering(control, tracks, caller.name, origin_of(request), timeout if wait else 0.0)
 
@@ -147,8 +156,8 @@ _CHANGE = {
     "responses": {
         200: {"model": EntropyTarget},
         409: problems.described(
-            "The run has ended or is stopping, or nothing steers its entropy, or the first request with this "
-            "Idempotency-Key is still being answered."
+            "The run has ended or is stopping, or has no entropy control, or the first request with this "
+            "Idempotency-Key is still in progress."
         ),
     },
 }
@@ -156,11 +165,11 @@ _CHANGE = {
 
 @router.put("", **_CHANGE)
 async def put_entropy_target(
-    run_id: str, change: EntropyTargetChange, redis: State, by: Steered, known: Known, repeat: Repeat
+    run_id: str, change: EntropyTargetChange, redis: RedisClient, by: Steered, known: Known, repeat: Repeat
 ) -> Response:
-    """Change the entropy target; it then holds, whatever the configured schedule says.
+    """Change the entropy target. It then takes precedence over the configured schedule.
 
-    202 while it waits for a step boundary, 200 if it was applied within the wait, 409 once the run has ended.
+    202: accepted, in force from the next step boundary. 200: applied within the wait. 409: the run has ended.
     """
     return await _made(
         redis,
@@ -175,9 +184,9 @@ async def put_entropy_target(
 
 @router.patch("", **_CHANGE)
 async def patch_entropy_target(
-    run_id: str, patch: EntropyTargetPatch, redis: State, by: Steered, known: Known, repeat: Repeat
+    run_id: str, patch: EntropyTargetPatch, redis: RedisClient, by: Steered, known: Known, repeat: Repeat
 ) -> Response:
-    """Change a part of the desired state. `{"target": null}` does what DELETE does. Answers like PUT."""
+    """Change part of the desired state. `{"target": null}` is the same as DELETE. Answers like PUT."""
     return await _made(
         redis,
         run_id,
@@ -191,7 +200,7 @@ async def patch_entropy_target(
 
 @router.delete("", **_CHANGE)
 async def delete_entropy_target(
-    run_id: str, redis: State, by: Steered, known: Known, repeat: Repeat
+    run_id: str, redis: RedisClient, by: Steered, known: Known, repeat: Repeat
 ) -> Response:
     """Return to the configured schedule, at the learner step where the run is. Answers like PUT."""
     return await _made(
@@ -264,7 +273,7 @@ def _reset(redis: Redis, run_id: str, by: Steering, conditions: ChangeConditions
 def _patched(
     redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, conditions: ChangeConditions
 ) -> DesiredTarget:
-    """Merge with the newest state; where any state will do, with whatever is there at that instant."""
+    """Merge with the newest state. With `If-Match: *`, retry on the state that a concurrent change left."""
     if "target" in patch.model_fields_set and patch.target is None:
         return _reset(redis, run_id, by, conditions)
     for _ in range(_PATCH_ATTEMPTS):
@@ -275,7 +284,7 @@ def _patched(
         if target is None:
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                "body.target is needed: the configured schedule decides, there is no target to keep.",
+                "body.target is required: the configured schedule is in force, so there is no target to keep.",
                 kind="invalid-request",
                 errors=[
                     FieldProblem(field="body.target", value="absent", allowed="a number, nats per token")
@@ -296,12 +305,14 @@ def _patched(
             if conditions.generations is not None:
                 raise
     raise Problem(
-        HTTPStatus.CONFLICT, "The entropy target changes too often to be patched. Try again.", kind="busy"
+        HTTPStatus.CONFLICT,
+        "Other changes of the entropy target came first each time. Try again.",
+        kind="busy",
     )
 
 
 def _control(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
-    """The run's control block, and whether its regularizer steers towards the entropy target as well."""
+    """The run's `entropy_control`, and whether its regularizer also tracks the entropy target."""
     return fetch(redis, _control_read(run_id))
 
 
@@ -316,7 +327,7 @@ def _control_read(run_id: str) -> Read[tuple[EntropyControlConfig, bool]]:
 
 @lru_cache(maxsize=64)
 def _parsed(control: str, regularizer: str) -> tuple[EntropyControlConfig, bool]:
-    # From JSON, because the strict mode of pydantic takes a list for a tuple only there.
+    # From JSON, because only there does the strict mode of pydantic accept a list for a tuple.
     tracks = RegularizerConfig.model_validate_json(regularizer).tracks_entropy_target
     return EntropyControlConfig.model_validate_json(control), tracks
 
@@ -343,7 +354,7 @@ def _accepted(
         current = stale.current
         raise Problem(
             HTTPStatus.PRECONDITION_FAILED,
-            f"The entropy target was changed meanwhile: generation {current.generation}, by {current.updated_by}.",
+            f"The entropy target has changed since: generation {current.generation}, by {current.updated_by}.",
             kind="generation-changed",
             headers={"ETag": etag(current.generation)},
         ) from None

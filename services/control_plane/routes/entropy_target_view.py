@@ -1,4 +1,4 @@
-"""The entropy-target resource as it is shown, and the wait until a learner step has applied it."""
+"""The entropy-target resource, and the wait until a learner step has applied a change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 async def settled(
     redis: Redis, run_id: str, entropy_target: DesiredTarget, control: EntropyControlConfig, timeout: float
 ) -> EntropyTarget:
-    """Poll, ever more slowly, until `entropy_target` is applied or superseded, at most `timeout` seconds."""
+    """Poll with growing intervals until `entropy_target` is applied or superseded, for at most `timeout` seconds."""
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
         applied = await run_in_threadpool(read_applied, redis, run_id)
@@ -41,6 +41,7 @@ async def settled(
 def resource(
     run_id: str, entropy_target: DesiredTarget, applied: Applied | None, control: EntropyControlConfig
 ) -> EntropyTarget:
+    """The resource, from the desired state, the state applied by the learner, and the configuration."""
     in_force = applied.generation if applied else 0
     if in_force == entropy_target.generation:
         state = "applied"

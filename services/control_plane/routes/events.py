@@ -1,7 +1,7 @@
-"""Route of a run's live events (server-sent): steps, phases, and what happens to the entropy target. Resumable.
+"""Route of a run's live events (server-sent events): steps, evaluations, phases, changes of the entropy target.
 
-Two streams in Redis are followed, so an event's id names a place in both: the client sends the last one it saw as
-Last-Event-ID and misses nothing that the streams still hold.
+The events come from two Redis streams, so an event's id is a position in both. A client that reconnects with the last
+id as Last-Event-ID misses nothing that the streams still hold.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.responses import StreamingResponse
 
 from services.access.tokens import Principal, authenticate
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, Token, allowed
+from services.control_plane.http.auth import RedisClient, Token, allowed
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
@@ -37,14 +37,14 @@ from services.redis.query import as_fields, as_text
 from services.run.state import evaluations, read_spec
 
 WAIT_MILLISECONDS = 5_000
-"""between two signs of life on a quiet stream; the token is looked at again as often"""
+"""between two keep-alive comments on a quiet stream; the token is checked again as often"""
 BATCH = 200
 MOST_STREAMS = 256
-"""of one process; each holds a connection to Redis"""
+"""per process; each stream holds a connection to Redis"""
 _PLACE = re.compile(r"(\d{1,18}-\d{1,18})_(\d{1,18}-\d{1,18})")
 
 LastEventId = Annotated[
-    str | None, Header(description="id of the last event seen; without it, only new ones")
+    str | None, Header(description="id of the last event received; without it, only new events are sent")
 ]
 
 router = APIRouter(
@@ -58,24 +58,24 @@ router = APIRouter(
     responses={
         200: {
             "content": {"text/event-stream": {}},
-            "description": "Events step, evaluation, phase, entropy-target.",
+            "description": "Server-sent events: step, evaluation, phase, entropy-target.",
         }
     },
 )
 async def get_events(
     run_id: str,
     request: Request,
-    redis: State,
+    redis: RedisClient,
     token: Token,
     _: Annotated[Principal, Depends(allowed("viewer"))],
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """`step` with the step record, `evaluation`, `phase`, and `entropy-target` with an entry of its history."""
+    """Live events: `step` (a step record), `evaluation`, `phase`, `entropy-target` (an entry of its history)."""
     if await run_in_threadpool(read_spec, redis, run_id) is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
     places = await run_in_threadpool(_ends, redis, run_id) if last_event_id is None else _parse(last_event_id)
     follow = _follow(request.app.state.access, request.app.state.streams, redis, run_id, token, places)
-    # The first line is made here, so that a refusal is still an answer of its own.
+    # The first line is made here, so that a refusal still has its own status.
     first = await anext(follow)
     return StreamingResponse(
         _after(first, follow),
@@ -85,24 +85,24 @@ async def get_events(
 
 
 class OpenStreams:
-    """How many streams this process serves, at most `MOST_STREAMS`. Used on its event loop."""
+    """Counts the streams that this process serves; at most `MOST_STREAMS`. For use on its event loop only."""
 
     def __init__(self) -> None:
         self._open = 0
 
     def enter(self) -> None:
-        """Raises a 503 problem when there is no room."""
+        """Count one more. Raises a 503 problem at `MOST_STREAMS`."""
         if self._open >= MOST_STREAMS:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"This replica serves {MOST_STREAMS} event streams, its most. Try again, or another replica.",
+                f"This replica already serves {MOST_STREAMS} event streams, its limit. Try again later.",
                 kind="too-many-streams",
                 headers={"Retry-After": "5"},
             )
         self._open += 1
 
     def leave(self) -> None:
-        """A stream has ended."""
+        """Count one less."""
         self._open -= 1
 
 
@@ -114,10 +114,10 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[byt
 
 
 async def _follow(
-    access: RedisAccess, room: OpenStreams, redis: Redis, run_id: str, token: str, places: list[str]
+    access: RedisAccess, open_streams: OpenStreams, redis: Redis, run_id: str, token: str, places: list[str]
 ) -> AsyncGenerator[bytes]:
-    """Ends when the token does, and quietly when Redis is away: the client comes again with its place."""
-    room.enter()
+    """The lines of the stream. It ends when the token expires or is revoked, or Redis fails: clients then reconnect."""
+    open_streams.enter()
     follower = access.asyncio()
     keys = RunKeys(run_id)
     streams = [keys.events, keys.entropy_target_history]
@@ -143,7 +143,7 @@ async def _follow(
     except (RedisConnectionError, RedisTimeoutError):
         return
     finally:
-        room.leave()
+        open_streams.leave()
         await follower.aclose()
 
 
@@ -163,7 +163,7 @@ def _event(redis: Redis, run_id: str, index: int, entry_id: str, fields: dict[st
 
 
 def _ends(redis: Redis, run_id: str) -> list[str]:
-    """The newest entry of each stream."""
+    """The id of the newest entry of each stream."""
     keys = RunKeys(run_id)
     ends = []
     for name in (keys.events, keys.entropy_target_history):
@@ -177,7 +177,8 @@ def _parse(place: str) -> list[str]:
     if found is None:
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"header.last-event-id = {place[:80]!r}: the id of an event, such as 1700000000000-0_1700000000000-0",
+            f"header.last-event-id = {place[:80]!r}: must be the id of an event, such as "
+            "1700000000000-0_1700000000000-0",
             kind="invalid-request",
             errors=[
                 FieldProblem(

@@ -1,4 +1,4 @@
-"""Probes, open to anyone: is the process alive, can it reach the state of the runs, and does a run's learner live?"""
+"""Probes, without authentication: liveness of the process, its connection to Redis, liveness of a run's learner."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State
+from services.control_plane.http.auth import RedisClient
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import Health
@@ -17,7 +17,7 @@ from services.run.ids import is_run_id
 from services.run.state import read_status
 
 SILENT_SECONDS = 120.0
-"""without a heartbeat, after which a run that should work does not"""
+"""without a heartbeat, after which a running or paused run is not ready"""
 _WORKING = ("running", "paused")
 
 router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
@@ -25,24 +25,24 @@ router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.
 
 @router.get("/healthz")
 def healthz() -> Health:
-    """Alive. Says nothing of Redis: a restart of this process would not bring it back."""
+    """Liveness: this process answers. It does not check Redis, which a restart of this process would not repair."""
     return Health(status="ok")
 
 
 @router.get("/readyz")
 def readyz(
-    redis: State,
+    redis: RedisClient,
     run: Annotated[
-        str | None, Query(max_length=128, description="also: does this run's learner live?")
+        str | None, Query(max_length=128, description="also check that this run's learner is alive")
     ] = None,
 ) -> Health:
-    """Able to serve: Redis answers, and so does the learner of `run` where it is asked for. Else 503."""
+    """Readiness: Redis answers; with `run`, its learner or driver has sent a heartbeat within 120 s. Otherwise 503."""
     redis.ping()
     if run is not None:
         status = read_status(redis, run) if is_run_id(run) else None
         if status is None or status.phase not in _WORKING:
             raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"The run {run!r} is not at work.", kind="not-ready"
+                HTTPStatus.SERVICE_UNAVAILABLE, f"The run {run!r} is not running.", kind="not-ready"
             )
         silent = server_time(redis) - status.heartbeat
         if silent > SILENT_SECONDS:

@@ -1,4 +1,4 @@
-"""Route of a run's curves: fields of its step records over a range of steps, averaged down to what a chart can show."""
+"""Route of a run's metrics: fields of its step records over a range of steps, averaged to the resolution of a chart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 from starlette.responses import Response
 
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, Token, reading
+from services.control_plane.http.auth import RedisClient, Token, reading
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
@@ -25,7 +25,7 @@ from services.redis.query import Read, combine, command
 HEADLINE = "entropy,entropy_target,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000
 ANSWERS_KEPT = 16
-"""of one process; the longest has a few MB"""
+"""per process; the longest has a few MB"""
 _NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms"}
 
 router = APIRouter(
@@ -37,7 +37,7 @@ router = APIRouter(
 
 
 class SeriesCache:
-    """Answers by what decides them, which includes how far the records go: one that is found here is never old."""
+    """Caches answers. The key includes the range of the records, so a cached answer is never outdated."""
 
     def __init__(self, redis: Redis) -> None:
         self.answer = lru_cache(maxsize=ANSWERS_KEPT)(partial(_answer, redis))
@@ -61,18 +61,22 @@ def _answer(
 def get_metrics(
     run_id: str,
     request: Request,
-    redis: State,
+    redis: RedisClient,
     token: Token,
     fields: Annotated[
-        str, Query(max_length=2000, description="names of the step record, by commas; maps as name/key")
+        str,
+        Query(
+            max_length=2000,
+            description="fields of the step record, separated by commas; an entry of a map as name/key",
+        ),
     ] = HEADLINE,
-    first: Annotated[int, Query(ge=0, le=10**12, description="learner step")] = 0,
+    first: Annotated[int, Query(ge=0, le=10**12, description="first learner step")] = 0,
     last: Annotated[
-        int | None, Query(ge=0, le=10**12, description="learner step; the newest when absent")
+        int | None, Query(ge=0, le=10**12, description="last learner step; default: the newest")
     ] = None,
-    rows: Annotated[int, Query(ge=1, le=MOST_ROWS, description="longest answer")] = 500,
+    rows: Annotated[int, Query(ge=1, le=MOST_ROWS, description="most rows in the answer")] = 500,
 ) -> Response:
-    """Columns of means over equally many steps. Only the surviving lineage has records."""
+    """Columns of means, each row over the same number of steps. Records of the surviving lineage only."""
     started, extent = reading("viewer", _extent_read)(run_id, request, redis, token)
     names = list(dict.fromkeys(name.strip() for name in fields.split(",") if name.strip()))
     for name in names or [fields]:
@@ -80,7 +84,7 @@ def get_metrics(
             allowed_names = ", ".join(sorted(_NAMES))
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"query.fields = {name[:80]!r}: there is no such field of a step record; there are {allowed_names}.",
+                f"query.fields = {name[:80]!r}: a step record has no such field; it has {allowed_names}.",
                 kind="invalid-request",
                 errors=[FieldProblem(field="query.fields", value=repr(name[:80]), allowed=allowed_names)],
             )

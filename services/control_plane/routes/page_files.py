@@ -1,4 +1,4 @@
-"""The web page: the files of `page/`, the same for everyone. What they show they ask of the API, with a token."""
+"""The web page: the static files of `page/`, served without authentication. The page reads the API with a token."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class _File(NamedTuple):
-    """One file as it is sent."""
+    """One file, ready to send."""
 
     content: bytes
     media_type: str
@@ -41,7 +41,7 @@ def _read(path: Path) -> _File:
     return _File(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:24]}"')
 
 
-# What can be asked for is what was there at the start: no name leads out of the folder.
+# Only files that were in the folder at start-up are served, so no name leads out of it.
 _FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES}
 
 
@@ -53,7 +53,7 @@ def index(request: Request) -> Response:
 
 @router.api_route("/page/{name}", methods=["GET", "HEAD"])
 def file(name: str, request: Request) -> Response:
-    """A file that the page is made of."""
+    """A file of the page."""
     if name not in _FILES or name == _INDEX:
         raise Problem(HTTPStatus.NOT_FOUND, f"The page has no file {name[:80]!r}.")
     return _answer(request, _FILES[name])

@@ -1,4 +1,4 @@
-"""Route of the metrics for Prometheus: every run that the token sees, read from Redis at each scrape."""
+"""Route of the Prometheus metrics: every run that the token may read, from Redis at each scrape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 from starlette.responses import Response
 
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, visible_runs
+from services.control_plane.http.auth import RedisClient, visible_runs
 from services.control_plane.http.strict_route import StrictRoute
 from services.records.step_record import flatten, mismatch_kl_limit
 from services.redis.query import fetch, server_time
@@ -31,19 +31,19 @@ router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text format."}},
 )
-def prometheus(redis: State, visible: Annotated[list[str], Depends(visible_runs)]) -> Response:
-    """Gauges of the newest step record (`scope_<field>`), of progress, generators, queue and Redis; labels run, key."""
+def prometheus(redis: RedisClient, visible: Annotated[list[str], Depends(visible_runs)]) -> Response:
+    """Gauges `scope_<name>{run, key}`: the newest step record, progress, generators, the queue, Redis."""
     return Response(generate_latest(_Runs(redis, visible)), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Runs:
-    """What `generate_latest` takes for a registry."""
+    """A collector in the form of a registry, for `generate_latest`."""
 
     def __init__(self, redis: Redis, run_ids: list[str]) -> None:
         self._redis, self._run_ids = redis, run_ids
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, each once."""
+        """Every metric family, once."""
         families: dict[str, GaugeMetricFamily] = {}
 
         def put(name: str, value: float, run: str, key: str = "") -> None:
@@ -81,14 +81,16 @@ class _Runs:
                     if "step" in beat:
                         put("generator_lag_steps", max(0, status.step - beat["step"]), run_id, name)
                     put("generator_heartbeat_age_seconds", max(0.0, now - beat["at"]), run_id, name)
-            if ages := (status.record or {}).get("staleness"):
-                put("staleness_max_steps", max(map(int, ages)), run_id)
+            if staleness := (status.record or {}).get("staleness"):
+                put("staleness_max_steps", max(map(int, staleness)), run_id)
             for name, value in flatten(status.record or {}).items():
                 field, _, key = name.partition("/")
                 put(field, value, run_id, key)
         yield from families.values()
         memory = cast("dict[str, int]", self._redis.info("memory"))
-        family = GaugeMetricFamily("scope_redis_memory_bytes", "of the queue's server", labels=["key"])
+        family = GaugeMetricFamily(
+            "scope_redis_memory_bytes", "memory of the Redis server: used, and its limit", labels=["key"]
+        )
         for key, name in (("used", "used_memory"), ("limit", "maxmemory")):
             family.add_metric([key], memory[name])
         yield family
@@ -96,18 +98,18 @@ class _Runs:
 
 _HELP = {
     "run_unreadable": "1 where the run's documents in Redis are damaged",
-    "run_phase": "1 for the phase that the run is in",
+    "run_phase": "1 for the run's current phase",
     "run_steps_done": "learner steps done",
-    "run_steps_configured": "learner steps to do",
-    "run_heartbeat_age_seconds": "since the driver or the learner last wrote",
+    "run_steps_configured": "learner steps configured",
+    "run_heartbeat_age_seconds": "seconds since the last heartbeat of the driver or the learner",
     "queue_groups": "groups of the replay queue by state",
-    "queue_capacity_groups": "unread groups before producers wait",
-    "staleness_limit_steps": "learner steps between a rollout's oldest token and the step that uses it, allowed",
-    "staleness_max_steps": "the same, of the newest step's oldest rollout",
+    "queue_capacity_groups": "unread groups at which producers wait",
+    "staleness_limit_steps": "largest staleness allowed, in learner steps",
+    "staleness_max_steps": "largest staleness of a rollout in the newest step, in learner steps",
     "mismatch_kl_limit": "mismatch KL above which a step record carries an alarm, nats per token",
-    "generators_configured": "by role",
-    "generator_lag_steps": "learner steps by which a generator's weights are older than the learner's",
-    "generator_heartbeat_age_seconds": "since a generator last wrote",
+    "generators_configured": "generators configured, by role",
+    "generator_lag_steps": "learner steps by which a generator's weights are behind the learner's",
+    "generator_heartbeat_age_seconds": "seconds since a generator's last heartbeat",
     "entropy": "policy entropy, nats per token",
     "entropy_target": "entropy target in force, nats per token",
 }

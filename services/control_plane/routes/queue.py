@@ -1,6 +1,6 @@
-"""Routes of a run's replay queue: how it stands, its dead letters, and what a person does with them.
+"""Routes of a run's replay queue: its state, its dead letters, and requeuing or purging them.
 
-A change may be sent again: it is made once and answered the same, so that it needs no idempotency key.
+The changes are idempotent and need no idempotency key: a repetition changes nothing and gets the same answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redis import Redis
 
 from services.access.tokens import Principal
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, allowed, origin_of
+from services.control_plane.http.auth import RedisClient, allowed, origin_of
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.queue import (
@@ -58,15 +58,15 @@ router = APIRouter(
 
 
 class Caller(NamedTuple):
-    """Who changes something, and with what."""
+    """The caller of a change, and the queue's administration."""
 
     admin: ReplayAdmin
     name: str
     origin: str
 
 
-def operator(run_id: str, redis: State, request: Request, caller: Operator) -> Caller:
-    """A dependency of every change."""
+def operator(run_id: str, redis: RedisClient, request: Request, caller: Operator) -> Caller:
+    """A dependency: what every change needs."""
     return Caller(_admin(redis, run_id), caller.name, origin_of(request))
 
 
@@ -74,8 +74,8 @@ By = Annotated[Caller, Depends(operator)]
 
 
 @router.get("")
-def get_queue(run_id: str, redis: State, _: Viewer) -> QueueState:
-    """How full the queue is, what waits in it, and what has gone through it."""
+def get_queue(run_id: str, redis: RedisClient, _: Viewer) -> QueueState:
+    """How full the queue is, what is pending, and counters since the run began."""
     pipeline, gauges = _pipeline(redis, run_id), queue_gauges(redis, run_id)
     stats = gauges.stats
     return QueueState(
@@ -106,12 +106,12 @@ def get_queue(run_id: str, redis: State, _: Viewer) -> QueueState:
 @router.get("/dead-letters")
 def get_dead_letters(
     run_id: str,
-    redis: State,
+    redis: RedisClient,
     _: Viewer,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
-    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="of an answer before")] = None,
+    cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of the last page")] = None,
 ) -> DeadLetterPage:
-    """Groups that will not be used, with the reason, newest first; never their contents."""
+    """Dead letters: groups that will not be trained on, with the reason, newest first, without their contents."""
     letters = _admin(redis, run_id).dead_letters(limit + 1, before=cursor or "")
     shown = [
         DeadLetterView(
@@ -130,7 +130,7 @@ def get_dead_letters(
 
 @router.post("/dead-letters/{letter_id}:requeue")
 def requeue_dead_letter(letter_id: Letter, by: By) -> LetterOutcome:
-    """Put it back into the queue, under the next attempt of its group. Idempotent."""
+    """Put a dead letter back into the queue, as the next attempt of its group. Idempotent."""
     try:
         return _view(by.admin.requeue(letter_id, by.name, by.origin))
     except UnknownLetter as error:
@@ -145,7 +145,7 @@ def requeue_dead_letter(letter_id: Letter, by: By) -> LetterOutcome:
 
 @router.post("/dead-letters/{letter_id}:purge")
 def purge_dead_letter(letter_id: Letter, purge: LetterPurge, by: By) -> LetterOutcome:
-    """Delete it for good. Its place in the learner's step stays empty. Idempotent."""
+    """Delete a dead letter permanently. Its place in the learner's step stays empty. Idempotent."""
     outcome = next(iter(by.admin.purge([letter_id], purge.reason, by.name, by.origin)), None)
     if outcome is None or outcome.outcome != "purged":
         raise _no_letter(unknown(letter_id, outcome))
@@ -154,7 +154,7 @@ def purge_dead_letter(letter_id: Letter, purge: LetterPurge, by: By) -> LetterOu
 
 @router.post("/dead-letters:purge")
 def purge_dead_letters(purge: LettersPurge, by: By) -> PurgeReport:
-    """Delete several for good; those that are not there are named, and hinder nothing. Idempotent."""
+    """Delete several dead letters permanently; `unknown` lists the ids that are no dead letters. Idempotent."""
     ids = list(dict.fromkeys(purge.ids))
     outcomes = by.admin.purge(ids, purge.reason, by.name, by.origin)
     purged = {outcome.letter_id: _view(outcome) for outcome in outcomes if outcome.outcome == "purged"}

@@ -1,4 +1,4 @@
-"""Routes of runs: the listing, one run, and what can be asked of it."""
+"""Routes of runs: the list, one run, and the requests to pause, resume, stop or checkpoint it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis import Redis
 
 from services.access.tokens import Principal
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, allowed, origin_of, reading, visible_runs
+from services.control_plane.http.auth import RedisClient, allowed, origin_of, reading, visible_runs
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.runs import (
@@ -35,14 +35,14 @@ router = APIRouter(route_class=StrictRoute, prefix="/v1/runs", tags=["runs"], re
 
 @router.get("")
 def list_runs(
-    redis: State,
+    redis: RedisClient,
     visible: Annotated[list[str], Depends(visible_runs)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(max_length=128, description="`next` of an answer before")] = None,
+    cursor: Annotated[str | None, Query(max_length=128, description="`next` of the last page")] = None,
 ) -> RunList:
-    """The runs that the token may see, by id; one that is just being made is left out.
+    """The runs that the token may read, by id, without those that are still being created.
 
-    One whose documents in Redis are damaged is named under `unreadable`, and does not hide the others.
+    `unreadable` lists the runs whose documents in Redis are damaged.
     """
     left = [run_id for run_id in visible if cursor is None or run_id > cursor]
     shown = left[:limit]
@@ -60,26 +60,26 @@ def list_runs(
 
 
 @router.post("/{run_id}:pause", status_code=HTTPStatus.ACCEPTED)
-def pause_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
-    """Hold at the next step boundary: generators idle with warm engines, the learner waits. Idempotent."""
+def pause_run(run_id: str, redis: RedisClient, request: Request, caller: Operator) -> Run:
+    """Pause at the next step boundary: the learner waits, the generators keep their engines loaded. Idempotent."""
     return _asked(redis, run_id, "pause", request, caller)
 
 
 @router.post("/{run_id}:resume", status_code=HTTPStatus.ACCEPTED)
-def resume_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
-    """Go on after a pause. Idempotent."""
+def resume_run(run_id: str, redis: RedisClient, request: Request, caller: Operator) -> Run:
+    """Resume after a pause. Idempotent."""
     return _asked(redis, run_id, "resume", request, caller)
 
 
 @router.post("/{run_id}:stop", status_code=HTTPStatus.ACCEPTED)
-def stop_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
-    """Stop in order: checkpoint, acknowledge, drain. Idempotent."""
+def stop_run(run_id: str, redis: RedisClient, request: Request, caller: Operator) -> Run:
+    """Stop in an orderly way: write a checkpoint, acknowledge its groups, drain the generators. Idempotent."""
     return _asked(redis, run_id, "stop", request, caller)
 
 
 @router.post("/{run_id}:checkpoint", status_code=HTTPStatus.ACCEPTED)
-def checkpoint_run(run_id: str, redis: State, request: Request, caller: Operator) -> Run:
-    """Write a checkpoint at the next step boundary, besides those of the configuration."""
+def checkpoint_run(run_id: str, redis: RedisClient, request: Request, caller: Operator) -> Run:
+    """Write a checkpoint at the next step boundary, in addition to the configured ones."""
     return _asked(redis, run_id, "checkpoint", request, caller)
 
 

@@ -1,4 +1,4 @@
-"""Routes of tokens: one's own, for everybody; those of a run, and those that hold for every run, for admins."""
+"""Routes of tokens: the caller's own, for everybody; those of a run and those valid for every run, for admins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 from services.access import tokens
 from services.access.tokens import NAME_PATTERN, Grant, Principal, TokenRecord
 from services.control_plane.http import problems
-from services.control_plane.http.auth import State, allowed, allowed_everywhere, origin_of, own_grants
+from services.control_plane.http.auth import RedisClient, allowed, allowed_everywhere, origin_of, own_grants
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.tokens import (
@@ -34,7 +34,7 @@ router = APIRouter(route_class=StrictRoute, tags=["tokens"], responses=problems.
 
 @router.get("/v1/token")
 def get_own_token(found: Annotated[list[Grant], Depends(own_grants)]) -> OwnToken:
-    """Whose token was presented, what it may do and until when."""
+    """The name of the presented token, its scopes, and when it expires."""
     return OwnToken(
         grants=[
             GrantView(
@@ -46,42 +46,42 @@ def get_own_token(found: Annotated[list[Grant], Depends(own_grants)]) -> OwnToke
 
 
 @router.get("/v1/runs/{run_id}/tokens")
-def list_tokens(run_id: str, redis: State, _: Admin) -> TokenList:
-    """The run's tokens by name, expired ones among them; never the tokens themselves."""
+def list_tokens(run_id: str, redis: RedisClient, _: Admin) -> TokenList:
+    """The run's tokens by name, including expired ones, without the tokens themselves."""
     return _listed(redis, run_id)
 
 
 @router.post("/v1/runs/{run_id}/tokens", status_code=HTTPStatus.CREATED)
 def create_token(
-    run_id: str, wanted: NewToken, redis: State, request: Request, response: Response, caller: Admin
+    run_id: str, wanted: NewToken, redis: RedisClient, request: Request, response: Response, caller: Admin
 ) -> TokenCreated:
-    """A new token for the run. The answer is the only place where it is ever shown."""
+    """Create a token for the run. Only this answer contains it."""
     return _created(redis, run_id, wanted, request, response, caller)
 
 
 @router.delete("/v1/runs/{run_id}/tokens/{name}", status_code=HTTPStatus.NO_CONTENT)
-def revoke_token(run_id: str, name: Name, redis: State, request: Request, caller: Admin) -> None:
-    """End a token at once."""
+def revoke_token(run_id: str, name: Name, redis: RedisClient, request: Request, caller: Admin) -> None:
+    """Revoke a token with immediate effect."""
     _revoked(redis, run_id, name, request, caller)
 
 
 @router.get("/v1/tokens")
-def list_service_tokens(redis: State, _: AdminOfAll) -> TokenList:
-    """The tokens that hold for every run."""
+def list_service_tokens(redis: RedisClient, _: AdminOfAll) -> TokenList:
+    """The tokens that are valid for every run."""
     return _listed(redis, None)
 
 
 @router.post("/v1/tokens", status_code=HTTPStatus.CREATED)
 def create_service_token(
-    wanted: NewToken, redis: State, request: Request, response: Response, caller: AdminOfAll
+    wanted: NewToken, redis: RedisClient, request: Request, response: Response, caller: AdminOfAll
 ) -> TokenCreated:
-    """A new token for every run, those of the future among them."""
+    """Create a token for every run, including future ones."""
     return _created(redis, None, wanted, request, response, caller)
 
 
 @router.delete("/v1/tokens/{name}", status_code=HTTPStatus.NO_CONTENT)
-def revoke_service_token(name: Name, redis: State, request: Request, caller: AdminOfAll) -> None:
-    """End a token of every run at once."""
+def revoke_service_token(name: Name, redis: RedisClient, request: Request, caller: AdminOfAll) -> None:
+    """Revoke a token for every run with immediate effect."""
     _revoked(redis, None, name, request, caller)
 
 
@@ -103,7 +103,7 @@ def _created(
     if taken and not wanted.replace and not tokens.is_expired(taken[0], now):
         raise Problem(
             HTTPStatus.CONFLICT,
-            f"There is a token {wanted.name!r} already. Revoke it first, or send replace = true to end it now.",
+            f"There is already a token named {wanted.name!r}. Revoke it first, or send replace = true.",
             kind="name-taken",
         )
     token = tokens.new_token()
@@ -123,7 +123,7 @@ def _created(
 
 def _revoked(redis: Redis, run_id: str | None, name: str, request: Request, caller: Principal) -> None:
     if not tokens.revoke_token(redis, run_id, name, by=caller.name, origin=origin_of(request)):
-        raise Problem(HTTPStatus.NOT_FOUND, f"There is no token {name!r}.")
+        raise Problem(HTTPStatus.NOT_FOUND, f"There is no token named {name!r}.")
 
 
 def _view(record: TokenRecord, now: float) -> TokenView:

@@ -1,1 +1,1 @@
-"""The documents that the control plane takes and gives."""
+"""The request and response bodies of the control plane."""

@@ -1,6 +1,6 @@
-"""What the control plane says and accepts: resources of spec (desired), status (observed) and metadata.
+"""Base classes of the bodies. A resource has `spec` (the desired state), `status` (the observed one) and `metadata`.
 
-Shared by the server and `services.control_plane.client`. Targets are nats per token; times are RFC 3339 in UTC.
+Shared by the server and `services.control_plane.client`. Entropies are nats per token, times RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Resource(BaseModel):
-    """Base of everything sent."""
+    """Base of every response body."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,11 +21,11 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""For an int: JSON knows one kind of number, so 5.0 is 5. Still no text and no boolean."""
+"""for a strict int: accept 5.0 as 5, since JSON has one type of number; text and booleans are still refused"""
 
 
 class Health(Resource):
-    """Answer of the probes."""
+    """The answer of the probes."""
 
     status: Literal["ok"]
 
@@ -39,7 +39,7 @@ class FieldProblem(Resource):
 
 
 class ProblemBody(Resource):
-    """RFC 9457 problem details; every answer of 400 and above has this body."""
+    """Problem details (RFC 9457): the body of every answer of 400 and above."""
 
     type: str
     title: str

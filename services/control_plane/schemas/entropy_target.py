@@ -1,4 +1,4 @@
-"""The entropy target: what a change holds, the resource, its history."""
+"""The entropy target: the bodies of a change, the resource, its history."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.control_plane.schemas.base import WHOLE, Resource
 
 Target = Annotated[float, Field(allow_inf_nan=False, description="entropy target H0, nats per token")]
-
-
 OverSteps = Annotated[
     int,
     Field(
         ge=0,
         le=1_000_000,
-        description="learner steps over which the target moves there in a line; 0: at once",
+        description="learner steps of the linear ramp to the target; 0: the whole change at the next step",
     ),
     WHOLE,
 ]
 
 
 class EntropyTargetChange(BaseModel):
-    """Body of `PUT /v1/runs/{id}/entropy-target`. Only a finite JSON number passes: no text, no boolean."""
+    """Body of `PUT /v1/runs/{id}/entropy-target`. Numbers must be finite JSON numbers, not text or booleans."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -33,17 +31,17 @@ class EntropyTargetChange(BaseModel):
 
 
 class EntropyTargetPatch(BaseModel):
-    """Body of `PATCH`, a JSON merge patch (RFC 7396) of `spec`: null takes a field away."""
+    """Body of `PATCH`, a JSON merge patch (RFC 7396) of `spec`: null removes a field."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     target: Target | None = None
-    """null: the configured schedule decides again"""
+    """null: return to the configured schedule"""
     over_steps: OverSteps | None = None
 
 
 class ConfiguredTarget(Resource):
-    """The run's configured entropy target: the fields of `entropy_control` that make it."""
+    """The run's configured entropy target: the fields of `entropy_control` that define it."""
 
     target: float | Literal["auto"]
     auto_fraction: float
@@ -54,40 +52,40 @@ class EntropyTargetSpec(Resource):
     """The desired entropy target."""
 
     target: float | None
-    """as a person set it; null: `configured` decides"""
+    """the target that was set; null: `configured` is in effect"""
     over_steps: int
-    """learner steps over which it moves there from the one in force before"""
+    """learner steps of the linear ramp from the previous target"""
     configured: ConfiguredTarget
     """what DELETE returns to"""
 
 
 class EntropyTargetStatus(Resource):
-    """What the learner works with."""
+    """The entropy target that the learner applies."""
 
     state: Literal["pending", "applied", "superseded"]
-    """of the generation under `metadata`: awaiting a step boundary, in force, or replaced by a newer one"""
+    """of `metadata.generation`: waiting for a step boundary, in force, or replaced by a newer one before that"""
     generation: int | None
-    """the generation in force; none before the first step boundary"""
+    """the generation in force; null before the first step boundary"""
     applied_from_step: int | None
-    """the learner step from which the generation in force holds"""
+    """the first learner step under the generation in force"""
     applied_at: datetime | None
     target: float | None
-    """in force at learner step `step`; none before the first step boundary, or while `auto` is not measured"""
+    """in force at learner step `step`; null before the first step boundary, or until `auto` is measured"""
     step: int | None
-    """the newest learner step that began"""
+    """the newest learner step that has begun"""
     starting_entropy: float | None
-    """of the run's first learner step, nats per token: what the configured target `auto` is a share of"""
+    """entropy at the run's first learner step, nats per token; the configured target `auto` is a fraction of it"""
 
 
 class EntropyTargetMetadata(Resource):
-    """Of the desired entropy target."""
+    """Generation and origin of the desired entropy target."""
 
     run_id: str
     generation: int
     updated_by: str
     updated_at: datetime
     source: Literal["configuration", "api"]
-    """what decides: the configured schedule, or a target that was set here"""
+    """what is in effect: the configured schedule, or a target that was set by the API"""
 
 
 class EntropyTarget(Resource):
@@ -106,10 +104,10 @@ class EntropyTargetEvent(Resource):
     generation: int
     at: datetime
     target: float | None
-    """of `changed`; null where it went back to the configured schedule"""
+    """of `changed`; null for a return to the configured schedule"""
     over_steps: int
     by: str | None
-    """of `changed`: who; of `superseded`: the generation that was applied instead"""
+    """of `changed`: the caller; of `superseded`: the generation that was applied instead"""
     step: int | None
     """of `applied` and `superseded`: the learner step"""
 
@@ -119,4 +117,4 @@ class EntropyTargetHistory(Resource):
 
     events: list[EntropyTargetEvent]
     next: str | None
-    """`cursor` of the older ones; null at the end"""
+    """`cursor` of the next page, of older entries; null at the end"""

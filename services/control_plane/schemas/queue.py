@@ -1,4 +1,4 @@
-"""What the control plane says and accepts about a run's replay queue. Sizes are bytes, times RFC 3339 in UTC."""
+"""A run's replay queue: its state, dead letters, and their purge. Sizes are bytes, times RFC 3339 in UTC."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ Reason = Annotated[
         min_length=1,
         max_length=200,
         pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
-        description="why; one line, kept in the audit",
+        description="why, in one line; kept in the audit log",
     ),
 ]
 
 
 class QueueCounters(Resource):
-    """Groups since the run began, over all its incarnations."""
+    """Counts of groups since the run began, over all its incarnations."""
 
     produced: int
-    """entered the queue, requeued ones included"""
+    """added to the queue, including requeued ones"""
     read: int
     acknowledged: int
     duplicates: int
-    """refused: the group had entered before"""
+    """refused because the group had been added before"""
     refused_full: int
-    """times that a group was put off because the queue was full"""
+    """attempts refused because the queue was full"""
     dead_lettered: int
     requeued: int
     purged: int
     releases: int
-    """leases taken over after they expired"""
+    """leases that another generator took over after they expired"""
 
 
 class QueueBytes(Resource):
-    """Sizes of encoded groups; the last two are Redis's memory, as it estimates it."""
+    """Sizes of encoded groups; `stream` and `dead_letters` are memory as Redis estimates it."""
 
     unread: int
     unacknowledged: int
@@ -55,11 +55,11 @@ class QueueBytes(Resource):
 
 
 class LeaseCount(Resource):
-    """Groups that generators of one role work on."""
+    """Leases of groups that generators of one role are sampling."""
 
     held: int
     expired: int
-    """their holder is silent; the next generator that asks gets them"""
+    """their holder stopped renewing; the next generator that asks gets them"""
 
 
 class QueueState(Resource):
@@ -67,20 +67,20 @@ class QueueState(Resource):
 
     run_id: str
     unread: int
-    """groups that the learner has not read; what `capacity` limits"""
+    """groups that the learner has not read; limited by `capacity`"""
     pending: int
     """groups read and neither acknowledged nor dead-lettered"""
     oldest_unread_seconds: float | None
-    """since it entered; null without one"""
+    """age of the oldest unread group; null without one"""
     capacity: int
     """`pipeline.queue_capacity`"""
     share_used: float
-    """of the capacity"""
+    """`unread` as a fraction of `capacity`"""
     back_pressure: bool
     """whether the queue is full: generators wait to add their groups"""
     dead_letters: int
     lost: int
-    """places in learner steps that stay empty unless their dead letter is requeued"""
+    """groups missing from learner steps unless their dead letter is requeued"""
     bytes: QueueBytes
     counters: QueueCounters
     leases: dict[str, LeaseCount]
@@ -88,7 +88,7 @@ class QueueState(Resource):
 
 
 class DeadLetterView(Resource):
-    """A group that will not be used; never what it holds."""
+    """A group that will not be trained on, without its contents."""
 
     id: str
     group_id: str
@@ -104,11 +104,11 @@ class DeadLetterPage(Resource):
 
     dead_letters: list[DeadLetterView]
     next: str | None
-    """`cursor` of the older ones; null at the end"""
+    """`cursor` of the next page, of older entries; null at the end"""
 
 
 class LetterPurge(BaseModel):
-    """Body of a purge."""
+    """Body of the purge of one dead letter."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -116,29 +116,29 @@ class LetterPurge(BaseModel):
 
 
 class LettersPurge(LetterPurge):
-    """Body of a purge of several."""
+    """Body of a purge of several dead letters."""
 
     ids: Annotated[list[LetterId], Field(min_length=1, max_length=MOST_PURGED)]
 
 
 class LetterOutcome(Resource):
-    """What became of a dead letter."""
+    """What happened to a dead letter."""
 
     id: str
     group_id: str
     outcome: Literal["requeued", "purged"]
     requeued_as: str | None
-    """the group id under which it entered again"""
+    """the group id under which it was added again"""
     reason: str | None
-    """of a purge"""
+    """given for a purge"""
     by: str
     at: datetime
 
 
 class PurgeReport(Resource):
-    """Answer to a purge of several."""
+    """The answer to a purge of several dead letters."""
 
     purged: list[LetterOutcome]
-    """now, or by an earlier request"""
+    """by this request or an earlier one"""
     unknown: list[str]
-    """ids that are no dead letters, or not any more because they were requeued"""
+    """ids that are no dead letters, or that were requeued"""

@@ -1,4 +1,4 @@
-"""What the control plane says of sampled rollouts. Shared by the server and `services.control_plane.client`."""
+"""Sampled rollouts. Shared by the server and `services.control_plane.client`."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class RolloutPage(Resource):
 
     rollouts: list[RolloutView]
     next: str | None
-    """the cursor of the page that follows; None at the end"""
+    """`cursor` of the next page, of older entries; null at the end"""

@@ -1,4 +1,4 @@
-"""Runs: what they are, how they go, their curves and their audit."""
+"""Runs: configuration, progress, metrics and audit log."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class MetricSeries(Resource):
 
     first: int
     last: int
-    """learner steps that were looked at; `last` is below `first` where there is none"""
+    """the range of learner steps read; `last` is less than `first` if it is empty"""
     steps: list[int]
-    """the last step of each row"""
+    """the last learner step of each row"""
     values: dict[str, list[float | None]]
-    """field → mean over the steps of each row; null where none has a number"""
+    """field → mean over the steps of each row; null where no step has a number"""
 
 
 class RunSpecView(Resource):
-    """What the run was asked to be."""
+    """The run's configuration and desired state."""
 
     config: dict[str, Any]
     control: Literal["run", "pause", "stop"]
@@ -40,7 +40,7 @@ class EvaluationView(Resource):
 
 
 class RunStatusView(Resource):
-    """How the run goes."""
+    """The run's progress."""
 
     phase: str
     step: int
@@ -55,11 +55,11 @@ class RunStatusView(Resource):
     evaluations: list[EvaluationView]
     """by learner step"""
     checkpoints_pending: int
-    """asked for and not written yet"""
+    """requested and not written yet"""
 
 
 class RunMetadata(Resource):
-    """Where the run comes from."""
+    """Identity and origin of the run."""
 
     id: str
     config_hash: str
@@ -76,7 +76,7 @@ class Run(Resource):
 
 
 class RunSummary(Resource):
-    """A run in the listing."""
+    """A run in the list."""
 
     id: str
     phase: str
@@ -87,30 +87,30 @@ class RunSummary(Resource):
 
 
 class RunList(Resource):
-    """The resource `/v1/runs`: the runs that the token may see, by id."""
+    """The resource `/v1/runs`: the runs that the token may read, by id."""
 
     runs: list[RunSummary]
     unreadable: list[str] = Field(default=[])
     """runs whose documents in Redis are damaged"""
     next: str | None
-    """`cursor` of the further ones; null at the end"""
+    """`cursor` of the next page; null at the end"""
 
 
 class AuditEntry(Resource):
-    """One thing that somebody asked for."""
+    """One change that somebody requested."""
 
     id: str
     action: str
     by: str
     origin: str
-    """the address that it came from; `local` for one without the control plane"""
+    """the address of the client; `local` for a change made without the control plane"""
     before: str
     after: str
-    """what held before and after, in the words of the action"""
+    """the state before and after, as text that depends on the action"""
     generation: int | None
     """of a change of the entropy target"""
     effective_step: int | None
-    """of a change of the target: the learner step from which it holds; null while it waits or if it was superseded"""
+    """of a change of the target: the first learner step under it; null while pending, or if it was superseded"""
     at: datetime
 
 
@@ -119,4 +119,4 @@ class Audit(Resource):
 
     entries: list[AuditEntry]
     next: str | None
-    """`cursor` of the older ones; null at the end"""
+    """`cursor` of the next page, of older entries; null at the end"""

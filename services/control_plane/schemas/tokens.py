@@ -1,4 +1,4 @@
-"""What the routes of tokens say and accept. Shared by the server and `services.control_plane.client`."""
+"""Tokens. Shared by the server and `services.control_plane.client`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class NewToken(BaseModel):
     expires_in_seconds: Annotated[int, Field(ge=1, le=LONGEST_SECONDS), WHOLE] | None = None
     """null: it does not expire"""
     replace: bool = False
-    """end a valid token of that name"""
+    """revoke the valid token of that name"""
 
 
 class TokenView(Resource):
-    """What is known of a token."""
+    """A token, without its text."""
 
     name: str
     scope: Scope
@@ -38,24 +38,24 @@ class TokenView(Resource):
 
 
 class TokenCreated(TokenView):
-    """A token that was just made."""
+    """A new token."""
 
     token: str
-    """shown once"""
+    """its text, which no other answer contains"""
 
 
 class GrantView(Resource):
-    """What the presented token may do, where."""
+    """A scope of the presented token."""
 
     run_id: str | None
-    """null: on every run that has no grant of its own"""
+    """null: every run without a grant of its own"""
     name: str
     scope: Scope
     expires_at: datetime | None
 
 
 class OwnToken(Resource):
-    """The resource `/v1/token`: the presented token, never its text. Nearly every token has one grant."""
+    """The resource `/v1/token`: the grants of the presented token, in most cases one."""
 
     grants: list[GrantView]
 
