@@ -259,7 +259,7 @@ def test_every_key_of_a_run_is_on_the_page_of_the_protocol_and_no_other() -> Non
     keys = RunKeys("r")
     per_role = ("cursor", "leases", "lease_owners", "seen", "seen_attempts")
     names = {getattr(keys, name) for name, value in vars(RunKeys).items() if isinstance(value, property)}
-    names |= {getattr(keys, name)("<role>") for name in per_role} | {keys.once("<name>")}
+    names |= {getattr(keys, name)("<role>") for name in per_role} | {keys.idempotency("<name>")}
     named = first_column(REFERENCE / "replay-protocol.md", "## Keys")
     assert sorted(named) == sorted(name.removeprefix("scope:{r}:") for name in names)
 
