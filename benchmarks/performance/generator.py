@@ -117,7 +117,7 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
     await asyncio.sleep(seconds)
     speed = (generator._work.tokens - tokens) / (time.perf_counter() - started)
     ask(redis, RUN, "pause", "benchmark")
-    while generator._in_flight:
+    while len(generator._groups):
         await asyncio.sleep(0.05)
         generator._raise_failures()
     return speed

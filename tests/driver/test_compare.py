@@ -433,7 +433,7 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
     assert run()[0] == 0
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=newer))
-    with pytest.raises(ScopeError, match=r"not one of this version.*field_of_tomorrow"):
+    with pytest.raises(ScopeError, match=r"this version does not accept.*field_of_tomorrow"):
         run()
     del older["entropy_control"]["split_range"]["gain_memory"]
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
