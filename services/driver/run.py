@@ -256,7 +256,7 @@ class _Drive:
         """Supervise everything until the learner has finished. Raises ScopeError when a part cannot be restarted."""
         self._queue.answered()
         # A client that retries would wait here for the server that only this loop can restart.
-        with self._queue.access.impatient() as redis:
+        with self._queue.access.without_retries() as redis:
             while not learner.wait(POLL_SECONDS):
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:

@@ -53,7 +53,7 @@ class RedisAccess:
         """Like `sync`, for asyncio; use it on one event loop only."""
         return self._client(redis_asyncio.Redis, AsyncRetry(self._backoff, RETRIES))
 
-    def impatient(self) -> Redis:
+    def without_retries(self) -> Redis:
         """A blocking client without retries, which waits for `connect_timeout_seconds` at most."""
         return self._client(Redis, Retry(NoBackoff(), 0), reply_timeout=self.connect_timeout_seconds)
 
@@ -97,7 +97,7 @@ def check(access: RedisAccess) -> list[str]:
     memory limit with an eviction policy (which would drop acknowledged groups).
     """
     try:
-        with access.impatient() as client:
+        with access.without_retries() as client:
             client.ping()
             info = {**_info(client, "server"), **_info(client, "memory"), **_info(client, "persistence")}
     except AuthenticationError as error:

@@ -142,7 +142,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 def kill(server: QueueServer) -> None:
     """kill -9 of the embedded server."""
-    with server.access.impatient() as redis:
+    with server.access.without_retries() as redis:
         pid = redis.info("server")["process_id"]  # pyright: ignore[reportIndexIssue]
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
@@ -195,7 +195,7 @@ def test_a_server_of_ones_own_is_waited_for_within_bounds(
         def ask_until_given_up(seconds: float) -> bool:
             """As the driver's loop does; True when it gave up."""
             deadline = time.monotonic() + seconds
-            with server.access.impatient() as redis:
+            with server.access.without_retries() as redis:
                 while time.monotonic() < deadline:
                     try:
                         read_status(redis, "run")
