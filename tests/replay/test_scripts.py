@@ -15,7 +15,9 @@ from services.records.redis_records import RedisRecords
 from services.redis.fencing import FencedError, call_fenced, fenced_error
 from services.redis.keys import RunKeys
 from services.redis.scripts import script_text
+from services.replay.actuators import ActuatorPublisher
 from services.replay.consumer import ReplayConsumer
+from services.replay.stream_reader import StreamReader
 from services.run.state import update_status
 from tests.support.repository import ROOT
 
@@ -96,14 +98,15 @@ def test_fragments_are_included_where_they_stand_and_may_include_others(
 # --- the fence
 
 
-def consume(redis: Redis, run_id: str, epoch: int) -> None:
-    consumer = ReplayConsumer(redis, run_id, max_deliveries=3)
-    consumer._epoch = epoch
-    consumer.read(1, block_ms=0)
+def read(redis: Redis, run_id: str, epoch: int) -> None:
+    reader = StreamReader(redis, RunKeys(run_id), unacked_bytes=None)
+    reader.begin(epoch, "0-0")
+    reader.read(1, block_ms=0)
 
 
 WRITES: dict[str, Callable[[Redis, str, int], Any]] = {
-    "replay": consume,
+    "replay": read,
+    "actuators": lambda redis, run_id, epoch: ActuatorPublisher(redis, run_id, epoch).publish_version(1, 0),
     "status": lambda redis, run_id, epoch: update_status(redis, run_id, step=3, epoch=epoch),
     "records": lambda redis, run_id, epoch: RedisRecords(redis, run_id, epoch, first_step=0),
     "target": lambda redis, run_id, epoch: mark_applied(redis, run_id, generation=1, step=3, epoch=epoch),
