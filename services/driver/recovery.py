@@ -1,4 +1,4 @@
-"""What a resumed run needs: a complete checkpoint, and the queue in Redis that belongs to it."""
+"""Checks that a run can be resumed: it needs a complete checkpoint, and the queue in Redis that belongs to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generator has done, and where its time went, for its heartbeat."""
+"""Counters of a generator's work and of its time in each state, for its heartbeat."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Weight transfer from the learner to the generators: serialization, broadcast, publication."""
+"""Weight transfer from the learner to the generators: publication, serialization, broadcast."""
