@@ -1,4 +1,4 @@
-"""A directory that appears whole or not at all."""
+"""Files and directories that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,29 +11,61 @@ from pathlib import Path
 from trainer.errors import ScopeError
 
 
-@contextmanager
-def new_directory(out: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a path beside `out` to build the directory at; it is renamed to `out` if the block succeeds, else removed.
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
+    """Replace a file: a reader sees the old content or all of the new, also when this process dies on the way.
 
-    replace: an `out` that exists is removed just before the rename. Otherwise raises ScopeError, before anything is
-    written, when `out` exists and is not an empty directory.
+    durable: return only when the file would survive a power failure. mode: its permissions, less the umask. One writer
+    at a time. Raises OSError.
     """
-    if not replace and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    writing = path.with_name(f".{path.name}.new")
+    writing.unlink(missing_ok=True)
+    with os.fdopen(os.open(writing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(writing, path)
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a directory, would survive a power failure. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """A directory to create and fill, renamed to `out` at the end; removed on an error.
+
+    Raises ScopeError, before anything is written, when `out` exists and is not an empty directory.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writing = out.with_name(f".writing-{out.name}")
+    with _beside(out) as writing:
+        yield writing
+        os.replace(writing, out)
+
+
+@contextmanager
+def replaced_directory(directory: Path) -> Iterator[Path]:
+    """A directory to create and fill, which takes the place of `directory` at the end; removed on an error."""
+    with _beside(directory) as writing:
+        yield writing
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(writing, directory)
+
+
+@contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    writing = directory.with_name(f".writing-{directory.name}")
     shutil.rmtree(writing, ignore_errors=True)
     try:
         yield writing
-        if replace:
-            shutil.rmtree(out, ignore_errors=True)
-        os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -17,6 +17,7 @@ import msgspec
 
 from services.driver.progress import Progress
 from services.host.children import Process, _last_line, terminate_as_interrupt
+from services.records.jsonl import whole_lines
 from trainer.errors import ScopeError
 
 POLL_SECONDS = 0.2
@@ -141,7 +142,7 @@ def _last_step(path: Path) -> tuple[int, float | None]:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 65536))
-            lines = file.read().rpartition(b"\n")[0].splitlines()
+            lines = whole_lines(file.read()).splitlines()
     except FileNotFoundError:
         return 0, None
     if not lines:

@@ -22,6 +22,7 @@ from services.run.ids import is_run_id
 from trainer.config import ModelConfig
 from trainer.config.load import dump_yaml, load_config
 from trainer.errors import ScopeError
+from trainer.files import write_atomically
 from trainer.starting_model.find import find_starting_model
 
 ORPHAN_SECONDS = 30.0
@@ -128,7 +129,7 @@ def _create(directory: RunDirectory) -> None:
                 f"least {FREE_BYTES / 2**20:.0f} MiB. Free some space or set runs_dir to another disk."
             )
         write_format(directory.path)
-        (directory.path / CONFIG_FILE).write_text(dump_yaml(directory.config))
+        write_atomically(directory.path / CONFIG_FILE, dump_yaml(directory.config).encode())
         if (model := directory.model) is not None:
             named = {"path": directory.config.model.path, "revision": directory.config.model.revision}
             found = {"commit": model.commit, "directory": str(model.directory)}

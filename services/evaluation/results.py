@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 
 from services.evaluation.plan import EvaluationPlan
+from services.records.jsonl import read_lines
 from trainer.errors import ScopeError
+from trainer.files import write_atomically
 
 PLAN, RESULT, PARTS = "plan.json", "evaluation.json", "parts"
 
@@ -68,9 +70,7 @@ class ResultsFolder:
         if path.exists() and any(path.iterdir()):
             raise ScopeError(f"--out {path} is not empty and holds no evaluation; choose another --out.")
         (path / PARTS).mkdir(parents=True, exist_ok=True)
-        writing = path / f".{PLAN}.new"
-        writing.write_bytes(msgspec.json.encode(plan))
-        writing.replace(stored)
+        write_atomically(stored, msgspec.json.encode(plan))
 
     def new_part(self, engine: int) -> Path:
         """A file for an engine's results that nobody has written to."""
@@ -90,9 +90,8 @@ class ResultsFolder:
         found = self.results()
         for task in plan.tasks:
             ours = sorted((r for r in found.values() if r.task == task.label), key=lambda r: r.index)
-            writing = self.path / f".{task.label}.new"
-            writing.write_bytes(b"".join(msgspec.json.encode(r) + b"\n" for r in ours))
-            writing.replace(self.path / f"{task.label}.jsonl")
+            lines = b"".join(msgspec.json.encode(r) + b"\n" for r in ours)
+            write_atomically(self.path / f"{task.label}.jsonl", lines)
         for part in (self.path / PARTS).glob("*"):
             part.unlink()
         (self.path / PARTS).rmdir()
@@ -100,9 +99,7 @@ class ResultsFolder:
 
 def read_results(path: Path) -> list[ProblemResult]:
     """The whole lines of a file."""
-    data = path.read_bytes()
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return [msgspec.json.decode(line, type=ProblemResult) for line in lines]
+    return [msgspec.json.decode(line, type=ProblemResult) for line in read_lines(path)]
 
 
 def _difference(known: EvaluationPlan, plan: EvaluationPlan) -> str:

@@ -15,6 +15,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from services.records.jsonl import cut_incomplete_line, read_lines
+
 FOLDER = "ledger"
 
 
@@ -52,8 +54,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            os.truncate(path, len(_whole_lines(path.read_bytes())))
+        cut_incomplete_line(path)
         self._file = path.open("ab", buffering=0)
 
     def append(self, event: Began | Applied | Offered) -> None:
@@ -106,8 +107,4 @@ def _lineage_of(path: Path) -> int:
 
 
 def _decoded(path: Path, decoder: msgspec.json.Decoder[Event]) -> list[Event]:
-    return decoder.decode_lines(_whole_lines(path.read_bytes()))
-
-
-def _whole_lines(data: bytes) -> bytes:
-    return data[: data.rfind(b"\n") + 1]
+    return [decoder.decode(line) for line in read_lines(path)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.records.jsonl import cut_incomplete_line, read_lines
 from services.redis.keys import RunKeys
 from services.redis.streams import newest_entries
 from trainer.roles import Role
@@ -100,9 +101,7 @@ class RolloutFile:
 
     def __init__(self, directory: Path, limit: int) -> None:
         self._path, self._older, self._limit = directory / FILE, directory / OLDER_FILE, limit
-        if self._path.exists():
-            data = self._path.read_bytes()
-            os.truncate(self._path, data.rfind(b"\n") + 1)
+        cut_incomplete_line(self._path)
 
     def append(self, rollouts: Iterable[SampledRollout]) -> None:
         """Add at the end; written when this returns."""
@@ -128,8 +127,7 @@ def _newest_first(directory: Path) -> Iterator[SampledRollout]:
     for name in (FILE, OLDER_FILE):
         path = directory / name
         if path.exists():
-            data = path.read_bytes()
-            for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()):
+            for line in reversed(read_lines(path)):
                 yield SampledRollout.model_validate_json(line)
 
 

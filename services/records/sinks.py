@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from services.records.jsonl import _whole_lines
+from services.records.jsonl import cut_incomplete_line, read_lines
 from services.records.step_record import StepRecord, flatten
 
 
@@ -32,8 +31,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists():
-            os.truncate(path, len(_whole_lines(path.read_bytes())))
+        cut_incomplete_line(path)
         self._file = path.open("ab")
 
     def write(self, record: StepRecord) -> None:
@@ -74,7 +72,7 @@ def read_records(path: Path, *, surviving: bool = True) -> list[StepRecord]:
     if not path.exists():
         return []
     records: list[StepRecord] = []
-    for line in _whole_lines(path.read_bytes()).splitlines():
+    for line in read_lines(path):
         record = _decode(line)
         if surviving and records and records[-1].lineage > record.lineage:
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import os
 import re
 import secrets
 import shutil
@@ -25,6 +24,7 @@ from services.host.die_with_parent import die_with_parent
 from services.redis.access import OLDEST_VERSION, RedisAccess
 from trainer.config import RedisConfig
 from trainer.errors import ScopeError
+from trainer.files import write_atomically
 
 START_SECONDS = 120.0
 """Longest wait for the server's first answer; it loads the append-only file before."""
@@ -144,7 +144,7 @@ class EmbeddedRedis:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not (self._state_dir / "password").exists():
-                _write_private(self._state_dir / "password", secrets.token_urlsafe(32))
+                write_atomically(self._state_dir / "password", secrets.token_urlsafe(32).encode(), mode=0o600)
         except OSError as error:
             raise ScopeError(
                 f"The embedded Redis cannot write {error.filename}: {error.strerror}. "
@@ -163,7 +163,7 @@ class EmbeddedRedis:
             log=_escape(self.log),
             appendfsync=self._config.appendfsync,
         )
-        _write_private(configuration, text)
+        write_atomically(configuration, text.encode(), mode=0o600)
         with (self._data_dir / ".lock").open("w") as lock, self.log.open("ab") as log:
             if not _locked(lock, LOCK_SECONDS):
                 raise ScopeError(
@@ -298,15 +298,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
 
 
 def _escape(path: Path) -> str:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from trainer.config import EvaluationConfig
+from trainer.files import write_atomically
 from trainer.pass_at_k import pass_at_k
 
-if TYPE_CHECKING:
-    from services.results.evaluations import Evaluations
-
-if TYPE_CHECKING:
-    pass
+EVALUATIONS = "evaluations.json"
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -62,9 +57,7 @@ class Evaluations:
         oldest, newest = versions or (None, None)
         added = Evaluation(step, config.samples, list(config.ks), list(correct), missing, oldest, newest)
         self._all = sorted([*(e for e in self._all if e.step != step), added], key=lambda e: e.step)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(self._all))
-        os.replace(temporary, self._path)
+        write_atomically(self._path, msgspec.json.encode(self._all))
         return added
 
     def line(self, step: int) -> str:
@@ -81,6 +74,3 @@ class Evaluations:
     def incomplete(self) -> list[Evaluation]:
         """Those that ended before every problem was done, by step."""
         return [e for e in self._all if e.missing]
-
-
-EVALUATIONS = "evaluations.json"

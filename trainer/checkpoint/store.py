@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from trainer.errors import ScopeError
+from trainer.files import sync, write_atomically
 
 MANIFEST = "manifest.json"
 LEAST_FREE_BYTES = 1 << 20
@@ -101,7 +102,7 @@ class CheckpointStore:
             (self._directory / EVALUATED).unlink(missing_ok=True)
         else:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._replace(EVALUATED, step)
+            write_atomically(self._directory / EVALUATED, msgspec.json.encode(step), durable=True)
 
     def offer(self, candidate: Best) -> bool:
         """Record an evaluated checkpoint as the best if it exists and beats the best; returns whether it does.
@@ -113,7 +114,7 @@ class CheckpointStore:
             return False
         if not self._path(candidate.step).is_dir():
             return False
-        self._replace(BEST, candidate)
+        write_atomically(self._directory / BEST, msgspec.json.encode(candidate), durable=True)
         return True
 
     def writing(self, step: int, lineage: int) -> Path:
@@ -147,14 +148,14 @@ class CheckpointStore:
             *(p for p in writing.rglob("*") if p.is_dir()),
             writing,
         ):
-            _fsync(path)
+            sync(path)
         final = self._path(state.step)
         with _opened([final]) as replaced:
             check()
             _remove(replaced)
             # Fails if a successor has begun meanwhile: it swept `writing` before it looked for the newest checkpoint.
             os.rename(writing, final)
-        _fsync(self._directory)
+        sync(self._directory)
         with _opened(self._superseded(final)) as superseded:
             # A learner fenced off here leaves its checkpoint in place: the successor may have begun from it.
             check()
@@ -184,10 +185,10 @@ class CheckpointStore:
             shutil.rmtree(writing)
             return None
         for path in (*writing.rglob("*"), writing):
-            _fsync(path)
+            sync(path)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(writing, final)
-        _fsync(self._directory)
+        sync(self._directory)
         return final
 
     def newest(self) -> Path | None:
@@ -214,14 +215,6 @@ class CheckpointStore:
             return msgspec.json.decode((self._directory / EVALUATED).read_bytes(), type=int)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-
-    def _replace(self, name: str, content: Any) -> None:
-        """Write a JSON file atomically and durably."""
-        writing = self._directory / f".{name}.new"
-        writing.write_bytes(msgspec.json.encode(content))
-        _fsync(writing)
-        os.replace(writing, self._directory / name)
-        _fsync(self._directory)
 
     def _complete(self) -> list[Path]:
         return sorted(self._directory.glob(f"{PREFIX}*"))
@@ -308,11 +301,3 @@ def _whole(checkpoint: Path, step: int) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
