@@ -39,21 +39,33 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def new_directory(out: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a path beside `out` to build the directory at; it is renamed to `out` if the block succeeds, else removed.
+def new_directory(out: Path) -> Iterator[Path]:
+    """A directory to create and fill, renamed to `out` at the end; removed on an error.
 
-    replace: an `out` that exists is removed just before the rename. Otherwise raises ScopeError, before anything is
-    written, when `out` exists and is not an empty directory.
+    Raises ScopeError, before anything is written, when `out` exists and is not an empty directory.
     """
-    if not replace and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    writing = out.with_name(f".writing-{out.name}")
+    with _beside(out) as writing:
+        yield writing
+        os.replace(writing, out)
+
+
+@contextmanager
+def replaced_directory(directory: Path) -> Iterator[Path]:
+    """A directory to create and fill, which takes the place of `directory` at the end; removed on an error."""
+    with _beside(directory) as writing:
+        yield writing
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(writing, directory)
+
+
+@contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    writing = directory.with_name(f".writing-{directory.name}")
     shutil.rmtree(writing, ignore_errors=True)
     try:
         yield writing
-        if replace:
-            shutil.rmtree(out, ignore_errors=True)
-        os.replace(writing, out)
     finally:
         shutil.rmtree(writing, ignore_errors=True)

@@ -62,7 +62,7 @@ class ReplayConsumer:
         reply = self._open(keys=names, args=[CONSUMER_GROUP, CONSUMER_NAME])
         self._epoch, newest = cast("tuple[int, bytes]", reply)
         self._inherited = newest.decode()
-        self._reader.begin(self._epoch, self._inherited)
+        self._reader.begin(self._inherited)
         return self._epoch
 
     @property
@@ -92,7 +92,7 @@ class ReplayConsumer:
         Says that reading those of earlier calls is done.
         """
         self._require_open()
-        return [self._sized(entry) for entry in self._reader.read(count, block_ms)]
+        return [self._sized(entry) for entry in self._reader.read(self._epoch, count, block_ms)]
 
     @property
     def budget_exhausted(self) -> bool:

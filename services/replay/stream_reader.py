@@ -39,7 +39,7 @@ class _ReadReply(NamedTuple):
 
 
 class StreamReader:
-    """Reads for one learner incarnation after another; `begin` starts each. One thread reads at a time.
+    """Reads for a learner incarnation, after `begin`. One thread reads at a time.
 
     unacked_bytes: no entry is read that would bring the read and unacknowledged bytes above it; None: no limit.
     """
@@ -48,16 +48,17 @@ class StreamReader:
         self._redis, self._keys = redis, keys
         self._unacked_bytes = "" if unacked_bytes is None else unacked_bytes
         self._record_read = redis.register_script(script_text("services.replay", "record_read"))
-        self._epoch, self._last_id = 0, "0-0"
+        self._last_id = "0-0"
+        """newest stream id that reached the reader, or that an earlier incarnation read"""
         self._readable = 0
         """unread entries that the budget admits, as the newest read saw it"""
         self._releases = 0
         self._exhausted_at: int | None = None
         """`_releases` when the newest read began, if the budget admitted nothing; else None"""
 
-    def begin(self, epoch: int, last_read: str) -> None:
-        """Read for the incarnation of `epoch`. last_read: newest stream id that any incarnation has read."""
-        self._epoch, self._last_id, self._readable = epoch, last_read, 0
+    def begin(self, last_read: str) -> None:
+        """Begin for a new incarnation. last_read: newest stream id that an earlier one has read."""
+        self._last_id, self._readable = last_read, 0
 
     @property
     def budget_exhausted(self) -> bool:
@@ -71,19 +72,19 @@ class StreamReader:
         """Note that entries were acknowledged."""
         self._releases += 1
 
-    def read(self, count: int, block_ms: int) -> list[Entry]:
+    def read(self, epoch: int, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for the first.
 
-        Raises FencedError for an incarnation that is not the newest. It polls: a blocking XREADGROUP of a learner that
+        Raises FencedError when `epoch` is not that of the newest incarnation. It polls: a blocking XREADGROUP of a learner that
         is suspended would take entries whenever it resumes.
         """
         deadline, poll = time.monotonic() + block_ms / 1000, FIRST_POLL_SECONDS
-        while not (entries := self._read_now(count)) and (left := deadline - time.monotonic()) > 0:
+        while not (entries := self._read_now(epoch, count)) and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(poll, left))
             poll = min(2 * poll, LONGEST_POLL_SECONDS)
         return entries
 
-    def _read_now(self, count: int) -> list[Entry]:
+    def _read_now(self, epoch: int, count: int) -> list[Entry]:
         entries: list[Entry] = []
         delivered: list[Entry] = []
         # Until this read succeeds nothing counts as received, and nothing is known to be readable.
@@ -91,7 +92,7 @@ class StreamReader:
         while True:
             releases, wanted = self._releases, count - len(entries)
             more = min(wanted - len(delivered), readable - len(delivered), ENTRIES_PER_ROUND_TRIP)
-            reply = self._round_trip(delivered, more, wanted, last_id, first=not entries)
+            reply = self._round_trip(epoch, delivered, more, wanted, last_id, first=not entries)
             self._exhausted_at, readable = releases if reply.over_budget else None, reply.readable
             if reply.missed:
                 delivered = self._fetch(reply.missed)
@@ -104,21 +105,16 @@ class StreamReader:
                 return entries
 
     def _round_trip(
-        self, delivered: Sequence[Entry], more: int, wanted: int, last_id: str, *, first: bool
+        self, epoch: int, delivered: Sequence[Entry], more: int, wanted: int, last_id: str, *, first: bool
     ) -> _ReadReply:
         """Record `delivered` as read, see `record_read.lua`, and take up to `more` new entries.
 
-        wanted: entries that the read still lacks; last_id: stream id of the newest entry that reached the
-        reader; first: whether this is the read's first call that may record.
+        wanted: entries that the read still lacks; last_id: newest stream id that reached the reader; first:
+        whether this read has recorded nothing yet.
         """
         names = [self._keys.fence, self._keys.trajectories, self._keys.counters, self._keys.reading]
         uncounted = [len(entry.data) for entry in delivered if not entry.added]
-        arguments: list[str | int] = [
-            self._epoch,
-            CONSUMER_GROUP,
-            min(wanted, ENTRIES_PER_ROUND_TRIP),
-            last_id,
-        ]
+        arguments: list[str | int] = [epoch, CONSUMER_GROUP, min(wanted, ENTRIES_PER_ROUND_TRIP), last_id]
         arguments += [self._unacked_bytes, int(first), sum(len(entry.data) for entry in delivered)]
         arguments += [len(uncounted), sum(uncounted), *(entry.entry_id for entry in delivered)]
         with self._redis.pipeline(transaction=False) as pipeline:
@@ -129,10 +125,10 @@ class StreamReader:
         if isinstance(replies[0], NoScriptError):
             # What XREADGROUP delivered meanwhile is found as missed.
             self._redis.script_load(self._record_read.script)
-            return self._round_trip(delivered, 0, wanted, last_id, first=first)
+            return self._round_trip(epoch, delivered, 0, wanted, last_id, first=first)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise fenced_error(reply, self._epoch) or reply
+                raise fenced_error(reply, epoch) or reply
         streams = replies[1] if more > 0 else []
         found = [decode_fields(*item) for item in streams[0][1]] if streams else []
         over_budget, readable, missed = replies[0]

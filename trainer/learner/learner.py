@@ -24,7 +24,7 @@ from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
 from trainer.determinism import use_deterministic_algorithms
 from trainer.entropy_control import Actuators
-from trainer.files import new_directory
+from trainer.files import replaced_directory
 from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
@@ -204,9 +204,9 @@ class Learner:
     ) -> None:
         """Write a Hugging Face directory: `weights` in safetensors, configuration and tokenizer of `source`.
 
-        Replaces an earlier `directory`; see `new_directory`. adapter: written to its subdirectory `adapter`.
+        Replaces an earlier `directory`; see `replaced_directory`. adapter: written to its subdirectory `adapter`.
         """
-        with new_directory(directory, replace=True) as writing:
+        with replaced_directory(directory) as writing:
             self._policy.model.save_pretrained(writing, state_dict=weights)
             AutoTokenizer.from_pretrained(source).save_pretrained(writing)
             if adapter is not None:
