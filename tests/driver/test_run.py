@@ -94,7 +94,7 @@ def test_an_exported_checkpoint_loads_and_is_the_model_that_was_trained(canary: 
     assert (tmp_path / "exported" / "training.png").stat().st_size > 20_000
     with pytest.raises(ScopeError, match="is not empty"):
         export(canary.directory, None, tmp_path / "exported")
-    with pytest.raises(ScopeError, match="--step=3: .* has no such checkpoint"):
+    with pytest.raises(ScopeError, match=r"--step=3: .* has no such checkpoint"):
         export(canary.directory, 3, tmp_path / "another")
     export(canary.directory, None, tmp_path / "end")
     assert find_model(str(tmp_path / "end")).name == "end"

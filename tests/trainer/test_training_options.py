@@ -200,9 +200,7 @@ def test_an_exported_checkpoint_of_adapters_is_the_policy_that_the_learner_had(
         beside = peft.PeftModel.from_pretrained(start, tmp_path / "out" / "adapter")
         assert_says_what_the_policy_said(beside, runs, name)
     (run / "config.yaml").write_text(dump_yaml(validate_config(tree | {"model": {"path": "/gone"}})))
-    with pytest.raises(
-        ScopeError, match=r"/gone, the run's starting model, is gone, and its weights are"
-    ):
+    with pytest.raises(ScopeError, match=r"/gone, the run's starting model, is gone, and its weights are"):
         export(run, STEPS, tmp_path / "another")
 
 

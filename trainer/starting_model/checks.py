@@ -1,4 +1,4 @@
-"""Whether the learner can train the model of a directory: read from its configuration, without loading weights."""
+"""Checks whether the learner can train a model, from the configuration in its directory, without loading weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trainer.errors import ScopeError
 
 CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "logits_mup_width_multiplier")
-"""Fields of models whose logits are more than hidden states times output matrix; a scale of 1 is none."""
+"""fields of models whose logits are not just hidden states times output matrix; a scale of 1 has no effect"""
 
 
 def check_model(directory: Path, config: RunConfig) -> None:
-    """Raise ScopeError for what transformers cannot read, or the learner would compute wrongly."""
+    """Raise ScopeError for a model that transformers cannot read or that the learner would compute wrongly."""
     from transformers import AutoConfig
 
     name = f"model.path={config.model.path!r}"
@@ -29,8 +29,8 @@ def check_model(directory: Path, config: RunConfig) -> None:
     if changes := caps | scales:
         shown = ", ".join(f"{field}={value}" for field, value in changes.items())
         raise ScopeError(
-            f"{name} changes its logits ({shown}), and the learner takes hidden states times output matrix: choose a "
-            "model that does not"
+            f"{name} changes its logits ({shown}), and the learner computes hidden states times output matrix: choose "
+            "another model"
         )
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     if config.learner.share_prompts and kinds != {"full_attention"}:
@@ -41,17 +41,16 @@ def check_model(directory: Path, config: RunConfig) -> None:
 
 
 def check_tokenizer(directory: Path, config: ModelConfig) -> None:
-    """Raise ScopeError for a tokenizer that gives ids the model does not have, has no end token, or no chat template.
+    """Raise ScopeError for a tokenizer with ids that the model does not have, without end token or chat template.
 
-    The template is asked for with `model.chat=on` only. A directory without `tokenizer.json` (a slow tokenizer) is
-    checked for its end token alone.
+    The template is required only with `model.chat=on`. Ids are checked only with a `tokenizer.json`.
     """
     settings = _read(directory / "tokenizer_config.json")
     end = settings.get("eos_token")
     end = end.get("content") if isinstance(end, dict) else end
     if not end:
         raise ScopeError(
-            f"model.path={str(directory)!r}: its tokenizer_config.json names no eos_token: no response could end."
+            f"model.path={str(directory)!r}: its tokenizer_config.json has no eos_token, so no response could end."
         )
     template = "chat_template" in settings or (directory / "chat_template.jinja").is_file()
     if config.chat == "on" and not template:
@@ -69,12 +68,12 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
     if size is not None and max(ids.values()) >= size:
         token = max(ids, key=lambda name: ids[name])
         raise ScopeError(
-            f"model.path={str(directory)!r}: its tokenizer gives token ids up to {ids[token]} ({token!r}), and the "
-            f"model has {size}: tokenizer and model do not belong together."
+            f"model.path={str(directory)!r}: its tokenizer has token ids up to {ids[token]} ({token!r}) and the "
+            f"model only {size}: they do not belong together."
         )
     if end not in ids:
         raise ScopeError(
-            f"model.path={str(directory)!r}: eos_token={end!r} of its tokenizer_config.json is no token of its "
+            f"model.path={str(directory)!r}: eos_token={end!r} of its tokenizer_config.json is not in its "
             "tokenizer.json."
         )
 
