@@ -1,1 +1,1 @@
-"""Learning: tensors, trajectories, losses and control laws. Knows nothing of Ray actors, Redis or HTTP."""
+"""The learning algorithms: policy, loss, learner, control laws, tasks, configuration. Independent of `services`."""

@@ -1,4 +1,4 @@
-"""Sums and gathers over learner ranks. Without a process group there is one rank: this process."""
+"""Reductions and gathers over learner ranks. Without a process group, this process is the only rank."""
 
 from __future__ import annotations
 

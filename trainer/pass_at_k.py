@@ -1,4 +1,4 @@
-"""pass@k with the unbiased estimator, and bootstrap intervals over problems: the evaluation's arithmetic."""
+"""The unbiased estimator of pass@k, and bootstrap intervals over problems."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Interval:
 
 
 def pass_at_k(samples: int, correct: ArrayLike, k: int) -> NDArray[np.float64]:
-    """Unbiased probability that at least one of `k` samples is correct, a problem at a time.
+    """Unbiased estimate by problem of the probability that at least one of `k` samples is correct.
 
-    samples: n, drawn for each problem; correct: int[P], how many of them were correct. Returns float64[P],
+    samples: n, samples per problem; correct: int[P], how many of them are correct. Returns float64[P],
     1 - C(n - c, k) / C(n, k) in the product form of Chen et al. 2021 (arXiv 2107.03374), which does not
     overflow. Raises ValueError unless 1 <= k <= n and 0 <= c <= n.
     """
@@ -50,7 +50,7 @@ def bootstrap_mean(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence} must lie strictly between 0 and 1")
     rng = np.random.default_rng(seed)
-    # counts of each problem in a resample: the same draw as picking P problems with replacement
+    # Counts of each problem per resample, equivalent to drawing P problems with replacement.
     weights = rng.multinomial(data.size, np.full(data.size, 1 / data.size), size=resamples)
     means = weights @ data / data.size
     tail = (1 - confidence) / 2
@@ -63,7 +63,7 @@ def bootstrap_difference(
 ) -> Interval:
     """Mean of after - before over the same problems, float[P] each, with its paired bootstrap interval.
 
-    Raises ValueError where the two differ in length.
+    Raises ValueError if their lengths differ.
     """
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     if first.shape != second.shape:

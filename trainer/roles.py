@@ -1,4 +1,4 @@
-"""The two roles of generators, which sample at the base and at the adaptive temperature; the size of a group."""
+"""The roles of generators, which sample at the base or the adaptive temperature, and the largest group size."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Literal
 Role = Literal["base", "adaptive"]
 
 MOST_ROLLOUTS = 1024
-"""rollouts of one group"""
+"""most rollouts per group"""

@@ -51,7 +51,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     next_temperature: float
     next_alpha: float
     saturated: bool
-    """whether an actuator was at its limit"""
+    """whether the control law was at the limit of its actuators"""
     regularizer_strength: float
     """main parameter of the regularizer in this step's loss: coefficient, share, half-width or error"""
 

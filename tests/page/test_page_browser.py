@@ -157,7 +157,7 @@ def test_a_run_is_paused_and_resumed_and_asked_for_a_checkpoint(page, server, re
         page.get_by_role("button", name="Pause…").click()
         page.get_by_role("button", name="Pause the run").click()
         expect(page.locator(".run-head .phase")).to_have_text("paused")
-        expect(page.locator("#notice")).to_contain_text("Pause asked for")
+        expect(page.locator("#notice")).to_contain_text("Pause requested")
         stopped = last_step(page)
         page.get_by_role("button", name="Checkpoint…").click()
         page.get_by_role("button", name="Write a checkpoint").click()
@@ -191,7 +191,7 @@ def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access
         page.keyboard.press("Enter")
         shows_step(page, 1)
         page.evaluate("document.activeElement.blur()")
-        tab_to("Skip to the content")
+        tab_to("Skip to content")
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
         tab_to("New target")
@@ -245,7 +245,7 @@ def test_a_viewer_is_told_what_he_may_not_do_and_a_token_that_ends_leads_to_the_
     with Learner(redis_access, run):
         sign_in(page, server, redis, run, "viewer")
         shows_step(page, 1)
-        reason = "The token “ada” is a viewer's: it sees the run and cannot change it."
+        reason = "The token “ada” has the scope viewer and cannot change the run."
         expect(page.locator("#actions-note")).to_have_text(reason)
         expect(page.locator("#target-why")).to_have_text(reason)
         for name in ("Pause…", "Resume…", "Checkpoint…", "Stop…", "Set the target…", "Return to schedule…"):
@@ -280,7 +280,7 @@ def test_a_change_that_somebody_else_made_meanwhile_is_shown_and_not_overwritten
     message = page.locator("#target-message")
     expect(message).to_contain_text("The entropy target has changed since: generation 2, by grace.")
     expect(page.locator(".target-control .state")).to_have_text(
-        "generation 2 waits for the next step boundary"
+        "generation 2 is waiting for the next step boundary"
     )
     expect(page.get_by_label("New target")).to_have_value("0.5")
     entropy_target = read_entropy_target(redis, run)
@@ -351,7 +351,7 @@ def test_a_control_plane_that_goes_away_is_waited_for(page, redis, redis_access,
             sign_in(page, url, redis, run)
             shows_step(page, 3)
             expect(page.locator("#link")).to_have_text("live")
-        expect(page.locator("#link")).to_have_text("connection lost, trying again")
+        expect(page.locator("#link")).to_have_text("connection lost, retrying")
         kept = last_step(page)
         assert curve(page).startswith("M")
         page.wait_for_timeout(1000)
@@ -427,7 +427,7 @@ def test_axes_event_streams_and_ramps_hold_at_their_edges(page, server):
         [-1e12, 1e12],
     ]
     for low, high, ticks, bottom, top in run_in(
-        "geometry",
+        "chart_geometry",
         "axis, roomy",
         f"return {ranges}.map((range) => {{ const [low, high] = roomy(range); const made = axis(low, high, 3, true); "
         "return [...range, made.ticks, made.low, made.high]; });",

@@ -29,20 +29,20 @@ def test_rollouts_are_found_by_text_with_the_keyboard_and_shown_as_text_alone(pa
     assert page.evaluate("window.broken") is None
     shades = panel.locator(".response .token").evaluate_all("all => all.map((one) => one.className)")
     assert shades == ["token shade-0", "token shade-4", "token shade-2"]
-    expect(panel.get_by_title("said by the environment")).to_have_text("heard")
+    expect(panel.get_by_title("token of the environment")).to_have_text("heard")
     expect(panel.get_by_role("listitem")).to_contain_text("mean surprisal 2.00")
     expect(panel).to_contain_text("log p of each sampled token")
 
     panel.get_by_label("Text").fill("")
-    panel.get_by_label("Reward").select_option("right")
+    panel.get_by_label("Reward").select_option("correct")
     panel.get_by_role("button", name="Search").click()
     expect(panel.get_by_role("listitem")).to_have_count(10)
     panel.get_by_role("button", name="Older rollouts").click()
     expect(panel.get_by_role("listitem")).to_have_count(20)
     expect(panel.get_by_role("listitem").nth(10)).to_be_focused()
     panel.get_by_role("button", name="Older rollouts").click()
-    expect(panel.get_by_role("status")).to_have_text("25 shown, all there are")
+    expect(panel.get_by_role("status")).to_have_text("25 shown, no more")
     assert page.evaluate(CONTRAST) == []
     panel.get_by_label("Step").fill("999")
     panel.get_by_role("button", name="Search").click()
-    expect(panel.get_by_role("status")).to_contain_text("No rollout fits")
+    expect(panel.get_by_role("status")).to_contain_text("No rollout matches")

@@ -1,7 +1,7 @@
-"""The configuration tree: one typed, immutable object that describes a whole run. Torch-free.
+"""The configuration: one typed, immutable tree that describes a whole run. Imports no torch.
 
-Every field has a range; a value outside it is refused before anything starts. `trainer.config.load` reads the tree
-from YAML and overrides.
+Every field has a range; a value outside it is refused before the run starts. `trainer.config.load` reads the tree from
+YAML and overrides.
 """
 
 from trainer.config.block import Block as Block

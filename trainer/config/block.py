@@ -1,4 +1,4 @@
-"""What every block of the configuration tree is made of: the base class and the number types."""
+"""The base class of the blocks of the configuration, and their number types."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 SurprisalExponent = Annotated[
-    float, Field(ge=0, le=8, allow_inf_nan=False, description="rho in the (-log pi)^rho weights of positives")
+    float, Field(ge=0, le=8, allow_inf_nan=False, description="rho: positives are weighted by (-log pi)^rho")
 ]
 RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
 Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 
 
 class Block(BaseModel):
-    """Base of every block: immutable, unknown fields refused."""
+    """Base class of every block: immutable; unknown fields are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, strict=True, allow_inf_nan=False

@@ -1,4 +1,4 @@
-"""The `entropy_control` block of the configuration: laws, target and its schedule. Targets are nats per token."""
+"""The `entropy_control` block: control laws, the entropy target and its schedule. Targets are nats per token."""
 
 from __future__ import annotations
 
@@ -30,41 +30,44 @@ class BangBangLaw(Block):
 
 
 SHORTEST_MEMORY = 20
-"""learner steps; fewer measurements say nothing about a plant"""
+"""learner steps: fewer measurements are too few to estimate the gain of the plant"""
 
 
 class SplitRangeLaw(Block):
-    """PID control of temperature, surprisal exponent and alpha in split range; all at rest at zero output."""
+    """PID control of temperature, surprisal exponent and alpha in split range; zero output leaves all at rest."""
 
     plant_gain: Positive = Field(
-        default=0.016, description="change of entropy a step at full output, nats/step; larger: gentler gains"
+        default=0.016,
+        description="change of entropy per step at full output, nats/step; a larger value gives smaller "
+        "controller gains",
     )
     gain_memory: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=60.0,
-        description="learner steps over which the law measures the plant, to raise plant_gain up to fourfold where "
-        "entropy answers more strongly; 0: never",
+        description="learner steps over which the law measures the gain of the plant, to raise plant_gain up to "
+        "fourfold if entropy responds more strongly; 0: never",
     )
     lag_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=5.0, description="lag of the optimizer's momentum, learner steps; 0: no derivative action"
+        default=5.0,
+        description="lag by the momentum of the optimizer, learner steps; 0: no derivative action",
     )
     response_steps: Annotated[float, Field(ge=1, le=1000)] = Field(
         default=9.0, description="time constant of the closed loop, learner steps"
     )
     back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.25, description="anti-windup, 1/step"
+        default=0.25, description="anti-windup gain (back-calculation), 1/step"
     )
     filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=0.5, description="time constant of the filter of H, learner steps"
+        default=0.5, description="time constant of the filter of the measured entropy, learner steps"
     )
     ramp: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.007, description="fastest change of the entropy target that the law follows, nats/step"
+        default=0.007, description="largest rate at which the reference follows the entropy target, nats/step"
     )
     lead: Annotated[float, Field(gt=0, le=10)] = Field(
-        default=0.05, description="how far the ramp may run ahead of the measured entropy, nats"
+        default=0.05, description="largest distance of the reference ahead of the measured entropy, nats"
     )
     t_min: Temperature = 0.6
     t_max: Temperature = 1.5
-    alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="at rest")
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="alpha at zero output")
     alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
     surprisal_exponent: SurprisalExponent = 0.5
     surprisal_exponent_max: SurprisalExponent = 3.0
@@ -85,24 +88,26 @@ class SplitRangeLaw(Block):
 
 
 class ScheduleConfig(Block):
-    """The configured entropy target as a function of the learner step; a target set over REST overrides it.
+    """The configured entropy target as a function of the learner step; a target set through the API overrides it.
 
-    `hold`: `entropy_control.target` throughout. `step`: that, then each of `points` from its step on. `linear` and
-    `cosine` (half a period): from that at `from_step` to `to` at `until_step`, held before and after.
+    `hold`: always `entropy_control.target`. `step`: first `entropy_control.target`, then each of `points` from its step
+    on. `linear` and `cosine` (half a period): from `entropy_control.target` at `from_step` to `to` at `until_step`,
+    constant before and after.
     """
 
     kind: Literal["hold", "step", "linear", "cosine"] = "hold"
     points: tuple[tuple[Annotated[int, Field(ge=0)], Finite], ...] = Field(
-        default=(), description="step: [learner step, nats per token], the steps rising"
+        default=(), description="step: pairs [learner step, nats per token] in ascending order of steps"
     )
     to: Finite | None = Field(
-        default=None, description="linear, cosine: the last entropy target, nats per token"
+        default=None, description="linear, cosine: the final entropy target, nats per token"
     )
     from_step: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="linear, cosine: the learner step at which it begins to move"
+        default=0, description="linear, cosine: learner step at which the change begins"
     )
     until_step: int | None = Field(
-        default=None, description="linear, cosine: the learner step from which `to` holds, above from_step"
+        default=None,
+        description="linear, cosine: learner step from which the target is `to`, above from_step",
     )
 
     @model_validator(mode="after")
@@ -111,12 +116,12 @@ class ScheduleConfig(Block):
             self._refuse_what_moves("'step'")
             if not self.points:
                 raise ValueError(
-                    "points=[] must hold at least one pair [learner step, target] for kind='step'"
+                    "points=[] must have at least one pair [learner step, target] for kind='step'"
                 )
             for (before, _), (after, _) in pairwise(self.points):
                 if after <= before:
                     raise ValueError(
-                        f"points: learner step {after} comes after {before}; the steps must rise"
+                        f"points: learner step {after} follows {before}; the steps must be ascending"
                     )
             return self
         if self.points:
@@ -126,7 +131,7 @@ class ScheduleConfig(Block):
         elif self.to is None or self.until_step is None:
             raise ValueError(
                 f"kind={self.kind!r} needs both to (nats per token) and until_step (a learner step); "
-                f"given are to={self.to} and until_step={self.until_step}"
+                f"they are to={self.to} and until_step={self.until_step}"
             )
         elif self.until_step <= self.from_step:
             raise ValueError(f"until_step={self.until_step} must be above from_step={self.from_step}")
@@ -138,14 +143,14 @@ class ScheduleConfig(Block):
                 raise ValueError(f"{name}={getattr(self, name)} needs kind='linear' or 'cosine', not {kind}")
 
     def targets(self) -> Iterator[tuple[str, float]]:
-        """Every entropy target that is written here, nats per token, by its field."""
+        """Every entropy target in this block by its field, nats per token."""
         if self.to is not None:
             yield "to", self.to
         yield from ((f"points.{i}.1", target) for i, (_, target) in enumerate(self.points))
 
 
 class EntropyControlConfig(Block):
-    """The regulariser and the law that drives it. Targets are nats per token."""
+    """The SCOPE regulariser and the control law that drives it. Targets are nats per token."""
 
     kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
     target: Finite | Literal["auto"] = Field(
@@ -154,21 +159,23 @@ class EntropyControlConfig(Block):
     )
     auto_fraction: Annotated[float, Field(gt=0, le=2)] = Field(
         default=0.7,
-        description="target=auto: share of the first learner step's entropy; a linear or cosine schedule begins at "
-        "all of it",
+        description="target=auto: the target as a fraction of the entropy at the first learner step; a linear or "
+        "cosine schedule starts at that entropy itself",
     )
     target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     target_max_change: Positive = Field(
-        default=1.0, description="largest accepted change in one request, nats"
+        default=1.0, description="largest change of the target in one request, nats"
     )
     samples: Literal["positives", "negatives"] = Field(
         default="positives",
-        description="what the auxiliary term learns from: successes, raised; or, experimental, failures, lowered, "
-        "sampled at 1/T of what the law says and without surprisal weights",
+        description="adaptive rollouts in the auxiliary loss: positives raises the probability of correct ones; "
+        "negatives (experimental) lowers that of incorrect ones, sampled at 1/T for the law's T, without "
+        "surprisal weights",
     )
     normalization: Literal["sum", "positives"] = Field(
-        default="positives", description="weight of a sample learned from: 1/G' or 1/count"
+        default="positives",
+        description="weight of a sample in the auxiliary loss: sum: 1/G'; positives: 1 / number of samples used",
     )
     schedule: ScheduleConfig = ScheduleConfig()
     paper: PaperLaw = PaperLaw()

@@ -1,4 +1,4 @@
-"""Every field of the tree, with its type, range and default in words: for messages and for the reference page."""
+"""Every field of the configuration with type, range and default as text, for messages and the reference page."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from trainer.config import RunConfig
 
 
 class FieldDescription(NamedTuple):
-    """One field of the tree, for messages and for the reference page."""
+    """One field of the configuration."""
 
     path: str
     """dotted, for instance `optimizer.learning_rate`"""
     type: str
     default: Any
     allowed: str
-    """the range in words; empty where the type says all"""
+    """the range as text; empty if the type has none"""
     description: str
 
 
 @lru_cache(maxsize=1)
 def describe_fields() -> tuple[FieldDescription, ...]:
-    """Every leaf of the tree in declaration order."""
+    """Every field, in order of declaration."""
     schema = RunConfig.model_json_schema()
     return tuple(_walk(schema, schema["$defs"], RunConfig().model_dump(), ""))
 
 
 def field_of(names: Sequence[str]) -> FieldDescription:
-    """The field that an error's location leads to, or into."""
+    """The field at the location of a validation error, or the one that contains it."""
     fields = {field.path: field for field in describe_fields()}
     prefixes = (".".join(names[:length]) for length in range(len(names), 0, -1))
     return next(fields[prefix] for prefix in prefixes if prefix in fields)
 
 
 def nearest_field(path: str) -> str:
-    """The valid dotted name (field or block) nearest to `path`, by the spelling of all or its last part."""
+    """The valid name (field or block) most similar to `path`, by the whole name or its last part."""
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, path, candidate).ratio()
@@ -50,6 +50,7 @@ def nearest_field(path: str) -> str:
 
 
 def field_inside(block: str) -> str:
+    """The first field of a block, for a message."""
     return next(field.path for field in describe_fields() if field.path.startswith(f"{block}."))
 
 

@@ -1,7 +1,7 @@
 """Reading the configuration: YAML file + `--set a.b=c` overrides → one validated `RunConfig`.
 
-Torch-free. Every fault is a `ScopeError` that names the field, its value and what is allowed. YAML is read by
-the core schema of YAML 1.2 (so `3e-4` is a number and `on` is text); only plain data is constructed.
+Every error is a `ScopeError` that names the field, its value and what is allowed. YAML is read by the core schema of
+YAML 1.2 (`3e-4` is a number, `on` is text); only plain data is constructed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read `path` (YAML), apply `overrides` (`"a.b=c"`, later ones win) and validate strictly.
 
     Raises:
-        ScopeError: the file is missing, unreadable, not YAML or not a mapping; an override has no `=`, holds
-            a mapping, or sets a field inside something that is no block; a field is unknown or out of range.
-            One paragraph for each problem.
+        ScopeError: the file is missing, unreadable, not YAML or not a mapping; an override has no `=`, is a mapping,
+            or sets a field inside something that is no block; a field is unknown or out of range. One paragraph per
+            problem.
     """
     return _overridden(_read_tree(Path(path)), overrides)
 
 
 def load_config_over(below: dict[str, Any], path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Like `load_config`, with `below`, a plain tree, for the fields that the file leaves out."""
+    """Like `load_config`; fields that the file does not set come from the plain tree `below`."""
     return _overridden(_merged(below, _read_tree(Path(path))), overrides)
 
 
 def config_over(below: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Like `load_config`, of a plain tree in place of a file; `below` itself stays as it is."""
+    """Like `load_config` for a plain tree instead of a file; does not change `below`."""
     return _overridden(copy.deepcopy(below), overrides)
 
 
@@ -52,7 +52,7 @@ def default_config(overrides: Sequence[str] = ()) -> RunConfig:
 def validate_config(tree: dict[str, Any]) -> RunConfig:
     """Validate a plain tree, such as a stored `config.yaml` or a run's spec. Raises `ScopeError`."""
     try:
-        # Through JSON, because the strict mode of pydantic takes a list for a tuple only there.
+        # Through JSON, because only there does the strict mode of pydantic accept a list for a tuple.
         return RunConfig.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         problems = [_explain(detail) for detail in error.errors(include_url=False)]
@@ -70,7 +70,7 @@ def config_hash(config: RunConfig) -> str:
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """The whole tree as YAML in declaration order; `load_config` reads it back to an equal tree."""
+    """The whole tree as YAML in order of declaration; `load_config` reads it back to an equal tree."""
     return yaml.dump(config.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -100,7 +100,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ScopeError(
-            f"The configuration file {str(path)!r} holds {_kind(tree)} at its top level; it must be a "
+            f"The configuration file {str(path)!r} has {_kind(tree)} at its top level; it must be a "
             "mapping of blocks, such as `optimizer:` with `learning_rate: 3e-4` below it."
         )
     return tree
@@ -137,9 +137,7 @@ def _explain(detail: ErrorDetails) -> str:
     value = detail["input"]
     if detail["type"] == "extra_forbidden":
         if len(names) == 1 and "." in path and path == nearest_field(path):
-            return (
-                f"{path} is written with dots; in the file each block is a mapping, with its fields below it."
-            )
+            return f"{path} is written with dots; in a file each block is a mapping with its fields below it."
         return f"{path} is not a field of the configuration. The nearest valid name is {nearest_field(path)}."
     if detail["type"] == "value_error":
         message = str(detail["ctx"]["error"]) if "ctx" in detail else detail["msg"]
@@ -148,7 +146,7 @@ def _explain(detail: ErrorDetails) -> str:
         shown = f"{path} = {_show(value)} is {_kind(value)}"
         return f"{shown}; it must be a block of fields, such as {field_inside(path)}."
     field = field_of(names)
-    # What follows the field is the place in a list, or the alternative of its type that was tried.
+    # After the field, the location has indices of lists, and names of the alternatives of its type.
     place = [part for part in names[field.path.count(".") + 1 :] if part.isdigit()]
     path = ".".join([field.path, *place])
     allowed = f"{field.type} {field.allowed}".strip()

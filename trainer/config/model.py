@@ -1,4 +1,4 @@
-"""The starting policy, and the supervised warm start of the built-in one."""
+"""Configuration of the starting policy, and of the supervised warm start of the built-in model."""
 
 from __future__ import annotations
 
@@ -6,30 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config.block import Block as Block
-from trainer.config.block import Positive
-from trainer.config.entropy_control import BangBangLaw as BangBangLaw
-from trainer.config.entropy_control import PaperLaw as PaperLaw
-from trainer.config.entropy_control import ScheduleConfig as ScheduleConfig
-from trainer.config.entropy_control import SplitRangeLaw as SplitRangeLaw
-from trainer.config.rollout import EvaluationConfig as EvaluationConfig
-from trainer.config.rollout import GeneratorConfig as GeneratorConfig
-from trainer.config.rollout import RolloutConfig as RolloutConfig
-from trainer.config.rollout import RolloutSamplesConfig as RolloutSamplesConfig
-from trainer.config.task import CurriculumConfig as CurriculumConfig
-from trainer.config.task import RewardConfig as RewardConfig
-from trainer.config.task import TaskConfig as TaskConfig
-from trainer.config.training import LoraConfig as LoraConfig
-from trainer.config.training import LossConfig as LossConfig
-from trainer.config.training import OptimizerConfig as OptimizerConfig
+from trainer.config.block import Block, Positive
 
 
 class ModelConfig(Block):
-    """The starting policy. `path` unset means the tiny built-in model, made by the warm start."""
+    """The starting policy. Without `path` it is the built-in tiny model after the warm start."""
 
     path: str | None = Field(
         default=None,
-        description="Hugging Face model directory, or else hub id (owner/name); unset: the warm-started tiny model",
+        description="Hugging Face model directory, or hub id (owner/name); unset: the built-in tiny model, "
+        "warm-started",
     )
     revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = Field(
         default=None, description="branch, tag or commit of a hub id; unset: its main branch"
@@ -43,7 +29,7 @@ class ModelConfig(Block):
         default=64, description="context length, tokens"
     )
     chat: Literal["auto", "on", "off"] = Field(
-        default="auto", description="prompts through the tokenizer's chat template; auto: if it has one"
+        default="auto", description="format prompts with the tokenizer's chat template; auto: if it has one"
     )
     system_prompt: str | None = Field(default=None, description="system message of chat prompts")
 
@@ -51,13 +37,13 @@ class ModelConfig(Block):
     def _revision_of_a_path(self) -> ModelConfig:
         if self.revision is not None and self.path is None:
             raise ValueError(
-                f"model.revision={self.revision!r} needs model.path, the hub id that it is a revision of"
+                f"model.revision={self.revision!r} needs model.path, the hub id that it belongs to"
             )
         return self
 
 
 class WarmStartConfig(Block):
-    """Supervised training of the tiny model on random valid solutions of training problems."""
+    """Supervised training of the built-in tiny model on random correct solutions of training problems."""
 
     seed: Annotated[int, Field(ge=0)] = 3
     steps: Annotated[int, Field(ge=1)] = 800
@@ -65,9 +51,9 @@ class WarmStartConfig(Block):
     learning_rate: Positive = 2e-3
     softening: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
         default=1.45,
-        description="temperature folded into the output head at the end; above 1: a more varied start",
+        description="temperature folded into the output head at the end; above 1: higher starting entropy",
     )
     threads: Annotated[int, Field(ge=1)] = 2
     cache_dir: str = Field(
-        default="~/.cache/scope-rl/warm-start", description="finished warm starts are kept here"
+        default="~/.cache/scope-rl/warm-start", description="where finished warm starts are cached"
     )

@@ -1,8 +1,7 @@
-"""Named entropy controls as configuration overrides, and the grids over which each is tuned. Torch-free.
+"""Named entropy controls as configuration overrides, and the grids over which each is tuned.
 
-A preset holds dotted fields and their values, as `--set` of `scope train` takes them (`as_settings`), so a run
-of a preset is a run that anybody can start. Each names both kinds, the control law and the regularizer, so that it
-means the same on top of any configuration.
+A preset maps dotted fields to values, in the form that `--set` of `scope train` accepts (`as_settings`). Each sets both
+kinds, of control law and regularizer, so that it has the same meaning on top of any configuration.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PRESETS: dict[str, Overrides] = {
     "kl_cov": _rival("kl_cov"),
     "entropy_advantage": _rival("entropy_advantage"),
     "dcpo": _rival("dcpo"),
-    # The public code of v1 weighs the positives that it found, not all samples.
+    # The public code of v1 divides by the number of positives, not of all samples.
     "aepo_v1": _law("aepo_v1")
     | {"entropy_control.normalization": "positives", "entropy_control.aepo_v1.surprisal_exponent": 0.0},
     "scope_paper": _law("paper")
@@ -68,17 +67,17 @@ NAMES = tuple(_PRESETS)
 
 
 def preset(name: str) -> Overrides:
-    """Overrides of the named control. Raises ScopeError with the nearest name when there is none."""
+    """The overrides of a named control. Raises ScopeError with the nearest name for an unknown one."""
     if name not in _PRESETS:
         nearest = max(NAMES, key=lambda known: difflib.SequenceMatcher(None, name, known).ratio())
         raise ScopeError(
-            f"There is no control named {name!r}. The nearest valid name is {nearest}; all are {', '.join(NAMES)}."
+            f"There is no control named {name!r}. The nearest valid name is {nearest}; valid are {', '.join(NAMES)}."
         )
     return dict(_PRESETS[name])
 
 
 def grid(name: str) -> list[Overrides]:
-    """The preset once for each combination of the values its main parameters are tuned over; GRPO has none."""
+    """The preset with each combination of the values over which its main parameters are tuned (GRPO: none)."""
     points = [preset(name)]
     for field, values in _GRIDS[name].items():
         points = [point | {field: value} for point in points for value in values]
@@ -86,7 +85,7 @@ def grid(name: str) -> list[Overrides]:
 
 
 def as_settings(overrides: Mapping[str, str | float]) -> list[str]:
-    """`a.b=value`, as `load_config` and `--set` read them; numbers keep every digit."""
+    """The overrides as `a.b=value`, for `load_config` and `--set`; numbers keep all digits."""
     return [
         f"{field}={value if isinstance(value, str) else repr(value)}" for field, value in overrides.items()
     ]

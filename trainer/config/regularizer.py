@@ -1,4 +1,4 @@
-"""Configuration of the rival entropy controls: one block each, chosen by `regularizer.kind`. Torch-free."""
+"""Configuration of the baseline entropy controls: one block each, selected by `regularizer.kind`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ class ClipHigherConfig(Block):
 
 
 class ClipCovConfig(Block):
-    """Random tokens whose covariance lies between two bounds are left out (arXiv 2505.22617)."""
+    """Clip-Cov: random tokens with a covariance between two bounds are removed from the loss (arXiv 2505.22617)."""
 
-    ratio: Share = Field(default=2e-4, description="share of the step's base tokens left out, at least one")
+    ratio: Share = Field(
+        default=2e-4, description="share of the step's base tokens removed from the loss, at least one"
+    )
     lower: Annotated[float, Field(allow_inf_nan=False)] = Field(default=1.0, description="nats, exclusive")
     upper: Annotated[float, Field(allow_inf_nan=False)] = Field(default=5.0, description="nats, exclusive")
 
@@ -56,34 +58,36 @@ class ClipCovConfig(Block):
 
 
 class KlCovConfig(Block):
-    """The tokens of largest covariance pay coefficient * |log ratio| (arXiv 2505.22617)."""
+    """KL-Cov: the tokens of largest covariance get a penalty of coefficient * |log ratio| (arXiv 2505.22617)."""
 
-    ratio: Share = Field(default=2e-4, description="share of the step's base tokens that pay, at least one")
+    ratio: Share = Field(
+        default=2e-4, description="share of the step's base tokens with the penalty, at least one"
+    )
     coefficient: Coefficient = Field(default=1.0, description="loss per nat of |log ratio|")
     clipping: bool = Field(
-        default=False, description="False: the ratio of base rollouts is not clipped, as in the paper"
+        default=False, description="clip the ratio of base rollouts as well; False: as in the paper"
     )
 
 
 class EntropyAdvantageConfig(Block):
-    """A + min(alpha * H, |A| / kappa) for each token, H detached (arXiv 2506.14758)."""
+    """Advantage A + min(alpha * H, |A| / kappa) for each token, with H detached (arXiv 2506.14758)."""
 
     alpha: Coefficient = Field(default=0.4, description="advantage per nat of the token's entropy")
     kappa: Annotated[float, Field(gt=1, le=1000)] = Field(
-        default=2.0, description="above 1, so that no advantage changes its sign"
+        default=2.0, description="bounds the bonus; above 1, so that no advantage changes its sign"
     )
 
 
 class DcpoConfig(Block):
-    """Advantages mixed with importance weights of positives towards a hotter or colder policy (arXiv 2601.12730)."""
+    """DCPO: advantages mixed with importance weights of positives for a hotter or colder policy (arXiv 2601.12730)."""
 
-    cap: Positive = Field(default=0.1, description="largest |H0 - H| that counts, nats per token")
+    cap: Positive = Field(default=0.1, description="cap of |H0 - H|, nats per token")
     t_cold: Temperature = Field(default=0.8, description="relative to the sampling temperature, for H > H0")
     t_hot: Temperature = Field(default=1.2, description="relative to the sampling temperature, for H < H0")
 
 
 class RegularizerConfig(Block):
-    """What is done to the surrogate of base rollouts; independent of `entropy_control`, whose target it may use."""
+    """A change to the surrogate of base rollouts; independent of `entropy_control`, whose target it may use."""
 
     kind: Literal[
         "none",
@@ -105,5 +109,5 @@ class RegularizerConfig(Block):
 
     @property
     def tracks_entropy_target(self) -> bool:
-        """Whether this control steers towards `entropy_control.target`."""
+        """Whether this regularizer tracks `entropy_control.target`."""
         return self.kind in ("adaptive_coefficient", "dcpo")

@@ -1,4 +1,4 @@
-"""Configuration of what samples: rollouts, the engines that make them, evaluations, and what people are shown."""
+"""Configuration of sampling: rollouts, generators, evaluation, and stored sample rollouts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from trainer.roles import MOST_ROLLOUTS
 
 
 class RolloutConfig(Block):
-    """One step's worth of sampling. Temperatures are absolute; lengths are tokens."""
+    """The rollouts of one step. Temperatures are absolute; lengths are tokens."""
 
     prompts_per_step: Annotated[int, Field(ge=1)] = 48
     base_samples: Annotated[int, Field(ge=2, le=MOST_ROLLOUTS)] = Field(
-        default=8, description="base rollouts a prompt (the group size G)"
+        default=8, description="base rollouts per prompt (group size G)"
     )
     adaptive_samples: Annotated[int, Field(ge=1, le=MOST_ROLLOUTS)] = Field(
-        default=8, description="adaptive rollouts a prompt (G')"
+        default=8, description="adaptive rollouts per prompt (G')"
     )
     base_temperature: Temperature = 1.0
     max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
     refills: Annotated[int, Field(ge=0, le=16)] = Field(
         default=0,
-        description="dynamic sampling (DAPO): other problems that a base group may be made of while its rewards are "
-        "all equal; 0: such groups stay, without a gradient",
+        description="dynamic sampling (DAPO): how many times a base group with equal rewards is replaced by one "
+        "of another problem; 0: such groups are kept and give no gradient",
     )
     max_turns: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=8, description="responses of one rollout; tasks with an environment only"
+        default=8, description="most responses per rollout; only for tasks with an environment"
     )
     top_p: Finite = 1.0
     top_k: int = 0
@@ -46,63 +46,69 @@ class RolloutConfig(Block):
 
 
 class GeneratorConfig(Block):
-    """vLLM engines, one in each Ray actor."""
+    """The generators: Ray actors with one vLLM engine each."""
 
     base: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=1, description="engines sampling at the base temperature"
+        default=1, description="generators that sample at the base temperature"
     )
     adaptive: Annotated[int, Field(ge=0, le=4096)] = Field(
-        default=1, description="engines sampling at the adaptive temperature"
+        default=1, description="generators that sample at the adaptive temperature"
     )
-    dtype: Literal["float32", "bfloat16", "auto"] = Field(default="float32", description="of the engines")
-    cpus_per_generator: Positive = Field(default=0.5, description="Ray CPUs reserved by each generator")
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32", description="precision of the engines"
+    )
+    cpus_per_generator: Positive = Field(default=0.5, description="Ray CPUs reserved per generator")
     gpus_per_generator: Annotated[float, Field(ge=0)] = Field(
-        default=0, description="Ray GPUs of each generator; 0 samples on the CPU"
+        default=0, description="Ray GPUs per generator; 0: sample on CPUs"
     )
     ray_resource: RayResource = Field(
         default=None,
-        description="custom Ray resource of which each generator takes one, so that it runs on nodes that have it; "
-        "lower-case letters, digits and _",
+        description="custom Ray resource of which each generator takes one unit, to place generators on nodes "
+        "that have it; lower-case letters, digits and _",
     )
     tensor_parallel: Annotated[int, Field(ge=1)] = Field(default=1, description="GPUs that share one engine")
-    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="CPU engines: threads of each")
+    threads: Annotated[int, Field(ge=1)] = Field(default=1, description="threads per engine on CPUs")
     kv_cache_gib: Annotated[int, Field(ge=1)] = Field(
         default=1,
-        description="size of the key-value cache of an engine on CPUs, or on a GPU of which it has a fraction",
+        description="size of the key-value cache of an engine on CPUs, or on a fraction of a GPU",
     )
     gpu_memory_fraction: Fraction = Field(
         default=0.85,
-        description="GPU engines: share of device memory, which must be free when one starts; what the model leaves of "
-        "it is the key-value cache of an engine with a GPU of its own",
+        description="share of GPU memory for an engine, which must be free when it starts; on a whole GPU the "
+        "key-value cache gets what the model leaves of it",
     )
-    max_sequences: Annotated[int, Field(ge=1)] = Field(default=512, description="sequences decoded at once")
+    max_sequences: Annotated[int, Field(ge=1)] = Field(
+        default=512, description="most sequences that an engine decodes at once"
+    )
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(
         default=48,
-        description="groups an engine works on at once; no more than as many again are verified, or wait for room in "
-        "the queue, meanwhile",
+        description="groups that an engine samples at once; at most as many more are being verified or waiting "
+        "for the queue",
     )
     caches_in_flight: Literal["recompute", "keep"] = Field(
         default="recompute",
-        description="key-value caches of rollouts in flight when new weights arrive: recompute (their later tokens are "
-        "sampled from the new policy exactly) or keep (costs nothing; they attend to what older versions computed)",
+        description="key-value caches of rollouts in flight when new weights arrive: recompute (later tokens come "
+        "exactly from the new policy) or keep (no cost; later tokens attend to keys and values of older versions)",
     )
-    enforce_eager: bool = Field(default=True, description="False lets vLLM compile and capture CUDA graphs")
+    enforce_eager: bool = Field(
+        default=True, description="False: vLLM compiles the model and captures CUDA graphs"
+    )
     elastic: bool = Field(
         default=False,
-        description="begin with one generator of each role; others join when nodes have room for them, and one whose "
-        "node is lost waits for another",
+        description="start with one generator per role; others start when the cluster has resources, and one "
+        "whose node is lost waits for another node",
     )
     start_timeout_seconds: Annotated[float, Field(ge=5)] = Field(
-        default=600.0, description="longest start of an engine"
+        default=600.0, description="longest start-up of an engine"
     )
     max_restarts: Annotated[int, Field(ge=0)] = Field(
         default=3,
-        description="restarts of one generator in a row, within ten minutes of each other, until the run stops",
+        description="consecutive restarts of one generator, within ten minutes of each other, before the run fails",
     )
 
     @property
     def shares_gpu(self) -> bool:
-        """Whether other engines or a learner are on an engine's GPU."""
+        """Whether an engine shares its GPU with other engines or the learner."""
         return 0 < self.gpus_per_generator < 1
 
     @model_validator(mode="after")
@@ -110,13 +116,13 @@ class GeneratorConfig(Block):
         if self.gpus_per_generator and self.tensor_parallel not in (1, self.gpus_per_generator):
             raise ValueError(
                 f"tensor_parallel={self.tensor_parallel} needs generators.gpus_per_generator={self.tensor_parallel}, "
-                f"not {self.gpus_per_generator:g}: an engine runs on the GPUs of its actor"
+                f"not {self.gpus_per_generator:g}: an engine uses the GPUs of its actor"
             )
         return self
 
 
 class EvaluationConfig(Block):
-    """Held-out evaluation with the unbiased pass@k estimator."""
+    """Evaluation on held-out problems with the unbiased pass@k estimator."""
 
     problems: Annotated[int, Field(ge=1)] = 256
     samples: Annotated[int, Field(ge=1)] = 32
@@ -124,8 +130,8 @@ class EvaluationConfig(Block):
     temperature: Temperature = 1.0
     every_steps: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="learner steps between evaluations during training, by generators that have no group to make; 0: "
-        "only at the start and the end",
+        description="learner steps between evaluations during training, done by generators without a lease; 0: "
+        "evaluate only at the start and the end",
     )
 
     @model_validator(mode="after")
@@ -136,15 +142,19 @@ class EvaluationConfig(Block):
 
 
 class RolloutSamplesConfig(Block):
-    """A few rollouts of each step, kept as text for people: `scope rollouts` and the page show them."""
+    """Rollouts of each step that are stored as text, for `scope rollouts` and the web page."""
 
     per_step: Annotated[int, Field(ge=0, le=256)] = Field(
-        default=4, description="rollouts of a step; 0: none"
+        default=4, description="rollouts stored per step; 0: none"
     )
     most_tokens: Annotated[int, Field(ge=16, le=8192)] = Field(
-        default=1024, description="of a prompt, its last, and of a response, its first"
+        default=1024,
+        description="most tokens stored: the last ones of a prompt, the first ones of a response",
     )
-    kept: Annotated[int, Field(ge=1, le=10_000)] = Field(default=500, description="newest ones in Redis")
+    kept: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=500, description="number of newest rollouts in Redis"
+    )
     file_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
-        default=64, description="size of what the run directory keeps; the oldest are given up"
+        default=64,
+        description="size limit of the files in the run directory; the oldest rollouts are deleted",
     )

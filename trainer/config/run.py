@@ -1,8 +1,4 @@
-"""The configuration tree: one typed, immutable object that describes a whole run.
-
-Torch-free, so that the command line and the control plane import it cheaply. Every field has a range;
-a value outside it is refused before anything starts. `trainer.config.load` reads it from YAML and overrides.
-"""
+"""The root of the configuration, and the constraints between its blocks."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ from trainer.config.training import LossConfig, OptimizerConfig
 
 
 class RunConfig(Block):
-    """A whole run."""
+    """The configuration of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     steps: Annotated[int, Field(ge=1)] = 160
@@ -56,7 +52,7 @@ class RunConfig(Block):
     control_plane: ControlPlaneConfig = ControlPlaneConfig()
     loggers: tuple[LoggerName, ...] = Field(
         default=("tensorboard",),
-        description="who gets step records besides steps.jsonl; for wandb install the extra `loggers`",
+        description="destinations of step records besides steps.jsonl; wandb needs the extra `loggers`",
     )
     wandb: WandbConfig = WandbConfig()
     ray: RayConfig = RayConfig()
@@ -72,7 +68,7 @@ class RunConfig(Block):
         if self.learner.workers > 1 and waits <= batch:
             raise ValueError(
                 f"learner.collective_timeout_seconds={waits:g} must be above pipeline.batch_timeout_seconds={batch:g} "
-                f"with learner.workers={self.learner.workers}: other ranks wait while the first waits for a batch"
+                f"with learner.workers={self.learner.workers}: the other ranks wait while rank 0 waits for a batch"
             )
         for block in ("generators", "learner"):
             resource = getattr(self, block).ray_resource
@@ -84,7 +80,7 @@ class RunConfig(Block):
         if self.loss.minibatches > self.rollout.prompts_per_step:
             raise ValueError(
                 f"loss.minibatches={self.loss.minibatches} must not exceed rollout.prompts_per_step="
-                f"{self.rollout.prompts_per_step}: a minibatch without rollouts would still move the weights"
+                f"{self.rollout.prompts_per_step}: a minibatch without rollouts would still change the weights"
             )
         if self.optimizer.warmup_steps >= (self.optimizer.decay_steps or self.steps) and (
             self.optimizer.schedule != "constant"
@@ -97,7 +93,7 @@ class RunConfig(Block):
         if self.pipeline.queue_capacity < unread:
             raise ValueError(
                 f"pipeline.queue_capacity={self.pipeline.queue_capacity} cannot hold the {unread} groups that "
-                f"pipeline.max_staleness={self.pipeline.max_staleness} lets generators produce; raise it to that"
+                f"pipeline.max_staleness={self.pipeline.max_staleness} lets generators produce; raise it to {unread}"
             )
         worst = 2 * self.checkpoint.every_steps * self.groups_per_step * self.group_bytes_estimate
         if worst > self.pipeline.unacked_bytes:
@@ -135,43 +131,43 @@ class RunConfig(Block):
         if self.determinism.strict and self.evaluation.every_steps:
             raise ValueError(
                 f"evaluation.every_steps={self.evaluation.every_steps} is not allowed with determinism.strict=true, "
-                "only 0: what an engine samples beside its groups would decide how it computes them"
+                "only 0: evaluation requests would change the batches that the engine computes"
             )
         if self.determinism.strict:
             for name, (value, only) in wanted.items():
                 if value != only:
                     raise ValueError(
                         f"{name}={value} is not allowed with determinism.strict=true, only {only}: otherwise timing "
-                        "decides what a step learns from"
+                        "decides what a step is trained on"
                     )
         return self
 
     @property
     def best_k(self) -> int:
-        """k of the pass@k that decides which checkpoint is the best."""
+        """The k of the pass@k that decides which checkpoint is the best."""
         return self.checkpoint.best_k or min(self.evaluation.ks)
 
     @property
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:
-        """Generator roles that this run uses: ("base",) without a regulariser, else ("base", "adaptive")."""
+        """The roles of this run's generators: ("base",) without entropy control, else ("base", "adaptive")."""
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
 
     @property
     def tracks_entropy_target(self) -> bool:
-        """Whether anything steers the policy entropy towards `entropy_control.target`."""
+        """Whether entropy control or the regularizer tracks `entropy_control.target`."""
         return self.entropy_control.kind != "none" or self.regularizer.tracks_entropy_target
 
     @property
     def groups_per_step(self) -> int:
-        """Groups of both roles that one learner step consumes."""
+        """Groups of all roles that one learner step consumes."""
         return self.rollout.prompts_per_step * len(self.roles)
 
     def data_position(self, ordinal: int) -> int:
-        """Position in the task's stream of training problems of a data cursor's ordinal: each seed begins elsewhere."""
+        """The position of an ordinal of the data cursor among the task's training problems; depends on the seed."""
         return self.seed * 1_000_003 + ordinal
 
     @property
     def group_bytes_estimate(self) -> int:
-        """Upper estimate of one encoded group, bytes: 16 a response token, 4 a prompt token, 1 kB a rollout."""
+        """Upper estimate of an encoded group, bytes: 16 per response token, 4 per prompt token, 1 kB per rollout."""
         samples = max(self.rollout.base_samples, self.rollout.adaptive_samples)
         return samples * (1024 + 16 * self.rollout.max_new_tokens + 4 * self.model.max_length)

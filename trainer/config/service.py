@@ -1,4 +1,4 @@
-"""What surrounds the learner: the replay queue, weight transfer, the control plane, loggers, Ray."""
+"""Configuration of the service: the replay queue, weight transfer, Redis, the control plane, loggers, Ray."""
 
 from __future__ import annotations
 
@@ -6,84 +6,71 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from trainer.config.block import Block as Block
-from trainer.config.entropy_control import BangBangLaw as BangBangLaw
-from trainer.config.entropy_control import PaperLaw as PaperLaw
-from trainer.config.entropy_control import ScheduleConfig as ScheduleConfig
-from trainer.config.entropy_control import SplitRangeLaw as SplitRangeLaw
-from trainer.config.rollout import EvaluationConfig as EvaluationConfig
-from trainer.config.rollout import GeneratorConfig as GeneratorConfig
-from trainer.config.rollout import RolloutConfig as RolloutConfig
-from trainer.config.rollout import RolloutSamplesConfig as RolloutSamplesConfig
-from trainer.config.task import CurriculumConfig as CurriculumConfig
-from trainer.config.task import RewardConfig as RewardConfig
-from trainer.config.task import TaskConfig as TaskConfig
-from trainer.config.training import LoraConfig as LoraConfig
-from trainer.config.training import LossConfig as LossConfig
-from trainer.config.training import OptimizerConfig as OptimizerConfig
+from trainer.config.block import Block
 
 LoggerName = Literal["tensorboard", "wandb"]
 
 
 class PipelineConfig(Block):
-    """How far generators may run ahead and how work is leased to them."""
+    """The replay queue: how far generators may run ahead, leases, and delivery."""
 
     max_staleness: Annotated[int, Field(ge=0, le=64)] = Field(
-        default=1, description="learner steps; 0 is synchronous"
+        default=1, description="largest staleness of a rollout, learner steps; 0: synchronous"
     )
     queue_capacity: Annotated[int, Field(ge=1)] = Field(
-        default=4096, description="unread groups before producers wait"
+        default=4096, description="unread groups at which producers wait"
     )
     unacked_bytes: Annotated[int, Field(ge=1 << 20)] = Field(
-        default=2 << 30, description="cap on read, unacknowledged bytes"
+        default=2 << 30, description="most bytes that are read and unacknowledged"
     )
     entry_bytes: Annotated[int, Field(ge=1024)] = Field(
-        default=16 << 20, description="size cap of one encoded group"
+        default=16 << 20, description="largest size of an encoded group, bytes"
     )
     lease_seconds: Annotated[float, Field(ge=3, le=3600)] = Field(
-        default=30.0, description="after it a silent generator's groups are made by another"
+        default=30.0, description="time without renewal after which another generator takes over a lease"
     )
     max_deliveries: Annotated[int, Field(ge=1, le=100)] = Field(
         default=3,
-        description="learners in a row that may die while they work on an entry before it is dead-lettered; above "
-        "learner.max_restarts, the run stops first",
+        description="deliveries of an entry to learners that fail on it, before it is dead-lettered; if this is "
+        "above learner.max_restarts, the run fails first",
     )
     batch_timeout_seconds: Annotated[float, Field(ge=1)] = Field(
-        default=600.0, description="longest wait for a full batch"
+        default=600.0, description="longest wait for a complete batch"
     )
     ledger: bool = Field(
         default=False,
-        description="generators leave in the run directory's ledger/ what they offered and Redis accepted; what the "
-        "learner applied is there always",
+        description="generators also record in the run directory's ledger/ which groups they offered and Redis "
+        "accepted; the groups that the learner applied are always recorded",
     )
 
 
 class WeightsConfig(Block):
-    """How policy versions travel from the learner to the generators."""
+    """Weight transfer from the learner to the generators."""
 
     transport: Literal["object_store", "collective"] = Field(
         default="object_store",
-        description="object_store: through Ray's, by shared memory on one machine; collective: one broadcast to all "
-        "generators, by NCCL between GPUs, which learner ranks and engines then must have to themselves, else by gloo",
+        description="object_store: Ray's object store, shared memory on one machine; collective: a broadcast to all "
+        "generators, by NCCL between GPUs (each learner rank and engine needs whole GPUs), else by gloo",
     )
     timeout_seconds: Annotated[float, Field(ge=1)] = Field(
-        default=60.0, description="longest wait for a generator to load a version; then it is replaced"
+        default=60.0,
+        description="longest load of a version by a generator; after it the generator is replaced",
     )
     bucket_mib: Annotated[int, Field(ge=1)] = Field(
         default=1024,
-        description="of parameters that ZeRO-3 brings together on every rank at a time, to send or keep them; and of "
-        "each part of a broadcast",
+        description="size of a bucket: of the parameters that ZeRO-3 gathers at a time to send or save them, and "
+        "of each part of a broadcast",
     )
 
 
 class RedisConfig(Block):
-    """The replay queue's server. `url` unset means an embedded one, owned by the run."""
+    """The Redis server. Without `url` the run starts and owns an embedded one."""
 
     url: str | None = Field(
-        default=None, description="redis:// or rediss:// without a password (SCOPE_REDIS_PASSWORD holds it)"
+        default=None, description="redis:// or rediss://, without a password (set SCOPE_REDIS_PASSWORD)"
     )
     server_binary: str | None = Field(
-        default=None, description="embedded server program; unset: the packaged one, else PATH"
+        default=None, description="program of the embedded server; unset: the packaged one, else one on PATH"
     )
     appendfsync: Literal["everysec", "always"] = "everysec"
     connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
@@ -97,38 +84,38 @@ class RedisConfig(Block):
             raise ValueError(f"url={url!r} must begin with redis:// or rediss://")
         if "@" in url and ":" in url.split("//", 1)[1].split("@", 1)[0]:
             raise ValueError(
-                "url must not hold a password; put it in the environment variable SCOPE_REDIS_PASSWORD"
+                "url must not contain a password: set the environment variable SCOPE_REDIS_PASSWORD"
             )
         return url
 
 
 class ControlPlaneConfig(Block):
-    """FastAPI on Ray Serve."""
+    """The control plane: FastAPI on Ray Serve."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1024, le=65535)] = 8080
     reads_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
-        default=3000, description="requests of one token that read; a sixth of them may come at once"
+        default=3000, description="read requests per token; a burst may use a sixth of them"
     )
     writes_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
         default=120,
-        description="requests of one token that change something; a sixth of them may come at once",
+        description="change requests per token; a burst may use a sixth of them",
     )
 
 
 class WandbConfig(Block):
-    """Weights & Biases, where `loggers` names it. Credentials are W&B's own (`wandb login`)."""
+    """Weights & Biases, if `loggers` names it. Credentials come from `wandb login`."""
 
     project: str = "scope-rl"
     entity: str | None = Field(default=None, description="team or user; unset: W&B's default")
     mode: Literal["online", "offline"] = Field(
-        default="online", description="offline: into the run directory's wandb/, for `wandb sync`"
+        default="online", description="offline: write to the run directory's wandb/, for `wandb sync`"
     )
 
 
 class RayConfig(Block):
-    """`address` unset starts a local cluster that ends with the run."""
+    """Ray. Without `address` the run starts a local cluster, which ends with it."""
 
     address: str | None = None
     dashboard: bool = True

@@ -1,4 +1,4 @@
-"""Configuration of tasks: where prompts come from, and what scores the responses."""
+"""Configuration of tasks: the source of prompts, and the verifier of responses."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ _REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 
 
 class DatasetConfig(Block):
-    """Problems of `task.name=dataset`: Hugging Face data sets, by name, hub id or local file."""
+    """Problems of `task.name=dataset`: a preset, a Hugging Face data set, or a local file."""
 
     train: str | None = Field(
         default=None,
-        description="a name of `trainer/tasks/datasets/presets.py` (dapo-math-17k, gsm8k), a local .jsonl, .json "
-        "or .parquet file, or a hub id",
+        description="preset (dapo-math-17k, gsm8k), local .jsonl, .json or .parquet file, or hub id",
     )
     heldout: str | None = Field(
         default=None,
-        description="the same, for held-out problems (math-500, aime24, …); unset: `task.heldout` training "
-        "problems, chosen by the seed, are kept out",
+        description="the same for held-out problems (math-500, aime24, …); unset: `task.heldout` problems are "
+        "held out of the training data, chosen by the seed",
     )
     split: str = Field(default="train", description="of a hub data set that is no preset")
     heldout_split: str = Field(default="test", description="of a hub data set that is no preset")
@@ -35,102 +34,106 @@ class DatasetConfig(Block):
     )
     strip_before: str = Field(
         default="",
-        description="text before each problem that is taken off, such as an instruction; of data that is no preset",
+        description="text to remove from the start of each problem, such as an instruction; for data that is no "
+        "preset",
     )
-    strip_after: str = Field(default="", description="the same, behind each problem")
+    strip_after: str = Field(default="", description="text to remove from the end of each problem")
     keep_fields: tuple[str, ...] = Field(
         default=(),
-        description="further columns that the verifier gets (`extra_info` of `compute_score`); of a mapping called "
-        "extra_info the entries",
+        description="more columns for the verifier (`extra_info` of `compute_score`); of a mapping named "
+        "extra_info, its entries",
     )
     source_field: str = Field(
         default="data_source",
-        description="column that `compute_score` gets as `data_source`; the name of the data where there is none",
+        description="column for `data_source` of `compute_score`; without it, the name of the data",
     )
     max_characters: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="longer problems are left out"
+        default=None, description="longer problems are skipped"
     )
     instruction: str = Field(
         default="\n\nPlease reason step by step, and put your final answer within \\boxed{}.",
-        description="what follows each problem in the prompt",
+        description="text after each problem in the prompt",
     )
 
 
 class VerifierConfig(Block):
-    """What scores responses to `task.name=dataset`; and, for every verifier that is not trusted, its bounds."""
+    """The verifier of `task.name=dataset`, and limits for every untrusted verifier."""
 
     kind: Literal["math", "function", "http"] = Field(
         default="math",
-        description="math: the last \\boxed{} by math-verify; function: verl's compute_score(data_source, "
-        "solution_str, ground_truth, extra_info); http: a service of your own",
+        description="math: math-verify on the last \\boxed{}; function: compute_score(data_source, solution_str, "
+        "ground_truth, extra_info) as in verl; http: your own service",
     )
     function: Annotated[str, Field(pattern=_REFERENCE)] | None = Field(
-        default=None, description="`module:function` for kind function"
+        default=None, description="function: `module:function`"
     )
     url: Annotated[str, Field(pattern=r"^https?://[^/?#@]+([/?#]|$)")] | None = Field(
         default=None,
-        description="for kind http: POST {problem, response}, answers {reward, verdict}; without a password",
+        description="http: address for POST {problem, response}, which answers {reward, verdict}; without a password",
     )
     authorization_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
         default=None,
-        description="for kind http: environment variable of driver and generators that holds the `Authorization` "
-        "header, such as `Bearer …`",
+        description="http: environment variable of driver and generators with the `Authorization` header, such as "
+        "`Bearer …`",
     )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
-        default=3, description="for kind http: tries of one request, before its fault ends the run"
+        default=3, description="http: attempts per request before the run fails"
     )
     retry_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = Field(
         default=0.5,
-        description="for kind http: wait before the second try, twice as long before each further one, up to 60",
+        description="http: wait before the second attempt, doubled for each further one, at most 60",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="processes (or requests) at once, for each generator"
+        default=1, description="concurrent processes (http: requests) per generator"
     )
     timeout_seconds: Positive = Field(
         default=5.0,
-        description="for one response; longer scores 0, and with kind http is a try that failed",
+        description="longest time per response; after it the response scores 0, with http the attempt has failed",
     )
     memory_mib: Annotated[int, Field(ge=256)] = Field(
-        default=2048, description="address space of each process; more scores 0"
+        default=2048, description="address space per process; a response that needs more scores 0"
     )
 
 
 class GymConfig(Block):
     """Problems and verifier of `task.name=reasoning_gym`."""
 
-    dataset: str = Field(default="basic_arithmetic", description="a data set of reasoning-gym, by its name")
+    dataset: str = Field(default="basic_arithmetic", description="name of a reasoning-gym data set")
     size: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        default=100_000, description="training problems; made one at a time"
+        default=100_000, description="training problems, generated one at a time"
     )
-    options: dict[str, Option] = Field(default={}, description="of that data set, such as {max_terms: 3}")
+    options: dict[str, Option] = Field(
+        default={}, description="options of the data set, such as {max_terms: 3}"
+    )
     instruction: str = Field(
         default="\n\nThink step by step, and put only the final answer between <answer> and </answer>.",
-        description="what follows each question in the prompt",
+        description="text after each question in the prompt",
     )
 
 
 class RewardConfig(Block):
-    """What becomes of a verdict before it is a reward. Only fully rewarded rollouts are positives of SCOPE."""
+    """Reward shaping. Only rollouts with the full reward are positives of SCOPE."""
 
     format_weight: Fraction = Field(
-        default=0.0, description="share of the reward that the verdict's `format` component gives"
+        default=0.0, description="share of the reward that depends on the verdict's `format` component"
     )
     overlong_from: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="tokens from which a longer response loses reward, linearly up to rollout.max_new_tokens "
+        description="length in tokens above which a response loses reward, linearly up to rollout.max_new_tokens "
         "(soft overlong punishment, DAPO)",
     )
-    overlong_penalty: Fraction = Field(default=1.0, description="what is lost at the longest")
+    overlong_penalty: Fraction = Field(default=1.0, description="reward lost at the maximum length")
     overlong_form: Literal["share", "additive"] = Field(
         default="share",
-        description="share: of the reward; additive: subtracted from any reward, so that long wrong responses have "
-        "less than 0 (DAPO; half its factor, since rewards are 0 and 1 here and -1 and 1 there)",
+        description="share: a share of the reward is lost; additive: subtracted from every reward, so that long "
+        "wrong responses have less than 0 (as in DAPO, with half its factor: rewards are 0 and 1 here, -1 and 1 "
+        "there)",
     )
     length_penalty: Fraction = Field(
-        default=0.0, description="subtracted for each 1,000 tokens beyond `length_free`"
+        default=0.0, description="reward subtracted per 1,000 tokens beyond `length_free`"
     )
     length_free: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="tokens that `length_penalty` does not count"
+        default=None, description="tokens without `length_penalty`"
     )
 
     @model_validator(mode="after")
@@ -138,23 +141,24 @@ class RewardConfig(Block):
         if self.length_penalty and self.length_free is None:
             raise ValueError(
                 f"task.reward.length_penalty={self.length_penalty:g} needs task.reward.length_free: with a penalty "
-                "from the first token on no response would have its full reward, and SCOPE no positives"
+                "from the first token on, no response would have the full reward, and SCOPE no positives"
             )
         return self
 
 
 class CurriculumConfig(Block):
-    """How often the parts of a mixture come."""
+    """The shares of the parts of a mixture."""
 
     kind: Literal["fixed", "pass_rate"] = Field(
         default="fixed",
-        description="fixed: by weight; pass_rate: by weight times 4 p (1 - p), p the part's measured pass rate",
+        description="fixed: by weight; pass_rate: by weight times 4 p (1 - p), with the measured pass rate p of "
+        "the part",
     )
     floor: Annotated[float, Field(ge=0.01, le=1)] = Field(
-        default=0.1, description="least factor of a part's weight, so that its pass rate stays measured"
+        default=0.1, description="smallest factor of a part's weight, so that its pass rate is still measured"
     )
     smoothing: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.2, description="weight of the newest step in a part's pass rate"
+        default=0.2, description="weight of the newest step in the moving average of a pass rate"
     )
 
 
@@ -164,23 +168,23 @@ class SingleTaskConfig(Block):
     name: str = Field(
         default="countdown",
         description="countdown, countdown_cot, dataset, reasoning_gym, number_guess, calculator, mixture, or "
-        "`module:object` of your own",
+        "`module:object` for your own task",
     )
     seed: Annotated[int, Field(ge=0)] = 17
-    heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="problems kept out of training")
+    heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="number of held-out problems")
     max_number: Annotated[int, Field(ge=4, le=40)] = Field(
-        default=20, description="numbers are 1..max_number; `countdown`, `countdown_cot`, `number_guess`"
+        default=20, description="largest number; for countdown, countdown_cot, number_guess"
     )
     max_target: Annotated[int, Field(ge=4, le=999)] = Field(
-        default=99, description="`countdown`, `countdown_cot`"
+        default=99, description="largest target; for countdown, countdown_cot"
     )
     easy_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
-        default=0.0, description="share of easy problems in training; `countdown_cot` only"
+        default=0.0, description="share of easy training problems; for countdown_cot"
     )
     folder: str | None = Field(
-        default=None, description="folder that the modules of your own task or verifier are imported from"
+        default=None, description="folder from which the modules of your own task or verifier are imported"
     )
-    options: dict[str, Option] = Field(default={}, description="whatever a task of your own reads from it")
+    options: dict[str, Option] = Field(default={}, description="options of your own task")
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()
     reasoning_gym: GymConfig = GymConfig()
@@ -207,7 +211,7 @@ class MixturePart(SingleTaskConfig):
 
 
 class TaskConfig(SingleTaskConfig):
-    """Where prompts come from and how responses are scored."""
+    """The task: the source of prompts and the verifier of responses."""
 
     mixture: tuple[MixturePart, ...] = Field(
         default=(), description="the parts of `task.name=mixture`, each a task with a `weight`"

@@ -1,4 +1,4 @@
-"""Configuration of an optimizer update: loss, optimizer, and what of the model is trained. Torch-free."""
+"""Configuration of the update: loss, optimizer, and the trained parameters."""
 
 from __future__ import annotations
 
@@ -10,79 +10,90 @@ from trainer.config.block import Block, Fraction, Positive
 
 
 class LossConfig(Block):
-    """GRPO's clipped surrogate on base rollouts, and how its tokens are averaged."""
+    """The clipped surrogate of GRPO on base rollouts, and its aggregation over tokens."""
 
     aggregation: Literal["sequence_mean", "token_mean", "dr_grpo"] = Field(
         default="sequence_mean",
-        description="mean over rollouts of token means; mean over all tokens (DAPO); or Dr. GRPO: sums over "
-        "rollout.max_new_tokens, advantages not divided by the standard deviation",
+        description="sequence_mean: mean over rollouts of their token means; token_mean: mean over all tokens "
+        "(DAPO); dr_grpo: sums divided by rollout.max_new_tokens, and advantages not divided by the standard "
+        "deviation",
     )
     clip_low: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.2, description="ratio at least 1 - clip_low"
+        default=0.2, description="the importance ratio is clipped at 1 - clip_low"
     )
     clip_high: Annotated[float, Field(gt=0, lt=10)] = Field(
-        default=0.2, description="ratio at most 1 + clip_high"
+        default=0.2, description="the importance ratio is clipped at 1 + clip_high"
     )
-    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="optimizer updates a step")
+    minibatches: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=2, description="minibatches, and so optimizer updates, per step and epoch"
+    )
     tis_cap: Annotated[float, Field(ge=1, le=100)] = Field(
-        default=2.0, description="cap on proximal / behaviour"
+        default=2.0,
+        description="cap of the importance weight proximal / behaviour (truncated importance sampling)",
     )
     epochs: Annotated[int, Field(ge=1, le=16)] = Field(
         default=1,
-        description="passes over a step's minibatches; the policy version and staleness count steps",
+        description="passes over the minibatches of a step; policy versions and staleness count steps, not epochs",
     )
-    advantage_epsilon: Positive = Field(default=1e-6, description="added to a group's standard deviation")
+    advantage_epsilon: Positive = Field(
+        default=1e-6, description="added to the standard deviation of a group's rewards"
+    )
     reference: Literal["none", "start"] = Field(
         default="none",
-        description="start: keep the starting policy in the learner and report the KL divergence from it",
+        description="start: the learner keeps the starting policy and reports the KL divergence from it",
     )
     kl_coefficient: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(
-        default=0.0, description="loss per nat of KL divergence from the reference, on base rollouts"
+        default=0.0,
+        description="coefficient of the KL divergence from the reference on base rollouts, loss per nat",
     )
     kl_estimator: Literal["k1", "k3"] = Field(
         default="k3",
-        description="k3: a term of the loss (GRPO); k1: log(policy / reference) is taken from each token's advantage",
+        description="k3: added to the loss (GRPO); k1: log(policy / reference) is subtracted from the advantage "
+        "of each token",
     )
 
     @model_validator(mode="after")
     def _kl_has_a_reference(self) -> LossConfig:
         if self.kl_coefficient and self.reference == "none":
             raise ValueError(
-                f"kl_coefficient={self.kl_coefficient} needs loss.reference=start: nothing to diverge from"
+                f"kl_coefficient={self.kl_coefficient} needs loss.reference=start: there is no reference policy"
             )
         return self
 
 
 class OptimizerConfig(Block):
-    """AdamW; its rate is linearly warmed up, then follows `schedule`. A rate of 0 is the canary: nothing may move."""
+    """AdamW. The learning rate warms up linearly and then follows `schedule`; at 0 the weights do not change."""
 
     learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1e-4
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="learner steps of linear warm-up"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="what the rate does after the warm-up"
+        default="constant", description="learning rate after the warm-up"
     )
     decay_steps: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="learner step from which a linear or cosine rate stays at its end; unset: `steps`",
+        description="learner step at which a linear or cosine schedule ends; unset: `steps`",
     )
     final_share: Fraction = Field(
-        default=0.0, description="share of learning_rate at the end of a linear or cosine schedule"
+        default=0.0,
+        description="final learning rate of a linear or cosine schedule, as a fraction of learning_rate",
     )
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     epsilon: Positive = 1e-8
-    gradient_clip: Positive = Field(default=1.0, description="global gradient norm")
+    gradient_clip: Positive = Field(default=1.0, description="largest global gradient norm")
 
 
 class LoraConfig(Block):
-    """Low-rank adapters in place of training every weight. Generators get merged weights."""
+    """Low-rank adapters (LoRA) instead of training all weights. Generators receive merged weights."""
 
-    rank: Annotated[int, Field(ge=0, le=1024)] = Field(default=0, description="0: train every weight")
-    alpha: Positive = Field(default=32.0, description="the adapters' product is scaled by alpha / rank")
+    rank: Annotated[int, Field(ge=0, le=1024)] = Field(
+        default=0, description="rank of the adapters; 0: train all weights"
+    )
+    alpha: Positive = Field(default=32.0, description="the product of the adapters is scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         default=(),
-        description="names of the linear layers that get adapters, such as q_proj; empty: all but the output head",
+        description="names of the linear layers with adapters, such as q_proj; empty: all except the output head",
     )

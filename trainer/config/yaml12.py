@@ -25,7 +25,7 @@ _SCALARS = {
 
 
 class Loader(yaml.SafeLoader):
-    """Plain data only; a key that occurs twice in one mapping is refused."""
+    """Plain data only; a duplicate key in a mapping is refused."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own class-level table
     yaml_constructors = {  # noqa: RUF012
@@ -35,7 +35,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
-        # PyYAML's own reads 010 as 8.
+        # PyYAML's own method reads 010 as 8.
         return int(self.construct_scalar(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -58,7 +58,7 @@ Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_integer)
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes text exactly where `Loader` would read something else."""
+    """Quotes text only where `Loader` would otherwise read another type."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
@@ -69,14 +69,14 @@ for _tag, (_pattern, _first) in _SCALARS.items():
 
 
 def parse(text: str, where: str) -> Any:
-    """The plain data that `text` holds. Raises ScopeError, which begins with `where`, for anything else."""
+    """The plain data in `text`. Raises ScopeError, which begins with `where`, for anything else."""
     try:
-        # The loader derives from SafeLoader and constructs fewer types still.
+        # The loader derives from SafeLoader and constructs even fewer types.
         value = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ScopeError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
     try:
         json.dumps(value)
     except (ValueError, RecursionError):
-        raise ScopeError(f"{where} is nested without end: an alias refers to itself.") from None
+        raise ScopeError(f"{where} has infinite nesting: an alias refers to itself.") from None
     return value

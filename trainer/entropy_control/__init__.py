@@ -1,4 +1,4 @@
-"""Entropy control laws, one file each; `entropy_control.kind` names one."""
+"""Entropy control laws, one file each, selected by `entropy_control.kind`."""
 
 from trainer.config import EntropyControlConfig
 from trainer.entropy_control.aepo_v1 import BangBangController
@@ -12,7 +12,7 @@ __all__ = ["NEUTRAL", "Actuators", "Controller", "make_controller"]
 
 
 def make_controller(config: EntropyControlConfig, *, max_staleness: int) -> Controller:
-    """The controller that `entropy_control` describes. max_staleness: learner steps by which sampling lags."""
+    """The controller that `entropy_control` configures. max_staleness: `pipeline.max_staleness`, learner steps."""
     law = _law(config, max_staleness)
     return law if config.samples == "positives" else MirroredController(law)
 

@@ -13,7 +13,7 @@ from trainer.entropy_control.base import Actuators
 
 
 class BangBangController:
-    """Hot below the entropy target, cold above it; neutral before the first measurement."""
+    """Hot below the entropy target, cold above it; temperature 1 before the first measurement."""
 
     def __init__(self, law: BangBangLaw) -> None:
         self._law = law

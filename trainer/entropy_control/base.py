@@ -1,7 +1,7 @@
-"""What an entropy control law is: from the measured policy entropy and its target to the next actuators.
+"""The interface of an entropy control law: from the measured policy entropy and its target to the next actuators.
 
-A controller is pure: its state is a small dictionary that goes into the checkpoint, and `update` has no side
-effects beyond it. One decision a step; what step n decides acts on rollouts started from step n + 1 on.
+The state of a controller is a small dictionary, stored in the checkpoint; `update` has no other side effects. It runs
+once per step; the decision of step n acts on rollouts that begin at step n + 1 or later.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ Limit = Literal["none", "heating", "cooling"]
 
 @dataclass(frozen=True)
 class Actuators:
-    """What generators and the loss use next."""
+    """What generators and the loss use in the next step."""
 
     temperature: float
     """of adaptive rollouts"""
     alpha: float
     """weight of the auxiliary term"""
     surprisal_exponent: float = 0.0
-    """rho in the (-log pi)^rho weights of positives"""
+    """rho: positives are weighted by (-log pi)^rho"""
     limit: Limit = "none"
-    """which way the law asked for more than the actuators have"""
+    """the direction in which the law is at the limit of its actuators"""
 
     @property
     def saturated(self) -> bool:
@@ -33,7 +33,7 @@ class Actuators:
 
 
 NEUTRAL = Actuators(temperature=1.0, alpha=0.0)
-"""No regulariser."""
+"""the actuators without entropy control"""
 
 
 class Controller(Protocol):
@@ -41,13 +41,13 @@ class Controller(Protocol):
 
     @property
     def actuators(self) -> Actuators:
-        """The newest decision; before any measurement, the neutral one."""
+        """The newest decision; before the first measurement, the neutral one."""
         ...
 
     def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
-        """Decide from this step's entropy and its target (nats per token) and its number of positives.
+        """Decide from a step's entropy and target (nats per token) and its number of positives.
 
-        A non-finite entropy holds the last decision. Without positives nothing integrates.
+        A non-finite entropy repeats the last decision. Without positives nothing is integrated.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""No control: plain GRPO, or a surrogate with a regulariser of its own."""
+"""No control law: plain GRPO, or GRPO with a `regularizer`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainer.entropy_control.base import NEUTRAL, Actuators
 
 
 class FixedController:
-    """No control: temperature 1, alpha 0 (plain GRPO)."""
+    """Always temperature 1 and alpha 0."""
 
     @property
     def actuators(self) -> Actuators:

@@ -1,9 +1,8 @@
-"""Any law, acting through failures: cold failures raise entropy when they are made less likely, hot ones lower it.
+"""Any law, acting through negatives: lowering the probability of cold failures raises entropy, of hot ones lowers it.
 
-With a failure's gradient reversed, a sample's effect on entropy changes sign (the lemma in
-docs/explanation/entropy-control.md), so the law's temperature T is applied as 1 / T. That negatives sampled cold raise
-entropy is a tendency and no theorem. Surprisal weights would be reversed too, and the surest failures would then carry
-all the weight, so there are none.
+The gradient of a negative has the opposite sign, and so has its effect on entropy (the lemma in
+docs/explanation/entropy-control.md); the temperature is therefore the inverse of the law's. That cold negatives raise entropy is a
+tendency, not a theorem. Surprisal weights are off: inverted, they would put all weight on the most confident failures.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from trainer.entropy_control.base import Actuators, Controller
 
 
 class MirroredController:
-    """`law`, with temperature inverted and surprisal weights off."""
+    """`law` with the inverse temperature and without surprisal weights."""
 
     def __init__(self, law: Controller) -> None:
         self._law = law

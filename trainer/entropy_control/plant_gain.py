@@ -1,8 +1,9 @@
-"""How strongly entropy answers the law's output, measured while the loop is closed.
+"""The gain of the plant, from the law's output to the change of entropy, estimated in closed loop.
 
-The plant is H' - H = drift + g x, x the output behind the optimizer's lag. g is the slope of least squares of the
-smoothed change of entropy on x, smoothed alike, with forgetting; the drift is the intercept. Entropy that stays put
-says little about g, and entropy that swings a lot, which is when it matters: so what counts is a lower bound.
+The plant is H' - H = drift + g x, where x is the output with the lag of the optimizer. g is the slope and the drift the
+intercept of a least-squares fit, with forgetting, of the smoothed change of entropy on the equally smoothed x. Steady
+entropy carries little information on g, so the estimate in use is a lower bound; it is tight when entropy oscillates,
+which is when it matters.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 SKIPPED = 15
-"""first measurements, while the smoothed values still begin"""
+"""first measurements, during which the filters settle"""
 FEWEST = 12
-"""measurements before anything is claimed"""
+"""measurements before there is an estimate"""
 CORRELATED = 6
 """neighbouring smoothed values count as one measurement"""
 DEVIATIONS = 1.5
@@ -23,13 +24,13 @@ DEVIATIONS = 1.5
 
 @dataclass
 class _Moments:
-    """Means, and sums of products of deviations from them, of weighted measurements; and the filters before them."""
+    """Weighted means and sums of products of deviations of the measurements, and the filters in front of them."""
 
     lagged: float = 0.0
     smoothed: float = 0.0
     output_1: float = 0.0
     output_2: float = 0.0
-    """of one step ago and of two: a decision shows in the measurement two steps later"""
+    """outputs of one and two steps ago: a decision shows in the measurement two steps later"""
     seen: float = 0.0
     weight: float = 0.0
     mean_x: float = 0.0
@@ -40,7 +41,7 @@ class _Moments:
 
 
 class PlantGain:
-    """See the module. lag: of the optimizer; smoothing: of the rates; memory: of the past; all in learner steps."""
+    """The estimator. lag: of the optimizer; smoothing: of the rates; memory: of the forgetting; in learner steps."""
 
     def __init__(self, *, lag: float, smoothing: float, memory: float) -> None:
         self._lag, self._smoothing = 1 + lag, smoothing
@@ -48,7 +49,7 @@ class PlantGain:
         self._now = _Moments()
 
     def observe(self, rate: float, output: float) -> None:
-        """One step: the smoothed change of entropy, nats/step, and the output decided after it."""
+        """Add a step. rate: smoothed change of entropy, nats/step; output: the law's output decided from it."""
         now = self._now
         acting, now.output_2, now.output_1 = now.output_2, now.output_1, output
         now.lagged += (acting - now.lagged) / self._lag
@@ -66,7 +67,7 @@ class PlantGain:
 
     @property
     def at_least(self) -> float:
-        """Lower bound of g, nats/step at full output; not positive while too little is known."""
+        """Lower bound of g, nats/step at full output; at most 0 while there is no estimate."""
         now = self._now
         if now.weight < FEWEST or now.xx <= 0:
             return 0.0
@@ -75,9 +76,9 @@ class PlantGain:
         return slope - DEVIATIONS * math.sqrt(max(now.yy - slope * now.xy, 0.0) / now.xx / free)
 
     def state(self) -> dict[str, float]:
-        """For the checkpoint."""
+        """State for the checkpoint."""
         return {f"plant_{field.name}": getattr(self._now, field.name) for field in fields(_Moments)}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue; from a state that has none of this, begin."""
+        """Continue from a checkpointed state; start anew from one without this estimator."""
         self._now = _Moments(**{f.name: state.get(f"plant_{f.name}", 0.0) for f in fields(_Moments)})

@@ -1,10 +1,10 @@
-"""The configured entropy target as a function of the learner step; never of wall-clock time, so that a resumed run has
-the same sequence.
+"""The configured entropy target as a function of the learner step.
 
-With a first target a (see `Schedule`), and p = (step - from_step) / (until_step - from_step) kept within [0, 1]:
+It does not depend on wall-clock time, so a resumed run has the same sequence. With the first target a (see `Schedule`)
+and p = (step - from_step) / (until_step - from_step), clipped to [0, 1]:
 
     hold     a
-    step     the target of the last point whose step has come, a before the first
+    step     the target of the last point reached, a before the first
     linear   a + (to - a) p
     cosine   a + (to - a) (1 - cos(pi p)) / 2
 """
@@ -18,16 +18,16 @@ from trainer.errors import ScopeError
 
 
 class Schedule:
-    """What `entropy_control.target` and `entropy_control.schedule` ask for.
+    """The entropy target of `entropy_control.target` and `entropy_control.schedule`.
 
-    The first target is `target`. With `auto` it is `auto_fraction` of the starting entropy; a linear or cosine
-    schedule begins at the starting entropy itself.
+    The first target is `target`; with `auto`, `auto_fraction` times the starting entropy, or for a linear or cosine
+    schedule the starting entropy itself.
     """
 
     def __init__(self, control: EntropyControlConfig, starting_entropy: float | None) -> None:
-        """starting_entropy: as measured at the first learner step, nats per token; only `auto` needs it.
+        """starting_entropy: measured at the first learner step, nats per token; only for `auto`.
 
-        Raises ScopeError when `auto` comes out above or below what the configuration allows.
+        Raises ScopeError if `auto` gives a target outside the configured range.
         """
         self._schedule = control.schedule
         if control.target != "auto":
@@ -40,7 +40,7 @@ class Schedule:
         if not control.target_min <= self._first <= control.target_max:
             share = "" if moves else f"entropy_control.auto_fraction={control.auto_fraction:g} of "
             raise ScopeError(
-                f"entropy_control.target=auto comes out as {self._first:.4g} nats per token ({share}the starting "
+                f"entropy_control.target=auto gives {self._first:.4g} nats per token ({share}the starting "
                 f"entropy {starting_entropy:.4g}); it must lie in [{control.target_min:g}, {control.target_max:g}], "
                 "from entropy_control.target_min to entropy_control.target_max."
             )
@@ -57,5 +57,5 @@ class Schedule:
         share = min(max(progress, 0.0), 1.0)
         if schedule.kind == "cosine":
             share = (1 - math.cos(math.pi * share)) / 2
-        # Unlike first + (to - first) * share, this ends at exactly `to`.
+        # Unlike first + (to - first) * share, this ends exactly at `to`.
         return (1 - share) * self._first + share * schedule.to

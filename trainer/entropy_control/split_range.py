@@ -1,18 +1,18 @@
-"""The project's own law: PID control of one output u in [-1, 1] that drives three actuators in split range.
+"""The split-range law: PID control of one output u in [-1, 1] that drives three actuators.
 
-Measured plant (docs/explanation/entropy-control.md): entropy integrates u, H' - H = drift + g u, behind the lag of the
-optimizer's momentum. All three actuators push the same way, are at rest at u = 0, and differ in speed:
+Measured plant (docs/explanation/entropy-control.md): entropy integrates u, H' - H = drift + g u, with the lag of the
+optimizer's momentum. All three actuators act in the same direction, are at rest at u = 0, and differ in speed:
 
-    temperature   1 + (t_max - 1) u, or 1 + (1 - t_min) u for u < 0     late by the staleness
-    rho           max(0, rest + (max - rest) u)                         at once; monotone by theorem
-    alpha         rest + (max - rest) |u|                               at once; how hard the others push
+    temperature   1 + (t_max - 1) u, or 1 + (1 - t_min) u for u < 0     delayed by the staleness
+    rho           max(0, rest + (max - rest) u)                         immediate; monotone by theorem
+    alpha         rest + (max - rest) |u|                               immediate; scales the other two
 
-rho is a straight line down to 0, so that alpha never amplifies weights that still heat while the law cools.
+rho falls linearly to 0, so that alpha does not amplify weights that still heat while the law cools.
 
-The law follows a reference r that begins at the first measured entropy and moves towards the target H0: by `ramp` a
-step, slower over the last steps (the optimizer's momentum carries entropy past where a ramp stops dead), and never
-further than `lead` ahead of the measurement, so that what the plant cannot do does not wind the integral up. The
-reference's own rate is fed forward, and the derivative acts on how fast h moves beside r:
+The law tracks a reference r that starts at the first measured entropy and moves towards the target H0 by at most `ramp`
+per step. It slows down over the last steps, because the optimizer's momentum makes entropy overshoot the end of a ramp,
+and it stays within `lead` of the measurement, so that the integral does not wind up on what the plant cannot do. The
+rate of the reference is fed forward, and the derivative acts on the rate of h relative to it:
 
     h += (H - h) / (1 + filter_steps);   dh: the change of h, smoothed over RATE_STEPS
     v = kp (r - h) + I + dr / g + kp lag (dr - dh);   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
@@ -22,7 +22,7 @@ Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 
-g is raised, never lowered below plant_gain, where the closed loop measures a stronger plant (`plant_gain.py`).
+g is plant_gain, or larger where the plant measured in closed loop is stronger (`plant_gain.py`).
 """
 
 from __future__ import annotations
@@ -35,20 +35,21 @@ from trainer.entropy_control.base import Actuators, Limit
 from trainer.entropy_control.plant_gain import PlantGain
 
 UPDATE_DEAD_STEPS = 2.0
-"""Dead time without staleness and filter: a step decides, the next one acts, the one after it is measured."""
+"""dead time without staleness and filter: one step decides, the next acts, the one after that is measured"""
 RATE_STEPS = 3.0
+"""time constant of the filter of dh, learner steps"""
 TUNED_SHARE = 0.7
-"""The default plant_gain, by what the closed loop measures of the plant that it was tuned on (0.022 nats/step)."""
+"""the default plant_gain divided by the estimate in closed loop of the plant it was tuned on (0.022 nats/step)"""
 MOST_RAISED = 4.0
-"""times plant_gain"""
+"""largest gain in use, as a multiple of plant_gain"""
 
 
 class SplitRangeController:
-    """See the module. max_staleness: learner steps by which sampling lags the law."""
+    """The controller. max_staleness: delay from the law to sampling, learner steps."""
 
     def __init__(self, law: SplitRangeLaw, *, max_staleness: int) -> None:
         self._law = law
-        # Temperature is the only actuator that waits for samples; it is about half of the authority.
+        # Only the temperature is delayed by the staleness, and it has about half of the control authority.
         self._dead = UPDATE_DEAD_STEPS + law.filter_steps + max_staleness / 2
         self._measured = (
             PlantGain(lag=law.lag_steps, smoothing=RATE_STEPS, memory=law.gain_memory)
@@ -64,7 +65,7 @@ class SplitRangeController:
 
     @property
     def plant_gain(self) -> float:
-        """g of the gains in force, nats/step at full output."""
+        """g of the current gains, nats/step at full output."""
         least = self._law.plant_gain
         if self._measured is None:
             return least
@@ -72,7 +73,7 @@ class SplitRangeController:
 
     @property
     def gains(self) -> tuple[float, float]:
-        """(kp in 1/nat, ki in 1/(nat * step))."""
+        """The current gains: kp in 1/nat, ki in 1/(nat * step)."""
         reach = 2 * self._law.response_steps + self._dead
         kp = reach / (self.plant_gain * (self._law.response_steps + self._dead) ** 2)
         return kp, kp / reach
@@ -115,13 +116,13 @@ class SplitRangeController:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
         if self._measured is not None:
             state |= self._measured.state()
-        # Before the first measurement there is nothing filtered, and JSON has no NaN to say so.
+        # Before the first measurement the filtered values are NaN, which JSON does not have.
         if math.isnan(self._filtered):
             return state
         return {**state, "filtered": self._filtered, "reference": self._reference, "rate": self._rate}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue; from another law's state, begin with the temperature that it left in force."""
+        """Continue from a checkpointed state; from that of another law, start at its temperature."""
         if "integral" not in state:
             heat = state.get("temperature", 1.0) - 1
             span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
@@ -137,7 +138,7 @@ class SplitRangeController:
             self._measured.restore(state)
 
     def _advance(self, entropy_target: float) -> float:
-        """The reference one step on: towards the entropy target, held back where the measurement does not follow."""
+        """The next reference: closer to the entropy target, and within `lead` of the measurement."""
         slowing = (entropy_target - self._reference) / (1 + self._law.lag_steps)
         step = min(max(slowing, -self._law.ramp), self._law.ramp)
         moved = self._reference + step

@@ -1,1 +1,1 @@
-"""The output head: log-probabilities and entropies of large vocabularies, and their gradients."""
+"""The output head: log-probabilities and entropy of tokens over large vocabularies, with their gradients."""

@@ -1,6 +1,6 @@
-"""What the logits of some tokens and a block of the vocabulary add to the fused head's sums and gradients: in PyTorch.
+"""The contribution of one block of logits to the sums and gradients of the fused head, in PyTorch.
 
-`trainer.head.triton_kernels` does the same in one pass over the logits, on GPUs.
+`trainer.head.triton_kernels` does the same on GPUs in one pass over the logits.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from torch import Tensor
 
 @dataclass
 class Sums:
-    """Of T tokens over the vocabulary so far, at K temperatures; each measured from the largest logit so far."""
+    """Running sums of T tokens over the vocabulary at K temperatures, relative to the largest logit so far."""
 
     targets: Tensor
     """int64[T]"""
     scales: Tensor
     """[K, T], the temperatures"""
     units: list[bool]
-    """which of the temperatures are 1 for every token"""
+    """by temperature, whether it is 1 for every token"""
     at_one: int | None
-    """the temperature of 1 that entropy is taken at; None: no entropy"""
+    """index of the temperature 1 at which entropy is computed; None: no entropy"""
     top: Tensor
     """[T], largest logit"""
     chosen: Tensor
-    """[T], the target's logit, 0 until its block came"""
+    """[T], the target's logit, 0 before its block"""
     moment: Tensor
     """[T], sum of e^z z at temperature 1"""
     totals: Tensor
@@ -35,30 +35,30 @@ class Sums:
 
 @dataclass(frozen=True)
 class Slopes:
-    """What of T tokens the gradient of the logits is made of."""
+    """What the gradient of the logits of T tokens is computed from."""
 
     targets: Tensor
     """int64[T]"""
     scales: Tensor
-    """[K, T], the temperatures, those first that have a log-probability"""
+    """[K, T], the temperatures; those of log-probabilities come first"""
     units: list[bool]
-    """which of the temperatures are 1 for every token"""
+    """by temperature, whether it is 1 for every token"""
     at_one: int | None
-    """the temperature of 1 that entropy is taken at"""
+    """index of the temperature 1 at which entropy is computed"""
     top: Tensor
     """[T], largest logit"""
     log_sums: Tensor
     """[K, T], log of the sum of e^((z - top) / temperature)"""
     pulls: Tensor
-    """[k, T], slope of each log-probability over its temperature"""
+    """[k, T], gradient of each log-probability divided by its temperature"""
     entropy: Tensor
     """[T], nats"""
     entropy_slopes: Tensor | None
-    """[T]; None: the entropy has no gradient"""
+    """[T], gradient of the entropy; None: without"""
 
 
 def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
-    """Add a block to the sums of some tokens. logits: [rows, columns], overwritten; first: its first column."""
+    """Add a block to the sums of some tokens. logits: [rows, columns], overwritten; first: the first column."""
     totals, scales = sums.totals[:, rows], sums.scales[:, rows]
     inside, place = _places(sums.targets[rows], first, logits.shape[1])
     sums.chosen[rows] += logits.gather(1, place).squeeze(1) * inside
@@ -70,14 +70,14 @@ def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
         mass = (shifted if sums.units[k] else shifted / scale.unsqueeze(-1)).exp()
         shrink = (fall / scale).exp()
         if k == sums.at_one:
-            # The sum of e^z z, where z is now measured from a larger top.
+            # The sum of e^z z, with z relative to the new top.
             sums.moment[rows] = shrink * (sums.moment[rows] + fall * totals[k])
             sums.moment[rows] += torch.linalg.vecdot(mass, shifted)
         totals[k] = shrink * totals[k] + mass.sum(-1)
 
 
 def slopes(of: Slopes, rows: slice, logits: Tensor, first: int, dtype: torch.dtype) -> Tensor:
-    """The gradient of a block's logits, [rows, columns]. logits: as wide, overwritten; first: its first column."""
+    """The gradient of a block of logits, [rows, columns]. logits: same shape, overwritten; first: the first column."""
     shifted = logits.sub_(of.top[rows].unsqueeze(-1))
     pulls, log_sums = of.pulls[:, rows], of.log_sums[:, rows]
     change = torch.zeros_like(shifted)
@@ -94,6 +94,6 @@ def slopes(of: Slopes, rows: slice, logits: Tensor, first: int, dtype: torch.dty
 
 
 def _places(targets: Tensor, first: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Which targets lie in a block of the vocabulary (bool[t]), and their column there (int64[t, 1], 0 for others)."""
+    """Which targets are in a block of the vocabulary (bool[t]), and their columns in it (int64[t, 1], else 0)."""
     inside = (targets >= first) & (targets < first + columns)
     return inside, torch.where(inside, targets - first, 0).unsqueeze(1)

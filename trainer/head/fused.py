@@ -1,11 +1,10 @@
-"""Log-probabilities and entropy from hidden states and output matrix, without the logits of the whole vocabulary.
+"""Log-probabilities and entropy from hidden states and output matrix, without storing the logits.
 
-The logits exist for a block of tokens and a block of the vocabulary at a time. The forward pass folds each block
-into running sums (online softmax: Milakov and Gimelshein, arXiv 1805.02867); the backward pass computes it again and
-folds its gradient into those of the hidden states and of the matrix at once (Wijmans et al., arXiv 2411.09009). What
-is kept between the two is a few numbers a token.
+Logits exist for one block of tokens and vocabulary at a time. The forward pass adds each block to running sums (online
+softmax: Milakov and Gimelshein, arXiv 1805.02867); the backward pass recomputes it and adds its gradient to those of
+the hidden states and the matrix (Wijmans et al., arXiv 2411.09009). Between the two, a few numbers per token are kept.
 
-`trainer.head.logprobs` is the plain path, which small vocabularies take.
+`trainer.head.logprobs` is the plain path, used for small vocabularies.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ from trainer.head.limits import CPU_FUSED_ROWS, DEVICE_FUSED_ROWS, FUSED_COLUMNS
 
 
 class FusedHead(nn.Linear):
-    """An output head that measures tokens where it is given some, and else gives logits.
+    """An output head that returns log-probabilities and entropy of given targets, or logits without targets.
 
-    It takes the place of the model's head and shares its parameters, so that their names, tied embeddings and what
-    ZeRO-3 does around a module's call stay as they are: all of a forward pass is one call, which gathers the matrix
-    once, however many tokens a rank has.
+    It replaces the model's head and shares its parameters, so that parameter names, tied embeddings and the hooks of
+    ZeRO-3 still work. A forward pass is one call, so ZeRO-3 gathers the matrix once for any number of tokens.
     """
 
     def __init__(self, head: nn.Linear, block_rows: int) -> None:
@@ -45,7 +43,7 @@ class FusedHead(nn.Linear):
         with_entropy: bool = False,
         entropy_gradient: bool = False,
     ) -> Any:
-        """[..., D] -> logits [..., V]; with targets what `fused_logprobs` returns."""
+        """hidden [..., D] -> logits [..., V]; with targets, the result of `fused_logprobs`."""
         if targets is None or temperature is None:
             return super().forward(hidden)
         return fused_logprobs(
@@ -76,11 +74,11 @@ def fused_logprobs(
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
     hidden: [T, D]; weight: [V, D]; bias: [V]; targets: int64[T]; temperature: float[T], per token, or float[T, K] for
-    K log-probabilities of each token from the same logits; block_rows, block_columns: most tokens and vocabulary
-    columns whose logits exist at once; kernels: whether Triton works on them, unset on GPUs in float32.
+    K log-probabilities of each token from the same logits; block_rows, block_columns: size of a block of logits, at
+    most; kernels: use Triton (None: on GPUs, in float32).
     Returns (logprobs float[T] or float[T, K] in nats, at most 0, differentiable in hidden, weight and bias; entropy
-    float[T] in nats, zeros unless `with_entropy`, differentiable only with `entropy_gradient`). Both are float32 or
-    as wide as the hidden states; logits of narrower ones are summed up and kept in float32.
+    float[T] in nats, zeros unless `with_entropy`, differentiable only with `entropy_gradient`). Both are float32, or
+    wider if the hidden states are; logits of narrower hidden states are accumulated in float32.
     """
     width = torch.promote_types(hidden.dtype, torch.float32)
     usual = CPU_FUSED_ROWS if hidden.device.type == "cpu" else DEVICE_FUSED_ROWS
@@ -94,7 +92,7 @@ def fused_logprobs(
 
 
 class _Blocks(NamedTuple):
-    """How the logits are divided, and who works on a block of them."""
+    """The division of the logits into blocks, and the module that computes them."""
 
     rows: int
     columns: int
@@ -108,7 +106,7 @@ class _Blocks(NamedTuple):
 
 
 class _Measure(torch.autograd.Function):
-    """The vocabulary is the outer loop, so that a block of the matrix is read, and widened, once."""
+    """Loops over the vocabulary outside and tokens inside: each block of the matrix is read and widened once."""
 
     @staticmethod
     def forward(
@@ -123,7 +121,7 @@ class _Measure(torch.autograd.Function):
         blocks: _Blocks,
     ) -> tuple[Tensor, Tensor]:
         scales, units = temperature.T, (temperature == 1).all(0).tolist()
-        # The entropy needs the sum at temperature 1: that of a column which is there, or one more.
+        # The entropy needs the sum at temperature 1: an existing column, or an additional one.
         if with_entropy and not any(units):
             scales = torch.cat([scales, torch.ones_like(scales[:1])])
             units.append(True)
@@ -143,7 +141,7 @@ class _Measure(torch.autograd.Function):
             for rows in blocks.of_tokens(len(hidden)):
                 blocks.work.fold(sums, rows, _logits(hidden[rows], matrix, offset), part.start)
         log_sums = sums.totals.log()
-        # Neither of the two terms can be positive.
+        # Both terms are at most 0.
         logprobs = (sums.chosen - top).unsqueeze(-1) / temperature - log_sums[: temperature.shape[1]].T
         entropy = torch.zeros_like(top)
         if sums.at_one is not None:
@@ -197,7 +195,7 @@ class _Measure(torch.autograd.Function):
 def _work(kernels: bool) -> ModuleType:
     if not kernels:
         return head_blocks
-    # Triton is there where torch is built for GPUs.
+    # Only builds of torch for GPUs come with Triton.
     from trainer.head import triton_kernels
 
     return triton_kernels
@@ -209,12 +207,12 @@ def _logits(hidden: Tensor, matrix: Tensor, offset: Tensor | None) -> Tensor:
 
 
 def _operand(factor: Tensor) -> Tensor:
-    """A factor as it is multiplied: GPUs multiply narrow numbers and sum up in float32, CPUs get wide ones."""
+    """A factor in the type it is multiplied in: on GPUs its own, accumulated in float32; on CPUs float32 or wider."""
     return factor if factor.is_cuda else factor.to(torch.promote_types(factor.dtype, torch.float32))
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """[a, b] x [b, c] -> [a, c], summed up and returned in float32 or wider."""
+    """[a, b] x [b, c] -> [a, c], accumulated and returned in float32 or wider."""
     if left.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(left, right, out_dtype=torch.float32)
     return left @ right

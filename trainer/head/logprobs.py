@@ -1,7 +1,7 @@
-"""Log-probabilities and entropy of sampled tokens, in chunks — the learner's measuring head.
+"""Log-probabilities and entropy of sampled tokens, in chunks.
 
-Only response tokens are projected to the vocabulary, a chunk of them at a time; a chunk's logits are computed
-again in the backward pass, so that memory does not grow with the number of tokens.
+Only response tokens are projected to the vocabulary, one chunk at a time. The logits of a chunk are recomputed in the
+backward pass, so memory does not grow with the number of tokens.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def token_logprobs(
     """Log-probability of `targets` at `temperature`, and the exact entropy at temperature 1.
 
     hidden: [T, D]; project: [t, D] -> [t, V] logits; targets: int64[T]; temperature: float[T], per token, or
-    float[T, K] for K log-probabilities of each token from the same logits; chunks: number of equal parts (some
-    empty where T is smaller). The caller fixes their number and not their size, because ZeRO-3 gathers the head
-    for each: ranks with different T must make equally many calls.
+    float[T, K] for K log-probabilities of each token from the same logits; chunks: number of equal parts (some empty
+    if T is smaller). The number is fixed, not the size, because ZeRO-3 gathers the head for each chunk: ranks with
+    different T must make the same number of calls.
     Returns (logprobs float[T] or float[T, K] in nats, differentiable; entropy float[T] in nats, zeros unless
-    `with_entropy`, differentiable only with `entropy_gradient`), float32 or as wide as the logits.
+    `with_entropy`, differentiable only with `entropy_gradient`), float32, or wider if the logits are.
     """
     logprobs, entropies = [], []
     recompute = hidden.requires_grad and chunks > 1
@@ -74,16 +74,16 @@ def _chosen_logprobs(logits: Tensor, targets: Tensor, temperature: Tensor) -> Te
 
 
 def entropy_of_logits(logits: Tensor) -> Tensor:
-    """Shannon entropy of softmax(logits) in nats, exact over the vocabulary. logits: [..., V] -> [...]."""
+    """Shannon entropy of softmax(logits), nats, exact over the vocabulary. logits [..., V] -> [...]."""
     return torch.special.entr(logits.softmax(-1)).sum(-1)
 
 
 def differentiable_entropy(logits: Tensor) -> Tensor:
-    """The same entropy with a gradient that stays finite where probabilities vanish. logits: [..., V] -> [...].
+    """The same entropy with a gradient that is finite at vanishing probabilities. logits [..., V] -> [...].
 
-    H = logsumexp(z) - sum softmax(z) z, with z shifted to a largest value of 0: the slope of -p log p at p = 0
-    is infinite, that of this form is not.
+    H = logsumexp(z) - sum softmax(z) z, with z shifted to a maximum of 0. Unlike that of -p log p, the derivative of
+    this form is finite at p = 0.
     """
     shifted = logits - logits.detach().amax(-1, keepdim=True)
-    bounded = shifted.clamp(min=torch.finfo(shifted.dtype).min / 2)  # 0 times an infinite logit has no value
+    bounded = shifted.clamp(min=torch.finfo(shifted.dtype).min / 2)  # 0 times an infinite logit is NaN
     return bounded.logsumexp(-1) - (bounded.softmax(-1) * bounded).sum(-1)

@@ -1,10 +1,10 @@
-"""The work of `trainer.head.blocks` on GPUs: one Triton program a token, which reads the block's logits once.
+"""`trainer.head.blocks` on GPUs: one Triton program per token, which reads the logits of the block once.
 
-In PyTorch each exponential, sum and product is a pass over the logits in memory, and these passes take longer than the
-matrix products around them.
+In PyTorch each exponential, sum and product is a separate pass over the logits in memory, and together they take longer
+than the matrix products around them.
 """
 
-# ruff: noqa: ANN001, ANN202 - the arguments of kernels are Triton's to type
+# ruff: noqa: ANN001, ANN202 - Triton types the arguments of kernels
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
 
 
 def slopes(of: Slopes, rows: slice, logits: Tensor, first: int, dtype: torch.dtype) -> Tensor:
-    """See `trainer.head.blocks.slopes`. logits: float32, contiguous, left as they are."""
+    """See `trainer.head.blocks.slopes`. logits: float32, contiguous, not overwritten."""
     change = torch.empty_like(logits, dtype=dtype)
     entropy_slopes = of.entropy if of.entropy_slopes is None else of.entropy_slopes
     _slopes[(len(logits),)](
@@ -84,13 +84,13 @@ def _fold(
     AT_ONE: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """tokens: elements between the rows of `scales` and `totals`."""
+    """tokens: stride of the rows of `scales` and `totals`, elements."""
     row = tl.program_id(0)
     column = tl.arange(0, WIDTH)
-    there = column < columns
-    block = tl.load(logits + row.to(tl.int64) * columns + column, mask=there, other=float("-inf"))
+    valid = column < columns
+    block = tl.load(logits + row.to(tl.int64) * columns + column, mask=valid, other=float("-inf"))
     target = tl.load(targets + row) - first
-    picked = tl.sum(tl.where(there & (column == target), block, 0.0))
+    picked = tl.sum(tl.where(valid & (column == target), block, 0.0))
     tl.store(chosen + row, tl.load(chosen + row) + picked)
     old = tl.load(top + row)
     highest = tl.maximum(old, tl.max(block))
@@ -103,7 +103,7 @@ def _fold(
         mass = tl.exp(shifted / scale)
         shrink = tl.exp(fall / scale)
         if k == AT_ONE:
-            added = tl.sum(tl.where(there, mass * shifted, 0.0))
+            added = tl.sum(tl.where(valid, mass * shifted, 0.0))
             tl.store(moment + row, shrink * (tl.load(moment + row) + fall * total) + added)
         tl.store(totals + k * tokens + row, shrink * total + tl.sum(mass))
 
@@ -126,12 +126,12 @@ def _slopes(
     AT_ONE: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """tokens: elements between the rows of `scales`, `log_sums` and `pulls`. AT_ONE: -1 without entropy's gradient."""
+    """tokens: stride of the rows of `scales`, `log_sums` and `pulls`, elements. AT_ONE: -1 without entropy gradient."""
     row = tl.program_id(0)
     column = tl.arange(0, WIDTH)
-    there = column < columns
+    valid = column < columns
     place = row.to(tl.int64) * columns + column
-    shifted = tl.load(logits + place, mask=there, other=0.0) - tl.load(top + row)
+    shifted = tl.load(logits + place, mask=valid, other=0.0) - tl.load(top + row)
     slope = tl.zeros_like(shifted)
     pulled = 0.0
     for k in tl.static_range(TEMPERATURES):
@@ -144,4 +144,4 @@ def _slopes(
         mass = tl.load(entropy_slopes + row) * tl.exp(log_mass)
         slope -= mass * (log_mass + tl.load(entropy + row))
     slope += tl.where(column == tl.load(targets + row) - first, pulled, 0.0)
-    tl.store(change + place, slope.to(change.dtype.element_ty), mask=there)
+    tl.store(change + place, slope.to(change.dtype.element_ty), mask=valid)

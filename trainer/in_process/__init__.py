@@ -1,1 +1,1 @@
-"""A run in one process, without Ray, vLLM and Redis: the same loss, learner, control law and task."""
+"""A run in a single process, without Ray, vLLM and Redis, with the same learner, loss, control law and task."""

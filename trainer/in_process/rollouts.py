@@ -1,4 +1,4 @@
-"""Sampling and scoring of a run in one process: the groups of a learner step, from the learner's own weights."""
+"""Sampling and scoring of an in-process run: the groups of a learner step, sampled with the learner's weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.tasks.reward_shaping import shape
 
 
 class InProcessRollouts:
-    """Makes groups of `model` as it is when it is asked. Random numbers are those of `generator`."""
+    """Samples groups from the current weights of `model`, with random numbers of `generator`."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class InProcessRollouts:
     def groups(
         self, step: int, policy: int, role: Role, temperature: float, mix: StepMix | None
     ) -> tuple[list[Group], int]:
-        """The groups of `step` by policy version `policy`, and the number of tokens that were sampled for them."""
+        """The groups of `step` by policy version `policy`, and the number of tokens sampled for them."""
         rollout, base = self._config.rollout, role == "base"
         samples = rollout.base_samples if base else rollout.adaptive_samples
         reported = temperature if base else 1.0
@@ -81,7 +81,10 @@ class InProcessRollouts:
     def rollouts(
         self, problems: Sequence[Problem], samples: int, temperature: float, reported: float, policy: int
     ) -> tuple[list[list[Trajectory]], int]:
-        """`samples` scored rollouts of each problem, and the tokens sampled. reported: of the log-probabilities."""
+        """`samples` scored rollouts per problem, and the number of sampled tokens.
+
+        temperature: of sampling; reported: of the log-probabilities; policy: version, for the trajectories.
+        """
         drawn = self._draw([p.prompt for p in problems], samples, temperature, reported)
         of = [problem for problem in problems for _ in range(samples)]
         if isinstance(self._task, Environment):

@@ -1,8 +1,8 @@
-"""A whole run in one process: sampler, learner and control law in lockstep, for sweeps of many short runs.
+"""A run in a single process, in which sampler, learner and control law alternate; for sweeps of many short runs.
 
-Task, loss, learner, advantages, batching and control law are those of the full system; what differs is that the
-learner's own weights sample (no vLLM, Ray or Redis), and that staleness is exact: rollouts of step n come from the
-policy and the temperature of step n - max_staleness, which is what pacing makes of the full system at full speed.
+Task, loss, learner, advantages, batching and control law are those of the full system. The differences: the learner's
+weights sample (no vLLM, Ray or Redis), and staleness is exact: rollouts of step n are sampled with the policy and
+temperature of step n - max_staleness, as in the full system when generators are never behind.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from trainer.tasks.mixture import Mixture
 
 @dataclass(frozen=True)
 class InProcessStep:
-    """One learner step. Entropies and targets are nats per token; fields are those of the full system's record."""
+    """One learner step, with the fields of the full system's step record. Entropies are nats per token."""
 
     step: int
     entropy: float
     entropy_target: float | None
-    """None where nothing steers towards it"""
+    """None without entropy control"""
     reference: float | None
     temperature: float
     alpha: float
@@ -60,18 +60,18 @@ class InProcessStep:
     """response tokens sampled for this step, of both roles"""
     sample_seconds: float
     learn_seconds: float
-    """Processor time of this process, as `sample_seconds`: what else the machine does is not charged."""
+    """CPU time of this process, as `sample_seconds`, so that other load on the machine does not count"""
 
 
 @dataclass(frozen=True)
 class InProcessEvaluation:
-    """Held-out problems at one step, temperature 1."""
+    """The evaluation on held-out problems at one step, temperature 1."""
 
     step: int
     entropy: float
     samples: int
     correct: list[int]
-    """fully rewarded samples of each problem"""
+    """correct samples by problem"""
 
     def pass_at(self, k: int) -> float:
         """Mean pass@k over the problems."""
@@ -79,7 +79,7 @@ class InProcessEvaluation:
 
 
 def initialise_process_group() -> None:
-    """A process group of one, over gloo, for a process that is no Ray Train worker. Idempotent."""
+    """Create a process group of size 1 with gloo, for a process that is no Ray Train worker. Idempotent."""
     if dist.is_initialized():
         return
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -90,10 +90,10 @@ def initialise_process_group() -> None:
 
 
 class InProcessRun:
-    """One run of `config` on one learner rank, from the policy in `model_dir`.
+    """A run of `config` on one learner rank, from the policy in `model_dir`.
 
-    target_at: the entropy target of each learner step, nats per token; the configured schedule when None.
-    controller: the law; the configured one when None.
+    target_at: the entropy target by learner step, nats per token; None: the configured schedule. controller: None: the
+    configured one.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class InProcessRun:
         self._curriculum = make_curriculum(config)
         self._step = 0
         self._ahead: deque[tuple[list[Group], float, int, float]] = deque()
-        """sampled and not yet learned from: groups, temperature, tokens, seconds"""
+        """sampled and not trained on yet: groups, temperature, tokens, seconds"""
 
     def steps(self) -> Iterator[InProcessStep]:
-        """Train, a step at a time, until `config.steps` are done; between two, `evaluate` may be called."""
+        """Train step by step until `config.steps` are done. `evaluate` may be called between steps."""
         while self._step < self._config.steps:
             step = self._step
             self._sample_up_to(step)
@@ -162,9 +162,9 @@ class InProcessRun:
             )
 
     def evaluate(self, step: int, *, samples: int | None = None) -> InProcessEvaluation:
-        """Measure the present policy on the held-out problems of `evaluation`.
+        """Evaluate the current policy on the held-out problems of `evaluation`.
 
-        Where rollouts take turns with an environment, the entropy is estimated by the mean surprisal of the tokens.
+        For tasks with an environment, the entropy is an estimate: the mean surprisal of the tokens.
         """
         evaluation = self._config.evaluation
         if isinstance(self._task, Environment):
@@ -192,14 +192,14 @@ class InProcessRun:
         return InProcessEvaluation(step, surprisal / tokens, samples, correct)
 
     def save(self, directory: Path) -> None:
-        """Keep weights and optimizer, for another run to start from; neither the law nor what was sampled ahead."""
+        """Save weights and optimizer state, but not the control law or rollouts sampled ahead."""
         self._learner.snapshot(directory, "policy").write()
 
     def start_from(self, directory: Path, step: int) -> None:
-        """Begin with what `save` kept, at learner step `step`. Raises ScopeError with a curriculum."""
+        """Load what `save` wrote and continue at learner step `step`. Raises ScopeError with a curriculum."""
         if self._curriculum is not None:
             raise ScopeError(
-                "a run in one process cannot begin in the middle of a curriculum (task.curriculum.kind)"
+                "an in-process run cannot start in the middle of a curriculum (task.curriculum.kind)"
             )
         self._learner.load(directory, "policy")
         self._step = step
@@ -212,7 +212,7 @@ class InProcessRun:
         return self._schedule.target_at(step)
 
     def _sample_up_to(self, step: int) -> None:
-        """Sample every step that the policy of `step` may sample and that is not there yet."""
+        """Sample all steps that the staleness limit allows the policy of `step` to sample and that are missing."""
         newest = min(step + self._config.pipeline.max_staleness, self._config.steps - 1)
         for wanted in range(step + len(self._ahead), newest + 1):
             started = time.process_time()
@@ -228,7 +228,7 @@ class InProcessRun:
 
 
 def _base_rewards(groups: Sequence[Group]) -> list[tuple[int, float]]:
-    """Part of the mixture and reward of each base rollout."""
+    """The part of the mixture and the reward of each base rollout."""
     return [
         (Mixture.part_of(group.problem_id), trajectory.reward)
         for group in groups

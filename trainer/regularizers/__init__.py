@@ -1,4 +1,4 @@
-"""Rival entropy controls, one file each; `regularizer.kind` names one."""
+"""Baseline entropy controls from the literature, one file each, selected by `regularizer.kind`."""
 
 from trainer.config.regularizer import RegularizerConfig
 from trainer.regularizers.adaptive_coefficient import AdaptiveCoefficient
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def make_regularizer(config: RegularizerConfig) -> Regularizer:
-    """The hooks that `regularizer.kind` names."""
+    """The hooks of the regularizer that `regularizer.kind` selects."""
     match config.kind:
         case "none":
             return Regularizer()
@@ -48,7 +48,7 @@ def make_regularizer(config: RegularizerConfig) -> Regularizer:
 
 
 def make_strength_law(config: RegularizerConfig) -> StrengthLaw:
-    """What decides the strength of the control that `regularizer.kind` names."""
+    """The law that sets the strength of the regularizer that `regularizer.kind` selects."""
     match config.kind:
         case "none":
             return ConstantStrength(0.0)

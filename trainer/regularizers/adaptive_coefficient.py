@@ -2,8 +2,8 @@
 
     c += delta  where H <= H0,  else  c -= delta;  c in [0, maximum];  applied: c where H <= H0, else 0
 
-The bonus itself is `EntropyBonus`. H is the entropy of the step before, since the strength is decided on rank 0
-between steps.
+The bonus itself is `EntropyBonus`. H is the entropy of the previous step, because rank 0 sets the strength between
+steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer.config.regularizer import AdaptiveCoefficientConfig
 
 
 class AdaptiveCoefficient:
-    """An integrator of the error's sign; nothing is applied before the first measurement."""
+    """Integrates the sign of the error; 0 before the first measurement."""
 
     def __init__(self, config: AdaptiveCoefficientConfig) -> None:
         self._config = config

@@ -1,10 +1,10 @@
-"""What a rival entropy control is: a strength decided once a step, and hooks that change the base surrogate.
+"""The interface of a regularizer: a strength that is set once per step, and hooks that change the base surrogate.
 
-The strength is the control's main parameter. Rank 0 decides it after a step, as a control law decides alpha, and
-it travels with the next step's order to every rank. The hooks are stateless and run on every rank at the start of
-a step, on what the proximal policy measured, so that micro-batches cannot change what they decide.
+The strength is the regularizer's main parameter. Rank 0 sets it after a step, as a control law sets alpha, and sends it
+to every rank with the next step's plan. The hooks are stateless. They run on every rank at the start of a step, on
+measurements of the proximal policy, so their decisions do not depend on micro-batching.
 
-Auxiliary (SCOPE) rollouts are never touched: a regularizer can be combined with any control law.
+Auxiliary (SCOPE) rollouts are not affected, so a regularizer can be combined with any control law.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ class ClipRange(NamedTuple):
 
 
 UNCLIPPED = ClipRange(1.0, float("inf"))
-"""A ratio is never negative, so this leaves it as it is."""
+"""no clipping, since a ratio is never negative"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One rank's rollouts as the proximal policy sees them. N rows, T token columns; all detached."""
+    """Measurements of the proximal policy on one rank's rollouts: N rollouts, T token columns; all detached."""
 
     advantages: Tensor
     """float[N], group-relative"""
     rewards: Tensor
     """float[N]"""
     mask: Tensor
-    """float[N, T], 1 where a token of a base rollout counts; rows of other rollouts are 0"""
+    """float[N, T], 1 for counted tokens of base rollouts; rows of other rollouts are 0"""
     logprobs: Tensor
     """float[N, T], nats, at the sampling temperature"""
     entropy: Tensor
     """float[N, T], nats, exact at temperature 1"""
     tilted_logprobs: Tensor | None = None
-    """float[N, T], nats, at `relative_temperature` times the sampling temperature, where it was asked for"""
+    """float[N, T], nats, at `relative_temperature` times the sampling temperature; None if that is None"""
 
 
 @dataclass(frozen=True)
 class TokenTerms:
-    """What the surrogate is made of, token by token; all detached. Read only where `Measured.mask` is 1."""
+    """Terms of the surrogate by token; all detached. Only used where `Measured.mask` is 1."""
 
     advantages: Tensor
     """float[N, T]"""
     keep: Tensor | None = None
-    """float[N, T], 0 where the surrogate is left out; None: nowhere"""
+    """float[N, T], 0 for tokens removed from the surrogate; None: keep all"""
     penalty: Tensor | None = None
     """float[N, T], loss per nat of |log ratio|; None: none"""
 
 
 class StrengthLaw(Protocol):
-    """The part that rank 0 holds: pure, its state a small dictionary in the checkpoint."""
+    """The part on rank 0. Its state is a small dictionary, stored in the checkpoint."""
 
     @property
     def strength(self) -> float:
-        """What the next step's loss uses."""
+        """The strength for the next step's loss."""
         ...
 
     def update(self, entropy: float, entropy_target: float) -> float:
-        """Decide from a step's entropy and its target, nats per token; a non-finite entropy holds the last decision."""
+        """Decide from a step's entropy and target, nats per token; a non-finite entropy repeats the last decision."""
         ...
 
     def state(self) -> dict[str, float]:
@@ -80,7 +80,7 @@ class StrengthLaw(Protocol):
 
 
 class ConstantStrength:
-    """A strength that nothing changes."""
+    """A constant strength."""
 
     def __init__(self, strength: float) -> None:
         self._strength = strength
@@ -101,35 +101,35 @@ class ConstantStrength:
 
 
 class Regularizer:
-    """The part that every rank holds. As it stands it is plain GRPO; a control overrides the hooks it needs.
+    """The part on every rank. This base class is plain GRPO; a regularizer overrides the hooks that it needs.
 
-    Hooks may call collectives: all ranks call them in the same order with the same strength.
+    Hooks may use collective operations: all ranks call them in the same order with the same strength.
     """
 
     def clip_range(self, strength: float) -> ClipRange | None:
-        """Clipping range of base rollouts in place of the loss block's; None keeps that one."""
+        """Clipping range of base rollouts; None: the one of the `loss` block."""
         del strength
         return None
 
     def entropy_coefficient(self, strength: float) -> float:
-        """c in loss - c * H, with the gradient of the current policy's mean entropy; 0 computes none."""
+        """c in loss - c * H, where H is the mean entropy of the current policy, with its gradient; 0: not computed."""
         del strength
         return 0.0
 
     def relative_temperature(self, strength: float) -> float | None:
-        """Of `Measured.tilted_logprobs`, relative to the sampling temperature; None measures none."""
+        """Temperature of `Measured.tilted_logprobs` relative to the sampling temperature; None: not measured."""
         del strength
         return None
 
     def terms(self, measured: Measured, strength: float, generator: torch.Generator) -> TokenTerms:
-        """Per-token advantages, what is left out and what pays a penalty.
+        """Advantages, removed tokens and penalties by token.
 
-        generator: on the CPU, seeded for this run, step and rank.
+        generator: on the CPU, seeded by run, step and rank.
         """
         del strength, generator
         return TokenTerms(token_advantages(measured))
 
 
 def token_advantages(measured: Measured) -> Tensor:
-    """Every token with its rollout's advantage. -> float[N, T]."""
+    """The advantage of each token's rollout, float[N, T]."""
     return measured.advantages.unsqueeze(-1).expand_as(measured.mask)

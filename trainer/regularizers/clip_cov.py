@@ -1,6 +1,6 @@
-"""Clip-Cov: a random few of the tokens with a large covariance are left out (arXiv 2505.22617).
+"""Clip-Cov: random tokens with a large covariance are removed from the surrogate (arXiv 2505.22617).
 
-Chosen once a step among all base tokens with lower < cov < upper. The strength is the share of tokens left out.
+They are drawn once per step from all base tokens with lower < cov < upper. The strength is the share removed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer.regularizers.covariance import covariance, smallest_over_ranks, tok
 
 
 class ClipCov(Regularizer):
-    """Every candidate draws a number; the smallest of all ranks are left out."""
+    """Every candidate draws a random number; those with the smallest numbers over all ranks are removed."""
 
     def __init__(self, config: ClipCovConfig) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Clip-higher: a wider clipping range upwards, so that rare tokens can gain more (DAPO, arXiv 2503.14476).
+"""Clip-higher: a larger upper clipping bound, so that rare tokens can gain more probability (DAPO, arXiv 2503.14476).
 
 The strength is the upper half-width.
 """

@@ -1,10 +1,10 @@
-"""Per-token covariance of advantage and log-probability, and exact choices of tokens over all ranks.
+"""Per-token covariance of advantage and log-probability, and exact selection of tokens over all ranks.
 
     cov_t = (A_t - mean A) (log pi_t - mean log pi)                      (arXiv 2505.22617)
 
-Its mean is what a policy gradient step takes from the entropy, to first order; few tokens carry most of it. Means
-are over the base tokens of the whole step, and log pi is the proximal policy's: the papers' code takes the
-micro-batch and the current policy, so that its choice depends on how memory was budgeted.
+To first order, its mean is the decrease of entropy by a policy gradient step; few tokens account for most of it. Means
+are over the base tokens of the whole step, and log pi is that of the proximal policy. The papers' code uses the
+micro-batch and the current policy instead, so its selection depends on the micro-batch size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.regularizers.base import Measured, token_advantages
 
 
 def covariance(measured: Measured) -> Tensor:
-    """cov_t of every base token, nats; only meaningful where the mask is 1. -> float64[N, T]."""
+    """cov_t by token, nats, float64[N, T]; only meaningful where the mask is 1."""
     mask = measured.mask.double()
     advantages, logprobs = token_advantages(measured).double(), measured.logprobs.double()
     count, total_advantage, total_logprob = sum_over_ranks(
@@ -30,15 +30,15 @@ def covariance(measured: Measured) -> Tensor:
 
 
 def tokens_of_share(measured: Measured, share: float) -> int:
-    """Number of tokens that are `share` of the step's base tokens, all ranks; rounded down, at least one."""
+    """`share` of the number of base tokens of the step over all ranks, rounded down, at least 1."""
     return max(1, int(share * float(sum_over_ranks(measured.mask.double().sum()))))
 
 
 def smallest_over_ranks(values: Tensor, count: int) -> Tensor:
-    """Marks the `count` smallest finite values of all ranks together, fewer where there are not as many.
+    """A mask of the `count` smallest finite values over all ranks, or of all if there are fewer.
 
-    values: float64 of any shape; ties go to the lower rank and the earlier place, so that never more than `count`
-    are marked. Returns a bool tensor of that shape.
+    values: float64 of any shape. Ties go to the lower rank and the earlier position, so that at most `count` are
+    selected. Returns a bool tensor of the same shape.
     """
     flat = values.flatten()
     ordered, places = flat.sort(stable=True)

@@ -1,10 +1,10 @@
-"""DCPO: positives are weighted towards a hotter or colder policy without being sampled from it (arXiv 2601.12730).
+"""DCPO: importance weights move positives towards a hotter or colder policy without sampling it (arXiv 2601.12730).
 
     A_t <- (1 - a) A + a 1[R = 1] pi^T_t / pi_t,   a = b / (1 + b),   b = min(|H0 - H|, cap) / pass rate
 
-T is t_hot where H < H0, else t_cold. pi is the proximal policy at the sampling temperature, pi^T the same logits at
-T times it; the pass rate is that of the step's base rollouts. H is the entropy of the step before. The strength is
-the signed error, clip(H0 - H, -cap, cap), in nats.
+T is t_hot where H < H0, else t_cold. pi is the proximal policy at the sampling temperature, pi^T the same logits at T
+times that temperature; the pass rate is that of the step's base rollouts. H is the entropy of the previous step. The
+strength is the signed error clip(H0 - H, -cap, cap), nats.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainer.rollouts.rewards import positives
 
 
 class SignedError:
-    """clip(H0 - H, -cap, cap); 0, plain GRPO, before the first measurement."""
+    """clip(H0 - H, -cap, cap), nats; 0 (plain GRPO) before the first measurement."""
 
     def __init__(self, config: DcpoConfig) -> None:
         self._cap = config.cap
@@ -44,7 +44,7 @@ class SignedError:
 
 
 class Dcpo(Regularizer):
-    """Mixes advantages with importance weights; a step without a success or without an error is plain GRPO."""
+    """Mixes advantages with importance weights; a step without positives or without error is plain GRPO."""
 
     def __init__(self, config: DcpoConfig) -> None:
         self._config = config

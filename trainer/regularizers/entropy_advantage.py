@@ -1,9 +1,9 @@
-"""Entropy advantage: uncertain tokens count for more (arXiv 2506.14758).
+"""Entropy advantage: tokens of high entropy get a larger advantage (arXiv 2506.14758).
 
     A_t = A + min(alpha * H_t, |A| / kappa)
 
-H_t is the token's exact entropy under the proximal policy, without gradient. kappa above 1 keeps every sign, and a
-rollout of advantage 0 gains nothing. The strength is alpha.
+H_t is the token's exact entropy under the proximal policy, without gradient. kappa > 1 preserves every sign, and an
+advantage of 0 stays 0. The strength is alpha.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Entropy bonus: loss - c * H, H the mean entropy of the current policy over base tokens, with its gradient.
 
-The oldest remedy (Williams & Peng 1991; A3C, arXiv 1602.01783). H is exact over the vocabulary at temperature 1,
-the quantity that the entropy target is about. The strength is c.
+The classical method (Williams & Peng 1991; A3C, arXiv 1602.01783). H is exact over the vocabulary at temperature 1, the
+same quantity as the policy entropy of the entropy target. The strength is c.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from trainer.regularizers.base import Regularizer
 
 
 class EntropyBonus(Regularizer):
-    """Every base token pays for its entropy, also those of advantage 0."""
+    """Applies to every base token, including those with advantage 0."""
 
     def entropy_coefficient(self, strength: float) -> float:
         return strength

@@ -1,6 +1,6 @@
-"""KL-Cov: the tokens of largest covariance pay for moving, coefficient * |log ratio| (arXiv 2505.22617).
+"""KL-Cov: the tokens of largest covariance get a penalty of coefficient * |log ratio| (arXiv 2505.22617).
 
-The paper's surrogate is not clipped; `clipping` keeps the loss block's range instead. The strength is the
+The paper's surrogate is not clipped; with `clipping` it is, by the range of the `loss` block. The strength is the
 coefficient.
 """
 
@@ -23,7 +23,7 @@ from trainer.regularizers.covariance import covariance, smallest_over_ranks, tok
 
 
 class KlCov(Regularizer):
-    """The penalty acts from the second minibatch on: before it, every ratio is one."""
+    """The penalty takes effect from the second minibatch on: in the first, every ratio is 1."""
 
     def __init__(self, config: KlCovConfig) -> None:
         self._config = config

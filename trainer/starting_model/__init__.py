@@ -1,1 +1,1 @@
-"""The model that a run starts from: found, downloaded, checked, or made by the warm start."""
+"""The starting model of a run: finding, downloading and checking it, or the warm start that trains the built-in one."""

@@ -1,4 +1,4 @@
-"""Whether the learner can train the model of a directory: read from its configuration, without loading weights."""
+"""Checks whether the learner can train a model, from the configuration in its directory, without loading weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trainer.errors import ScopeError
 
 CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "logits_mup_width_multiplier")
-"""Fields of models whose logits are more than hidden states times output matrix; a scale of 1 is none."""
+"""fields of models whose logits are not just hidden states times output matrix; a scale of 1 has no effect"""
 
 
 def check_model(directory: Path, config: RunConfig) -> None:
-    """Raise ScopeError for what transformers cannot read, or the learner would compute wrongly."""
+    """Raise ScopeError for a model that transformers cannot read or that the learner would compute wrongly."""
     from transformers import AutoConfig
 
     name = f"model.path={config.model.path!r}"
@@ -29,8 +29,8 @@ def check_model(directory: Path, config: RunConfig) -> None:
     if changes := caps | scales:
         shown = ", ".join(f"{field}={value}" for field, value in changes.items())
         raise ScopeError(
-            f"{name} changes its logits ({shown}), and the learner takes hidden states times output matrix: choose a "
-            "model that does not"
+            f"{name} changes its logits ({shown}), and the learner computes hidden states times output matrix: choose "
+            "another model"
         )
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     if config.learner.share_prompts and kinds != {"full_attention"}:

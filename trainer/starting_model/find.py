@@ -1,7 +1,7 @@
-"""Where a model that somebody names lies: a directory of this machine, or a snapshot of the Hugging Face hub.
+"""Finding the model of a name: a local directory, or a snapshot from the Hugging Face hub.
 
-A path that exists wins. Snapshots are in huggingface_hub's own cache (HF_HOME), where it downloads them to; with
-HF_HUB_OFFLINE it takes what is there and asks nobody.
+An existing path takes precedence. Snapshots are in the cache of huggingface_hub (HF_HOME); with HF_HUB_OFFLINE nothing
+is downloaded.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from trainer.config import ModelConfig
 from trainer.errors import ScopeError
 
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
-"""Files of a snapshot that say what the model is, and make its tokenizer."""
+"""configuration and tokenizer files of a snapshot"""
 WEIGHTS, OLD_WEIGHTS = "*.safetensors", "*.bin"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A Hugging Face directory, and where it came from."""
+    """A Hugging Face directory and its origin."""
 
     directory: Path
     hub_id: str | None = None
     commit: str | None = None
-    """of the hub's repository; None for a directory of one's own"""
+    """of the hub's repository; None for a local directory"""
 
 
 def is_hub_id(path: str) -> bool:
-    """Whether `path` is of the form owner/name and nothing here has that name."""
+    """Whether `path` has the form owner/name and is not an existing path."""
     return _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
 
 
 def find_starting_model(model: ModelConfig, *, weights: bool = True) -> StartingModel | None:
-    """The model of `model.path`, downloaded where it is a hub id; None for the built-in model.
+    """The model of `model.path`, downloaded if it is a hub id; None for the built-in model.
 
-    weights: also fetch these, and not only what can be checked without them. Raises ScopeError, which names the field
-    and what to do.
+    weights: download the weights as well, not only configuration and tokenizer. Raises ScopeError, which names the
+    field and what to do.
     """
     if model.path is None:
         return None
@@ -49,7 +49,7 @@ def find_starting_model(model: ModelConfig, *, weights: bool = True) -> Starting
 
 
 def cached_starting_model(model: ModelConfig) -> StartingModel | None:
-    """The same without asking anybody; None also for a hub id whose snapshot is not whole in the cache."""
+    """The same without network access; None also for a hub id whose snapshot is not complete in the cache."""
     if model.path is None:
         return None
     if not is_hub_id(model.path):
@@ -63,22 +63,22 @@ def cached_starting_model(model: ModelConfig) -> StartingModel | None:
 def download(hub_id: str, revision: str | None, field: str, *, weights: bool = True) -> StartingModel:
     """The snapshot of a hub repository. revision: branch, tag or commit; None: its main branch.
 
-    field: what to call `hub_id` in the ScopeError that is raised when it cannot be had.
+    field: name of `hub_id` in the ScopeError that is raised when it is not available.
     """
     from huggingface_hub import constants
 
     try:
         return _snapshot(hub_id, revision, weights=weights, local=False)
     except Exception as error:
-        # The library raises errors of a dozen kinds for what is wrong with a name, a file or the network.
+        # The library raises many types of errors for names, files and the network.
         words = next((line for line in str(error).splitlines() if line.strip()), "").strip()
         command = f"hf download {hub_id}" + (f" --revision {revision}" if revision else "")
         offline = "HF_HUB_OFFLINE is set. " if constants.is_offline_mode() else ""
         raise ScopeError(
-            f"{field}={hub_id!r} is no directory here, and revision {revision or constants.DEFAULT_REVISION!r} of that "
-            f"name cannot be had from the Hugging Face hub or its cache, {constants.HF_HUB_CACHE}: {offline}"
-            f"{type(error).__name__}: {words} Correct the name, give a directory, log in where the model asks for it "
-            f"(hf auth login), or fill the cache from a machine with a network ({command}) and set HF_HOME to it."
+            f"{field}={hub_id!r} is not a local directory, and revision {revision or constants.DEFAULT_REVISION!r} of "
+            f"that name is not available from the Hugging Face hub or its cache, {constants.HF_HUB_CACHE}: {offline}"
+            f"{type(error).__name__}: {words} Correct the name, give a directory, log in if the model requires it "
+            f"(hf auth login), or fill the cache on a machine with network access ({command}) and set HF_HOME to it."
         ) from error
 
 
@@ -91,8 +91,8 @@ def _own_directory(model: ModelConfig, path: str) -> StartingModel:
         )
     if model.revision is not None:
         raise ScopeError(
-            f"model.revision={model.revision!r} is of a hub id, and model.path={path!r} is a directory here: leave "
-            "model.revision unset."
+            f"model.revision={model.revision!r} is only for hub ids, and model.path={path!r} is a local directory: "
+            "leave model.revision unset."
         )
     return StartingModel(directory.resolve())
 
@@ -115,7 +115,7 @@ def _snapshot(hub_id: str, revision: str | None, *, weights: bool, local: bool) 
 
 
 def vocabulary_size(model_dir: str) -> int | None:
-    """How many token ids the model of a Hugging Face directory knows; None where its configuration does not say."""
+    """The vocabulary size in the `config.json` of a Hugging Face directory; None if it has none."""
     path = Path(model_dir) / "config.json"
     if not path.is_file():
         return None

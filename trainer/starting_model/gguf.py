@@ -1,4 +1,4 @@
-"""A GGUF file as a Hugging Face directory, which learner and generators can load: dequantized weights, tokenizer."""
+"""Conversion of a GGUF file to a Hugging Face directory with dequantized weights and the tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAGIC = b"GGUF"
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written."""
+    """The result of an import."""
 
     architecture: str
     parameters: int
@@ -25,11 +25,11 @@ class Imported:
 
 
 def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
-    """Write `out`, which appears whole or not at all.
+    """Write `out`, whole or not at all.
 
-    dtype: of the weights on disk, float32 or bfloat16. Quantized weights keep the values that they stand for. Raises
-    ScopeError for a file that is no GGUF or of an architecture that transformers does not read, for an `out` that is
-    not empty, and for a tokenizer that a run could not use.
+    dtype: of the written weights, float32 or bfloat16; quantized weights are dequantized. Raises ScopeError if the file
+    is no GGUF file or has an architecture that transformers cannot read, if `out` is not empty, or if a run cannot use
+    the tokenizer.
     """
     with new_directory(out) as writing:
         return _write(source, writing, dtype)
@@ -47,8 +47,8 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
             source.parent, gguf_file=source.name, dtype=getattr(torch, dtype)
         )
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise ScopeError(f"FILE = {str(source)!r} cannot be read by transformers: {error}") from error
-    # What was read still counts as quantized, and could not be saved; its values go into a plain model.
+        raise ScopeError(f"FILE={str(source)!r} cannot be read by transformers: {error}") from error
+    # transformers still treats the model as quantized and refuses to save it: copy the values into a plain model.
     if hasattr(read.config, "quantization_config"):
         del read.config.quantization_config
     model = AutoModelForCausalLM.from_config(read.config, dtype=getattr(torch, dtype))
@@ -64,7 +64,7 @@ def _check_tokenizer(source: Path, written: Path) -> None:
     try:
         check_tokenizer(written, ModelConfig(path=str(written)))
     except ScopeError as error:
-        raise ScopeError(f"FILE = {str(source)!r} is no model to train from: {error}") from error
+        raise ScopeError(f"FILE={str(source)!r} cannot be trained: {error}") from error
 
 
 def _require_gguf(source: Path) -> None:
@@ -72,6 +72,6 @@ def _require_gguf(source: Path) -> None:
         with source.open("rb") as file:
             magic = file.read(len(MAGIC))
     except OSError as error:
-        raise ScopeError(f"FILE = {str(source)!r} cannot be read: {error.strerror}.") from error
+        raise ScopeError(f"FILE={str(source)!r} cannot be read: {error.strerror}.") from error
     if magic != MAGIC:
-        raise ScopeError(f"FILE = {str(source)!r} is no GGUF file: it does not begin with {MAGIC.decode()}.")
+        raise ScopeError(f"FILE={str(source)!r} is not a GGUF file: it does not begin with {MAGIC.decode()}.")

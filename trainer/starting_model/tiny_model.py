@@ -1,7 +1,7 @@
-"""The built-in policy: a Qwen3-architecture transformer of under a million parameters that reads what its task writes.
+"""The built-in model: a Qwen3 transformer of under a million parameters with the vocabulary of its task.
 
-It is an ordinary Hugging Face checkpoint, so the learner and vLLM load it as they load a large model. Its
-embeddings are untied: vLLM's CPU engines pack `lm_head` at start and, were it tied, would not see a reload.
+It is a regular Hugging Face model, which the learner and vLLM load like a large one. Its embeddings are untied: vLLM's
+CPU engines pack `lm_head` at start-up, and reloads would not reach a tied one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
 def build_tokenizer(vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of a task's vocabulary; anything outside it is `<unk>`. Adds no token of its own to a text."""
+    """The tokenizer of a task's vocabulary; everything else is `<unk>`. It adds no special tokens to a text."""
     ids = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *vocabulary.tokens])}
     core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     if vocabulary.split == "characters":
         core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
         core.decoder = decoders.Fuse()
     else:
-        # without a decoder, decoding joins tokens by one space
+        # Without a decoder, decoding joins tokens with spaces.
         core.pre_tokenizer = pre_tokenizers.Split(
             Regex(r"[0-9]+|[A-Za-z]+|\S"), behavior="removed", invert=True
         )
@@ -39,7 +39,7 @@ def build_tokenizer(vocabulary: Vocabulary, max_length: int) -> PreTrainedTokeni
 
 
 def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
-    """A freshly initialised float32 model for `tokenizer`'s vocabulary, the same for the same seed."""
+    """A newly initialised float32 model for `tokenizer`'s vocabulary, deterministic by seed."""
     vocabulary = tokenizer.get_vocab()
     qwen = Qwen3Config(
         vocab_size=len(vocabulary),

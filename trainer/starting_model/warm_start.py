@@ -1,11 +1,11 @@
-"""The warm start: supervised training of the tiny model, before the loop of the picture begins.
+"""The warm start: supervised training of the built-in model before reinforcement learning.
 
-The model learns random correct answers to training problems, never held-out ones, so that it starts varied
-(high entropy) and right now and then. Its logits are then divided by `warm_start.softening`: at equal entropy,
-a model trained for longer and softened knows more, which leaves reinforcement something to bring out.
+The model learns random correct answers to training problems, so that it starts with high entropy and some correct
+answers. Its logits are then divided by `warm_start.softening`: at equal entropy, a model that was trained longer and
+softened knows more, which reinforcement learning can bring out.
 
-A finished warm start is kept in a cache under a hash of everything that decides its weights, and put there by
-one rename, so that a reader never sees half of one.
+A finished warm start is cached under a hash of everything that determines its weights. It is moved into the cache by
+one rename, so readers never see a partial one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from trainer.tasks import TaskWithSolutions, make_task
 from trainer.tasks.import_reference import source_digest
 
 CODE_VERSION = 1
-"""Raised whenever a change here, in the model or in the task makes older cached warm starts wrong."""
+"""increased whenever a change of this code, the model or a task invalidates cached warm starts"""
 
 _RECORD = "warm_start.json"
 
 
 def cache_key(config: RunConfig) -> str:
-    """Hash of everything that decides the weights and what is measured of them; 16 hex digits."""
+    """Hash of everything that determines the weights and their measurements; 16 hexadecimal digits."""
     parts = {
         "code": CODE_VERSION,
         "torch": version("torch"),
@@ -46,10 +46,10 @@ def cache_key(config: RunConfig) -> str:
 
 
 def _task_part(task: TaskConfig) -> dict[str, Any]:
-    """What of a task's configuration, and of its own code, decides the problems and solutions."""
+    """The configuration, and the code of one's own tasks, that determine problems and solutions."""
     if ":" in task.name:
         return task.model_dump(mode="json") | {"source": source_digest(task.name, task.folder, "task.name")}
-    # A share of 0 decides nothing, and neither do the blocks of other tasks.
+    # A share of 0 has no effect, nor have the blocks of other tasks.
     read = {"name", "seed", "heldout", "max_number", "max_target"}
     return task.model_dump(mode="json", include=read | ({"easy_share"} if task.easy_share else set()))
 
@@ -57,11 +57,10 @@ def _task_part(task: TaskConfig) -> dict[str, Any]:
 def ensure_warm_start(
     config: RunConfig, cache_root: Path, on_progress: Callable[[WarmStartProgress], None]
 ) -> WarmStart:
-    """The warm start for `config`: from the cache, or trained now on the CPU in float32.
+    """The warm start for `config`, from the cache or trained on the CPU in float32.
 
-    The same configuration on the same kind of machine gives the same weights. Raises ScopeError for a task
-    that cannot write solutions, for problems that do not fit `model.max_length`, or for a `cache_root` that
-    cannot be written to.
+    The same configuration on the same type of machine gives the same weights. Raises ScopeError if the task has no
+    solutions, if problems do not fit into `model.max_length`, or if `cache_root` cannot be written.
     """
     directory = cache_root / cache_key(config)
     if (directory / _RECORD).exists():
@@ -69,11 +68,11 @@ def ensure_warm_start(
     task = make_task(config.task)
     if not isinstance(task, TaskWithSolutions):
         raise ScopeError(
-            f"task.name={config.task.name!r} writes no solutions of its own, so the built-in model cannot be "
-            "warm-started on it. Set model.path to a Hugging Face model directory."
+            f"task.name={config.task.name!r} has no solutions to train the built-in model on. Set model.path to a "
+            "Hugging Face model."
         )
     with _scratch(cache_root) as scratch:
-        # torch takes seconds to import, and a warm start that is there already needs none of it.
+        # Importing torch takes seconds, and a cached warm start does not need it.
         from trainer.starting_model.warm_start_training import train
 
         unfinished = Path(scratch) / "model"
@@ -95,8 +94,8 @@ def _scratch(cache_root: Path) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix=".unfinished-", dir=cache_root)
     except OSError as error:
         raise ScopeError(
-            f"The warm start cannot be kept in {cache_root} (warm_start.cache_dir): {error.strerror}. "
-            "Set warm_start.cache_dir to a directory that can be written to."
+            f"The warm start cannot be written to {cache_root} (warm_start.cache_dir): {error.strerror}. "
+            "Set warm_start.cache_dir to a writable directory."
         ) from error
 
 
@@ -104,6 +103,6 @@ def _move_into_place(unfinished: Path, directory: Path) -> None:
     try:
         unfinished.rename(directory)
     except OSError:
-        # another run with the same configuration may have finished first: its result is the same
+        # Another run with the same configuration may have finished first, with the same result.
         if not (directory / _RECORD).exists():
             raise

@@ -1,4 +1,4 @@
-"""What a warm start gives, and how far it is."""
+"""The result of a warm start, and its progress."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class WarmStart:
     """A finished warm start."""
 
     path: Path
-    """Hugging Face model directory, tokenizer included"""
+    """Hugging Face model directory, with the tokenizer"""
     from_cache: bool
     seconds: float
-    """wall clock of the training, also when it came from the cache"""
+    """wall clock of the training, also for a cached one"""
     loss: float
-    """nats per answer token, mean over the last tenth of the steps"""
+    """mean over the last tenth of the steps, nats per answer token"""
     entropy: float
-    """nats per token at temperature 1, exact, on sampled responses to held-out problems"""
+    """exact policy entropy at temperature 1 on sampled responses to held-out problems, nats per token"""
     pass_at_1: float
     """on the same responses"""
     parameters: int
@@ -26,11 +26,11 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class WarmStartProgress:
-    """Where the training stands."""
+    """The progress of a warm start."""
 
     step: int
     of: int
     loss: float
     """nats per answer token"""
     tokens_per_second: float
-    """prompt and answer tokens, padding not counted"""
+    """prompt and answer tokens, without padding"""

@@ -1,4 +1,4 @@
-"""Training of the built-in model: supervised, on the task's own solutions, on the CPU in float32."""
+"""Supervised training of the built-in model on solutions of its task, on the CPU in float32."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def train(
     directory: Path,
     on_progress: Callable[[WarmStartProgress], None],
 ) -> WarmStart:
-    """Train the built-in model, measure it, and save it with its tokenizer into `directory`.
+    """Train the built-in model, measure it, and save it with its tokenizer to `directory`.
 
-    Raises ScopeError for problems that do not fit `model.max_length`.
+    Raises ScopeError if a problem does not fit into `model.max_length`.
     """
     disable_progress_bar()
     with _threads(config):
@@ -117,7 +117,7 @@ def _learning_rate(config: WarmStartConfig, step: int) -> float:
 def _batch(
     task: TaskWithSolutions, tokenizer: PreTrainedTokenizerBase, rng: np.random.Generator, config: RunConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Random training problems, a random solution each: input ids, attention mask, labels, int64[B, L]."""
+    """Random training problems with a random solution each: input ids, attention mask, labels, int64[B, L]."""
     problems = [
         task.train_problem(int(i)) for i in rng.integers(task.train_size, size=config.warm_start.batch_size)
     ]
@@ -129,7 +129,7 @@ def _batch(
     if ids.shape[1] > config.model.max_length:
         raise ScopeError(
             f"model.max_length={config.model.max_length} is shorter than a problem with its solution, "
-            f"{ids.shape[1]} tokens. Use at least {ids.shape[1]}."
+            f"{ids.shape[1]} tokens: use at least {ids.shape[1]}."
         )
     prompt_lengths = torch.tensor([len(p) for p in tokenizer(prompts)["input_ids"]])
     answer = (torch.arange(ids.shape[1]) >= prompt_lengths[:, None]) & attention.bool()
@@ -137,7 +137,7 @@ def _batch(
 
 
 def _loss(model: Qwen3ForCausalLM, ids: Tensor, attention: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of answer tokens, nats. Padding lies after every counted token: no mask needed."""
+    """Mean cross-entropy of answer tokens, nats. Needs no mask, since padding follows all counted tokens."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     counted = targets != _IGNORE

@@ -8,48 +8,48 @@ import { el, say } from "./dom.js";
 const ENDED = ["finished", "failed"];
 
 /**
- * @typedef {object} Deed
+ * @typedef {object} Action
  * @property {string} name
  * @property {string} label
- * @property {string} yes
- * @property {string} what what it does, for the dialog
+ * @property {string} yes label of the confirming button
+ * @property {string} what what it does, shown in the dialog
  * @property {string} done
  * @property {boolean} [grave]
  * @property {(phase: string, control: string) => boolean} possible
  */
 
-/** @type {Deed[]} */
-const DEEDS = [
+/** @type {Action[]} */
+const ACTIONS = [
   {
     name: "pause",
     label: "Pause",
     yes: "Pause the run",
-    what: "The learner holds at the next step boundary. Generators finish their groups and idle with warm engines.",
-    done: "Pause asked for. It takes effect at the next step boundary.",
+    what: "The learner pauses at the next step boundary. Generators finish their groups and wait with their engines loaded.",
+    done: "Pause requested. It takes effect at the next step boundary.",
     possible: (phase, control) => !ENDED.includes(phase) && control === "run",
   },
   {
     name: "resume",
     label: "Resume",
     yes: "Resume the run",
-    what: "The learner and the generators go on where they are.",
-    done: "The run goes on.",
+    what: "The learner and the generators continue.",
+    done: "The run resumes.",
     possible: (phase, control) => !ENDED.includes(phase) && control === "pause",
   },
   {
     name: "checkpoint",
     label: "Checkpoint",
     yes: "Write a checkpoint",
-    what: "A checkpoint is written at the next step boundary, besides those of the configuration.",
-    done: "Checkpoint asked for. It is written at the next step boundary.",
+    what: "A checkpoint is written at the next step boundary, in addition to the configured ones.",
+    done: "Checkpoint requested. It is written at the next step boundary.",
     possible: (phase, control) => !ENDED.includes(phase) && control !== "stop",
   },
   {
     name: "stop",
     label: "Stop",
     yes: "Stop the run",
-    what: "The run ends after the current step, with a checkpoint and its report. To go on, it has to be resumed from the command line.",
-    done: "Stop asked for. The run ends after the current step.",
+    what: "The run ends after the current step, with a checkpoint and its report. To continue it, use scope train --resume.",
+    done: "Stop requested. The run ends after the current step.",
     grave: true,
     possible: (phase, control) => !ENDED.includes(phase) && control !== "stop",
   },
@@ -58,30 +58,30 @@ const DEEDS = [
 /**
  * The buttons of a run.
  * @param {string} run
- * @param {(run: any) => void} onRun takes the run as it is afterwards
+ * @param {(run: any) => void} onRun called with the run after the action
  */
 export function actions(run, onRun) {
-  const buttons = DEEDS.map((deed) =>
-    el("button", { type: "button", class: deed.grave ? "grave" : "", disabled: true, click: () => ask(deed) }, `${deed.label}…`),
+  const buttons = ACTIONS.map((action) =>
+    el("button", { type: "button", class: action.grave ? "grave" : "", disabled: true, click: () => ask(action) }, `${action.label}…`),
   );
 
   const note = el("p", { id: "actions-note", class: "note", hidden: true });
   let reason = "";
 
-  async function ask(/** @type {Deed} */ deed) {
-    const title = `${deed.label} ${run}?`;
-    if (!(await confirmed({ title, body: [el("p", {}, deed.what)], yes: deed.yes, tone: deed.grave ? "grave" : "primary" }))) return;
+  async function ask(/** @type {Action} */ action) {
+    const title = `${action.label} ${run}?`;
+    if (!(await confirmed({ title, body: [el("p", {}, action.what)], yes: action.yes, tone: action.grave ? "grave" : "primary" }))) return;
     try {
-      const { body } = await call(runPath(run, `:${deed.name}`), { method: "POST" });
+      const { body } = await call(runPath(run, `:${action.name}`), { method: "POST" });
       onRun(body);
-      notify(deed.done);
+      notify(action.done);
     } catch (error) {
       notify(/** @type {Error} */ (error).message, "error");
     }
   }
 
   return {
-    element: el("div", { class: "actions", role: "group", "aria-label": "What can be asked of the run", "aria-describedby": "actions-note" }, ...buttons, note),
+    element: el("div", { class: "actions", role: "group", "aria-label": "Actions on the run", "aria-describedby": "actions-note" }, ...buttons, note),
     /**
      * Keep every button disabled and say why; an empty reason lets them be.
      * @param {string} why
@@ -98,9 +98,9 @@ export function actions(run, onRun) {
      */
     update(phase, control) {
       buttons.forEach((button, i) => {
-        const possible = !reason && DEEDS[i].possible(phase, control);
-        // A disabled button loses the focus, and the reader the place.
-        if (!possible && document.activeElement === button) buttons.find((_, j) => DEEDS[j].possible(phase, control))?.focus();
+        const possible = !reason && ACTIONS[i].possible(phase, control);
+        // A disabled button loses the focus, and the keyboard user their place.
+        if (!possible && document.activeElement === button) buttons.find((_, j) => ACTIONS[j].possible(phase, control))?.focus();
         button.disabled = !possible;
       });
     },

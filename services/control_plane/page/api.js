@@ -1,10 +1,10 @@
 // @ts-check
-// Calls of the control plane. The token lives in this tab's session storage and in the Authorization header only.
+// Requests to the control plane. The token is only in this tab's session storage and in the Authorization header.
 
 const KEY = "scope-rl.token";
 const ROOT = new URL(".", document.baseURI);
 
-/** A refusal or failure that the control plane explains (RFC 9457). */
+/** A refusal or failure with problem details (RFC 9457). */
 export class Problem extends Error {
   /**
    * @param {number} status
@@ -19,27 +19,27 @@ export class Problem extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same call may succeed later. */
+  /** Whether the same request may succeed later. */
   get passing() {
     return this.status === 429 || this.status >= 500 || this.kind === "request-running";
   }
 }
 
-/** No answer came: the network or the server is away. */
+/** No answer: the network or the server is down. */
 export class Unreachable extends Error {}
 
 /** @type {(reason: string) => void} */
 let refused = () => {};
 
 /**
- * Set what happens when the token is not valid any more.
+ * Set what happens when the token is refused.
  * @param {(reason: string) => void} handler
  */
 export function onRefusedToken(handler) {
   refused = handler;
 }
 
-/** The token of this tab. */
+/** The token, in this tab. */
 export const session = {
   get token() {
     return sessionStorage.getItem(KEY);
@@ -59,11 +59,11 @@ export const session = {
  * @property {unknown} [body]
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal} [signal]
- * @property {string} [token] instead of the session's
+ * @property {string} [token] instead of the one of this tab
  */
 
 /**
- * Call a route and read its JSON.
+ * Send a request and read the JSON of the answer.
  * @param {string} path
  * @param {Call} [call]
  * @returns {Promise<{body: any, etag: string | null, status: number, at: number}>} at: the server's clock, milliseconds
@@ -76,7 +76,7 @@ export async function call(path, call = {}) {
 }
 
 /**
- * Call a route and leave its body unread.
+ * Send a request and leave the body of the answer unread.
  * @param {string} path
  * @param {Call} [call]
  * @returns {Promise<Response>}
@@ -104,7 +104,7 @@ export async function open(path, { method = "GET", body, headers = {}, signal, t
 }
 
 /**
- * The path of a run, or of something that belongs to it.
+ * The path of a run, or of one of its subresources.
  * @param {string} id
  * @param {string} [rest]
  */

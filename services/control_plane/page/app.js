@@ -1,5 +1,5 @@
 // @ts-check
-// The page: signing in, and which view the address asks for.
+// The page: sign-in, and the view that the address names.
 
 import { onRefusedToken, session } from "./api.js";
 import { notify } from "./dialog.js";
@@ -20,8 +20,8 @@ const skip = /** @type {HTMLElement} */ (document.getElementById("skip"));
 let view = null;
 
 /**
- * Show what the address asks for, or the form where there is no token.
- * @param {string} [reason] why the token is gone
+ * Show the view that the address names, or the sign-in form without a token.
+ * @param {string} [reason] why the token was dropped
  */
 function route(reason = "") {
   view?.stop();
@@ -39,7 +39,7 @@ function route(reason = "") {
 }
 
 /**
- * The run that an address names; empty for any other address.
+ * The run in an address; empty if it names none.
  * @param {string} hash
  */
 function runOf(hash) {

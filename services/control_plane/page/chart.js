@@ -1,5 +1,5 @@
 // @ts-check
-// One chart in SVG: lines, step lines or a stack over the learner step, with a legend that reads out values.
+// One chart in SVG: lines, step lines or a stack over the learner step, with a legend that shows values.
 
 import { slider } from "./chart_cursor.js";
 import { el, say, set, svg } from "./dom.js";
@@ -12,7 +12,7 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @typedef {object} Line
  * @property {string} key
  * @property {string} label
- * @property {string} tone the class that colours it
+ * @property {string} tone the class that sets its colour
  * @property {"line" | "step" | "dotted" | "points"} [kind]
  */
 
@@ -22,8 +22,8 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @property {string} unit
  * @property {Line[]} lines
  * @property {boolean} [stacked]
- * @property {boolean} [zero] the axis begins at zero
- * @property {number} [top] no value lies above it
+ * @property {boolean} [zero] the axis starts at zero
+ * @property {number} [top] upper end of the axis
  * @property {boolean} [large]
  * @property {(value: number | null | undefined) => string} [format]
  */
@@ -32,19 +32,19 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @typedef {object} Data
  * @property {number[]} steps
  * @property {Record<string, Column>} values
- * @property {Record<string, number | null>} [newest] of the newest step, where a point of the curve is a mean
+ * @property {Record<string, number | null>} [newest] values of the newest step, as a point of the curve is a mean over steps
  * @property {[number, number]} domain
- * @property {{step: number, label: string}[]} [marks] where something took effect
+ * @property {{step: number, label: string}[]} [marks] steps at which a change took effect
  * @property {[number, number][]} [bands] ranges of steps to shade
- * @property {[number, number][]} [preview] step and value of a line that is not yet so
- * @property {{value: number, label: string} | null} [limit] drawn where it comes into view
+ * @property {[number, number][]} [preview] a line of a change that is not made yet
+ * @property {{value: number, label: string} | null} [limit] drawn if it is within the axis
  */
 
 const EDGE = { left: 44, right: 12, top: 16, bottom: 20 };
 const LABEL_ROOM = 26;
 let made = 0;
 
-/** A chart; `element` is to be put on the page, `draw` shows the data that was given. */
+/** A chart. `element` goes on the page; `draw` draws the data passed to `give`. */
 export class Chart {
   /** @type {Data} */
   #data = { steps: [], values: {}, domain: [0, 1] };
@@ -118,12 +118,12 @@ export class Chart {
     this.#data = data;
   }
 
-  /** Stop watching the size. */
+  /** Stop observing the size. */
   end() {
     this.#observer.disconnect();
   }
 
-  /** Draw the data as it is now. */
+  /** Draw the newest data. */
   draw() {
     if (this.#width === 0) return;
     set(this.svg, { viewBox: `0 0 ${this.#width} ${this.#height}` });

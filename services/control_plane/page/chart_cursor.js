@@ -1,9 +1,9 @@
 // @ts-check
-// The step that all charts of a run read out, and the control on each chart that moves it.
+// The step whose values all charts of a run show, and the control on each chart that moves it.
 
 import { el, set } from "./dom.js";
 
-/** One step for every chart; null: none, the newest values are shown. */
+/** One step for every chart; null: the newest values are shown. */
 export class Cursor {
   /** @type {number | null} */
   step = null;
@@ -32,13 +32,13 @@ export class Cursor {
 /**
  * @typedef {object} Track
  * @property {string} label
- * @property {() => number[]} steps the points there are
+ * @property {() => number[]} steps the steps of the points
  * @property {(x: number) => number} stepAt the step at a distance from the left edge, CSS pixels
- * @property {(step: number) => string} text what is there, in words
+ * @property {(step: number) => string} text the values at a step, as text
  */
 
 /**
- * The control on a chart: the pointer, or arrow keys, move the cursor.
+ * The control on a chart: pointer and arrow keys move the cursor.
  * @param {Cursor} cursor
  * @param {Track} track
  */
@@ -73,7 +73,7 @@ export function slider(cursor, track) {
 }
 
 /**
- * Where a key leads: a step, null for none, undefined for a key that is not ours.
+ * The step that a key moves to; null: no cursor; undefined: a key that does nothing here.
  * @param {KeyboardEvent} event
  * @param {number | null} step
  * @param {number[]} steps

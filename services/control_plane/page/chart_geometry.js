@@ -1,11 +1,11 @@
 // @ts-check
-// Axes and paths: numbers in, SVG path data out.
+// Axes and SVG paths from numbers.
 
 /** @typedef {(number | null)[]} Column */
 /** @typedef {(value: number) => number} Scale */
 
 /**
- * Round values that divide a roomy range, about `wanted` of them; the range grows to the outer ones when `widen`.
+ * About `wanted` round values that divide a range; with `widen` the range extends to the outer ones.
  * @param {number} low
  * @param {number} high
  * @param {number} wanted
@@ -24,14 +24,14 @@ export function axis(low, high, wanted, widen) {
 }
 
 /**
- * A range that an axis can divide: values that differ only by rounding get some room around them.
+ * A range that an axis can divide: one of equal values (up to rounding) is widened.
  * @param {[number, number]} range
  * @returns {[number, number]}
  */
 export function roomy([low, high]) {
   if (high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return [low, high];
-  const room = Math.abs(high) * 0.1 || 1;
-  return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+  const margin = Math.abs(high) * 0.1 || 1;
+  return [low >= 0 ? Math.max(0, low - margin) : low - margin, high + margin];
 }
 
 /**
@@ -48,7 +48,7 @@ export function scale(low, high, from, to) {
 }
 
 /**
- * The least and the largest number of some columns; null without one.
+ * The smallest and the largest number in some columns; null without any.
  * @param {Column[]} columns
  * @returns {[number, number] | null}
  */
@@ -66,12 +66,12 @@ export function extent(columns) {
 }
 
 /**
- * A line through the points, broken where there is no value; a point between two gaps is a dot.
+ * A line through the points with gaps where a value is missing; a point between two gaps is a dot.
  * @param {number[]} steps
  * @param {Column} values
  * @param {Scale} x
  * @param {Scale} y
- * @param {boolean} [stepped] hold each value up to the next point
+ * @param {boolean} [stepped] hold each value until the next point
  */
 export function linePath(steps, values, x, y, stepped = false) {
   let path = "";
@@ -91,7 +91,7 @@ export function linePath(steps, values, x, y, stepped = false) {
 }
 
 /**
- * The area between two lines; a missing value counts as none of the height.
+ * The area between two lines; a missing value counts as 0.
  * @param {number[]} steps
  * @param {Column} lower
  * @param {Column} upper
@@ -107,7 +107,7 @@ export function areaPath(steps, lower, upper, x, y) {
 }
 
 /**
- * Each column on top of those before it: lower and upper edges.
+ * Stack the columns: the lower and upper edge of each.
  * @param {Column[]} columns
  */
 export function stack(columns) {
@@ -124,7 +124,7 @@ export function stack(columns) {
 }
 
 /**
- * The ranges of steps whose value is above zero, each from the point before it.
+ * The ranges of steps with a value above zero, each from the previous point.
  * @param {number[]} steps
  * @param {Column} values
  * @returns {[number, number][]}
@@ -143,7 +143,7 @@ export function ranges(steps, values) {
 }
 
 /**
- * Index of the point nearest to a step; -1 without points. `steps` rises.
+ * Index of the point nearest to a step; -1 without points. `steps` is ascending.
  * @param {number[]} steps
  * @param {number} step
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// Whether the page hears from the control plane: each source reports, one line in the header says so.
+// The state of the connection: every source of data reports here, and a line in the header shows it.
 
 import { say } from "./dom.js";
 
@@ -9,7 +9,7 @@ const faults = new Map();
 const sources = new Set();
 
 /**
- * A source of data works, or has a fault.
+ * Report that a source of data works (null), or its fault.
  * @param {string} source
  * @param {string | null} fault
  */
@@ -20,7 +20,7 @@ export function report(source, fault) {
   show();
 }
 
-/** Forget every source: another view begins. */
+/** Forget every source, for a new view. */
 export function silence() {
   faults.clear();
   sources.clear();
@@ -32,5 +32,5 @@ function show() {
   const state = sources.size === 0 ? "" : faults.size === 0 ? "live" : "lost";
   line.dataset.state = state;
   line.title = [...faults.values()].join(" ");
-  say(line, state === "lost" ? "connection lost, trying again" : state);
+  say(line, state === "lost" ? "connection lost, retrying" : state);
 }

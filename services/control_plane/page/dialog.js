@@ -1,12 +1,12 @@
 // @ts-check
-// Asking before something is done, and telling what came of it.
+// Confirmation dialogs and notices.
 
 import { el, say } from "./dom.js";
 
 /** @typedef {import("./dom.js").Child} Child */
 
 /**
- * Ask for a confirmation; Escape and Cancel say no. The focus goes back to where it was.
+ * Ask for confirmation; false on Escape and Cancel. The focus returns to where it was.
  * @param {{title: string, body: Child[], yes: string, tone?: "primary" | "grave" | "moving"}} question
  * @returns {Promise<boolean>}
  */
@@ -42,8 +42,8 @@ export function confirmed({ title, body, yes, tone = "primary" }) {
 }
 
 /**
- * Tell the reader something, at the foot of the page and to screen readers; an error stays until it is dismissed.
- * @param {string} text empty: take away what is there
+ * Show a notice at the bottom of the page, also announced by screen readers. An error stays until it is dismissed.
+ * @param {string} text empty: remove the notice
  * @param {"done" | "error"} [kind]
  */
 export function notify(text, kind = "done") {

@@ -1,5 +1,5 @@
 // @ts-check
-// Building the page's elements. Text is always a text node: nothing here reads markup.
+// Creating elements. Text always becomes a text node: nothing here parses markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -9,8 +9,8 @@ const SVG = "http://www.w3.org/2000/svg";
  */
 
 /**
- * An HTML element. An attribute that is a function listens to the event of that name; true, false and null set or
- * leave out an attribute.
+ * An HTML element. An attribute that is a function listens to the event of that name; true sets an attribute, false and null
+ * omit it.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Attributes} [attributes]
@@ -34,7 +34,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * Put text into a node, only where it differs: an unchanged live region stays silent.
+ * Set the text of a node if it differs, so that screen readers do not announce an unchanged live region.
  * @param {Element} node
  * @param {string} text
  */
@@ -43,7 +43,7 @@ export function say(node, text) {
 }
 
 /**
- * Set attributes of an element that exists.
+ * Set attributes of an element.
  * @param {Element} node
  * @param {Attributes} attributes
  */
@@ -69,7 +69,7 @@ export function table(caption, headings, name) {
 }
 
 /**
- * A row whose cells carry their heading, for screens too narrow for columns; the first cell names the row.
+ * A row whose cells know their heading, for narrow screens; the first cell is the row's header.
  * @param {string[]} headings
  * @param {Child[]} cells
  */

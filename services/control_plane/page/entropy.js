@@ -1,5 +1,5 @@
 // @ts-check
-// The entropy target control: what is in force and wanted, a form with a preview on the chart, a confirmation, the change.
+// The entropy target control: the target in force and the desired one, a form with a preview on the chart, the change.
 
 import { call, newKey, runPath } from "./api.js";
 import { confirmed } from "./dialog.js";
@@ -12,7 +12,7 @@ const WAIT_SECONDS = 30;
 const ATTEMPTS = 8;
 
 /**
- * @typedef {object} Room what the control needs of the page around it
+ * @typedef {object} Host what the control needs from the view
  * @property {AbortSignal} signal
  * @property {() => void} onPreview the preview has changed
  * @property {() => number} nextStep
@@ -25,21 +25,21 @@ export class TargetControl {
   /** @type {any} */ #target = null;
   /** @type {any} */ #config = null;
   /** @type {string | null} */ #etag = null;
-  /** The generation that this page asked for and that no step has taken up. @type {number | null} */
+  /** The generation that this page requested and that no step has applied yet. @type {number | null} */
   #awaited = null;
-  /** Why nothing can be changed. */
+  /** Why the target cannot be changed; empty if it can. */
   #forbidden = "";
 
   /**
    * @param {string} run
-   * @param {Room} room
+   * @param {Host} host
    */
-  constructor(run, room) {
+  constructor(run, host) {
     this.run = run;
-    this.room = room;
+    this.host = host;
     this.now = el("span", { class: "now" }, "–");
     this.state = el("p", { class: "state" });
-    this.wanted = el("dd");
+    this.desired = el("dd");
     this.author = el("dd");
     this.configured = el("dd");
     this.value = el("input", { id: "target", name: "target", type: "number", step: 0.01, inputmode: "decimal", autocomplete: "off", required: true, "aria-describedby": "target-why target-limits target-message" });
@@ -54,7 +54,7 @@ export class TargetControl {
     this.#note();
   }
 
-  /** The line of the change that the form holds, that waits, or that is under way; empty without one. */
+  /** The line of the change that is in the form, pending, or ramping; empty without one. */
   get preview() {
     if (!this.#target || !this.#config) return [];
     const { spec, status } = this.#target;
@@ -80,7 +80,7 @@ export class TargetControl {
     for (const field of [this.value, this.over]) field.disabled = why !== "";
     if (why) [this.value.value, this.over.value] = ["", "0"];
     this.#enable();
-    this.room.onPreview();
+    this.host.onPreview();
   }
 
   #enable() {
@@ -89,9 +89,9 @@ export class TargetControl {
     this.reset.disabled = closed || this.#target?.metadata.source !== "api";
   }
 
-  /** Read the entropy target, with the ETag that the next change is made from. */
+  /** Read the entropy target, with the ETag that the next change is based on. */
   async load() {
-    const { body, etag } = await call(runPath(this.run, "/entropy-target"), { signal: this.room.signal });
+    const { body, etag } = await call(runPath(this.run, "/entropy-target"), { signal: this.host.signal });
     this.#take(body, etag);
   }
 
@@ -107,7 +107,7 @@ export class TargetControl {
       el("div", { class: "choices" }, this.submit, this.reset),
     );
     const facts = el("dl", { class: "facts" });
-    for (const [name, node] of /** @type {const} */ ([["Wanted", this.wanted], ["Last changed", this.author], ["Configured", this.configured]])) {
+    for (const [name, node] of /** @type {const} */ ([["Desired", this.desired], ["Last changed", this.author], ["Configured", this.configured]])) {
       facts.append(el("dt", {}, name), node);
     }
     return el(
@@ -133,7 +133,7 @@ export class TargetControl {
     say(this.state, stateText(target));
     this.state.dataset.state = target.status.state;
     const { spec } = target;
-    say(this.wanted, spec.target === null ? "what is configured" : `${nats(spec.target)}, ${rampText(spec.over_steps)}`);
+    say(this.desired, spec.target === null ? "as configured" : `${nats(spec.target)}, ${rampText(spec.over_steps)}`);
     say(this.author, authorText(target));
     say(this.configured, configuredText(spec.configured));
     if (this.#config) {
@@ -143,7 +143,7 @@ export class TargetControl {
     }
     this.#enable();
     if (this.#awaited !== null && (target.status.generation ?? 0) >= this.#awaited) this.#acknowledge(target);
-    this.room.onPreview();
+    this.host.onPreview();
   }
 
   #fault() {
@@ -155,11 +155,11 @@ export class TargetControl {
    * @param {number} over
    */
   #line(target, over) {
-    return previewOf(this.room.nextStep(), this.#target.status.target, target, over, this.#beyond());
+    return previewOf(this.host.nextStep(), this.#target.status.target, target, over, this.#beyond());
   }
 
   #beyond() {
-    return Math.max(5, Math.round(0.12 * this.room.span()));
+    return Math.max(5, Math.round(0.12 * this.host.span()));
   }
 
   #edited() {
@@ -168,14 +168,14 @@ export class TargetControl {
     set(this.value, { "aria-invalid": wrong ? "true" : null });
     this.#tell(wrong, wrong ? "error" : "");
     this.#note();
-    this.room.onPreview();
+    this.host.onPreview();
   }
 
   #note() {
     const over = Number(this.over.value);
-    const seconds = this.room.stepSeconds();
+    const seconds = this.host.stepSeconds();
     const time = over > 0 && seconds !== null ? `, about ${duration(over * seconds)}` : "";
-    say(this.overNote, over > 0 ? `in a straight line from the target in force${time}` : "Over 0 steps: at the next step boundary");
+    say(this.overNote, over > 0 ? `a linear ramp from the target in force${time}` : "0 steps: the whole change at the next step boundary");
   }
 
   /** @param {SubmitEvent} event */
@@ -189,26 +189,26 @@ export class TargetControl {
       return;
     }
     const [target, over, etag] = [Number(this.value.value), Number(this.over.value), this.#etag];
-    const body = [fromTo(nats(this.#target.status.target), nats(target)), el("p", {}, `${this.#course(over)} It then holds until the next change.`)];
-    if (!(await confirmed({ title: `Move the entropy target of ${this.run}?`, body, yes: "Set the target", tone: "moving" }))) return;
+    const body = [fromTo(nats(this.#target.status.target), nats(target)), el("p", {}, `${this.#course(over)} It stays there until the next change.`)];
+    if (!(await confirmed({ title: `Change the entropy target of ${this.run}?`, body, yes: "Set the target", tone: "moving" }))) return;
     await this.#change({ method: "PUT", body: { target, over_steps: over } }, etag);
   }
 
   async #askReset() {
     const etag = this.#etag;
     const configured = configuredText(this.#target.spec.configured);
-    const body = [fromTo(nats(this.#target.status.target), "as configured"), el("p", {}, `The configuration decides again: ${configured}. It takes over at the next step boundary.`)];
-    if (!(await confirmed({ title: `Return ${this.run} to its schedule?`, body, yes: "Return to the schedule", tone: "moving" }))) return;
+    const body = [fromTo(nats(this.#target.status.target), "as configured"), el("p", {}, `The configured target takes effect again at the next step boundary: ${configured}.`)];
+    if (!(await confirmed({ title: `Return ${this.run} to its configured target?`, body, yes: "Return to the schedule", tone: "moving" }))) return;
     await this.#change({ method: "DELETE" }, etag);
   }
 
   /** @param {number} over */
   #course(over) {
-    const next = this.room.nextStep();
+    const next = this.host.nextStep();
     if (over === 0) return `It takes effect at the next step boundary, about learner step ${count(next)}.`;
-    const seconds = this.room.stepSeconds();
+    const seconds = this.host.stepSeconds();
     const time = seconds === null ? "" : `, in about ${duration(over * seconds)}`;
-    return `It moves in a straight line over ${count(over)} steps and is there at about learner step ${count(next + over - 1)}${time}.`;
+    return `It changes linearly over ${count(over)} steps and reaches the new value at about learner step ${count(next + over - 1)}${time}.`;
   }
 
   /**
@@ -225,11 +225,11 @@ export class TargetControl {
       this.#note();
       this.#take(body, after);
     } catch (error) {
-      if (!this.room.signal.aborted) await this.#refused(/** @type {any} */ (error));
+      if (!this.host.signal.aborted) await this.#refused(/** @type {any} */ (error));
     } finally {
       this.#busy(false);
     }
-    this.room.onPreview();
+    this.host.onPreview();
   }
 
   /**
@@ -237,14 +237,14 @@ export class TargetControl {
    * @param {import("./api.js").Call} change
    */
   async #sent(change) {
-    this.#tell("waits for the next step boundary…", "");
+    this.#tell("waiting for the next step boundary…", "");
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await call(runPath(this.run, `/entropy-target?wait=applied&timeout=${WAIT_SECONDS}`), { ...change, signal: this.room.signal });
+        return await call(runPath(this.run, `/entropy-target?wait=applied&timeout=${WAIT_SECONDS}`), { ...change, signal: this.host.signal });
       } catch (error) {
         if (attempt === ATTEMPTS || !isPassing(error)) throw error;
-        this.#tell(`${/** @type {Error} */ (error).message} Trying again; the change is made once.`, "");
-        await sleep(/** @type {any} */ (error).retryAfter ?? backoff(attempt), this.room.signal);
+        this.#tell(`${/** @type {Error} */ (error).message} Retrying; the change is not made twice.`, "");
+        await sleep(/** @type {any} */ (error).retryAfter ?? backoff(attempt), this.host.signal);
       }
     }
   }
@@ -254,7 +254,7 @@ export class TargetControl {
     if (error.status === 401) return;
     const changed = error.status === 412;
     if (changed) await this.load().catch(() => {});
-    this.#tell(changed ? `${error.message} Nothing was done; the newest state is shown.` : error.message, "error");
+    this.#tell(changed ? `${error.message} The change was not made; the newest state is shown.` : error.message, "error");
   }
 
   /** @param {any} target */
@@ -264,7 +264,7 @@ export class TargetControl {
     this.#tell(
       mine
         ? `in force from learner step ${count(status.applied_from_step)} (generation ${status.generation})`
-        : `generation ${this.#awaited} never was in force: ${status.generation} overtook it`,
+        : `generation ${this.#awaited} was superseded by ${status.generation} before it was applied`,
       mine ? "done" : "error",
     );
     this.#awaited = null;

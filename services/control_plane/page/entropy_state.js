@@ -1,18 +1,18 @@
 // @ts-check
-// What the entropy target of a run allows and means, in numbers and in words; nothing here touches the page.
+// The limits and the state of a run's entropy target, as numbers and text; independent of the page.
 
 import { brief, count, nats } from "./format.js";
 
 /**
  * @typedef {object} Limits
- * @property {number} low least target that one change may set, nats per token
+ * @property {number} low smallest target that one change may set, nats per token
  * @property {number} high
- * @property {number | null} from the target that a change is measured from
+ * @property {number | null} from the target that the size of a change is measured from
  * @property {number} change the largest change
  */
 
 /**
- * What one change may set: within the run's range, and no further from the target now than is allowed.
+ * What one change may set: a value in the run's range, within the largest change from the current target.
  * @param {any} control the run's `entropy_control`
  * @param {any} target the entropy-target resource
  * @returns {Limits}
@@ -30,32 +30,32 @@ export function limitsOf(control, target) {
 }
 
 /**
- * The limits as a sentence for the form.
+ * The limits as text for the form.
  * @param {Limits} limits
  */
 export function limitsText({ low, high, from, change }) {
   const range = `${tidy(low)} to ${tidy(high)} nats per token`;
-  return from === null ? range : `${range}; one change moves it by at most ${tidy(change)}`;
+  return from === null ? range : `${range}; at most ${tidy(change)} per change`;
 }
 
 /**
- * What is wrong with an input; empty when nothing is.
+ * The error in an input; empty without one.
  * @param {string} target
  * @param {string} over
  * @param {Limits} limits
  */
 export function fault(target, over, limits) {
   const value = Number(target);
-  if (target.trim() === "" || !Number.isFinite(value)) return "Give a target in nats per token.";
+  if (target.trim() === "" || !Number.isFinite(value)) return "Enter a target in nats per token.";
   if (value < limits.low - 1e-9 || value > limits.high + 1e-9) return `The target must lie in ${limitsText(limits)}.`;
-  if (!/^\d{1,7}$/.test(over.trim()) || Number(over) > 1e6) return "The ramp is a whole number of steps, 0 to 1,000,000.";
+  if (!/^\d{1,7}$/.test(over.trim()) || Number(over) > 1e6) return "Enter a whole number of steps for the ramp, 0 to 1,000,000.";
   return "";
 }
 
 /**
- * The line of a change that is not made yet: from the target in force, over the ramp, and on to the right. The first
- * step of a ramp is a step of the way already.
- * @param {number} next the learner step at which it begins
+ * The line of a change that is not made yet: from the target in force, along the ramp, and on to the right. The first
+ * step of a ramp is already a part of it.
+ * @param {number} next the learner step at which the change begins
  * @param {number | null} from
  * @param {number} target
  * @param {number} over
@@ -69,7 +69,7 @@ export function previewOf(next, from, target, over, beyond) {
 }
 
 /**
- * The rest of a ramp that is in force; empty where the target is there.
+ * The rest of the ramp in force; empty at its end.
  * @param {any} target the entropy-target resource
  * @param {number} beyond
  * @returns {[number, number][]}
@@ -90,14 +90,14 @@ export function stateText({ metadata, status }) {
     case "applied":
       return `in force from learner step ${count(status.applied_from_step)} (generation ${generation})`;
     case "superseded":
-      return `generation ${generation} was overtaken by ${status.generation}`;
+      return `generation ${generation} was superseded by ${status.generation}`;
     default:
-      return `generation ${generation} waits for the next step boundary`;
+      return `generation ${generation} is waiting for the next step boundary`;
   }
 }
 
 /**
- * Who decided last.
+ * Who made the last change, and when.
  * @param {any} target
  */
 export function authorText({ metadata }) {
@@ -106,7 +106,7 @@ export function authorText({ metadata }) {
 }
 
 /**
- * The configured entropy target as a sentence.
+ * The configured entropy target as text.
  * @param {any} configured
  */
 export function configuredText({ target, auto_fraction: share, schedule }) {
@@ -120,16 +120,16 @@ export function configuredText({ target, auto_fraction: share, schedule }) {
       return `${start} to ${nats(schedule.to)}, ${schedule.kind}, steps ${count(schedule.from_step)} to ${count(schedule.until_step)}`;
     }
     default:
-      return `${first}, held`;
+      return `${first}, constant`;
   }
 }
 
 /**
- * How a target gets there.
+ * The ramp to a target.
  * @param {number} over
  */
 export function rampText(over) {
-  return over ? `in a line over ${count(over)} steps` : "at once";
+  return over ? `linearly over ${count(over)} steps` : "at once";
 }
 
 /** @param {number} value */
@@ -138,7 +138,7 @@ function tidy(value) {
 }
 
 /**
- * What the shading means, and what helps where entropy control is at its limit now.
+ * What the shading means; advice while entropy control is at the limit of its actuators.
  * @param {any} record the newest
  * @param {boolean} shaded
  */

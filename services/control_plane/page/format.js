@@ -1,12 +1,12 @@
 // @ts-check
-// Numbers, spans of time and instants as text.
+// Numbers, durations and times as text.
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const INSTANT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 
-/** What stands where there is no value. */
+/** Shown in place of a missing value. */
 export const NONE = "–";
 
 /**
@@ -39,7 +39,7 @@ export function level(value) {
 }
 
 /**
- * A target in nats: three decimals, and more where somebody gave more.
+ * A target in nats: three decimals, or as many as were given.
  * @param {number | null | undefined} value
  */
 export function nats(value) {
@@ -49,7 +49,7 @@ export function nats(value) {
 }
 
 /**
- * A span of time in its two largest units.
+ * A duration in its two largest units.
  * @param {number | null | undefined} seconds
  */
 export function duration(seconds) {
@@ -64,7 +64,7 @@ export function duration(seconds) {
 }
 
 /**
- * How long ago, in whole seconds at the least.
+ * How long ago, in whole seconds or larger units.
  * @param {number | null | undefined} seconds
  */
 export function age(seconds) {
@@ -73,7 +73,7 @@ export function age(seconds) {
 }
 
 /**
- * A date and a time of this place.
+ * Date and local time.
  * @param {string} instant
  */
 export function when(instant) {
@@ -81,7 +81,7 @@ export function when(instant) {
 }
 
 /**
- * The same without the year and the seconds; today's without the date.
+ * Date and local time without year and seconds; only the time for today.
  * @param {string | number} instant
  */
 export function brief(instant) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The head of a run's page: phase, progress, time left, newest numbers, alarms.
+// The head of a run's view: phase, progress, time left, newest values, alarms.
 
 import { actions } from "./actions.js";
 import { el, say } from "./dom.js";
@@ -13,7 +13,7 @@ const WORDS = { warm_start: "warm start" };
 const ASKED = { pause: "pausing", stop: "stopping", run: "resuming" };
 
 /**
- * The phase, and what is asked for where it is not so yet.
+ * The phase, and the requested one if it differs.
  * @param {string} phase
  * @param {string} [control]
  */
@@ -26,7 +26,7 @@ export function phaseText(phase, control) {
   return differs ? `${word}, ${ASKED[control ?? ""]}` : word;
 }
 
-/** The head; `update` takes the run as the control plane shows it, `tick` the passing of a second. */
+/** The head. `update` shows a run resource; `tick` is to be called every second. */
 export class Header {
   #heard = 0;
   #silence = 0;
@@ -69,11 +69,11 @@ export class Header {
     say(this.phase, phaseText(phase, control));
     this.phase.dataset.phase = phase;
     this.actions.update(phase, control);
-    this.#put("Step", `${count(step)} / ${count(of)}`, run.status.checkpoints_pending ? "checkpoint asked for" : "");
+    this.#put("Step", `${count(step)} / ${count(of)}`, run.status.checkpoints_pending ? "checkpoint requested" : "");
     this.progress.max = Math.max(1, of);
     this.progress.value = step;
     this.#left(phase, of - step, stepSeconds);
-    this.#put("Step time", duration(stepSeconds), "mean of the newest");
+    this.#put("Step time", duration(stepSeconds), "mean of recent steps");
     this.#put("Entropy", level(record?.entropy), record ? `target ${level(record.entropy_target)}` : "");
     const off = record && record.entropy !== null && record.entropy_target !== null ? record.entropy - record.entropy_target : null;
     this.#put("Off target", off === null ? "–" : signed(off), record?.saturated ? "at the limit" : "nats per token");
@@ -90,12 +90,12 @@ export class Header {
     this.tick();
   }
 
-  /** A second has passed. */
+  /** Update what depends on the time. */
   tick() {
     if (this.#heard === 0) return;
     const silent = this.#silence + (performance.now() - this.#heard) / 1000;
     const stale = this.#working && silent > this.#limit;
-    this.#put("Heartbeat", age(silent), stale ? "stale: does it still work?" : "driver or learner");
+    this.#put("Heartbeat", age(silent), stale ? "overdue" : "driver or learner");
     this.cells.Heartbeat.element.dataset.state = stale ? "warn" : "";
   }
 

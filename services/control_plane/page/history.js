@@ -1,5 +1,5 @@
 // @ts-check
-// The history of a run's entropy target: one row for each generation, newest first, older ones on demand.
+// The history of a run's entropy target: one row per generation, newest first, older ones on demand.
 
 import { call, runPath } from "./api.js";
 import { notify } from "./dialog.js";
@@ -7,12 +7,12 @@ import { el, row, table } from "./dom.js";
 import { count, nats, when } from "./format.js";
 
 const PAGE = 60;
-const HEADINGS = ["Generation", "Target", "Over", "By", "Asked for", "Effect"];
+const HEADINGS = ["Generation", "Target", "Over", "By", "Requested", "Effect"];
 
 /**
  * @typedef {object} Generation
- * @property {any} [changed] the event that asked for it
- * @property {any} [effect] the newest event of its effect: applied or superseded
+ * @property {any} [changed] the event of the request
+ * @property {any} [effect] the newest of its events `applied` and `superseded`
  */
 
 /** The history; `marks` are for the chart. */
@@ -46,14 +46,14 @@ export class History {
     );
   }
 
-  /** Where generations took effect, by learner step. */
+  /** The learner steps at which generations took effect. */
   get marks() {
     return [...this.#generations]
       .filter(([, { effect }]) => effect?.event === "applied")
       .map(([generation, { effect }]) => ({ step: effect.step, label: `g${generation}` }));
   }
 
-  /** Read the newest events; what was read before stays. */
+  /** Read the newest events and keep those read before. */
   async load() {
     const { body } = await call(runPath(this.run, `/entropy-target/history?limit=${PAGE}`), { signal: this.signal });
     const overlap = body.events.some((/** @type {any} */ event) => this.#seen.has(event.id));
@@ -66,7 +66,7 @@ export class History {
     this.#take(body.events.toReversed());
   }
 
-  /** @param {any} event a new entry of the history */
+  /** @param {any} event a new entry */
   add(event) {
     this.#take([event]);
   }
@@ -86,7 +86,7 @@ export class History {
   }
 
   /**
-   * @param {any[]} events in the order of effect; with `older`, newest first and older than all that is known
+   * @param {any[]} events in the order of effect; with `older`, newest first and older than all known ones
    * @param {boolean} [older]
    */
   #take(events, older = false) {
@@ -122,6 +122,6 @@ function cells(generation, { changed, effect }) {
 
 /** @param {any} effect */
 function effectText(effect) {
-  if (!effect) return "waits for a step boundary";
-  return effect.event === "applied" ? `in force from step ${count(effect.step)}` : `overtaken by g${effect.by} at step ${count(effect.step)}`;
+  if (!effect) return "waiting for a step boundary";
+  return effect.event === "applied" ? `in force from step ${count(effect.step)}` : `superseded by g${effect.by} at step ${count(effect.step)}`;
 }

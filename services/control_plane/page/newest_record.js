@@ -1,10 +1,10 @@
 // @ts-check
-// Behind a disclosure: every field of the newest step record, and what the run was made with.
+// Disclosures: every field of the newest step record, and the run's configuration and versions.
 
 import { el } from "./dom.js";
 import { short, when } from "./format.js";
 
-/** The disclosures; they are filled only while they are open. */
+/** The disclosures. Their contents are updated only while they are open. */
 export function details() {
   const numbers = el("dl", { class: "fields" });
   const made = el("dl", { class: "fields" });

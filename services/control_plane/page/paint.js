@@ -1,20 +1,20 @@
 // @ts-check
-// When the charts are redrawn: on an animation frame, a few times a second at the most.
+// Redrawing of the charts: on an animation frame, at most a few times per second.
 
 const LEAST_MILLISECONDS = 250;
 
-/** Collects wishes to redraw and grants them together. */
+/** Combines requests to redraw. */
 export class Painter {
   /** @param {() => void} draw */
   constructor(draw) {
     this.draw = draw;
     this.painted = -Infinity;
     this.waiting = false;
-    /** How long the last redraw took, milliseconds. */
+    /** Duration of the last redraw, milliseconds. */
     this.took = 0;
   }
 
-  /** The data has changed. */
+  /** Request a redraw. */
   ask() {
     if (this.waiting) return;
     this.waiting = true;

@@ -1,5 +1,5 @@
 // @ts-check
-// Which charts a run has, from which fields of its step records, and what they derive from them.
+// The charts of a run: the fields of its step records that they show, and what they derive from them.
 
 /** @typedef {import("./chart_geometry.js").Column} Column */
 /** @typedef {Record<string, Column>} Columns */
@@ -8,7 +8,7 @@
  * @typedef {object} Panel
  * @property {import("./chart.js").Look} look
  * @property {string[]} fields
- * @property {(columns: Columns) => Columns} [derive] columns that are shown, where they are not the fields
+ * @property {(columns: Columns) => Columns} [derive] the columns to show, if not the fields themselves
  * @property {{value: number, label: string} | null} [limit]
  */
 
@@ -16,7 +16,7 @@ const MISMATCH_KL_ALARM = 0.02;
 const STALE_KL_ALLOWANCE = 0.1;
 
 /**
- * The entropy chart; it has the entropy target's past and its preview.
+ * The entropy chart, with the history and the preview of the entropy target.
  * @type {Panel}
  */
 export const entropyPanel = {
@@ -27,14 +27,14 @@ export const entropyPanel = {
     lines: [
       { key: "entropy", label: "measured", tone: "measured" },
       { key: "entropy_target", label: "entropy target", tone: "target", kind: "step" },
-      { key: "reference", label: "steered towards", tone: "target", kind: "dotted" },
+      { key: "reference", label: "reference", tone: "target", kind: "dotted" },
     ],
   },
   fields: ["entropy", "entropy_target", "reference", "saturated"],
 };
 
 /**
- * The further charts of a run.
+ * The other charts of a run.
  * @param {Record<string, any>} config the run's configuration
  * @returns {Panel[]}
  */
@@ -46,8 +46,8 @@ export function panelsOf(config) {
       "Temperature",
       "of adaptive rollouts",
       [
-        ["temperature", "asked for", "measured"],
-        ["sampling_temperature", "sampled at", "tone-3", "dotted"],
+        ["temperature", "set", "measured"],
+        ["sampling_temperature", "sampled", "tone-3", "dotted"],
       ],
       false,
     ),
@@ -83,11 +83,11 @@ export function panelsOf(config) {
   ];
 }
 
-/** How pass@k over the evaluations looks; its lines depend on what was evaluated. */
+/** The chart of pass@k by evaluation; its lines depend on the k evaluated. */
 export const passAtK = { title: "Held-out pass@k", unit: "evaluations", top: 1, lines: [] };
 
 /**
- * Lines and columns of the evaluations.
+ * Lines and columns of pass@k.
  * @param {{step: number, pass_at_k: Record<string, number>}[]} evaluations
  */
 export function passCurves(evaluations) {
@@ -119,20 +119,20 @@ function panel(title, unit, lines, zero = true) {
  * @returns {Panel}
  */
 function staleness(stalest) {
-  const ages = Array.from({ length: stalest + 1 }, (_, age) => age);
+  const steps = Array.from({ length: stalest + 1 }, (_, step) => step);
   const { look } = panel("Staleness", "learner steps", [
     ["mean", "mean", "measured"],
-    ["oldest", "oldest", "tone-3"],
+    ["largest", "largest", "tone-3"],
   ]);
   return {
     look,
-    fields: ages.map((age) => `staleness/${age}`),
+    fields: steps.map((step) => `staleness/${step}`),
     derive: (columns) => {
-      const of = (/** @type {number} */ age) => columns[`staleness/${age}`] ?? [];
-      const rows = of(0).map((_, i) => ages.map((age) => of(age)[i] ?? 0));
+      const of = (/** @type {number} */ step) => columns[`staleness/${step}`] ?? [];
+      const rows = of(0).map((_, i) => steps.map((step) => of(step)[i] ?? 0));
       return {
-        mean: rows.map((counts) => ratio(sum(counts.map((n, age) => n * age)), sum(counts))),
-        oldest: rows.map((counts) => (sum(counts) ? counts.findLastIndex((n) => n > 0) : null)),
+        mean: rows.map((counts) => ratio(sum(counts.map((n, step) => n * step)), sum(counts))),
+        largest: rows.map((counts) => (sum(counts) ? counts.findLastIndex((n) => n > 0) : null)),
       };
     },
   };

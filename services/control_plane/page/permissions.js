@@ -1,13 +1,13 @@
 // @ts-check
-// Whether this page may change a run, and the sentence for a reader who cannot.
+// Whether this page may change a run, and the reason if not.
 
 import { call } from "./api.js";
 
 const ENDED = ["finished", "failed"];
 
-/** @typedef {{forbid: (why: string) => void}} Closable takes a reason to be closed; an empty one opens it */
+/** @typedef {{forbid: (why: string) => void}} Closable disabled with a reason; enabled by an empty one */
 
-/** What this token may do about a run, and what the run lets anybody do. */
+/** What this token may change, and what the state of the run allows. */
 export class Permit {
   #scopeReason = "";
 
@@ -20,17 +20,17 @@ export class Permit {
     this.signal = signal;
   }
 
-  /** Ask what the token may do. */
+  /** Read the scopes of the token. */
   async load() {
     const { body } = await call("/v1/token", { signal: this.signal });
     /** @type {{run_id: string | null, name: string, scope: string}[]} */
     const grants = body.grants;
     const grant = grants.find((one) => one.run_id === this.run) ?? grants.find((one) => one.run_id === null);
-    this.#scopeReason = grant?.scope === "viewer" ? `The token “${grant.name}” is a viewer's: it sees the run and cannot change it.` : "";
+    this.#scopeReason = grant?.scope === "viewer" ? `The token “${grant.name}” has the scope viewer and cannot change the run.` : "";
   }
 
   /**
-   * Close what cannot be used, with the reason.
+   * Disable the controls that cannot be used, with the reason.
    * @param {any} run
    * @param {Closable} actions
    * @param {Closable} entropyTarget
@@ -46,6 +46,6 @@ export class Permit {
  * @param {string} control
  */
 function phaseReason(phase, control) {
-  if (ENDED.includes(phase)) return `The run has ${phase}: no learner step would take up another target.`;
-  return control === "stop" ? "The run is stopping: no learner step would take up another target." : "";
+  if (ENDED.includes(phase)) return `The run has ${phase}: no learner step would apply a new target.`;
+  return control === "stop" ? "The run is stopping: no learner step would apply a new target." : "";
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Asking again and again, more rarely while nobody looks, and ever more slowly while nothing answers.
+// Polling: less often in a hidden tab, and with backoff after errors.
 
 import { Problem, Unreachable } from "./api.js";
 import { report } from "./connection.js";
@@ -8,7 +8,7 @@ const LONGEST_SECONDS = 15;
 const HIDDEN_SECONDS = 60;
 
 /**
- * Wait; ends early when the network or the reader comes back, and at once when aborted.
+ * Wait; ends early when the network or the tab becomes active again, or on abort.
  * @param {number} seconds
  * @param {AbortSignal} signal
  */
@@ -30,7 +30,7 @@ export function sleep(seconds, signal) {
 }
 
 /**
- * Seconds before the next attempt after some failures: doubling, with a random part so that tabs do not come together.
+ * Seconds before the next attempt after some failures: doubling, with jitter so that tabs do not retry together.
  * @param {number} failures
  */
 export function backoff(failures) {
@@ -38,7 +38,7 @@ export function backoff(failures) {
 }
 
 /**
- * Whether an error is one of the connection, which time may heal.
+ * Whether an error is temporary: the connection failed, or the server asks to retry.
  * @param {unknown} error
  */
 export function isPassing(error) {
@@ -46,8 +46,8 @@ export function isPassing(error) {
 }
 
 /**
- * Run `task` every `seconds` until aborted. Returns at the first error that is not one of the connection.
- * @param {string} source name for the connection line
+ * Run `task` every `seconds` until aborted. Returns at the first error that is not temporary.
+ * @param {string} source name for `report`
  * @param {() => Promise<void>} task
  * @param {number} seconds
  * @param {AbortSignal} signal

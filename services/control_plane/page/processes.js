@@ -1,11 +1,11 @@
 // @ts-check
-// Every process of a run: the learner and each generator, what it does, and when it was heard of last.
+// The processes of a run: the learner and each generator, with state, counters and the last heartbeat.
 
 import { el, row, table } from "./dom.js";
 import { age, count } from "./format.js";
 
-const HEADINGS = ["Process", "State", "Policy version", "Behind", "Tokens", "Groups", "In flight", "Restarts", "Heartbeat"];
-/** A generator beats every second. */
+const HEADINGS = ["Process", "State", "Policy version", "Staleness", "Tokens", "Groups", "In flight", "Restarts", "Heartbeat"];
+/** Without a heartbeat of a generator, which sends one every second. */
 const SILENT_SECONDS = 10;
 
 /** The table of processes. */
@@ -35,8 +35,8 @@ export function processes() {
 /**
  * @param {string} id
  * @param {any} one its newest heartbeat
- * @param {number} newest policy version
- * @param {number} now by the clock of its heartbeat, seconds
+ * @param {number} newest the newest policy version
+ * @param {number} now by the clock of the heartbeats, seconds
  * @param {boolean} ended
  */
 function generator(id, one, newest, now, ended) {
@@ -45,7 +45,7 @@ function generator(id, one, newest, now, ended) {
   const loaded = one.step >= 0 ? one.step : null;
   const made = row(HEADINGS, [
     id,
-    lost ? `${one.state}, silent` : one.state,
+    lost ? `${one.state}, no heartbeat` : one.state,
     count(loaded),
     loaded === null ? "–" : count(Math.max(0, newest - loaded)),
     count(one.tokens),

@@ -1,20 +1,20 @@
 // @ts-check
-// Sampled rollouts of a run: a search, and a list of prompts and responses. Tokens are shaded by surprisal, -log p of what
-// was sampled; its mean over a base rollout estimates the entropy.
+// Sampled rollouts of a run: a search, and a list of prompts and responses. Tokens are shaded by surprisal, -log p of the
+// sampled token; its mean over base rollouts estimates the entropy.
 
 import { call, runPath } from "./api.js";
 import { el, say } from "./dom.js";
 import { count } from "./format.js";
 
 const PAGE = 10;
-/** Surprisal in nats up to which a token has the shade of that number. */
+/** Largest surprisal of each shade, nats. */
 const SHADES = [0.1, 0.7, 1.6, 3];
 
-/** The panel; it reads only when it is asked to. */
+/** The panel. It loads rollouts only on a search. */
 export class Rollouts {
   /** @type {string | null} */
   #next = null;
-  /** What the list shows. */
+  /** The search that the list shows. */
   #query = new URLSearchParams();
 
   /**
@@ -26,7 +26,7 @@ export class Rollouts {
     this.signal = signal;
     this.step = el("input", { id: "rollout-step", type: "number", min: 0, step: 1, inputmode: "numeric", autocomplete: "off" });
     this.role = choice("rollout-role", [["", "any"], ["base", "base"], ["adaptive", "adaptive"]]);
-    this.correct = choice("rollout-correct", [["", "any"], ["true", "right"], ["false", "not right"]]);
+    this.correct = choice("rollout-correct", [["", "any"], ["true", "correct"], ["false", "not correct"]]);
     this.text = el("input", { id: "rollout-text", type: "search", maxlength: 200, autocomplete: "off" });
     this.list = el("ol", { class: "rollouts" });
     this.message = el("p", { class: "note", role: "status" });
@@ -34,7 +34,7 @@ export class Rollouts {
     this.submit = el("button", { type: "submit" }, "Search");
     this.element = el(
       "section",
-      { class: "rollout-room", "aria-labelledby": "rollouts-title" },
+      { "aria-labelledby": "rollouts-title" },
       el("h2", { id: "rollouts-title" }, "Rollouts"),
       el(
         "form",
@@ -61,7 +61,7 @@ export class Rollouts {
     return this.#load(true);
   }
 
-  /** @param {boolean} anew from the newest on; else those after what is shown */
+  /** @param {boolean} anew from the newest; otherwise append older ones */
   async #load(anew) {
     const query = new URLSearchParams(this.#query);
     if (!anew && this.#next !== null) query.set("cursor", this.#next);
@@ -74,7 +74,7 @@ export class Rollouts {
       this.#next = body.next;
       this.more.hidden = body.next === null;
       const shown = this.list.children.length;
-      say(this.message, shown ? `${count(shown)} shown${body.next === null ? ", all there are" : ""}` : none(body.next));
+      say(this.message, shown ? `${count(shown)} shown${body.next === null ? ", no more" : ""}` : none(body.next));
       if (!anew) made[0]?.focus();
     } catch (error) {
       if (!this.signal.aborted) say(this.message, /** @type {Error} */ (error).message);
@@ -88,7 +88,7 @@ export class Rollouts {
     const shades = limits.map((limit, i) =>
       el("span", { class: `token shade-${i}` }, limit === Infinity ? `above ${SHADES.at(-1)}` : `to ${limit}`),
     );
-    const mean = "Base rollouts estimate the entropy by their mean.";
+    const mean = "Its mean over base rollouts estimates the entropy.";
     return el("p", { class: "legend note" }, "Surprisal −log p of each sampled token, nats: ", ...shades, mean);
   }
 }
@@ -96,8 +96,8 @@ export class Rollouts {
 /** @param {string | null} next */
 function none(next) {
   return next === null
-    ? "No rollout fits. A run keeps some where rollout_samples.per_step is above 0."
-    : "None among the newest; go on with older ones.";
+    ? "No rollout matches. A run samples rollouts if rollout_samples.per_step is above 0."
+    : "No match among the newest; search older ones.";
 }
 
 /** @param {any} rollout */
@@ -106,7 +106,7 @@ function entry(rollout) {
     `step ${count(rollout.step)}`,
     `${rollout.role}, temperature ${rollout.temperature.toFixed(2)}`,
     `reward ${rollout.reward.toFixed(2)}, ${rollout.verdict}`,
-    `${count(rollout.length)} tokens${rollout.finish === "length" ? ", cut off" : ""}`,
+    `${count(rollout.length)} tokens${rollout.finish === "length" ? ", truncated" : ""}`,
     ...surprisal(rollout.logprobs),
   ];
   const left = rollout.length - rollout.tokens.length;
@@ -125,8 +125,8 @@ function entry(rollout) {
 }
 
 /**
- * The mean in words, if there is one.
- * @param {(number | null)[]} logprobs nats; null for what the policy read
+ * The mean surprisal as text, if there is one.
+ * @param {(number | null)[]} logprobs nats; null for tokens of the environment
  */
 function surprisal(logprobs) {
   const sampled = logprobs.filter((logprob) => logprob !== null);
@@ -139,7 +139,7 @@ function surprisal(logprobs) {
  * @param {number | null} logprob nats; null for a token of an environment
  */
 function token(text, logprob) {
-  if (logprob === null) return el("span", { class: "heard", title: "said by the environment" }, text);
+  if (logprob === null) return el("span", { class: "environment", title: "token of the environment" }, text);
   const found = SHADES.findIndex((limit) => -logprob <= limit);
   const shade = found < 0 ? SHADES.length : found;
   return el("span", { class: `token shade-${shade}`, title: `${(-logprob).toFixed(2)} nats` }, text);

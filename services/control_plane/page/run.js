@@ -1,5 +1,5 @@
 // @ts-check
-// The view of one run: its head, its charts, the entropy target control, its processes and its history, all kept live.
+// The view of one run: head, charts, entropy target control, processes, history and rollouts, updated live.
 
 import { call, runPath } from "./api.js";
 import { Chart } from "./chart.js";
@@ -49,7 +49,7 @@ class RunView {
   #evaluations = [];
   #passKeys = "";
   #loading = false;
-  /** When the run was read last, `performance.now()`. */
+  /** When the run was last read, `performance.now()`. */
   #readAt = 0;
   #stop = new AbortController();
 
@@ -82,7 +82,7 @@ class RunView {
       "div",
       { class: "view" },
       this.header.element,
-      el("section", { "aria-labelledby": "charts-title" }, this.#ranges(), el("div", { class: "control-room" }, this.entropy.element, this.control.element), this.grid),
+      el("section", { "aria-labelledby": "charts-title" }, this.#ranges(), el("div", { class: "entropy" }, this.entropy.element, this.control.element), this.grid),
       this.processes.element,
       this.history.element,
       this.rollouts.element,
@@ -90,7 +90,7 @@ class RunView {
     );
   }
 
-  /** Begin to read, and go on until `stop`. */
+  /** Read the run and keep it up to date until `stop`. */
   begin() {
     const { signal } = this.#stop;
     poll("run", () => this.#read(), REFRESH_SECONDS, signal).then((error) => this.#fail(error));
@@ -104,7 +104,7 @@ class RunView {
     for (const chart of [this.entropy, this.pass, ...this.#charts]) chart.end();
   }
 
-  /** Put the focus at the beginning. */
+  /** Focus the heading. */
   focus() {
     /** @type {HTMLElement} */ (this.header.element.querySelector("h1")).focus();
   }
@@ -115,7 +115,7 @@ class RunView {
     if (first) await this.permit.load();
     if (first) this.#furnish(body);
     else if (body.metadata.config_hash !== this.#run.metadata.config_hash) {
-      // Resumed with another configuration: other limits, and perhaps other charts.
+      // The run was resumed with another configuration: limits and charts may differ.
       window.dispatchEvent(new HashChangeEvent("hashchange"));
       return;
     }
@@ -186,20 +186,20 @@ class RunView {
     }
   }
 
-  /** Read curves and history anew; a second wish during a reading is granted by it. */
+  /** Reload metrics and history; does nothing during a reload. */
   async #load() {
     if (this.#loading) return;
     this.#loading = true;
     try {
       await Promise.all([/** @type {Series} */ (this.#series).load(this.#stop.signal, this.#run.status.step - 1), this.history.load()]);
     } catch {
-      // The polling beside it says what is wrong, and asks again.
+      // Polling reports the error and retries.
     }
     this.#loading = false;
     this.painter.ask();
   }
 
-  /** The clock of the run's heartbeats, milliseconds. */
+  /** The current time by the clock of the run's heartbeats, milliseconds. */
   #serverNow() {
     const { heartbeat_at, seconds_since_heartbeat } = this.#run.status;
     return Date.parse(heartbeat_at) + 1000 * seconds_since_heartbeat + performance.now() - this.#readAt;

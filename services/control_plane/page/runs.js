@@ -1,5 +1,5 @@
 // @ts-check
-// The list of runs that the token may see, kept fresh.
+// The list of runs that the token may read, updated regularly.
 
 import { call } from "./api.js";
 import { notify } from "./dialog.js";
@@ -32,14 +32,14 @@ export function runsView() {
       shown += element.hidden ? 0 : 1;
     }
     empty.hidden = shown > 0;
-    say(empty, lines.size ? "No run has such a name." : "There is no run yet that this token may see.");
+    say(empty, lines.size ? "No run matches." : "There are no runs that this token may read.");
     say(total, lines.size ? `${count(lines.size)} ${lines.size === 1 ? "run" : "runs"}` : "");
   }
 
   async function load() {
     const { runs, unreadable, at } = await every(stop.signal);
     damaged.hidden = unreadable.length === 0;
-    say(damaged, `What is stored of ${unreadable.length === 1 ? "a run" : "some runs"} is damaged and cannot be shown: ${unreadable.join(", ")}.`);
+    say(damaged, `The stored data of these runs is damaged and cannot be shown: ${unreadable.join(", ")}.`);
     for (const run of runs) {
       const known = lines.get(run.id) ?? line(run);
       known.update(run, at);
@@ -65,7 +65,7 @@ export function runsView() {
 }
 
 /**
- * Every page of the list.
+ * All pages of the list.
  * @param {AbortSignal} signal
  * @returns {Promise<{runs: any[], unreadable: string[], at: number}>}
  */
@@ -86,7 +86,7 @@ async function every(signal) {
 }
 
 /**
- * Runs at work first, then the newest.
+ * Active runs first, then the newest.
  * @param {any} a
  * @param {any} b
  */

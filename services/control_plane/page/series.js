@@ -1,15 +1,15 @@
 // @ts-check
-// The curves of a run: means as the server gives them, with new steps appended until it is time to ask again.
+// The metrics of a run: means from the server, with new steps appended until the next reload.
 
 import { call, runPath } from "./api.js";
 
-/** Points that are asked for. */
+/** Points requested. */
 export const ROWS = 400;
-/** Points that are appended before the curves are read anew. */
+/** Points appended before the next reload. */
 const APPENDED = 40;
 
 /**
- * Numeric fields of a step record by name, maps as `name/key`: what `services.records.step_record.flatten` does.
+ * Numeric fields of a step record by name, entries of maps as `name/key`, like `services.records.step_record.flatten`.
  * @param {Record<string, any>} record
  */
 function flatten(record) {
@@ -32,17 +32,17 @@ export class Series {
   values = {};
   /** The newest record's fields. @type {Record<string, number | null>} */
   newest = {};
-  /** Steps to look back, from the next reading on; 0: all. */
+  /** Steps to show, from the next load on; 0: all. */
   range = 0;
-  /** The range of what is there. */
+  /** The range of the loaded data. */
   #shown = 0;
   #lineage = -1;
   #appended = 0;
-  /** Steps of a point as the server made them. */
+  /** Steps per point in the server's answer. */
   #stride = 1;
-  /** Records that the last point stands for; empty while it is one of the server's. @type {Record<string, number | null>[]} */
+  /** The records of the last point; empty if the point is from the server. @type {Record<string, number | null>[]} */
   #tail = [];
-  /** Records that came while an answer was awaited. @type {Record<string, any>[] | null} */
+  /** Records received during a load. @type {Record<string, any>[] | null} */
   #held = null;
 
   /**
@@ -59,7 +59,7 @@ export class Series {
     return this.steps.at(-1) ?? -1;
   }
 
-  /** Whether the curves are to be read anew. */
+  /** Whether a reload is due. */
   get overdue() {
     return this.#appended > APPENDED;
   }

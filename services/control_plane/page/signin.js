@@ -1,12 +1,12 @@
 // @ts-check
-// Signing in: the token is tried on the control plane before it is kept.
+// Sign-in: the token is tested on the control plane before it is stored.
 
 import { call, session } from "./api.js";
 import { el, say } from "./dom.js";
 
 /**
  * The form.
- * @param {string} reason why the reader is here again; empty at the first time
+ * @param {string} reason why the user has to sign in again; empty the first time
  * @param {() => void} onSignedIn
  */
 export function signIn(reason, onSignedIn) {
@@ -26,7 +26,7 @@ export function signIn(reason, onSignedIn) {
     event.preventDefault();
     const given = token.value.trim();
     if (!given) {
-      say(wrong, "Give a token.");
+      say(wrong, "Enter a token.");
       token.focus();
       return;
     }
@@ -46,12 +46,12 @@ export function signIn(reason, onSignedIn) {
     "form",
     { class: "sign-in", novalidate: true, submit },
     el("h1", {}, "Sign in"),
-    el("p", {}, "See the runs of this control plane and move their entropy target."),
-    // For password managers, which keep a token under the name of what it opens.
+    el("p", {}, "Watch runs and change their entropy target."),
+    // For password managers, which store a token under a user name.
     el("input", { type: "text", name: "username", autocomplete: "username", value: "scope-rl", hidden: true }),
     el("label", { for: "token" }, "Token"),
     token,
-    el("p", { id: "token-note", class: "note" }, "It stays in this tab and is forgotten when the tab is closed."),
+    el("p", { id: "token-note", class: "note" }, "The token is kept in this tab only, until the tab is closed."),
     wrong,
     button,
   );

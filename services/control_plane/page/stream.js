@@ -5,21 +5,21 @@ import { open } from "./api.js";
 import { report } from "./connection.js";
 import { backoff, isPassing, sleep } from "./poll.js";
 
-/** A sign of life comes every five seconds. */
+/** The server sends a comment at least every five seconds. */
 const SILENT_SECONDS = 20;
-/** After a longer absence reading the curves anew costs less than every event that was missed. */
+/** After a longer interruption a reload costs less than all missed events. */
 const RESUME_SECONDS = 120;
 
 /**
  * @typedef {object} Follower
  * @property {AbortSignal} signal
  * @property {(kind: string, data: any) => void} onEvent
- * @property {() => void} onFresh the stream is open and begins now: what came before has to be read otherwise
+ * @property {() => void} onFresh the stream starts now: earlier events have to be loaded otherwise
  */
 
 /**
- * Follow a stream until aborted; resumes after the last event that was seen. Returns at the first error that is not one
- * of the connection.
+ * Follow a stream until aborted; after an interruption it resumes after the last event received. Returns at the first
+ * error that is not temporary.
  * @param {string} path
  * @param {Follower} follower
  * @returns {Promise<Error | null>}
@@ -37,7 +37,7 @@ export async function follow(path, follower) {
         failures = 0;
         report("events", null);
       });
-      report("events", "The stream of events ended.");
+      report("events", "The event stream ended.");
     } catch (error) {
       if (follower.signal.aborted) return null;
       if (!isPassing(error)) return /** @type {Error} */ (error);
@@ -50,7 +50,7 @@ export async function follow(path, follower) {
 }
 
 /**
- * One connection, to its end.
+ * One connection, until it ends.
  * @param {string} path
  * @param {string} place
  * @param {Follower} follower
@@ -85,7 +85,7 @@ async function once(path, place, follower, alive) {
       }
     }
   } catch (error) {
-    // Cut off by the watchdog, or by a network that went away half-way: both come again.
+    // Ended by the watchdog or the network: follow reconnects.
     if (follower.signal.aborted || !(error instanceof DOMException || error instanceof TypeError)) throw error;
   } finally {
     clearTimeout(watchdog);
@@ -93,7 +93,7 @@ async function once(path, place, follower, alive) {
   }
 }
 
-/** A parser of the event stream format: takes text as it comes, gives the events that are complete. */
+/** A parser of the event stream format: takes text in pieces, returns the complete events. */
 export function parser() {
   let rest = "";
   /** @type {Record<string, string>} */

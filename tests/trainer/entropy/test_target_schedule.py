@@ -117,10 +117,10 @@ def test_a_start_from_which_auto_leaves_the_allowed_range_is_refused_with_all_it
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        ({"kind": "step"}, r"points=\[\] must hold at least one"),
+        ({"kind": "step"}, r"points=\[\] must have at least one"),
         (
             {"kind": "step", "points": ((5, 0.3), (5, 0.4))},
-            "learner step 5 comes after 5; the steps must rise",
+            "learner step 5 follows 5; the steps must be ascending",
         ),
         (
             {"kind": "step", "points": ((5, 0.3),), "to": 0.2},
