@@ -14,9 +14,7 @@ from services.redis.keys import RUN_INDEX, RunKeys
 from services.run.control import desired
 from services.run.heartbeats import beat
 from services.run.state import update_status
-from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
-
-JSON = {"Content-Type": "application/json"}
+from tests.support.control_plane import JSON, entropy_target_of, is_problem, start_run, target_path
 
 
 def test_probes_are_open(client):

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from services.entropy_target.store import mark_applied, record_starting_entropy
-from tests.control_plane.test_control_plane import JSON
-from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
+from tests.support.control_plane import JSON, entropy_target_of, is_problem, start_run, target_path
 
 
 def test_a_change_is_accepted_pending_and_shown_as_applied_from_its_step(client, redis, run, bearer):

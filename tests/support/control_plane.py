@@ -10,6 +10,8 @@ from trainer.config.load import config_hash, validate_config
 AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
 """limits that no test reaches"""
 
+JSON = {"Content-Type": "application/json"}
+
 
 def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
     config = validate_config(
