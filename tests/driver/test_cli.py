@@ -194,7 +194,7 @@ def test_a_command_that_cannot_be_meant_is_refused(
         (["--controls", "grpo,scope:steps=many"], ["scope-steps-many", "steps = 'many'", "whole number"]),
         (["--controls", "scope:task.seed=3"], ["task.seed", "same for every control", "--set"]),
         (["--controls", "scope:seed=3"], ["seed", "--first-seed"]),
-        (["--controls", "grpo", "--set", "entropy_control.kind=paper"], ["undone by the control grpo"]),
+        (["--controls", "grpo", "--set", "entropy_control.kind=paper"], ["overridden by the control grpo"]),
         (
             ["--controls", "grpo", "--set", "evaluation.problems=513", "--in-process"],
             ["evaluation.problems=513", "512"],
