@@ -100,8 +100,8 @@ def test_fragments_are_included_where_they_stand_and_may_include_others(
 
 def read(redis: Redis, run_id: str, epoch: int) -> None:
     reader = StreamReader(redis, RunKeys(run_id), unacked_bytes=None)
-    reader.begin(epoch, "0-0")
-    reader.read(1, block_ms=0)
+    reader.begin("0-0")
+    reader.read(epoch, 1, block_ms=0)
 
 
 WRITES: dict[str, Callable[[Redis, str, int], Any]] = {
