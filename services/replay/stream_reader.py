@@ -75,8 +75,8 @@ class StreamReader:
     def read(self, epoch: int, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for the first.
 
-        Raises FencedError when `epoch` is not that of the newest incarnation. It polls: a blocking XREADGROUP of a learner that
-        is suspended would take entries whenever it resumes.
+        Raises FencedError when `epoch` is not that of the newest incarnation. It polls, because a blocking XREADGROUP
+        of a suspended learner would take entries whenever the learner resumes.
         """
         deadline, poll = time.monotonic() + block_ms / 1000, FIRST_POLL_SECONDS
         while not (entries := self._read_now(epoch, count)) and (left := deadline - time.monotonic()) > 0:
