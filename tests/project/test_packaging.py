@@ -293,8 +293,10 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-def test_configuration_is_read_without_torch() -> None:
-    code = "import sys, trainer.config; print([m for m in ('torch', 'ray', 'vllm') if m in sys.modules])"
+@pytest.mark.parametrize("module", ["trainer.config", "trainer.rollouts.rewards"])
+def test_configuration_and_rewards_are_imported_without_torch(module: str) -> None:
+    """Commands read the configuration, and the generator module uses the rewards."""
+    code = f"import sys, {module}; print([m for m in ('torch', 'ray', 'vllm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
