@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from services.host.tasks import TasksInFlight
 from services.online_eval.jobs import CorrectCount, EvaluationLeases
 from trainer.config import RunConfig
 from trainer.tasks import Problem, Task
@@ -27,23 +27,24 @@ class EvaluationWorker:
     ) -> None:
         self._leases, self._evaluation, self._task, self._sample = leases, config.evaluation, task, sample
         self._limit = max(1, config.generators.groups_in_flight // SLOT_DIVISOR)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TasksInFlight()
         self._leased: dict[str, set[int]] = {}
         """problems in flight, by job"""
 
     @property
     def busy(self) -> bool:
         """Whether problems are in flight."""
-        return any(not task.done() for task in self._tasks)
+        return self._tasks.running > 0
 
     async def lease(self, loaded_step: int) -> None:
         """Lease and start as many problems as fit, if an evaluation is open. loaded_step: of the policy version."""
-        free = self._limit - sum(not task.done() for task in self._tasks)
+        free = self._limit - self._tasks.running
         if free <= 0 or (lease := await self._leases.lease(loaded_step, free)) is None:
             return
         job, problems = lease
         self._leased.setdefault(job, set()).update(problems)
-        self._tasks |= {asyncio.create_task(self._evaluate(job, index)) for index in problems}
+        for index in problems:
+            self._tasks.start(self._evaluate(job, index))
 
     async def renew(self) -> None:
         """Extend the leases of the problems in flight."""
@@ -52,19 +53,16 @@ class EvaluationWorker:
 
     def raise_failures(self) -> None:
         """Raise what a problem failed with: an error of the verifier or of the engine."""
-        for task in [t for t in self._tasks if t.done()]:
-            self._tasks.discard(task)
-            task.result()
+        self._tasks.raise_failures()
 
     def cancel(self) -> None:
         """Cancel the problems in flight; their leases expire."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     async def end(self) -> None:
         """Cancel the problems in flight and wait until they have ended."""
-        self.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.cancel()
+        await self._tasks.wait()
 
     async def _evaluate(self, job: str, index: int) -> None:
         try:

@@ -7,7 +7,6 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.redis.access import RedisAccess
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
 from services.replay.dead_letters import UnknownLetter
 from services.replay.entries import Entry
