@@ -36,15 +36,17 @@ def change(path: Path, **fields: Any) -> None:
 def test_a_tokenizer_of_the_model_passes_and_one_of_another_is_refused(model_dir: Path) -> None:
     check_tokenizer(model_dir, ModelConfig())
     change(model_dir / "config.json", vocab_size=12)
-    with pytest.raises(ScopeError, match=r"ids up to 12 \('9'\), and the model has 12"):
+    with pytest.raises(ScopeError, match=r"ids up to 12 \('9'\) and the model only 12"):
         check_tokenizer(model_dir, ModelConfig())
     (model_dir / "config.json").write_text(json.dumps({"text_config": {"vocab_size": 5}}))
-    with pytest.raises(ScopeError, match="the model has 5"):
+    with pytest.raises(ScopeError, match="the model only 5"):
         check_tokenizer(model_dir, ModelConfig())
 
 
 @pytest.mark.parametrize(
-    ("end", "said"), [(None, "names no eos_token"), ("<nowhere>", "is no token")], ids=["none", "unknown"]
+    ("end", "said"),
+    [(None, "has no eos_token"), ("<nowhere>", "is not in its tokenizer")],
+    ids=["none", "unknown"],
 )
 def test_a_tokenizer_without_an_end_token_is_refused(model_dir: Path, end: str | None, said: str) -> None:
     change(model_dir / "tokenizer_config.json", eos_token=end)
@@ -64,7 +66,7 @@ def test_a_tokenizer_without_a_file_of_tokens_is_checked_for_its_end_token(model
     (model_dir / "tokenizer.json").unlink()
     check_tokenizer(model_dir, ModelConfig())
     shutil.copy(model_dir / "config.json", model_dir / "tokenizer_config.json")
-    with pytest.raises(ScopeError, match="names no eos_token"):
+    with pytest.raises(ScopeError, match="has no eos_token"):
         check_tokenizer(model_dir, ModelConfig())
 
 
