@@ -4,12 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 EXTRA ?= cpu
 BIN := .venv/bin
 
-.PHONY: help install run test check format lock clean
+.PHONY: help install run test check docs format lock clean
 
 help:
 	@echo 'make run      install what is missing, then train the quickstart into runs/quickstart/'
 	@echo 'make test     install what is missing, then run the tests'
 	@echo 'make check    lint, formatting and types'
+	@echo 'make docs     build the documentation into site/; a broken link is an error'
 	@echo 'make format   rewrite the sources in the project format'
 	@echo 'make install  install what is missing into .venv (EXTRA=gpu for a CUDA machine)'
 	@echo 'make lock     write the versions in .venv to deploy/locks/$$EXTRA.txt'
@@ -31,6 +32,9 @@ check: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+docs: install
+	@$(BIN)/zensical build --strict --clean
+
 format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -39,5 +43,5 @@ lock: install
 	@$(BIN)/python deploy/lock.py --extra '$(EXTRA)'
 
 clean:
-	@rm -rf build dist ./*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist site .cache ./*.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +

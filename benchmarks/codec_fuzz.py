@@ -140,7 +140,7 @@ def inflated(rng: Rng, data: bytes, other: bytes) -> bytes:
 def other_version(rng: Rng, data: bytes, other: bytes) -> bytes:
     """Another schema version, or none."""
     tree: Tree = msgspec.msgpack.decode(data)
-    version = (0, 2, 99, -1, 2**63, "1", None, 1.5, [1])[int(rng.integers(9))]
+    version = (0, SCHEMA_VERSION + 1, 99, -1, 2**63, "1", None, 1.5, [1])[int(rng.integers(9))]
     tree["schema_version"] = version
     if rng.random() < 0.1:
         del tree["schema_version"]

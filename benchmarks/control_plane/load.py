@@ -35,6 +35,7 @@ from benchmarks.control_plane.processes import cpu_seconds, machine_busy_seconds
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient
+from services.entropy_target.store import initialise_entropy_target
 from services.records.sinks import read_records
 from services.redis.embedded import EmbeddedRedis
 from services.run.state import RunSpec, initialise_run
@@ -160,6 +161,7 @@ def alone(directory: Path) -> dict[str, Any]:
             spec = RunSpec(
                 run_id="idle", config=tree, config_hash=config_hash(config), started_at=0.0, versions={}
             )
+            initialise_entropy_target(redis, "idle")
             initialise_run(redis, "idle", spec)
             token = create_token(redis, "idle", "load", "viewer")
         password = Path(str(server.access.password_file)).read_text().strip()

@@ -31,6 +31,7 @@ from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
 from services.inference.environment import engine_environment  # noqa: E402
 from services.redis.access import RedisAccess  # noqa: E402
 from services.redis.embedded import EmbeddedRedis  # noqa: E402
+from services.replay.actuators import ActuatorPublisher  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.run.control import ask  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
@@ -86,8 +87,7 @@ async def measure(
 
     redis = access.sync()
     consumer = ReplayConsumer(redis, RUN, max_deliveries=3)
-    consumer.open()
-    consumer.set_actuators(1.0, 0.0, 0, 1)
+    ActuatorPublisher(redis, RUN, consumer.open()).set_actuators(1.0, 0.0, 0, 1)
     ask(redis, RUN, "pause", "benchmark")
     generator = Generator(GeneratorSpec(RUN, "base", 0, config, str(model_dir), access, PolicyVersion(0, 0)))
     await generator.start()
@@ -117,7 +117,7 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
     await asyncio.sleep(seconds)
     speed = (generator._work.tokens - tokens) / (time.perf_counter() - started)
     ask(redis, RUN, "pause", "benchmark")
-    while generator._in_flight:
+    while len(generator._groups):
         await asyncio.sleep(0.05)
         generator._raise_failures()
     return speed

@@ -27,8 +27,10 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 from benchmarks.performance.shared import keep  # noqa: E402
 from services.redis.access import RedisAccess  # noqa: E402
 from services.redis.embedded import EmbeddedRedis  # noqa: E402
-from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer  # noqa: E402
+from services.replay.actuators import ActuatorPublisher  # noqa: E402
+from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.replay.producer import Finished, ReplayProducer  # noqa: E402
+from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP  # noqa: E402
 from trainer.config import RedisConfig  # noqa: E402
 
 RUN = "benchmark"
@@ -63,8 +65,7 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
     redis, blocking = access.asyncio(), access.sync()
     producer = ReplayProducer(redis, RUN, capacity=2 * options.groups)
     consumer = ReplayConsumer(blocking, RUN, max_deliveries=3)
-    consumer.open()
-    consumer.set_actuators(1.0, 0.0, 0, 1)
+    ActuatorPublisher(blocking, RUN, consumer.open()).set_actuators(1.0, 0.0, 0, 1)
     blocking.xgroup_create(PLAIN, GROUP, mkstream=True)
 
     async def put_ours(batch: range) -> None:
@@ -84,7 +85,7 @@ async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict
     def get_plain() -> tuple[list[str], object]:
         found: list[tuple[str, Any]] = []
         while len(found) < options.groups:
-            reply: Any = blocking.xreadgroup(GROUP, "rank-0", {PLAIN: ">"}, count=ENTRIES_A_TRIP)
+            reply: Any = blocking.xreadgroup(GROUP, "rank-0", {PLAIN: ">"}, count=ENTRIES_PER_ROUND_TRIP)
             found += reply[0][1]
         return [entry_id for entry_id, _ in found], found
 
@@ -140,7 +141,7 @@ def summary(rounds: list[dict[str, Times]], options: argparse.Namespace) -> dict
     return {
         "group_bytes": options.bytes,
         "groups_a_round": options.groups,
-        "page": ENTRIES_A_TRIP,
+        "page": ENTRIES_PER_ROUND_TRIP,
         "at_once": options.at_once,
         "rounds": len(rounds),
         "microseconds_a_group": microseconds,

@@ -1,4 +1,4 @@
-"""The sizing table of docs/performance.md: what three sizes of model need on 80 GB GPUs, by arithmetic.
+"""The sizing table of docs/explanation/performance.md: what three sizes of model need on 80 GB GPUs, by arithmetic.
 
 .venv/bin/python benchmarks/performance/sizing.py
 """

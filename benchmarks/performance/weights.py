@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/performance/weights.py
 
 One engine with a model of 64 million parameters (float32) samples all the time, and is given two sets of weights in
-turn, as the learner sends them: packed, by Ray's object store's reader's view, loaded, proven by a probe; then as a
+turn, as the learner sends them: serialized, by Ray's object store's reader's view, loaded, proven by a probe; then as a
 broadcast, from a thread of this process over gloo. `pause` is the time in which the engine samples nothing; `load` also
 has the hand-over before it and the probe after it, and `arrive`, of a broadcast, is the hand-over alone. `pack` is what
 the learner does in its own process. A copy goes from one warm buffer to another, with one thread.
@@ -31,8 +31,8 @@ from benchmarks.performance.shared import keep  # noqa: E402
 from services.inference.environment import engine_environment  # noqa: E402
 from services.weights.buckets import Bucket, as_text, pack, plan  # noqa: E402
 from services.weights.probe import Probe  # noqa: E402
-from services.weights.process_group import WeightGroup, open_meeting  # noqa: E402
-from services.weights.serialization import packed  # noqa: E402
+from services.weights.process_group import WeightGroup, open_rendezvous  # noqa: E402
+from services.weights.serialization import serialize  # noqa: E402
 from tests.support.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402
@@ -112,14 +112,14 @@ async def by_object_store(
     for done in range(loads):
         tensors, probe = weights[done % 2]
         started = time.perf_counter()
-        blob = packed(tensors)
+        payload = serialize(tensors)
         found["pack"].append(time.perf_counter() - started)
-        target = np.zeros_like(blob)
+        target = np.zeros_like(payload)
         started = time.perf_counter()
-        np.copyto(target, blob)
+        np.copyto(target, payload)
         found["copy"].append(time.perf_counter() - started)
         started = time.perf_counter()
-        await engine.load(PolicyVersion(1, done), blob, probe)
+        await engine.load(PolicyVersion(1, done), payload, probe)
         found["load"].append(time.perf_counter() - started)
         found["pause"].append(marks["resumed"] - marks["paused"])
         await asyncio.sleep(0.5)
@@ -131,9 +131,9 @@ async def by_broadcast(
 ) -> dict[str, list[float]]:
     """The same in a group of two."""
     device = torch.device("cpu")
-    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 60)
-    await engine.join_group(meeting, 1)
-    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
+    store, rendezvous = open_rendezvous("127.0.0.1", 2, "gloo", 60)
+    await engine.join_group(rendezvous, 1)
+    group = await asyncio.to_thread(WeightGroup, rendezvous, 0, device, store)
     found: dict[str, list[float]] = {"arrive": [], "pause": [], "load": []}
     for done in range(loads):
         tensors, probe = weights[done % 2]

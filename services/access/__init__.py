@@ -1,1 +1,1 @@
-"""Who may do what: tokens, the audit of changes, and the secrets of a run."""
+"""Access control: bearer tokens, the audit of changes, and the secrets of a run."""

@@ -1,8 +1,8 @@
-"""The audit of a run, and that of the service: an append-only stream of what people asked for.
+"""The audit of a run, and of the service: an append-only stream of the changes that people made or requested.
 
 Changes of the entropy target and of the desired state write their entry in the Lua script that makes the change
-(`services.entropy_target.scripts`, `services.run.control`); other changes add theirs by `note` in their transaction.
-Nothing in the control plane deletes from it.
+(`services/entropy_target/lua`, `services/run/lua`); other changes add theirs with `note`, in their transaction. The
+control plane deletes no entry.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Act(NamedTuple):
-    """What somebody did."""
+    """An action to be recorded."""
 
     action: str
     by: str
     origin: str
-    """the address that it came from; `local` for one without the control plane"""
+    """address of the caller; `local` for an action without the control plane"""
     before: str = ""
     after: str = ""
     at: float = 0.0
@@ -41,18 +41,18 @@ class AuditEntry(BaseModel):
     by: str
     origin: str
     before: str = ""
-    """what held before, in the words of the action: a target in nats, a state, a token's name and scope"""
+    """the value before, by action: a target in nats per token, a state, or a token's name and scope"""
     after: str = ""
     generation: int | None = None
-    """of an entropy target change"""
+    """the generation, for a change of the entropy target"""
     effective_step: int | None = None
-    """of an entropy target change: the learner step from which it holds; None while it waits or if it was superseded"""
+    """for a change of the entropy target, the learner step from which it holds; None while pending or if superseded"""
     at: float
     """seconds since the epoch"""
 
 
 def audit_key(run_id: str | None) -> str:
-    """The stream of a run; None: of what concerns every run."""
+    """Redis key of a run's audit; None: of the service's audit, for changes that concern every run."""
     return SERVICE_AUDIT if run_id is None else RunKeys(run_id).audit
 
 
@@ -64,7 +64,7 @@ def note(redis: Redis, stream: str, act: Act) -> None:
 def read_audit(
     redis: Redis, run_id: str | None, limit: int = 100, *, before: str | None = None
 ) -> list[AuditEntry]:
-    """The newest `limit` entries, newest first; only those older than the entry `before`, where it is given."""
+    """The newest `limit` entries, newest first; only those older than the entry `before`, if given."""
     found = newest_entries(redis, audit_key(run_id), limit, before)
     entries: list[dict[str, Any]] = [{"id": name} | fields for name, fields in found]
     generations = [entry["generation"] for entry in entries if entry.get("generation")]

@@ -27,11 +27,11 @@ class RunSecrets:
 
     @property
     def token_file(self) -> Path:
-        """Holds the run's own admin token."""
+        """Path of the file with the run's admin token."""
         return self.directory / "token"
 
     def ensure(self) -> None:
-        """Make the files that are missing, mode 0600 in a directory of mode 0700; existing ones stay.
+        """Create missing files with mode 0600 in a directory of mode 0700; existing files keep their content.
 
         Raises `ScopeError` when the state directory cannot be written.
         """
@@ -47,7 +47,7 @@ class RunSecrets:
             ) from None
 
     def token(self) -> str:
-        """The run's own admin token. Raises `ScopeError` when this user on this machine has none."""
+        """The run's admin token. Raises `ScopeError` when this user on this machine has none."""
         try:
             return self.token_file.read_text().strip()
         except OSError as error:
@@ -58,7 +58,7 @@ class RunSecrets:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all, readable by its owner only; an existing one stays."""
+    """Create a file atomically, readable by its owner only; keep an existing one."""
     if path.exists():
         path.chmod(0o600)
         return
@@ -69,5 +69,5 @@ def _write_once(path: Path, text: str) -> None:
         try:
             os.link(draft.name, path)
         except FileExistsError:
-            # Another process of the same run was faster; its secret is as good.
+            # Another process of this run has just created it; its secret serves both.
             return

@@ -1,14 +1,15 @@
-"""Bearer tokens of the control plane: made, listed, revoked, recognised.
+"""Bearer tokens of the control plane: create, list, revoke, authenticate.
 
-A token holds for one run, or for every run of a Redis (a control plane that outlives runs). Redis stores the SHA-256 of
-a token with its name, scope and expiry, never the token. Who made or revoked one stands in the audit.
+A token is valid on one run, or on every run of a Redis, for a control plane that outlives runs. Redis stores the
+SHA-256 of a token with its name, scope and expiry, never the token. The audit records who created or revoked it.
+
+A token is looked up by its SHA-256. The time of a look-up reveals at most a part of a stored digest, and a random token
+cannot be derived from its digest, so that no comparison needs constant time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-import json
 import re
 import secrets
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.access.audit import Act, audit_key, note
 from services.redis.keys import SERVICE_TOKENS, RunKeys
-from services.redis.query import TIME, Read, as_fields, fetch, one, server_time, together
+from services.redis.query import TIME, Read, as_fields, combine, command, fetch, server_time
 from services.run.state import run_ids
 from trainer.errors import ScopeError
 
@@ -32,11 +33,11 @@ _PREFIX = "scope_"
 MIN_TOKEN_LENGTH = 16
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 TOKEN_VARIABLE = "SCOPE_TOKEN"
-"""Environment variable that may hold a token: for `scope serve` that of every run, for a client its own."""
+"""Environment variable with a token: for `scope serve` the one valid on every run, for a client its own."""
 
 
 class Principal(NamedTuple):
-    """Who a token belongs to and what it may do: viewers read, operators change, admins grant."""
+    """The owner of a token and its scope: viewers read, operators change, admins manage tokens."""
 
     name: str
     scope: Scope
@@ -47,7 +48,7 @@ class Principal(NamedTuple):
 
 
 class TokenRecord(BaseModel):
-    """What is known of a token. Times are seconds since the epoch by the server's clock."""
+    """What Redis stores of a token. Times are seconds since the epoch by Redis's clock."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,11 +57,11 @@ class TokenRecord(BaseModel):
     created_at: float
     created_by: str
     expires_at: float | None = None
-    """None: it does not expire"""
+    """None: never"""
 
 
 class Grant(NamedTuple):
-    """One thing that a token is valid for."""
+    """A run that a token is valid on, and its record there."""
 
     run_id: str | None
     """None: every run"""
@@ -68,12 +69,12 @@ class Grant(NamedTuple):
 
 
 def new_token() -> str:
-    """A fresh token, 256 random bits; the prefix lets secret scanners find it."""
+    """A new token of 256 random bits; the prefix lets secret scanners find it."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def digest_of(token: str) -> str:
-    """What a token is stored as."""
+    """The SHA-256 of a token, hexadecimal: the field of its record."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -88,10 +89,10 @@ def register_token(
     by: str = "local",
     origin: str = "local",
 ) -> TokenRecord:
-    """Let `token` act on a run (None: on every run) as `name`. A name has one token: its older one ends.
+    """Make `token` valid on a run (None: on every run) as `name`. A name has one token; this revokes an older one.
 
-    seconds: until it expires; None: never. Raises `ScopeError` for a token that could be guessed and for a name that
-    is none.
+    seconds: until it expires; None: never. Raises `ScopeError` for a token shorter than `MIN_TOKEN_LENGTH` and for a
+    name that does not match `NAME_PATTERN`.
     """
     if len(token) < MIN_TOKEN_LENGTH:
         raise ScopeError(
@@ -134,21 +135,21 @@ def create_token(
     by: str = "local",
     origin: str = "local",
 ) -> str:
-    """Make and register a token; the caller shows it once, it cannot be read back."""
+    """Create and register a token. The caller shows it once: Redis does not store it."""
     token = new_token()
     register_token(redis, run_id, token, name, scope, seconds=seconds, by=by, origin=origin)
     return token
 
 
 def tokens_of(redis: Redis, run_id: str | None) -> list[TokenRecord]:
-    """The tokens of a run (None: of every run) by name, expired ones among them."""
+    """The tokens of a run (None: of every run), sorted by name, including expired ones."""
     return sorted(_stored(redis, _key(run_id)).values(), key=lambda record: record.name)
 
 
 def revoke_token(
     redis: Redis, run_id: str | None, name: str, *, by: str = "local", origin: str = "local"
 ) -> bool:
-    """End the token of that name at once; whether there was one."""
+    """Revoke the token of that name; returns whether there was one."""
     key = _key(run_id)
     stored = _stored(redis, key)
     found = [digest for digest, record in stored.items() if record.name == name]
@@ -167,32 +168,31 @@ def revoke_token(
 
 
 def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | None:
-    """Whose valid token this is on that run (None: on every run), or None. Compares in constant time."""
+    """The owner of a token that is valid on the run (None: on every run); None for any other token."""
     found = fetch(redis, valid_token_read(run_id, token))
     return None if found is None else Principal(found.name, found.scope)
 
 
 def valid_token_read(run_id: str | None, token: str) -> Read[TokenRecord | None]:
-    """The read of what is known of a token that is valid on the run (None: on every run)."""
+    """The record of a token that is valid on the run (None: on every run), as a `Read`."""
     own = [_own_read(key, token) for key in token_keys(run_id)]
-    return together(*own, TIME).then(lambda found: _valid(found[:-1], found[-1]))
+    return combine(*own, TIME).map(lambda found: _valid(found[:-1], found[-1]))
 
 
 def grants(redis: Redis, token: str) -> list[Grant]:
-    """What a token is valid for: every run first, then runs by id; empty where it is valid nowhere."""
+    """The runs that a token is valid on: every run (None) first, then runs by id. Empty for an invalid token."""
     return _grants(redis, run_ids(redis), token)
 
 
 def _grants(redis: Redis, every: list[str], token: str) -> list[Grant]:
     scopes = (None, *every)
-    *found, now = fetch(redis, together(*(_own_read(_key(scope), token) for scope in scopes), TIME))
+    *found, now = fetch(redis, combine(*(_own_read(_key(scope), token) for scope in scopes), TIME))
     valid = [_valid((record,), now) for record in found]
     return [Grant(scope, record) for scope, record in zip(scopes, valid, strict=True) if record is not None]
 
 
 def _own_read(key: str, token: str) -> Read[TokenRecord | None]:
-    presented = digest_of(token).encode()
-    return one(lambda stored: _found(stored, presented), "HGETALL", key)
+    return command(lambda stored: None if stored is None else _record(stored), "HGET", key, digest_of(token))
 
 
 def _valid(records: tuple[TokenRecord | None, ...], now: float) -> TokenRecord | None:
@@ -201,25 +201,17 @@ def _valid(records: tuple[TokenRecord | None, ...], now: float) -> TokenRecord |
 
 
 def token_keys(run_id: str | None) -> tuple[str, ...]:
-    """The hashes that hold the tokens of a run, the run's own first; None: of every run."""
+    """Redis keys of the hashes with the tokens of a run, its own first; None: of every run."""
     return (SERVICE_TOKENS,) if run_id is None else (RunKeys(run_id).tokens, SERVICE_TOKENS)
 
 
-def _found(stored: dict[bytes, bytes], presented: bytes) -> TokenRecord | None:
-    found = None
-    for digest, document in stored.items():
-        if hmac.compare_digest(digest, presented):
-            found = document
-    return None if found is None else TokenRecord(**json.loads(found))
-
-
 def is_expired(record: TokenRecord, now: float) -> bool:
-    """Whether the token has ended by itself. now: seconds since the epoch."""
+    """Whether the token has expired. now: seconds since the epoch."""
     return record.expires_at is not None and now >= record.expires_at
 
 
 def visible_runs(redis: Redis, token: str) -> list[str] | None:
-    """The runs, sorted, on which a token is valid; None where it is valid nowhere."""
+    """The runs that a token is valid on, sorted; None for an invalid token."""
     every = run_ids(redis)
     found = _grants(redis, every, token)
     if any(grant.run_id is None for grant in found):
@@ -228,7 +220,7 @@ def visible_runs(redis: Redis, token: str) -> list[str] | None:
 
 
 def any_token(redis: Redis) -> bool:
-    """Whether anybody at all may use the control plane."""
+    """Whether Redis holds a token for any run."""
     return bool(redis.exists(SERVICE_TOKENS, *(_key(run_id) for run_id in run_ids(redis))))
 
 
@@ -241,8 +233,9 @@ def _key(run_id: str | None) -> str:
 
 
 def _stored(redis: Redis, key: str) -> dict[str, TokenRecord]:
-    return _records(cast("dict[bytes, bytes]", redis.hgetall(key)))
+    stored = cast("dict[bytes, bytes]", redis.hgetall(key))
+    return {digest: _record(document) for digest, document in as_fields(stored).items()}
 
 
-def _records(stored: dict[bytes, bytes]) -> dict[str, TokenRecord]:
-    return {digest: TokenRecord(**json.loads(document)) for digest, document in as_fields(stored).items()}
+def _record(document: bytes | str) -> TokenRecord:
+    return TokenRecord.model_validate_json(document)

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.checks.sizing import ModelShape, built_in_shape, model_shape
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
+from trainer.starting_model.checks import check_loaded_tokenizer
 from trainer.tasks import TaskWithSolutions, make_task
 
 SPECIAL_TOKENS = 3
@@ -49,25 +50,7 @@ def check_weights(directory: Path | None) -> list[str]:
 
 
 def check_tokenizer(config: RunConfig, directory: Path | None) -> list[str]:
-    """Raise ScopeError if the tokenizer is missing, has no end-of-sequence token, or has more tokens than the model."""
-    if directory is None:
-        return []
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ScopeError(f"model.path={config.model.path!r} has no tokenizer that loads: {error}") from error
-    vocabulary, tokens = shape_of(config, directory).vocabulary, len(tokenizer)
-    if tokens > vocabulary:
-        raise ScopeError(
-            f"model.path={config.model.path!r}: its tokenizer has {tokens:,} tokens and the model only {vocabulary:,}: "
-            "they do not belong together"
-        )
-    if tokenizer.eos_token_id is None:
-        raise ScopeError(
-            f"model.path={config.model.path!r}: its tokenizer has no end-of-sequence token, so responses would not end"
-        )
-    if config.model.chat == "on" and tokenizer.chat_template is None:
-        raise ScopeError("model.chat=on, but the tokenizer has no chat template: use model.chat=auto or off")
+    """Raise ScopeError for a tokenizer that does not load, or that a run would refuse at its start."""
+    if directory is not None:
+        check_loaded_tokenizer(directory, config.model)
     return []

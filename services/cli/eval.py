@@ -49,7 +49,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engines", type=int, default=1, metavar="N", help="vLLM engines, each in its own process"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="results directory; default: evaluations/<model name>"
     )

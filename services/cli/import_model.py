@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope import`."""
-    parser.add_argument("file", type=Path, metavar="FILE.gguf")
+    parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
     parser.add_argument(
         "--dtype",

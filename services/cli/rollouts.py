@@ -27,7 +27,7 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or run id, as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="only rollouts of this learner step")
-    parser.add_argument("--role", choices=("base", "adaptive"))
+    parser.add_argument("--role", choices=("base", "adaptive"), help="only rollouts of this role")
     parser.add_argument("--reward", type=float, metavar="R", help="only rollouts with at least this reward")
     parser.add_argument("--correct", choices=("yes", "no"), help="whether the reward is 1")
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""`scope compare`: the same run under several entropy controls and seeds, and what came of each.
+"""`scope compare`: runs one configuration under several entropy controls and seeds, and compares the results.
 
-    plan → units (control × seed), each a run of its own → result.json of each → statistics → table and plots
+    plan → units (control × seed), a run each → result.json of each unit → statistics → table and plots
 
-A unit is a run in one process (`in_process`) or a run of the full system (`full_system`); both leave the same
-result. Everything after the results is pure and can be done again at any time.
+A unit is a run in one process (`in_process`) or a run of the full system (`full_system`); both write the same kind of
+result. Everything after the results is a pure function of them.
 """

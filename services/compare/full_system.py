@@ -1,4 +1,4 @@
-"""A unit as a run of the full system: its command line, and its result from what it left in the run directory."""
+"""A unit as a run of the full system: its command line, and its result, read from the run directory."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from trainer.errors import ScopeError
 
 
 def run_directory(plan: Plan, unit: Unit) -> Path:
-    """Where the run of a unit stands."""
+    """The run directory of a unit."""
     return plan.out / "runs" / unit.name
 
 
 def command(plan: Plan, unit: Unit, directory: Path) -> list[str]:
-    """The command line that starts the unit's run, or continues it where it was begun.
+    """Return the command line that starts the unit's run, or continues it if it was started before.
 
-    directory: of the unit; the resolved configuration is left there. Raises ScopeError where the begun run has
+    directory: the unit's, into which its resolved configuration is written. Raises ScopeError when the started run has
     another configuration.
     """
     scope = [sys.executable, "-m", "services.cli", "train"]
-    begun = run_directory(plan, unit)
-    if (begun / CONFIG_FILE).exists():
-        _refuse_other_configuration(begun, unit)
-        return [*scope, "--resume", str(begun)]
+    started = run_directory(plan, unit)
+    if (started / CONFIG_FILE).exists():
+        _refuse_other_configuration(started, unit)
+        return [*scope, "--resume", str(started)]
     path = directory / CONFIG_FILE
     path.write_text(dump_yaml(unit.config))
     return [*scope, str(path), "--run-id", unit.name]
 
 
 def is_complete(plan: Plan, unit: Unit) -> bool:
-    """Whether the unit's run has been trained and evaluated to its end."""
+    """Whether the unit's run has trained every step and evaluated its start and end."""
     return _missing(run_directory(plan, unit), unit.config.steps) == ""
 
 
 def collect(plan: Plan, unit: Unit) -> UnitResult:
-    """The result of a run that has ended. Raises ScopeError when it did not reach its end, or was another run."""
+    """Read the result of a finished run. Raises ScopeError when it is incomplete or has another configuration."""
     directory = run_directory(plan, unit)
     _refuse_other_configuration(directory, unit)
     missing = _missing(directory, unit.config.steps)
@@ -77,7 +77,7 @@ def collect(plan: Plan, unit: Unit) -> UnitResult:
 
 
 def step_point(record: StepRecord) -> StepPoint:
-    """The common fields of a step record."""
+    """Reduce a step record to the fields that both kinds of units have."""
     return StepPoint(
         step=record.step,
         entropy=measured(record.entropy),
@@ -101,13 +101,13 @@ def step_point(record: StepRecord) -> StepPoint:
 def _refuse_other_configuration(directory: Path, unit: Unit) -> None:
     if config_hash(load_config(directory / CONFIG_FILE)) != config_hash(unit.config):
         raise ScopeError(
-            f"The run {directory} has another configuration than is asked for now (see its {CONFIG_FILE}). Choose "
+            f"The run {directory} has another configuration than this comparison (see its {CONFIG_FILE}). Choose "
             "another --out, or move that directory aside."
         )
 
 
 def _missing(directory: Path, steps: int) -> str:
-    """What a run directory lacks for a result; empty when nothing."""
+    """Describe what a run directory lacks for a result; empty when it is complete."""
     if (directory / CONFIG_FILE).exists():
         check_format(directory)
     records = read_records(directory / "steps.jsonl")

@@ -1,7 +1,7 @@
-"""A unit in one process: `python -m services.compare.in_process REQUEST.json` trains, evaluates and leaves the result.
+"""A unit in one process: `python -m services.compare.in_process REQUEST.json` trains, evaluates and writes the result.
 
-Each runs in a process of its own with one torch thread, so that units side by side do not disturb each other's
-numbers and none sees what another left in a library.
+Each unit has its own process with one torch thread, so that parallel units do not change each other's numbers and share
+no library state.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from trainer.starting_model.warm_start_result import WarmStartProgress
 REQUEST_FILE = "request.json"
 STEPS_FILE = "steps.jsonl"
 SAMPLES_BETWEEN = 16
-"""of each problem in the evaluations on the way, if those at the ends have more"""
+"""most responses to each problem in the evaluations between the first and the last"""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a unit's process needs to know."""
+    """The request that a unit's process reads."""
 
     control: str
     preset: str
@@ -44,7 +44,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
-    """Leave the request in the unit's directory; returns its path."""
+    """Write the request into the unit's directory; returns its path."""
     request = Request(
         control=unit.label,
         preset=unit.preset,
@@ -60,14 +60,14 @@ def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
 
 
 def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:
-    """The directory of the model that every unit starts from; made now where it is the built-in one and new."""
+    """Return the directory of the model that every unit starts from; warm-starts the built-in one if needed."""
     if (model := find_starting_model(config.model)) is not None:
         return model.directory
     return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), on_progress).path
 
 
 def run_unit(request_path: Path) -> None:
-    """Train and evaluate what the request says; `result.json` is left beside it at the very end."""
+    """Train and evaluate as requested. Writes `result.json` next to the request at the very end."""
     directory = request_path.parent
     request = msgspec.json.decode(request_path.read_bytes(), type=Request)
     config = validate_config(request.config)
@@ -106,7 +106,7 @@ def run_unit(request_path: Path) -> None:
 
 
 def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
-    """The common fields of an in-process step; no entropy target where nothing steers towards it."""
+    """Reduce an in-process step to the fields that both kinds of units have."""
     return StepPoint(
         step=step.step,
         entropy=measured(step.entropy),
@@ -136,7 +136,7 @@ def _evaluate(run: InProcessRun, step: int, samples: int) -> EvaluationPoint:
 
 
 def main() -> int:
-    """Run one unit; exit status 2 for a fault that the message explains."""
+    """Run one unit; returns exit status 2 for an error that the user can fix."""
     torch.set_num_threads(1)
     try:
         run_unit(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What a comparison consists of: controls and seeds, resolved and checked before anything starts. Torch-free."""
+"""The plan of a comparison: its controls and seeds, resolved and checked before anything starts. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from trainer.errors import ScopeError
 Source = Literal["in-process", "full system"]
 
 SAMPLES = 64
-"""of each held-out problem at the start and the end, unless the configuration or `--samples` says otherwise"""
+"""responses to each held-out problem at the start and the end, unless the configuration or `--samples` sets them"""
 EVALUATE_EVERY = 20
-"""learner steps between the evaluations on the way, in one process"""
+"""learner steps between evaluations during training, in one process"""
 SHARED = ("seed", "runs_dir", "task", "evaluation", "model", "warm_start")
-"""Fields and blocks that no control may have for itself: they decide what is compared on."""
+"""Fields and blocks that every control must share, because the comparison is made on them."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A named control with overrides of its own."""
+    """A named entropy control with its overrides."""
 
     label: str
     preset: str
     settings: tuple[str, ...] = ()
-    """`a.b=value`, after those of the preset"""
+    """`a.b=value`, applied after those of the preset"""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Of its directory, and of its run."""
+        """Name of its directory and id of its run."""
         return f"{self.label}-s{self.seed}"
 
 
@@ -62,16 +62,16 @@ class Plan:
     labels: tuple[str, ...]
     seeds: tuple[int, ...]
     evaluate_every: int
-    """learner steps between evaluations on the way; 0: none"""
+    """learner steps between evaluations during training; 0: none"""
     parallel: int
     units: tuple[Unit, ...]
     """seed by seed, so that an unfinished comparison has whole seeds"""
 
 
 def parse_controls(texts: Sequence[str]) -> list[Control]:
-    """Controls of `NAME`, `NAME:a.b=c,d.e=f` and `LABEL@NAME:…`, separated by commas.
+    """Parse controls given as `NAME`, `NAME:a.b=c,d.e=f` or `LABEL@NAME:…`, separated by commas.
 
-    Raises ScopeError for an unknown name, a label that is no file name, or one that occurs twice.
+    Raises ScopeError for an unknown name, and for a label that is not a file name or occurs twice.
     """
     controls: list[Control] = []
     for piece in (piece for text in texts for piece in _pieces(text)):
@@ -109,7 +109,7 @@ def make_plan(
     samples: int | None = None,
     evaluate_every: int | None = None,
 ) -> Plan:
-    """Resolve and check every unit. Raises ScopeError, and leaves nothing behind."""
+    """Resolve and check every unit. Raises ScopeError; writes nothing."""
     for name, value in (("--seeds", seeds), ("--parallel", parallel)):
         if value < 1:
             raise ScopeError(f"{name} {value} is not allowed: it must be a whole number, at least 1.")
@@ -136,7 +136,7 @@ def make_plan(
 
 
 def _pieces(text: str) -> list[str]:
-    """`a,b:x=1,y=2,c` → `a`, `b:x=1,y=2`, `c`: an assignment belongs to the control before it."""
+    """Split `a,b:x=1,y=2,c` into `a`, `b:x=1,y=2` and `c`: an assignment belongs to the control before it."""
     pieces: list[str] = []
     for part in _split(text):
         begins = "=" not in part or ":" in part.partition("=")[0]
@@ -148,7 +148,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas, without empty ones; a comma inside brackets belongs to a value, such as a list."""
+    """Split at commas and drop empty parts; a comma inside brackets belongs to a value, such as a list."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "[{") - (character in "]}")
@@ -168,20 +168,20 @@ def _label(name: str, settings: Sequence[str]) -> str:
 
 
 def _evaluation_settings(common: RunConfig, samples: int | None) -> list[str]:
-    """Enough samples for pass@k up to 64, where nobody asked for another number."""
-    said = common.evaluation.model_fields_set
+    """Overrides that give enough samples for pass@k up to 64, unless another number was set."""
+    fields_set = common.evaluation.model_fields_set
     if samples is not None and samples < 1:
         raise ScopeError(f"--samples {samples} is not allowed: it must be a whole number, at least 1.")
     if samples is None:
-        samples = common.evaluation.samples if "samples" in said else SAMPLES
+        samples = common.evaluation.samples if "samples" in fields_set else SAMPLES
     settings = [f"evaluation.samples={samples}"]
-    if "ks" not in said:
+    if "ks" not in fields_set:
         settings.append(f"evaluation.ks={powers_of_two(samples)}")
     return settings
 
 
 def powers_of_two(limit: int) -> list[int]:
-    """1, 2, 4, … up to `limit`."""
+    """Return 1, 2, 4, … up to `limit`."""
     return [2**i for i in range(limit.bit_length())]
 
 
@@ -193,8 +193,8 @@ def _unit(
         field, _, _ = setting.partition("=")
         if field.strip() in overrides:
             raise ScopeError(
-                f"--set {setting} would be undone by the control {control.label}, which sets {field} itself. Give "
-                f"it to the controls that shall have it: --controls {control.preset}:{setting}."
+                f"--set {setting} would be overridden by the control {control.label}, which sets {field} itself. "
+                f"Set it for single controls instead: --controls {control.preset}:{setting}."
             )
     for setting in control.settings:
         field = setting.partition("=")[0].strip()

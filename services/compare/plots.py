@@ -1,7 +1,7 @@
-"""Pictures of a comparison, one PNG each: a line is the mean over seeds, a band its smallest and largest seed.
+"""Plots of a comparison, one PNG each: a line is the mean over seeds, a band spans the smallest and the largest seed.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; a ninth control begins again with another
-dash and marker.
+The colours are those of Okabe and Ito, which colour-blind readers can tell apart. They repeat after eight controls,
+with another dash and marker.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WIDTH, DPI = 9.0, 120
 
 
 def plot_all(directory: Path, groups: Groups, document: dict[str, Any]) -> list[str]:
-    """Write every picture for which there is something to show; returns their names."""
+    """Write every plot that has data; returns their file names."""
     drawn = {
         "entropy.png": _entropy(groups),
         "actuators.png": _actuators(groups),
@@ -155,7 +155,7 @@ def _axes(rows: int, height: float) -> tuple[Figure, Axes]:
 
 
 def _column(units: Sequence[UnitResult], value: Callable[[StepPoint], float | None]) -> NDArray[np.float64]:
-    """One field of every step, float64[seeds, steps]; NaN where there is none."""
+    """Return one field of every step, float64[seeds, steps]; NaN where a step has none."""
     return np.array([[value(step) for step in unit.steps] for unit in units], dtype=np.float64)
 
 

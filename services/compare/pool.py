@@ -1,7 +1,7 @@
-"""Runs the units of a comparison as processes, a few at a time, with progress lines and an orderly end.
+"""Runs the units of a comparison as processes, several at a time, with progress lines and an orderly stop.
 
-A unit that fails lets those that are running finish and starts no other. Ctrl-C or SIGTERM stops all: a run of the
-full system after its step, with a checkpoint; a run in one process at once. A second one gives up at once.
+After a unit fails, the running units finish and no other is started. Ctrl-C or SIGTERM stops all of them: a run of the
+full system after its step, with a checkpoint; a run in one process at once. A second signal exits immediately.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from pathlib import Path
 import msgspec
 
 from services.driver.progress import Progress
-from services.host.children import Process, _last_line, terminate_as_interrupt
+from services.host.children import ChildProcess, last_line, sigterm_as_interrupt
 from services.records.jsonl import whole_lines
 from trainer.errors import ScopeError
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 20.0
 STOP_SECONDS = 300.0
-"""for a run of the full system to end its step, write its checkpoint and end"""
-GIVE_UP_SECONDS = 20.0
+"""how long a run of the full system may take to finish its step, write its checkpoint and exit"""
+EXIT_SECONDS = 20.0
+"""how long the units may take to exit after a second signal; then they are killed"""
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Job:
 
     name: str
     steps: int
-    begin: Callable[[], Process]
+    start: Callable[[], ChildProcess]
     """starts its process"""
     step_file: Path
     """JSON lines with `step` and `entropy`, one for each learner step"""
     log: Path
     finish: Callable[[], None]
-    """called once the process has ended well; raises ScopeError when the unit is not finished all the same"""
+    """called once the process has exited with status 0; raises ScopeError when the unit is incomplete"""
 
 
 class Pool:
-    """Up to `parallel` jobs at once, in order. Used from the main thread."""
+    """Runs up to `parallel` jobs at once, in order. Main thread only."""
 
     def __init__(self, jobs: Sequence[Job], parallel: int, progress: Progress, *, done: int) -> None:
         self._waiting, self._parallel, self._progress = list(jobs), parallel, progress
-        self._running: dict[str, tuple[Job, Process, int]] = {}
-        """name → job, process, steps that it had when it was started"""
+        self._running: dict[str, tuple[Job, ChildProcess, int]] = {}
+        """name → job, process, learner steps done before it was started"""
         self._done, self._all = done, done + len(jobs)
         self._left = sum(job.steps - _last_step(job.step_file)[0] for job in jobs)
         self._made = 0
@@ -56,12 +57,12 @@ class Pool:
         self._started = self._reported = time.monotonic()
 
     def run(self) -> None:
-        """Run every job. Raises ScopeError when one failed, KeyboardInterrupt after a stop."""
-        with terminate_as_interrupt():
+        """Run every job. Raises ScopeError when one failed, and KeyboardInterrupt after a stop."""
+        with sigterm_as_interrupt():
             try:
                 while self._running or (self._waiting and not self._failures):
-                    self._fill()
-                    self._reap()
+                    self._start_jobs()
+                    self._collect_ended()
                     if self._running:
                         time.sleep(POLL_SECONDS)
                     if time.monotonic() - self._reported > REPORT_SECONDS:
@@ -70,16 +71,16 @@ class Pool:
                 self._stop()
                 raise
         if self._failures:
-            raise ScopeError(f"{'; '.join(self._failures)}. The same command goes on from here.")
+            raise ScopeError(f"{'; '.join(self._failures)}. Run the same command again to continue.")
 
-    def _fill(self) -> None:
+    def _start_jobs(self) -> None:
         while self._waiting and len(self._running) < self._parallel and not self._failures:
             job = self._waiting.pop(0)
             before, _ = _last_step(job.step_file)
-            self._running[job.name] = (job, job.begin(), before)
+            self._running[job.name] = (job, job.start(), before)
             self._progress.say(f"{job.name}: started{f' from step {before}' if before else ''}")
 
-    def _reap(self) -> None:
+    def _collect_ended(self) -> None:
         for name, (job, process, before) in list(self._running.items()):
             status = process.poll()
             if status is None:
@@ -87,7 +88,7 @@ class Pool:
             del self._running[name]
             try:
                 if status:
-                    raise ScopeError(f"exit status {status}: {_last_line(job.log)} (log: {job.log})")
+                    raise ScopeError(f"exit status {status}: {last_line(job.log)} (log: {job.log})")
                 job.finish()
             except ScopeError as error:
                 self._failures.append(f"{name} failed: {error}".rstrip("."))
@@ -98,7 +99,7 @@ class Pool:
             self._made += job.steps - before
             self._report(f"{name}: finished")
 
-    def _report(self, news: str = "") -> None:
+    def _report(self, message: str = "") -> None:
         self._reported = time.monotonic()
         under_way, parts = 0, []
         for name, (job, _, before) in self._running.items():
@@ -109,18 +110,18 @@ class Pool:
         made = self._made + under_way
         left = self._left - made
         eta = f"about {_duration(left * (time.monotonic() - self._started) / made)} left" if made else ""
-        parts = [*filter(None, [news]), f"{self._done} of {self._all} units", *parts]
+        parts = [*filter(None, [message]), f"{self._done} of {self._all} units", *parts]
         self._progress.say("; ".join([*parts, eta] if eta and left > 0 else parts))
 
     def _stop(self) -> None:
-        """Ask every process to stop and wait for it; kill what takes too long, or all at a second interrupt."""
+        """Signal every process and wait until it ends; kill those that take too long."""
         if not self._running:
             return
-        self._progress.say(f"stopping {', '.join(self._running)} (again to give up at once)")
+        self._progress.say(f"stopping {', '.join(self._running)}; a second signal exits immediately")
         try:
             self._signal_and_wait(STOP_SECONDS)
         except KeyboardInterrupt:
-            self._signal_and_wait(GIVE_UP_SECONDS)
+            self._signal_and_wait(EXIT_SECONDS)
         finally:
             for _, process, _ in self._running.values():
                 if process.poll() is None:
@@ -137,7 +138,7 @@ class Pool:
 
 
 def _last_step(path: Path) -> tuple[int, float | None]:
-    """Steps done and the newest entropy, from the last whole line of a file that may still grow."""
+    """Return the learner steps done and the newest entropy, from the last complete line of a file being written."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The comparison for people: the same tables on the terminal and in Markdown."""
+"""The tables of a comparison, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """As GitHub shows it."""
+        """Format as a GitHub-flavoured Markdown table."""
         lines = [
             f"**{self.title}**",
             "",
@@ -28,7 +28,7 @@ class Table:
         return "\n".join([*lines, *map(_pipe, self.rows)])
 
     def text(self) -> str:
-        """With columns of equal width."""
+        """Format as aligned text."""
         widths = [max(map(cell_len, column)) for column in zip(self.heads, *self.rows, strict=True)]
         lines = [
             "  ".join(
@@ -41,7 +41,7 @@ class Table:
 
 
 def tables(document: dict[str, Any]) -> list[Table]:
-    """The tables of a comparison: holding, pass@k, cost, and pass@k at equal cost where it is known."""
+    """Build the tables: entropy against target, pass@k, cost, and pass@k at equal cost where it is known."""
     passes = [_passes(document, k) for k in headline_ks(document["ks"])]
     found = [_holding(document), *passes, _cost(document)]
     for name, words in (("wall_seconds", "wall clock"), ("generated_tokens", "generated tokens")):
@@ -52,35 +52,35 @@ def tables(document: dict[str, Any]) -> list[Table]:
 
 
 def notes(document: dict[str, Any]) -> str:
-    """What the figures mean, in one paragraph."""
+    """Explain the figures in one paragraph."""
     seeds, parallel = document["seeds"], document["parallel"]
-    beside = f", with up to {parallel} runs side by side" if parallel > 1 else ""
+    beside = f", with up to {parallel} runs in parallel" if parallel > 1 else ""
     many = (
         f"Intervals are 95 %, from a bootstrap over {len(seeds)} seeds and {document['problems']} problems."
         if len(seeds) > 1
-        else f"Intervals are 95 %, over {document['problems']} problems only: with one seed they say nothing of seeds."
+        else f"Intervals are 95 %, over {document['problems']} problems only: one seed has no variance over seeds."
     )
     return (
         f"Seeds {', '.join(map(str, seeds))}; {document['source']}; {document['problems']} held-out problems, "
-        f"{document['samples']} samples each. {many} Differences are to {document['baseline']}, of the same seeds and "
-        f"problems. Wall clock is of training alone{beside}."
+        f"{document['samples']} samples each. {many} Differences are to {document['baseline']}, paired by seed "
+        f"and problem. Wall clock is that of training alone{beside}."
     )
 
 
 def markdown(document: dict[str, Any], pictures: Sequence[str]) -> str:
-    """The whole page."""
+    """Return the whole report as Markdown."""
     parts = [f"# {document['title']}", notes(document), *(table.markdown() for table in tables(document))]
     parts += [f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in pictures]
     return "\n\n".join([*parts, f"Made by `{document['command']}`."]) + "\n"
 
 
 def terminal(document: dict[str, Any]) -> str:
-    """The tables and what they mean."""
+    """Return the tables and their explanation as text."""
     return "\n\n".join([*(table.text() for table in tables(document)), notes(document)])
 
 
 def headline_ks(ks: Sequence[int]) -> list[int]:
-    """pass@1, and pass@16 or the largest k below it."""
+    """Return 1 and the largest k up to 16."""
     return sorted({1, max(k for k in ks if k <= 16)})
 
 

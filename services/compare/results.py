@@ -1,4 +1,4 @@
-"""What one unit leaves, whichever way it ran: `result.json`. Entropies are nats per token, times seconds."""
+"""The result of one unit, `result.json`. Entropies are in nats per token, times in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULT_FILE = "result.json"
 
 
 class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One learner step: fields that both kinds of runs have, under the names of `StepRecord`."""
+    """One learner step: the fields that both kinds of units have, named as in `StepRecord`."""
 
     step: int
     entropy: float | None
@@ -46,7 +46,7 @@ class EvaluationPoint(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     samples: int
     correct: list[int]
-    """for each problem, answers out of `samples` that were right"""
+    """correct responses out of `samples`, by problem"""
     seconds: float | None
     """None where it was not timed"""
 
@@ -56,14 +56,14 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     format: Literal[1]
     control: str
-    """its label"""
+    """the label of the control"""
     preset: str
     seed: int
     settings: list[str]
     source: Source
     evaluate_every: int
     parallel: int
-    """units that ran at once, for judging wall clock"""
+    """units that ran in parallel, on which the wall clock depends"""
     config: dict[str, Any]
     config_hash: str
     versions: dict[str, str]
@@ -73,19 +73,19 @@ class UnitResult(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_seconds: float | None
     steps: list[StepPoint]
     evaluations: list[EvaluationPoint]
-    """by step, the first before training and the last after it"""
+    """in order of steps; the first is before training, the last after it"""
 
 
 def measured(value: float | None) -> float | None:
-    """None for what is not a finite number."""
+    """Return `value`, or None when it is not a finite number."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def write_result(directory: Path, result: UnitResult) -> None:
-    """Leave the result in the unit's directory; its presence says that the unit is finished."""
+    """Write the result into the unit's directory. Its presence marks the unit as finished."""
     write_atomically(directory / RESULT_FILE, msgspec.json.encode(result) + b"\n")
 
 
 def read_result(directory: Path) -> UnitResult:
-    """The result in a unit's directory. Raises msgspec.DecodeError for a file of another format."""
+    """Read the result in a unit's directory. Raises msgspec.DecodeError for a file of another format."""
     return msgspec.json.decode((directory / RESULT_FILE).read_bytes(), type=UnitResult)

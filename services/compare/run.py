@@ -1,4 +1,4 @@
-"""A comparison from its plan to its pictures: skip what is finished, run the rest, write everything out."""
+"""Runs a comparison: skips finished units, runs the others, and writes the tables and plots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
-from services.host.children import Process, start
+from services.host.children import ChildProcess, start_child
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
@@ -29,15 +29,15 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_
 _DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", "weights.")
 """blocks that a run in one process does not read"""
 BEFORE: dict[str, Any] = {"entropy_control.split_range.gain_memory": 0.0}
-"""What a run did before a field was there, where the field's default does something else."""
+"""Values that apply to results without the field, where the field's default has another effect."""
 
-StartInProcess = Callable[[Path, Path], Process]
-"""from a request and a log file to the process that runs it"""
+StartInProcess = Callable[[Path, Path], ChildProcess]
+"""request, log file → the process that runs the request"""
 
 
-def start_in_process(request: Path, log: Path) -> Process:
-    """A process of its own for one unit."""
-    return start([sys.executable, "-m", "services.compare.in_process", str(request)], log, ONE_THREAD)
+def start_in_process(request: Path, log: Path) -> ChildProcess:
+    """Start the process of one unit."""
+    return start_child([sys.executable, "-m", "services.compare.in_process", str(request)], log, ONE_THREAD)
 
 
 def compare(
@@ -47,12 +47,12 @@ def compare(
     arguments: Sequence[str],
     start_unit: StartInProcess = start_in_process,
 ) -> int:
-    """Run what is not finished and write `comparison.json`, `comparison.md` and the pictures; returns the exit status.
+    """Run the unfinished units, then write `comparison.json`, `comparison.md` and the plots; returns the exit status.
 
-    arguments: of `scope`, for the record. Raises ScopeError when a unit fails, or when a finished one was made with
-    another configuration.
+    arguments: the command line of `scope`, recorded in the report. Raises ScopeError when a unit fails, or when a
+    finished unit has another configuration.
     """
-    with _held(plan.out):
+    with _locked(plan.out):
         pending = [unit for unit in plan.units if not _is_finished(plan, unit)]
         done = len(plan.units) - len(pending)
         progress.say(f"{len(plan.units)} units ({plan.source}), {done} of them finished, in {plan.out}")
@@ -62,9 +62,7 @@ def compare(
         try:
             Pool(jobs, plan.parallel, progress, done=done).run()
         except KeyboardInterrupt:
-            progress.say(
-                f"stopped; finished units are kept, the same command goes on: scope {shlex.join(arguments)}"
-            )
+            progress.say(f"stopped; finished units are kept. Continue with: scope {shlex.join(arguments)}")
             return INTERRUPTED
         _write_out(plan, progress, arguments)
     return 0
@@ -98,9 +96,9 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
 
 
 def _is_finished(plan: Plan, unit: Unit) -> bool:
-    """Whether the unit has a result. Raises ScopeError when it is of something else than what is asked for.
+    """Whether the unit has a result. Raises ScopeError when the result has another configuration than the unit.
 
-    A field that is newer than the result has its value of `BEFORE` there, or else its default.
+    A field that the result lacks has its value in `BEFORE`, or else its default.
     """
     directory = _directory(plan, unit)
     if not (directory / RESULT_FILE).exists():
@@ -118,7 +116,7 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
         made_with = validate_config(result.config).model_dump(mode="json")
     except ScopeError as error:
         raise ScopeError(
-            f"The finished unit {directory} was made with a configuration that is not one of this version. Choose "
+            f"The finished unit {directory} was made with a configuration that this version does not accept. Choose "
             f"another --out, or move that directory aside. {error}"
         ) from error
     there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
@@ -144,7 +142,7 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], *, in_process: bool) -> list[str]:
-    """Dotted fields of two configurations that differ and that a run of this kind reads."""
+    """List the dotted fields that differ between two configurations and that a run of this kind reads."""
     return [
         name
         for name in {**here, **there}
@@ -155,7 +153,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], *, in_process
 
 
 def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each once, in order of appearance."""
+    """Drop repeated values; keeps the order."""
     found: list[dict[str, Any]] = []
     for value in values:
         if value not in found:
@@ -175,7 +173,7 @@ def _directory(plan: Plan, unit: Unit) -> Path:
 
 
 def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
-    """Before any unit runs, so that units side by side do not all make it."""
+    """Make the starting models before any unit runs, so that parallel units do not all make them."""
     from transformers.utils.logging import disable_progress_bar
 
     from services.compare.in_process import starting_model
@@ -197,7 +195,7 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
         return Job(
             name=unit.name,
             steps=unit.config.steps,
-            begin=lambda: start_unit(request, log),
+            start=lambda: start_unit(request, log),
             step_file=directory / STEPS_FILE,
             log=log,
             finish=lambda: None,
@@ -206,7 +204,7 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
     return Job(
         name=unit.name,
         steps=unit.config.steps,
-        begin=lambda: start(command, log, {}),
+        start=lambda: start_child(command, log, {}),
         step_file=full_system.run_directory(plan, unit) / "steps.jsonl",
         log=log,
         finish=lambda: write_result(directory, full_system.collect(plan, unit)),
@@ -214,8 +212,8 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
 
 
 @contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """The output directory, made where it is new, for this process alone."""
+def _locked(out: Path) -> Iterator[None]:
+    """Create the output directory if needed, and lock it for this process."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

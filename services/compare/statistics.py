@@ -1,4 +1,4 @@
-"""Statistics of finished units; pure. Entropies are nats per token, times seconds.
+"""Statistics of finished units, as pure functions. Entropies are in nats per token, times in seconds.
 
 Intervals of pass@k come from a crossed bootstrap (Owen 2007, "The pigeonhole bootstrap", arXiv 0712.1111): a
 resample draws seeds with replacement and, independently, problems with replacement, the same problems for every
@@ -22,7 +22,7 @@ from services.compare.results import EvaluationPoint, StepPoint, UnitResult
 from trainer.pass_at_k import Interval, pass_at_k
 
 WINDOW_SHARE = 0.375
-"""of a run's steps, its last, on which holding is judged: 60 of 160"""
+"""share of a run's last steps on which entropy is compared with its target: 60 of 160"""
 AVERAGE_STEPS = 5
 RESAMPLES = 4000
 BOOTSTRAP_SEED = 0
@@ -30,7 +30,7 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Holding:
-    """How one run held its entropy over its window; errors are entropy minus target. None without one."""
+    """Entropy of one run over its window. Errors are entropy minus target, and None without a target."""
 
     start: float
     mean: float
@@ -39,19 +39,19 @@ class Holding:
     entropy_target: float | None
     mean_error: float | None
     rms_error: float | None
-    """of moving averages over `AVERAGE_STEPS` steps that lie within the window"""
+    """of moving averages over `AVERAGE_STEPS` steps within the window"""
     saturated_share: float | None
     unmeasured_steps: int
-    """of the window, left out of everything above"""
+    """steps of the window without a measured entropy; no field above includes them"""
 
 
 def window_steps(steps: int) -> int:
-    """Length of the window of a run of `steps`."""
+    """Return the window of a run of `steps` learner steps, in steps."""
     return max(1, round(WINDOW_SHARE * steps))
 
 
 def holding(steps: Sequence[StepPoint]) -> Holding:
-    """Raises ValueError where not one step of the window has an entropy."""
+    """Compare entropy with its target over the window. Raises ValueError when no step of it has an entropy."""
     window = steps[-window_steps(len(steps)) :]
     known = [s for s in window if s.entropy is not None]
     if not known:
@@ -77,13 +77,13 @@ def holding(steps: Sequence[StepPoint]) -> Holding:
 
 
 def moving_average(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Means of `AVERAGE_STEPS` neighbours, float[n - 4]; of all where there are fewer."""
+    """Moving average over `AVERAGE_STEPS` values, float[n - 4]; over all values when there are fewer."""
     length = min(AVERAGE_STEPS, len(values))
     return np.convolve(values, np.full(length, 1 / length), mode="valid")
 
 
 def crossed_bootstrap(values: NDArray[np.float64], *, confidence: float = 0.95) -> Interval:
-    """Mean of float64[seeds, problems] and its percentile interval, resampling both axes independently."""
+    """Mean of `values`, float64[seeds, problems], with a percentile interval; resamples both axes independently."""
     of_seeds, of_problems = _resamples(*values.shape)
     means = ((of_seeds @ values) * of_problems).sum(axis=1)
     tail = (1 - confidence) / 2
@@ -93,26 +93,29 @@ def crossed_bootstrap(values: NDArray[np.float64], *, confidence: float = 0.95) 
 
 @lru_cache(maxsize=4)
 def _resamples(seeds: int, problems: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of seeds, float64[RESAMPLES, seeds], and of problems in each resample; the same for every statistic."""
+    """Weights of the seeds and of the problems in each resample, float64[RESAMPLES, seeds or problems].
+
+    They are the same for every statistic.
+    """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    # counts of each seed and problem in a resample: the same draw as picking with replacement
+    # Multinomial counts are the same draw as picking with replacement.
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
     of_problems = rng.multinomial(problems, np.full(problems, 1 / problems), size=RESAMPLES) / problems
     return of_seeds, of_problems
 
 
 def at_end(unit: UnitResult, k: int) -> NDArray[np.float64]:
-    """pass@k of each problem after training, float64[P]."""
+    """Return pass@k of each problem after training, float64[P]."""
     return _pass(unit.evaluations[-1], k)
 
 
 def at_start(unit: UnitResult, k: int) -> NDArray[np.float64]:
-    """pass@k of each problem before training, float64[P]."""
+    """Return pass@k of each problem before training, float64[P]."""
     return _pass(unit.evaluations[0], k)
 
 
 def ks_of(units: Sequence[UnitResult]) -> list[int]:
-    """1, 2, 4, … as far as the evaluations at both ends of every unit allow."""
+    """Return 1, 2, 4, … up to the samples that the first and last evaluation of every unit have."""
     return powers_of_two(min(e.samples for u in units for e in (u.evaluations[0], u.evaluations[-1])))
 
 
@@ -130,15 +133,16 @@ def generated_tokens(step: StepPoint) -> float:
 
 
 def total(unit: UnitResult, cost: Cost, steps: int | None = None) -> float:
-    """What the first `steps` learner steps cost; all of them when None."""
+    """Total cost of the first `steps` learner steps, or of all of them when None."""
     return float(sum(cost(step) for step in unit.steps[:steps]))
 
 
 def at_cost(unit: UnitResult, cost: Cost, budget: float, k: int) -> NDArray[np.float64] | None:
-    """pass@k of each problem once training had cost `budget`, float64[P].
+    """Return pass@k of each problem at a training cost of `budget`, float64[P].
 
-    Interpolated linearly between the evaluations before and after. None where `budget` is more than the run cost,
-    where these two are the ends of the run (a line across a whole run says nothing), or have fewer than k samples.
+    Interpolates linearly between the evaluations before and after. None when the run cost less than `budget`, when it
+    has no evaluation between its ends (a line across a whole run is meaningless), or when one of the two has fewer than
+    k samples.
     """
     spent = [total(unit, cost, e.step) for e in unit.evaluations]
     if np.isclose(budget, spent[-1], rtol=1e-9):

@@ -1,4 +1,4 @@
-"""The comparison as one document: every figure of `comparison.json`, made from the units' results; pure."""
+"""The figures of `comparison.json`, computed from the units' results by pure functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COSTS = {"wall_seconds": statistics.seconds, "generated_tokens": statistics.gene
 
 
 def comparison(groups: Groups) -> dict[str, Any]:
-    """Every statistic of every control, as plain data."""
+    """Compute every statistic of every control, as plain data."""
     everything = [unit for units in groups.values() for unit in units]
     baseline = next(iter(groups))
     ks = statistics.ks_of(everything)
@@ -107,7 +107,7 @@ def _cost(units: Sequence[UnitResult], same_step: int) -> dict[str, Any]:
 def _at_cost(
     baseline: Sequence[UnitResult], units: Sequence[UnitResult], name: str, budget: float, ks: Sequence[int]
 ) -> dict[str, Any]:
-    """pass@k at a budget for the k that every seed has evaluations for; empty without evaluations on the way."""
+    """pass@k at a budget, for each k that every seed has; empty without evaluations during training."""
     cost = COSTS[name]
     found: dict[str, Any] = {}
     for k in ks:

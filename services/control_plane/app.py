@@ -42,7 +42,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
 
     limits: only its request rates are used here, not its address.
     """
-    redis = access.impatient()
+    redis = access.without_retries()
     # Enough to replace a connection that a restarted server dropped, and few enough to answer quickly.
     redis.set_retry(Retry(ConstantBackoff(0.1), 2))
 

@@ -1,1 +1,1 @@
-"""The driver: one process that owns a run — its Redis, its Ray actors, its start, health and orderly stop."""
+"""The driver: the process that starts a run, supervises its Redis, generators and learner, and stops it in order."""

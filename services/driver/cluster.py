@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: a local one that ends with it, or an existing one by address."""
+"""The Ray cluster of a run: a local one that ends with the run, or an existing one by its address."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.host.orphans import end_orphans
+from services.host.orphans import kill_orphans
 from services.run.ids import actor_namespace
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 BOOKKEEPING_CPUS = 1.0
-"""Logical CPUs for Ray Serve's and Ray Train's controllers, which hardly use any."""
+"""Logical CPUs for the controllers of Ray Serve and Ray Train, which use very little."""
 
 START_TRIES = 3
 
 
 @contextmanager
 def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str | None]:
-    """A connected Ray for the run; yields the dashboard's address, if there is one.
+    """Connect to Ray for the run; yields the dashboard's address, or None without a dashboard.
 
-    A local cluster keeps its files in a private directory under the system's temporary one (socket paths must be
-    short); its logs are moved into the run directory at the end.
+    A local cluster keeps its files in a private directory under the system's temporary directory, because socket paths
+    must be short. Its logs are moved into the run directory at the end.
     """
-    # Ray's own switches: no token on a loopback cluster, no usage report, no colour codes in log files.
+    # No token on a loopback cluster, no usage report, no colour codes in log files.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    # Ray would start every worker at the priority of the work; learner and generators lower theirs by themselves.
+    # Ray would lower the priority of every worker; only the learner and the generators need that, and do it themselves.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Ray Serve looks at its one application ten times a second otherwise.
+    # The default is to check the one application ten times a second.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
-    # Ray's control store would keep 100,000 tasks, and grow for days: a run makes some every second.
+    # The default keeps 100,000 tasks in Ray's control store: a run starts some every second, so it would grow for days.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "2000")
     import ray
 
@@ -63,25 +63,25 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
         yield context.dashboard_url
     finally:
         ray.shutdown()
-        end_orphans(temporary)
+        kill_orphans(temporary)
         _keep_logs(temporary, run_dir / "logs" / "ray")
 
 
 def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
-    """Start the local cluster; tried again where the machine is too busy for Ray's own fixed patience of 30 s."""
+    """Start the local cluster. Tries again when a busy machine exceeds Ray's fixed start timeout of 30 s."""
     import ray
 
     tries = 0
     while True:
         tries += 1
-        end_orphans(temporary)
+        kill_orphans(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             return ray.init(
                 num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
                 include_dashboard=config.ray.dashboard,
                 dashboard_host="127.0.0.1",
-                # Ray's own head server, which is there without the dashboard too, then takes any free port.
+                # Without a dashboard Ray's head server still runs; None lets it take any free port.
                 dashboard_port=config.ray.dashboard_port if config.ray.dashboard else None,
                 object_store_memory=config.ray.object_store_mib << 20,
                 _temp_dir=str(temporary),
@@ -93,8 +93,8 @@ def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
                 raise
             if tries == START_TRIES:
                 raise ScopeError(
-                    f"Ray did not start in {START_TRIES} tries of 30 seconds: the machine is too busy. Free some "
-                    "of it, or set ray.address to a cluster that runs."
+                    f"Ray did not start in {START_TRIES} tries of 30 seconds: the machine is too busy. Stop other "
+                    "programs, or set ray.address to a running cluster."
                 ) from error
 
 

@@ -1,4 +1,4 @@
-"""The run's generators: started side by side, watched, restarted a bounded number of times, evaluated with."""
+"""The run's generators: starts them together, restarts those that end, and evaluates with them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from services.run.ids import actor_namespace
 from trainer.errors import ScopeError
 
 HEALTHY_SECONDS = 600.0
-"""A generator that ran for this long before it died begins the count of restarts anew."""
+"""A generator that ran for this long before it ended has its count of restarts reset."""
 
 
 @dataclass
 class Member:
-    """One generator and the call of its that is under way: `start`, later `run`."""
+    """A generator that has been started."""
 
     spec: GeneratorSpec
     handle: Any
     call: ray.ObjectRef
+    """the call under way: `start`, then `run`"""
     deadline: float
+    """by which `start` must have ended, on the monotonic clock"""
     in_a_row: int
-    """restarts since it last ran for `HEALTHY_SECONDS`"""
+    """restarts without `HEALTHY_SECONDS` of work between them"""
     ready: bool = False
     ready_at: float = 0.0
 
 
 class GeneratorPool:
-    """Owns the actors; they end with this process."""
+    """Owns the generators' Ray actors, which end with this process."""
 
     def __init__(self, specs: Sequence[GeneratorSpec]) -> None:
         self._config = specs[0].config.generators
@@ -45,9 +47,9 @@ class GeneratorPool:
             self._open(spec)
 
     def wait_ready(self, still_wanted: Callable[[], None]) -> None:
-        """Wait until every engine runs. Raises ScopeError with the engine's own reason when one does not.
+        """Wait until every engine runs. Raises ScopeError with the engine's reason when one does not start.
 
-        still_wanted: called about once a second; what it raises ends the waiting.
+        still_wanted: called about once a second; an exception that it raises ends the wait.
         """
         for member in self._members.values():
             while not ray.wait([member.call], timeout=1.0)[0]:
@@ -55,7 +57,7 @@ class GeneratorPool:
                 if time.monotonic() > member.deadline:
                     raise ScopeError(
                         f"{member.spec.generator_id} did not start within generators.start_timeout_seconds="
-                        f"{self._config.start_timeout_seconds:g}. Raise it, or look into the run's logs/ray."
+                        f"{self._config.start_timeout_seconds:g}. Raise it, or read the log in the run's logs/ray."
                     )
             try:
                 ray.get(member.call)
@@ -64,22 +66,22 @@ class GeneratorPool:
             member.ready, member.ready_at = True, time.monotonic()
 
     def run(self) -> None:
-        """Let every generator that is ready produce groups; others begin as soon as they are."""
+        """Let every ready generator produce groups; the others begin once they are ready."""
         for member in self._members.values():
             if member.ready:
                 member.call = member.handle.run.remote()
 
     def supervise(self) -> list[str]:
-        """Restart generators that died; returns a sentence about each. To be called about once a second.
+        """Restart generators that ended; returns a message about each. Call it about once a second.
 
-        Raises ScopeError when one died more than `generators.max_restarts` times in a row.
+        Raises ScopeError when one ended more than `generators.max_restarts` times in a row.
         """
-        return [note for name in list(self._members) if (note := self._look_after(name)) is not None]
+        return [text for name in list(self._members) if (text := self._check(name)) is not None]
 
     def evaluate(self, problems: int, samples: int, temperature: float) -> list[int]:
-        """Correct answers of each of the first `problems` held-out problems, shared out over all generators.
+        """Count the correct responses to each of the first `problems` held-out problems, divided among all generators.
 
-        The share of a generator that dies goes to the others. Raises ScopeError when none is left.
+        The problems of a generator that ends go to the others. Raises ScopeError when none is left.
         """
         correct, left = [0] * problems, list(range(problems))
         members, reason = list(self._members.values()), ""
@@ -105,7 +107,7 @@ class GeneratorPool:
         return correct
 
     def stop(self, timeout: float = 20.0) -> None:
-        """Stop producing and shut the engines down; what does not answer in time is killed."""
+        """Stop the generators and their engines; one that does not answer in time is killed. timeout: seconds."""
         handles = [member.handle for member in self._members.values()]
         ray.wait([h.stop.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
         ray.wait([h.shutdown.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
@@ -113,18 +115,18 @@ class GeneratorPool:
             ray.kill(handle)
 
     def _open(self, spec: GeneratorSpec, in_a_row: int = 0) -> None:
-        """Begin with a generator, now or when there is room for it."""
+        """Start a generator, now or once it has resources."""
         self._launch(spec, in_a_row)
 
     def _close(self, member: Member) -> None:
-        """End one that is not among the members any more."""
+        """Kill a generator that has been removed from the members."""
         ray.kill(member.handle)
 
     def _lost_its_node(self, member: Member) -> bool:
-        """Whether it ended because its node did, which is no fault of its own."""
+        """Whether it ended because its node was lost, which does not count as a restart."""
         return False
 
-    def _launch(self, spec: GeneratorSpec, in_a_row: int, **placing: Any) -> None:
+    def _launch(self, spec: GeneratorSpec, in_a_row: int, **placement: Any) -> None:
         actor = StrictGeneratorActor if spec.config.determinism.strict else GeneratorActor
         handle = actor.options(
             name=spec.generator_id,
@@ -134,12 +136,12 @@ class GeneratorPool:
             resources={self._config.ray_resource: 1} if self._config.ray_resource else None,
             runtime_env={"env_vars": engine_environment(spec.config)},
             max_concurrency=1000,
-            **placing,
+            **placement,
         ).remote(spec)
         deadline = time.monotonic() + self._config.start_timeout_seconds
         self._members[spec.generator_id] = Member(spec, handle, handle.start.remote(), deadline, in_a_row)
 
-    def _look_after(self, name: str) -> str | None:
+    def _check(self, name: str) -> str | None:
         member = self._members[name]
         done, _ = ray.wait([member.call], timeout=0)
         if not done:
@@ -157,18 +159,18 @@ class GeneratorPool:
         return f"{name} {'is back' if member.spec.restarts else 'joined'}"
 
     def _ended(self, name: str, error: RayActorError | RayTaskError) -> str | None:
-        """What is done about one whose call failed."""
+        """Handle a generator whose call failed; returns a message."""
         return self._restart(name, cause_of(error))
 
     def _restart(self, name: str, reason: str) -> str:
         member, allowed = self._members.pop(name), self._config.max_restarts
         lost = self._lost_its_node(member)
         self._close(member)
-        # The learner sends it the newest weights; until then it leases nothing.
+        # It leases nothing until the learner has sent it the newest weights.
         spec = replace(member.spec, version=None, restarts=member.spec.restarts + 1)
         if lost:
             self._open(spec)
-            return f"the node of {name} was lost; it starts again on another"
+            return f"the node of {name} was lost; it restarts on another node"
         healthy = member.ready and time.monotonic() - member.ready_at > HEALTHY_SECONDS
         in_a_row = 1 if healthy else member.in_a_row + 1
         if in_a_row > allowed:
@@ -178,7 +180,7 @@ class GeneratorPool:
 
 
 def cause_of(error: RayActorError | RayTaskError) -> str:
-    """The kind and the first line of what ended a call."""
+    """The type of the error that ended a call, and the first line of its message."""
     cause = getattr(error, "cause", None) or error
     first = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {first[0] if first else 'no message'}"

@@ -1,4 +1,4 @@
-"""Why a learner ended, in one sentence, and whether beginning again can help."""
+"""Why the learner ended, in one sentence, and whether a restart can help."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class LearnerFailure:
-    """One end of the learner."""
+    """How one incarnation of the learner ended."""
 
     cause: str
     permanent: bool
-    """the next incarnation would end in the same way, or must not exist"""
+    """whether the next incarnation would fail in the same way, or must not be started"""
 
 
 def learner_failure(error: BaseException) -> LearnerFailure:
-    """What a failed Ray Train job says about its ranks.
+    """Find the cause in the error of a failed Ray Train job.
 
-    When one rank ends, the others lose their connection to it: the rank that says most is quoted.
+    When one rank ends, the others fail because they lose their connection to it: the most specific error is reported.
     """
     failures: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
     ends = [_end_of(rank, failure) for rank, failure in sorted(failures.items())] or [_end_of(None, error)]
@@ -35,7 +35,7 @@ def learner_failure(error: BaseException) -> LearnerFailure:
 
 
 def _end_of(rank: int | None, error: BaseException) -> tuple[int, LearnerFailure]:
-    """How little a rank's end explains (0: most), and the end."""
+    """The rank of an error's specificity, 0 for the most specific, and the failure that it describes."""
     inner = _innermost(error)
     if isinstance(inner, RayActorError):
         return 1, LearnerFailure(
@@ -50,12 +50,12 @@ def _is_permanent(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return True
-    # Redis and torch say it in words only.
+    # Redis and torch report a full disk in the message only.
     return "No space left on device" in str(error)
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Ray wraps the error of a worker in several layers."""
+    """Unwrap the error of a worker, which Ray wraps in several layers."""
     while True:
         wrapped = (
             getattr(error, name, None)

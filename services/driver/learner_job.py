@@ -1,4 +1,4 @@
-"""One incarnation of the learner: a Ray Train job, run beside the driver's own loop."""
+"""One incarnation of the learner: a Ray Train job, run on another thread than the driver's loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LearnerJob:
 
     @property
     def failure(self) -> LearnerFailure | None:
-        """Once it has ended: why, unless it was done."""
+        """Why the learner ended; None while it runs and when it has finished."""
         return None if self._error is None else learner_failure(self._error)
 
     def _fit(self) -> None:
@@ -52,7 +52,7 @@ class LearnerJob:
             scaling_config=ray.train.ScalingConfig(
                 num_workers=learner.workers,
                 use_gpu=learner.gpus_per_worker > 0,
-                resources_per_worker=_resources(learner),
+                resources_per_worker=worker_resources(learner),
             ),
             run_config=ray.train.RunConfig(
                 name=self._spec.run_id,
@@ -70,14 +70,14 @@ class LearnerJob:
 
 
 def _learn(settings: dict[str, Any]) -> None:
-    """Runs in the worker, so that the driver need not import torch's and DeepSpeed's machinery."""
+    """Run in the worker. The import is here so that the driver does not import torch and DeepSpeed."""
     from services.learner.loop import learner_loop
 
     learner_loop(settings)
 
 
 def learner_environment(threads: int, gpus: float) -> dict[str, str]:
-    """DeepSpeed's and torch's own switches for the learner's processes."""
+    """Environment variables of DeepSpeed and torch for the learner's processes."""
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "HF_HUB_OFFLINE": "1",
@@ -86,7 +86,8 @@ def learner_environment(threads: int, gpus: float) -> dict[str, str]:
     return environment if gpus else {**environment, "DS_ACCELERATOR": "cpu"}
 
 
-def _resources(learner: LearnerConfig) -> dict[str, float]:
+def worker_resources(learner: LearnerConfig) -> dict[str, float]:
+    """Ray resources of one learner worker, by name."""
     wanted = {"CPU": learner.cpus_per_worker, "GPU": learner.gpus_per_worker}
     if learner.ray_resource is not None:
         wanted[learner.ray_resource] = 1.0

@@ -1,8 +1,7 @@
-"""Keeps the learner going: an incarnation that fails is followed by another one, which begins at the newest checkpoint.
+"""Restarts the learner: after an incarnation that failed, the next one begins at the newest checkpoint.
 
-Bounded by progress: `learner.max_restarts` counts restarts in a row after none of which the run got further than it had
-ever been. A learner that dies again and again at the same step therefore ends the run, and one that dies
-once a day does not.
+`learner.max_restarts` counts restarts in a row without a step beyond the furthest one so far. A learner that keeps
+failing at the same step therefore ends the run; one that fails once a day does not.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from trainer.errors import ScopeError
 
 
 class Job(Protocol):
-    """One incarnation, as `LearnerJob`."""
+    """One incarnation of the learner. `LearnerJob` implements it."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start it."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """True when it has ended."""
+        """Wait up to `seconds`; True when it has ended."""
         ...
 
     @property
     def failure(self) -> LearnerFailure | None:
-        """Once it has ended: why, unless it was done."""
+        """Why it ended; None while it runs and when it has finished."""
         ...
 
 
@@ -45,14 +44,14 @@ class LearnerSupervisor:
         self._in_a_row = 0
 
     def start(self, steps_done: int) -> None:
-        """Start the first incarnation; steps_done: learner steps that the run has behind it."""
+        """Start the first incarnation. steps_done: learner steps that the run has done."""
         self._furthest = steps_done
         self._job.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds`; True when the learner is done, False while it works or waits for `revive`.
+        """Wait up to `seconds`; True when the learner has finished, False while it runs or waits for `restart`.
 
-        Raises ScopeError when it failed in a way that another incarnation would repeat.
+        Raises ScopeError when it failed and a restart would fail in the same way.
         """
         if not self._job.wait(seconds):
             return False
@@ -64,10 +63,10 @@ class LearnerSupervisor:
         time.sleep(seconds)
         return False
 
-    def revive(self, steps_done: int) -> str | None:
-        """Start the next incarnation if the last one failed; a sentence about it. Call it while Redis answers.
+    def restart(self, steps_done: int) -> str | None:
+        """Start the next incarnation if the last one failed; returns a message about it. Call it while Redis answers.
 
-        steps_done: learner steps as recorded last. Raises ScopeError when `learner.max_restarts` are used up.
+        steps_done: learner steps recorded so far. Raises ScopeError when `learner.max_restarts` are used up.
         """
         failure = self._job.failure
         if failure is None:

@@ -1,4 +1,4 @@
-"""The run directory `runs/<id>/`: created, replaced or reopened before anything expensive starts."""
+"""Creates, replaces or reopens the run directory `runs/<id>/`, before anything expensive starts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from trainer.files import write_atomically
 from trainer.starting_model.find import find_starting_model
 
 ORPHAN_SECONDS = 30.0
-"""The processes of a driver that was killed end within this time; until then they hold the run's ports."""
+"""The processes of a killed driver end within this time; until then they hold the run's ports."""
 
 
 def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, replace: bool) -> RunDirectory:
-    """Create the directory of a new run, held for this process; nothing is touched before everything is checked.
+    """Create the directory of a new run and lock it for this process. Changes nothing before every check has passed.
 
-    With `replace` an existing directory is moved aside, else it is refused.
+    replace: move an existing directory aside. Raises ScopeError, without `replace` also for an existing directory.
     """
     config = load_config(config_path, overrides)
     run_id = run_id or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -48,7 +48,7 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
                 f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
                 "move it aside and start anew with --replace, or choose another --run-id."
             )
-        _hold(path)
+        _lock(path)
     notes = preflight(config)
     model = find_starting_model(config.model)
     if path.exists() and any(path.iterdir()):
@@ -59,33 +59,33 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
         path.rename(aside)
     directory = RunDirectory(path, run_id, config, resumed=False, model=model, notes=tuple(notes))
     _create(directory)
-    _hold(path)
+    _lock(path)
     return directory
 
 
 def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
-    """Open the directory of a run to continue it, held for this process.
+    """Open the directory of a run to continue it, and lock it for this process.
 
-    The overrides change its configuration from here on.
+    overrides: `a.b=c`, changes of its configuration. Raises ScopeError.
     """
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
     path = path.resolve()
     check_format(path)
     config = load_config(path / CONFIG_FILE, overrides)
-    _hold(path)
-    began = config.model_copy(update={"model": _as_it_began(config.model, path)})
-    notes = preflight(began, patience_seconds=ORPHAN_SECONDS)
-    model = find_starting_model(began.model)
+    _lock(path)
+    pinned = config.model_copy(update={"model": _pinned(config.model, path)})
+    notes = preflight(pinned, patience_seconds=ORPHAN_SECONDS)
+    model = find_starting_model(pinned.model)
     directory = RunDirectory(path, path.name, config, resumed=True, model=model, notes=tuple(notes))
     _create(directory)
     return directory
 
 
 def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirectory:
-    """Continue the run of that id where it exists, else begin it with the file's configuration.
+    """Continue the run `run_id` if it exists, else begin it with the configuration in `config_path`.
 
-    A directory that was left before it had a configuration holds nothing and is moved aside.
+    A directory without a configuration is moved aside.
     """
     config = load_config(config_path, overrides)
     path = Path(config.runs_dir) / run_id
@@ -94,8 +94,8 @@ def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirecto
     return new_run(config_path, overrides, run_id, replace=True)
 
 
-def _hold(path: Path) -> None:
-    """Lock the run for as long as this process lives. Raises ScopeError when another one has it."""
+def _lock(path: Path) -> None:
+    """Lock the run until this process ends. Raises ScopeError when another process has locked it."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -110,8 +110,8 @@ def _hold(path: Path) -> None:
         ) from error
 
 
-def _as_it_began(model: ModelConfig, path: Path) -> ModelConfig:
-    """The same with the commit that the run began with, whatever its branch has become on the hub."""
+def _pinned(model: ModelConfig, path: Path) -> ModelConfig:
+    """Pin the model to the commit that the run began with, even if its branch on the hub has moved since."""
     if not (path / MODEL_FILE).is_file():
         return model
     record = json.loads((path / MODEL_FILE).read_text())

@@ -1,7 +1,7 @@
-"""Room for one generator on some node of the cluster, asked of Ray ahead of the generator itself.
+"""A placement group that reserves the resources of one generator before the generator itself is started.
 
-A generator that no node has room for would exist as an actor that never answers. A placement group instead waits by
-itself, and makes Ray's autoscaler add a node for it.
+Without it, a generator that no node has resources for would be an actor that never answers. A placement group waits for
+resources by itself, and makes Ray's autoscaler add a node.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from trainer.config import GeneratorConfig
 
 
-class Place:
-    """A request for a generator's resources, granted sooner or later."""
+class GeneratorPlacement:
+    """A placement group with one bundle: the resources of a generator."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         bundle: dict[str, float] = {"CPU": config.cpus_per_generator}
@@ -28,23 +28,23 @@ class Place:
         self._node: str | None = None
 
     @property
-    def granted(self) -> bool:
-        """Whether a node holds the resources; asks Ray until it does."""
+    def ready(self) -> bool:
+        """Whether a node has reserved the resources."""
         if self._node is None and self._group.wait(timeout_seconds=0):
             self._node = placement_group_table(self._group)["bundles_to_node_id"][0]
         return self._node is not None
 
     @property
     def lost(self) -> bool:
-        """Whether the node that held them is gone, as far as Ray knows."""
+        """Whether the node that reserved the resources has left the cluster, as far as Ray knows."""
         return self._node is not None and not any(
             node["NodeID"] == self._node and node["Alive"] for node in ray.nodes()
         )
 
-    def options(self) -> dict[str, Any]:
-        """Of an actor that shall live in it."""
+    def actor_options(self) -> dict[str, Any]:
+        """Ray options that place an actor in this placement group."""
         return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self._group, 0)}
 
-    def free(self) -> None:
-        """Give the resources back, or stop asking for them; an actor in it is killed."""
+    def remove(self) -> None:
+        """Release the resources, or cancel the request for them. Ray kills an actor in the group."""
         remove_placement_group(self._group)

@@ -1,4 +1,4 @@
-"""The terminal output of a run: one line per step, flushed after each."""
+"""The terminal output of a run: one line for each learner step, flushed at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 WARM_START_LINES = 20
 QUIET_SECONDS = 20.0
-"""print a line after this long without one"""
+"""Print a line when nothing has been printed for this long."""
 
 # T: temperature of adaptive rollouts; pos: rewarded adaptive rollouts; lag: mean staleness in learner steps.
 HEADER = (
@@ -37,23 +37,23 @@ JSON_FIELDS = (
 
 
 class Progress:
-    """Writes lines; used from the driver's main thread and its signal handler."""
+    """Prints lines. Used on the driver's main thread and in its signal handler."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._started = time.monotonic()
         self._last_step = -1
-        self._last_line = time.monotonic()
+        self.last_line = time.monotonic()
         self._header = False
 
     def say(self, text: str) -> None:
-        """One line, with the time since the start."""
+        """Print one line, with the time since the start."""
         elapsed = int(time.monotonic() - self._started)
         print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", file=self._stream, flush=True)
-        self._last_line = time.monotonic()
+        self.last_line = time.monotonic()
 
     def warm_start(self, progress: WarmStartProgress) -> None:
-        """About twenty lines over the whole warm start."""
+        """Print the progress of a warm start, about twenty lines in all."""
         every = max(1, progress.of // WARM_START_LINES)
         if progress.step % every == 0 or progress.step == progress.of:
             self.say(
@@ -62,10 +62,10 @@ class Progress:
             )
 
     def show(self, status: RunStatus | None) -> None:
-        """The newest step, if it is new."""
+        """Print the newest step, if it has not been printed."""
         record = status.record if status else None
         if record is None or status is None or record["step"] == self._last_step:
-            if time.monotonic() - self._last_line > QUIET_SECONDS:
+            if time.monotonic() - self.last_line > QUIET_SECONDS:
                 self.say("waiting for the learner")
             return
         self._last_step = record["step"]
@@ -79,8 +79,11 @@ class Progress:
 
 
 class JsonProgress(Progress):
-    """The same as JSON, one object a line, for collectors of logs: at (seconds since the epoch), run, role and event,
-    and of a learner step its number and headline fields under the names of the step record."""
+    """Prints one JSON object a line, for log collectors.
+
+    Fields: `at` (seconds since the epoch), `run`, `role` and `event`; for a learner step also its number and headline
+    fields, named as in the step record.
+    """
 
     def __init__(self, run_id: str, stream: TextIO | None = None) -> None:
         super().__init__(stream)

@@ -1,4 +1,4 @@
-"""What a resumption needs: a whole checkpoint that this configuration can load, and the queue that belongs to it."""
+"""Checks that a run can be resumed: it needs a complete checkpoint, and the queue in Redis that belongs to it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def checkpoint_store(directory: RunDirectory) -> CheckpointStore:
 
 
 def checkpoint_mirror(directory: RunDirectory) -> CheckpointMirror | None:
-    """Where they are kept once more."""
+    """The mirror of the run's checkpoints, or None when none is configured."""
     config = directory.config.checkpoint
     return None if config.mirror is None else CheckpointMirror(config.mirror, directory.run_id, config.keep)
 
 
 def fetch_checkpoint(directory: RunDirectory) -> str | None:
-    """Bring the newest checkpoint in from `checkpoint.mirror` where the run directory has none; a sentence about it.
+    """Fetch the newest checkpoint from `checkpoint.mirror` if the run directory has none; returns a message about it.
 
-    Raises ScopeError when the mirror does not answer, or has nothing but damaged ones.
+    Raises ScopeError when the mirror does not answer, or when all of its checkpoints are damaged.
     """
     store, mirror = checkpoint_store(directory), checkpoint_mirror(directory)
     if mirror is None or _has_one(store) or (fetched := mirror.restore(store)) is None:
@@ -36,7 +36,7 @@ def fetch_checkpoint(directory: RunDirectory) -> str | None:
 
 
 def check_recoverable(directory: RunDirectory, redis: Redis) -> None:
-    """Raises ScopeError when every checkpoint is damaged, or Redis has lost the run's queue; nothing is changed."""
+    """Raise ScopeError when every checkpoint is damaged, or Redis has lost the run's queue. Changes nothing."""
     checkpoint = checkpoint_store(directory).newest()
     if checkpoint is None:
         return
@@ -50,5 +50,5 @@ def _has_one(store: CheckpointStore) -> bool:
     try:
         return store.newest() is not None
     except ScopeError:
-        # All are damaged: what the disk lost may be in the mirror.
+        # All of them are damaged; the mirror may have an intact one.
         return False

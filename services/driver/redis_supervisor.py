@@ -1,4 +1,4 @@
-"""The run's Redis: the configured server, checked, or an embedded one that the driver keeps alive."""
+"""The run's Redis: the configured server, which is checked, or an embedded one, which the driver restarts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from trainer.errors import ScopeError
 
 MAX_RESTARTS = 3
 HEALTHY_SECONDS = 60.0
-"""An embedded server that ran for this long before it died begins the count of restarts anew."""
+"""An embedded server that ran for this long before it ended has its count of restarts reset."""
 PATIENCE_SECONDS = 20.0
-"""Longest time without an answer; the run then ends. Clients in the run's processes wait for 9 seconds at most."""
+"""The run ends when Redis has not answered for this long. Clients in the run's processes wait at most 9 seconds."""
 
 
 class QueueServer:
-    """A context manager; entered and left on the driver's main thread, which the embedded server is bound to."""
+    """A context manager. Enter and leave it on the driver's main thread, with which the embedded server ends."""
 
     def __init__(self, directory: RunDirectory, secrets: RunSecrets) -> None:
         config = directory.config.redis
@@ -50,14 +50,14 @@ class QueueServer:
 
     @property
     def access(self) -> RedisAccess:
-        """How every process of the run reaches it."""
+        """Address and credentials for every process of the run."""
         return self._external if self._embedded is None else self._embedded.access
 
     def keep_alive(self) -> str | None:
-        """Start the embedded server again, on its file and port, when it has died; a sentence if it had.
+        """Restart the embedded server with its data and port if it has ended; returns a message about it.
 
-        To be called about once a second: clients ride out some seconds. Raises ScopeError after three restarts in a
-        row, and when it cannot be started.
+        Call it about once a second, because clients wait some seconds only. Raises ScopeError after three restarts in
+        a row, and when the server does not start.
         """
         if self._embedded is None or self._embedded.pid is not None:
             return None
@@ -73,10 +73,10 @@ class QueueServer:
         return f"the embedded Redis had ended and is restarted ({self._restarts} of {MAX_RESTARTS})"
 
     def answered(self) -> None:
-        """It answered the driver just now."""
+        """Record that Redis has just answered the driver."""
         self._answered_at = time.monotonic()
 
     def missed(self, error: RedisError) -> None:
-        """It did not answer the driver. Raises the error once that has lasted for `PATIENCE_SECONDS`."""
+        """Record that Redis did not answer. Raises `error` once that has lasted for `PATIENCE_SECONDS`."""
         if time.monotonic() - self._answered_at > PATIENCE_SECONDS:
             raise error

@@ -3,7 +3,7 @@
     Redis → model (warm start) → Ray → generators, and the control plane beside them → evaluate →
     learn until the last step or a stop → evaluate → report
 
-Whatever is started is stopped on every way out, in the reverse order.
+Everything that was started is stopped in reverse order, however the run ends.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from services.driver.recovery import (
 )
 from services.driver.redis_supervisor import QueueServer
 from services.driver.stop_signals import StoppedEarly, StopSignals
+from services.entropy_target.store import initialise_entropy_target
 from services.host.environment import package_versions
-from services.online_eval.scheduler import HeldOut
+from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.directory import RunDirectory
@@ -53,9 +54,9 @@ POLL_SECONDS = 0.5
 
 
 def train(directory: RunDirectory, progress: Progress) -> int:
-    """Drive the run in `directory`; returns the exit status: 0 when it finished or stopped in order.
+    """Drive the run in `directory`; returns 0, the exit status, when it has finished or was stopped in order.
 
-    Raises ScopeError for whatever a user can mend.
+    Raises ScopeError for what the user can fix.
     """
     with ExitStack() as stack:
         secrets = RunSecrets(directory.path)
@@ -69,6 +70,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             progress.say(fetched)
         check_recoverable(directory, redis)
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
+        initialise_entropy_target(redis, directory.run_id)
         initialise_run(redis, directory.run_id, _spec(directory))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:
@@ -77,11 +79,11 @@ def train(directory: RunDirectory, progress: Progress) -> int:
             url = directory.config.redis.url
             server = "The embedded Redis" if url is None else f"redis.url={url!r}"
             raise ScopeError(
-                f"{server} was lost during the run: {error}. What the last checkpoint "
-                f"holds is safe; when Redis is back: scope train --resume {directory.path}"
+                f"{server} was lost during the run: {error}. The last checkpoint is "
+                f"safe. When Redis is back: scope train --resume {directory.path}"
             ) from error
         except BaseException as error:
-            # The cause of the failure may be Redis itself; it must not be hidden by a second error.
+            # Redis itself may be the cause; a second error must not hide the first.
             with contextlib.suppress(RedisError):
                 update_status(
                     redis, directory.run_id, phase="failed", error=str(error) or type(error).__name__
@@ -91,7 +93,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
 
 
 class _Drive:
-    """One incarnation of a run, once its Redis is there."""
+    """One incarnation of a run, with its Redis running."""
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class _Drive:
         self._fresh = not any((directory.path / "checkpoints").glob("step-*"))
 
     def run(self) -> None:
-        """From the model to the report."""
+        """Do everything from the starting model to the report."""
         try:
             pool, learner, evaluations = self._prepare()
         except StoppedEarly:
@@ -120,13 +122,15 @@ class _Drive:
         pool.run()
         learner.start(self._steps_done())
         store = checkpoint_store(self._directory)
-        held_out = HeldOut(self._redis, self._run_id, self._config, evaluations, store, self._steps_done())
-        self._watch(pool, learner, held_out)
-        self._say(held_out.end())
+        scheduler = EvaluationScheduler(
+            self._redis, self._run_id, self._config, evaluations, store, self._steps_done()
+        )
+        self._watch(pool, learner, scheduler)
+        self._say(scheduler.close())
         self._finish(pool, evaluations)
 
     def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
-        """Everything up to the first learner step. Raises StoppedEarly when a stop was asked for meanwhile."""
+        """Start everything up to the first learner step. Raises StoppedEarly when a stop is requested meanwhile."""
         from services.results.evaluations import Evaluations
 
         update_status(self._redis, self._run_id, phase="warm_start")
@@ -134,7 +138,7 @@ class _Drive:
         self._start_cluster()
         evaluations = Evaluations(self._directory.path / EVALUATIONS)
         pool, learner = self._workers(model_dir)
-        # The engines take longest to start, and wait for more than they compute.
+        # Start it while the engines start, which takes longest and leaves the CPU idle for part of it.
         self._start_control_plane()
         pool.wait_ready(self._raise_if_stopped)
         if self._fresh:
@@ -147,12 +151,12 @@ class _Drive:
             raise StoppedEarly
 
     def _model(self) -> Path:
-        """The starting model's directory: the configured one, or the warm-started tiny one."""
+        """The starting model's directory: the configured model's, or that of the warm-started tiny model."""
         if (model := self._directory.model) is not None:
             if model.hub_id is not None:
                 self._progress.say(f"starting model: {model.hub_id} at {model.commit}, {model.directory}")
             return model.directory
-        # Read when torch loads OpenMP: threads that wait by spinning starve each other on a machine that does more.
+        # Read when torch loads OpenMP: spinning threads would take the CPU from other processes.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.update(compute_environment(strict=self._config.determinism.strict))
         from trainer.starting_model.warm_start import ensure_warm_start
@@ -173,8 +177,8 @@ class _Drive:
     def _start_cluster(self) -> None:
         self._progress.say("starting Ray")
         dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
-        # Ray's own handler of SIGTERM ends the process at once.
-        self._stop.take()
+        # Ray installs a SIGTERM handler that ends the process at once.
+        self._stop.install()
         if dashboard:
             self._progress.say(f"Ray dashboard: http://{dashboard}")
 
@@ -191,7 +195,7 @@ class _Drive:
         self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
 
     def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
-        """Generators that are starting, and the learner, not started yet."""
+        """Begin to start the generators, and make the learner without starting it."""
         from services.driver.elastic_pool import ElasticPool
         from services.driver.generator_pool import GeneratorPool
         from services.driver.learner_supervisor import LearnerSupervisor
@@ -199,9 +203,9 @@ class _Drive:
         from services.learner.spec import LearnerSpec
 
         counts = {"base": self._config.generators.base, "adaptive": self._config.generators.adaptive}
-        # A strict run samples only what its learner has published, so that no load falls into the first step.
-        at_once = self._fresh and not self._config.determinism.strict
-        version = PolicyVersion(0, 0) if at_once else None
+        # A strict run samples only from weights that its learner has published, so that no load falls into step 0.
+        samples_at_once = self._fresh and not self._config.determinism.strict
+        version = PolicyVersion(0, 0) if samples_at_once else None
         ledger = str(self._directory.path / FOLDER) if self._config.pipeline.ledger else None
         specs = [
             GeneratorSpec(
@@ -248,17 +252,17 @@ class _Drive:
         if (mirror := checkpoint_mirror(self._directory)) is not None:
             mirror.put_best(store)
 
-    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, held_out: HeldOut) -> None:
-        """Keep everything alive until the learner is done. Raises ScopeError when it, or a part of it, cannot be."""
+    def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, scheduler: EvaluationScheduler) -> None:
+        """Supervise everything until the learner has finished. Raises ScopeError when a part cannot be restarted."""
         self._queue.answered()
-        # A patient client would wait here for the server that only this loop starts again.
-        with self._queue.access.impatient() as redis:
+        # A client that retries would wait here for the server that only this loop can restart.
+        with self._queue.access.without_retries() as redis:
             while not learner.wait(POLL_SECONDS):
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
                     done = status.step if status else 0
-                    self._say(learner.revive(done), *held_out.look(redis, done))
+                    self._say(learner.restart(done), *scheduler.update(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:

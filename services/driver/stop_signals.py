@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one stops the run in order, the second gives up at once."""
+"""Ctrl-C and SIGTERM: the first one stops the run in order, a second one exits immediately."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.run.control import ask
 
 
 class StoppedEarly(Exception):
-    """A stop was asked for before there was anything to checkpoint."""
+    """A stop was requested before there was anything to checkpoint."""
 
 
 class StopSignals:
-    """A context manager for the main thread; elsewhere it changes nothing."""
+    """Handles the stop signals within the block, on the main thread; on another thread it does nothing."""
 
     def __init__(self, redis: Redis, run_id: str, progress: Progress) -> None:
         self._redis, self._run_id, self._progress = redis, run_id, progress
@@ -25,11 +25,11 @@ class StopSignals:
         self.requested = False
 
     def __enter__(self) -> StopSignals:
-        self.take()
+        self.install()
         return self
 
-    def take(self) -> None:
-        """Handle the signals from here on; again after a library has put its own handlers in place."""
+    def install(self) -> None:
+        """Install the handlers. Call it again after a library has installed its own."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.signal(number, self._handle)
@@ -47,6 +47,6 @@ class StopSignals:
             raise KeyboardInterrupt
         self.requested = True
         name = signal.Signals(number).name
-        self._progress.say(f"{name}: stopping after this step (again to give up at once)")
-        # Not here: the interrupted code may be in the middle of a call on the same connection pool.
+        self._progress.say(f"{name}: stopping after this step; a second signal exits immediately")
+        # On another thread: the interrupted code may be in a call on the same connection pool.
         threading.Thread(target=ask, args=(self._redis, self._run_id, "stop", "signal"), daemon=True).start()

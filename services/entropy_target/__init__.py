@@ -1,1 +1,1 @@
-"""The entropy target in Redis: what is wanted, what is in force, and its history."""
+"""The entropy target in Redis: the desired state, the target in force, and their history."""

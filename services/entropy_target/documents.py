@@ -1,19 +1,15 @@
-"""The documents of the entropy target, and the ways in which a change is refused."""
+"""The documents of the entropy target, and the reasons why a change is refused."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from services.redis.idempotency import Once
+from services.redis.idempotency import IdempotentRequest
 from services.redis.query import as_fields
 
-if TYPE_CHECKING:
-    pass
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
+DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class DesiredTarget(BaseModel):
@@ -24,20 +20,20 @@ class DesiredTarget(BaseModel):
     generation: int
     """at least 1; one more for every accepted change"""
     source: Literal["configuration", "api"]
-    """what decides: the configured schedule, or the target that was set over REST"""
+    """what decides: the configured schedule, or the target set over REST"""
     target: float | None = None
-    """of `api`, nats per token"""
+    """nats per token; set where the source is `api`"""
     over_steps: int = 0
-    """of `api`: learner steps over which the target moves there in a straight line; 0: at once"""
+    """learner steps over which the target moves there in a straight line; 0: at the next step boundary"""
     updated_by: str
     updated_at: float
     """seconds since the epoch"""
     starting_entropy: float | None = None
-    """of the run's first learner step, nats per token; what `entropy_control.target=auto` is a share of"""
+    """entropy of the run's first learner step, nats per token; `entropy_control.target=auto` is a share of it"""
 
 
 class Applied(BaseModel):
-    """The generation in force, and since which learner step of the surviving lineage it is."""
+    """The generation in force, and the learner step of the surviving lineage from which it holds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,7 +46,7 @@ class Applied(BaseModel):
     target_step: int | None = None
     """the newest learner step that began"""
     start: float | None = None
-    """the target that was in force before `step`, nats per token: where a move over steps begins"""
+    """the target in force before `step`, nats per token, from which a move over steps starts"""
 
 
 class HistoryEvent(BaseModel):
@@ -64,17 +60,17 @@ class HistoryEvent(BaseModel):
     generation: int
     at: float
     target: float | None = None
-    """of `changed`, nats per token; None where it went to the configured schedule"""
+    """set by `changed`, nats per token; None where the configured schedule decides"""
     over_steps: int = 0
-    """of `changed`"""
+    """set by `changed`"""
     by: str | None = None
-    """of `changed`: who; of `superseded`: the generation that was applied instead"""
+    """`changed`: who; `superseded`: the generation that was applied instead"""
     step: int | None = None
-    """of `applied` and `superseded`: the learner step"""
+    """`applied` and `superseded`: the learner step"""
 
 
 class TargetRefused(Exception):
-    """A change that the run's limits do not allow; the document stays as it was."""
+    """A change that the run's limits do not allow; the document is unchanged."""
 
     def __init__(
         self, reason: Literal["range", "change", "no_control"], value: float | None, allowed: str
@@ -84,7 +80,7 @@ class TargetRefused(Exception):
 
 
 class StaleGeneration(Exception):
-    """The caller did not know the newest generation, `current`; the document stays as it was."""
+    """The caller did not know the newest generation, `current`; the document is unchanged."""
 
     def __init__(self, current: DesiredTarget) -> None:
         self.current = current
@@ -92,31 +88,32 @@ class StaleGeneration(Exception):
 
 
 class Repeated(Exception):
-    """The same request was accepted before, and left `entropy_target`."""
+    """The same request was accepted before; `entropy_target` is the document that it left."""
 
     def __init__(self, entropy_target: DesiredTarget) -> None:
         self.entropy_target = entropy_target
         super().__init__(f"accepted before as generation {entropy_target.generation}")
 
 
-class Terms(NamedTuple):
-    """On what terms a change is accepted."""
+class ChangeConditions(NamedTuple):
+    """The conditions under which a change is accepted; by default there are none."""
 
     generations: frozenset[int] | None = None
-    """the newest generation must be one of these; None: whatever it is"""
-    once: Once | None = None
-    """accept this request once"""
+    """the newest generation must be one of these; None: any"""
+    request: IdempotentRequest | None = None
+    """accept this request once; None: it has no idempotency key"""
     origin: str = "local"
-    """where it comes from, for the audit"""
+    """address of the caller, for the audit"""
 
 
-ANY_TERMS = Terms()
+UNCONDITIONAL = ChangeConditions()
 
 
-def _reply_document(flat: list[bytes]) -> DesiredTarget:
-    """Of a script's HGETALL: names and values in turn."""
-    return DesiredTarget.model_validate(as_fields(dict(zip(flat[::2], flat[1::2], strict=True))))
-
-
-def _document(model: type[_Model], stored: Any) -> _Model | None:
+def document(model: type[DocumentT], stored: Any) -> DocumentT | None:
+    """Parse the reply to HGETALL; None for a hash that does not exist."""
     return model.model_validate(as_fields(stored)) if stored else None
+
+
+def target_in_reply(flat: list[bytes]) -> DesiredTarget:
+    """Parse the HGETALL in a script's reply, a flat list of names and values."""
+    return DesiredTarget.model_validate(as_fields(dict(zip(flat[::2], flat[1::2], strict=True))))

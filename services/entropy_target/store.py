@@ -1,33 +1,33 @@
-"""The entropy target: desired state with a generation number, between control plane and learner, in Redis.
+"""The entropy target in Redis: desired state with a generation number, shared by control plane and learner.
 
-It says that the configured schedule decides (`trainer.entropy_control.schedule`), or which target a person set instead.
-The control plane changes it; the learner's rank 0 reads it at a step boundary and marks from which step it holds,
-and at every step which target is in force: a schedule that moves makes no generations. Each change of state is one
-Lua script, so that the document and its history never disagree, and the server's clock is the only clock. Targets
-are nats per token, times are seconds since the epoch. Asynchronous callers use `asyncio.to_thread`.
+The desired state is either the configured schedule (`trainer.entropy_control.schedule`) or a target that a person set.
+The control plane changes it. The learner's rank 0 reads it at each step boundary and records from which step a
+generation holds and which target is in force; a schedule that moves makes no generations. Each change of state is one
+Lua script, so that the document and its history always agree, and Redis's clock is the only clock. Targets are nats
+per token, times are seconds since the epoch. The functions block; asynchronous callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from services.entropy_target import scripts as scripts
 from services.entropy_target.documents import (
-    ANY_TERMS,
+    UNCONDITIONAL,
     Applied,
+    ChangeConditions,
     DesiredTarget,
     HistoryEvent,
     Repeated,
     StaleGeneration,
     TargetRefused,
-    Terms,
-    _document,
-    _reply_document,
+    document,
+    target_in_reply,
 )
-from services.redis.fencing import FencedError
-from services.redis.idempotency import KeyReused, Once
+from services.redis.fencing import call_fenced
+from services.redis.idempotency import KEPT_SECONDS, IdempotentRequest, KeyReused
 from services.redis.keys import RunKeys
-from services.redis.query import Read, as_text, fetch, one
+from services.redis.query import Read, as_text, command, fetch
+from services.redis.scripts import script_text
 from services.redis.streams import newest_entries_read
 from services.run.control import Refused
 from trainer.config import EntropyControlConfig
@@ -35,15 +35,16 @@ from trainer.entropy_control.schedule import Schedule
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.commands.core import Script
 
 
 def initialise_entropy_target(redis: Redis, run_id: str) -> bool:
-    """Write generation 1, by which the configuration decides, unless a document is live (a resumed run keeps it).
+    """Write generation 1, in which the configured schedule decides; a resumed run keeps its target.
 
     Returns whether it was written.
     """
     keys = RunKeys(run_id)
-    return bool(redis.eval(scripts.INITIALISE, 2, keys.entropy_target, keys.entropy_target_history))
+    return bool(_script(redis, "initialise")(keys=[keys.entropy_target, keys.entropy_target_history]))
 
 
 def read_entropy_target(redis: Redis, run_id: str) -> DesiredTarget | None:
@@ -52,8 +53,8 @@ def read_entropy_target(redis: Redis, run_id: str) -> DesiredTarget | None:
 
 
 def entropy_target_read(run_id: str) -> Read[DesiredTarget | None]:
-    """The read of `read_entropy_target`."""
-    return one(lambda stored: _document(DesiredTarget, stored), "HGETALL", RunKeys(run_id).entropy_target)
+    """`read_entropy_target` as a `Read`."""
+    return command(lambda stored: document(DesiredTarget, stored), "HGETALL", RunKeys(run_id).entropy_target)
 
 
 def read_applied(redis: Redis, run_id: str) -> Applied | None:
@@ -62,8 +63,10 @@ def read_applied(redis: Redis, run_id: str) -> Applied | None:
 
 
 def applied_read(run_id: str) -> Read[Applied | None]:
-    """The read of `read_applied`."""
-    return one(lambda stored: _document(Applied, stored), "HGETALL", RunKeys(run_id).entropy_target_applied)
+    """`read_applied` as a `Read`."""
+    return command(
+        lambda stored: document(Applied, stored), "HGETALL", RunKeys(run_id).entropy_target_applied
+    )
 
 
 def change_entropy_target(
@@ -75,19 +78,21 @@ def change_entropy_target(
     *,
     regularizer_tracks: bool = False,
     over_steps: int = 0,
-    terms: Terms = ANY_TERMS,
+    conditions: ChangeConditions = UNCONDITIONAL,
 ) -> DesiredTarget:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
-    over_steps: learner steps over which it moves there in a straight line. It holds until the next change or
-    `reset_entropy_target`. The limit on the change holds against the target at that instant, even with two callers at
-    once: the one set last or, while the configured schedule decides, the one in force. While `target=auto` is not
-    measured yet there is none, and any target in range is accepted.
+    The target holds until the next change or `reset_entropy_target`. over_steps: learner steps over which it moves
+    there in a straight line. `target_max_change` limits the distance from the current target, read in the same
+    transaction: the one set last or, while the configured schedule decides, the one in force. Before `target=auto` is
+    measured there is no current target, and any target in range is accepted.
 
     Raises:
-        TargetRefused: outside `target_min..target_max`, further than `target_max_change` from the target
-            now, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
-        StaleGeneration, Repeated, KeyReused: as `terms` have it.
+        TargetRefused: outside `target_min..target_max`, further than `target_max_change` from the current
+            target, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
+        StaleGeneration: the newest generation is not among `conditions.generations`.
+        Repeated: `conditions.request` was accepted before.
+        KeyReused: the idempotency key of `conditions.request` belongs to another request.
         Refused: the run has ended or is stopping, so that no learner step would apply it.
         LookupError: the run has no entropy target document.
     """
@@ -98,7 +103,7 @@ def change_entropy_target(
     largest = control.target_max_change
     first = "" if control.target == "auto" else repr(Schedule(control, None).target_at(0))
     wanted = (repr(target), str(over_steps), repr(largest), first)
-    outcome, reply = _change(redis, run_id, scripts.CHANGE, updated_by, terms, *wanted)
+    outcome, reply = _change(redis, run_id, "change", updated_by, conditions, *wanted)
     if outcome == "too far":
         now = float(reply)
         low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
@@ -107,7 +112,7 @@ def change_entropy_target(
             f"so it must lie in [{low:g}, {high:g}]"
         )
         raise TargetRefused("change", target, allowed)
-    return _reply_document(reply)
+    return target_in_reply(reply)
 
 
 def reset_entropy_target(
@@ -117,20 +122,18 @@ def reset_entropy_target(
     control: EntropyControlConfig,
     *,
     regularizer_tracks: bool = False,
-    terms: Terms = ANY_TERMS,
+    conditions: ChangeConditions = UNCONDITIONAL,
 ) -> DesiredTarget:
-    """Let the configured schedule decide again, under the next generation; nothing happens where it does already.
+    """Return to the configured schedule under the next generation; no change where it decides already.
 
-    `target_max_change` does not limit the way back: the schedule was accepted as a whole.
+    `target_max_change` does not limit this change: the schedule was accepted as a whole.
 
     Raises:
         TargetRefused: nothing steers towards an entropy target.
-        StaleGeneration, Repeated, KeyReused: as `terms` have it.
-        Refused: the run has ended or is stopping, so that no learner step would apply it.
-        LookupError: the run has no entropy target document.
+        StaleGeneration, Repeated, KeyReused, Refused, LookupError: as `change_entropy_target`.
     """
     _refuse_without_control(control, None, regularizer_tracks)
-    return _reply_document(_change(redis, run_id, scripts.RESET, updated_by, terms)[1])
+    return target_in_reply(_change(redis, run_id, "reset", updated_by, conditions)[1])
 
 
 def mark_applied(
@@ -144,77 +147,64 @@ def mark_applied(
 ) -> bool:
     """Record that `generation` holds from learner step `step` on, and that `target` is in force at `step`.
 
-    target: nats per token, None where there is none (yet); start: the one in force before, where a move begins.
-    Idempotent; returns whether the generation was news. A generation between the one in force and this one is
-    recorded as superseded. After a rollback the same generation may hold from an earlier step: the earlier step is
-    then recorded.
+    target: nats per token; None without entropy control and before `auto` is measured. start: the target in force
+    before, from which a move over steps starts. Idempotent; returns whether the generation or an earlier step of it
+    was recorded. Generations between the one in force and this one are recorded as superseded. After a rollback the
+    same generation may hold from an earlier step: that step is recorded.
 
     Raises:
-        FencedError: `epoch` is not the learner incarnation that may write.
+        FencedError: `epoch` is not that of the newest learner incarnation.
         LookupError: no such generation.
     """
     keys = RunKeys(run_id)
-    names = (
+    names = [
         keys.entropy_target,
         keys.entropy_target_applied,
         keys.entropy_target_history,
-        keys.fence,
         keys.entropy_target_steps,
-    )
-    shown = ("" if value is None else repr(value) for value in (target, start))
-    reply = redis.eval(scripts.MARK_APPLIED, len(names), *names, generation, step, epoch, *shown)
+    ]
+    texts = ("" if value is None else repr(value) for value in (target, start))
+    reply = call_fenced(_script(redis, "mark_applied"), keys.fence, epoch, names, [generation, step, *texts])
     outcome, *values = cast("list[Any]", reply)
-    match as_text(outcome):
-        case "fenced":
-            raise FencedError(epoch=epoch, current=int(values[0]))
-        case "unknown":
-            raise LookupError(
-                f"entropy target generation {generation} does not exist; the newest is {values[0]}"
-            )
-        case verdict:
-            return verdict == "applied"
+    if outcome == b"unknown":
+        raise LookupError(f"entropy target generation {generation} does not exist; the newest is {values[0]}")
+    return outcome == b"applied"
 
 
 def record_starting_entropy(redis: Redis, run_id: str, entropy: float, epoch: int) -> None:
     """Record the entropy of the run's first learner step, nats per token.
 
-    Raises FencedError when `epoch` is not the learner incarnation that may write.
+    Raises FencedError when `epoch` is not that of the newest learner incarnation.
     """
-    keys = RunKeys(run_id)
-    reply = redis.eval(
-        scripts.RECORD_STARTING_ENTROPY, 2, keys.entropy_target, keys.fence, repr(entropy), epoch
-    )
-    outcome, *values = cast("list[Any]", reply)
-    if as_text(outcome) == "fenced":
-        raise FencedError(epoch=epoch, current=int(values[0]))
-
-
-def history(redis: Redis, run_id: str, limit: int = 100, *, before: str | None = None) -> list[HistoryEvent]:
-    """The newest `limit` events, newest first; only those older than the event `before`, where it is given."""
-    return fetch(redis, history_read(run_id, limit, before=before))
+    keys, record = RunKeys(run_id), _script(redis, "record_starting_entropy")
+    call_fenced(record, keys.fence, epoch, [keys.entropy_target], [repr(entropy)])
 
 
 def history_read(run_id: str, limit: int, *, before: str | None = None) -> Read[list[HistoryEvent]]:
-    """The read of `history`."""
+    """The newest `limit` events, newest first; only those older than the event `before`, if given."""
     found = newest_entries_read(RunKeys(run_id).entropy_target_history, limit, before)
-    return found.then(
+    return found.map(
         lambda entries: [HistoryEvent.model_validate({"id": name, **fields}) for name, fields in entries]
     )
 
 
+def _script(redis: Redis, name: str) -> Script:
+    return redis.register_script(script_text("services.entropy_target", name))
+
+
 def _change(
-    redis: Redis, run_id: str, script: str, updated_by: str, terms: Terms, *arguments: str
+    redis: Redis, run_id: str, name: str, updated_by: str, conditions: ChangeConditions, *arguments: str
 ) -> tuple[str, Any]:
-    """Run one of the changes; returns what came of it and its value."""
-    keys = RunKeys(run_id)
-    expected = "*" if terms.generations is None else ",".join(map(str, sorted(terms.generations)))
-    use = terms.once or Once(keys.once("none"), "", 0.0)
-    names = (
-        *(keys.entropy_target, keys.entropy_target_applied, keys.entropy_target_history, use.record),
+    """Run the script `name`, which includes `conditions.lua`; returns the outcome and its value."""
+    keys, accepted = RunKeys(run_id), conditions.generations
+    generations = "*" if accepted is None else ",".join(map(str, sorted(accepted)))
+    request = conditions.request or IdempotentRequest(keys.idempotency("none"), "", 0.0)
+    names = [
+        *(keys.entropy_target, keys.entropy_target_applied, keys.entropy_target_history, request.record),
         *(keys.audit, keys.status, keys.control),
-    )
-    given = (updated_by, expected, use.digest, repr(use.seconds), terms.origin)
-    reply = redis.eval(script, len(names), *names, *given, *arguments)
+    ]
+    given = (updated_by, generations, request.digest, repr(request.seconds), KEPT_SECONDS, conditions.origin)
+    reply = _script(redis, name)(keys=names, args=[*given, *arguments])
     outcome, *values = cast("list[Any]", reply)
     match as_text(outcome):
         case "missing":
@@ -224,9 +214,9 @@ def _change(
         case "ended":
             raise Refused(as_text(values[0]))
         case "again":
-            raise Repeated(_reply_document(values[0]))
+            raise Repeated(target_in_reply(values[0]))
         case "stale":
-            raise StaleGeneration(_reply_document(values[0]))
+            raise StaleGeneration(target_in_reply(values[0]))
         case outcome:
             return outcome, values[0]
 

@@ -1,4 +1,4 @@
-"""`scope eval`: a model on held-out problems, outside of a run.
+"""`scope eval`: evaluates a model on held-out problems, outside of a run.
 
-plan (what is sampled) → workers, one engine in each process → part files, a line a problem → summary and table.
+plan → workers, one engine in each process → part files, a line for each problem → summary and table
 """

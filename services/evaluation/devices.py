@@ -1,4 +1,4 @@
-"""Which GPUs each engine of an evaluation sees: every engine is a process, and each would take the first ones."""
+"""Assigns GPUs to the engines of an evaluation: each is a process, and all of them would use the first GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_devices() -> list[str]:
-    """The GPUs that a process started here may use, as `CUDA_VISIBLE_DEVICES` names them; none on a CPU machine."""
+    """Return the GPUs visible to this process, as `CUDA_VISIBLE_DEVICES` names them; none on a CPU machine."""
     import torch
 
     count, named = torch.cuda.device_count(), os.environ.get(VARIABLE)
@@ -22,10 +22,10 @@ def visible_devices() -> list[str]:
 
 
 def share_devices(engines: int, config: GeneratorConfig, visible: Sequence[str]) -> list[tuple[str, ...]]:
-    """The devices of each engine: `tensor_parallel` of its own, or one that it shares where it has a fraction of it.
+    """Return the devices of each engine: `tensor_parallel` devices, or one shared device for a fraction of a GPU.
 
-    Engines that share are spread over the devices first. No device for any engine where none is visible and the
-    configuration asks for none. Raises ScopeError where there are fewer devices than engines need.
+    Engines that share devices are spread over all of them. Without GPUs, and if the configuration requests none, every
+    engine has no device. Raises ScopeError when there are fewer devices than the engines need.
     """
     if not visible:
         if config.gpus_per_generator:
@@ -40,7 +40,7 @@ def share_devices(engines: int, config: GeneratorConfig, visible: Sequence[str])
             f"generators.tensor_parallel={each} is not allowed here: from 1 to {len(visible)}, the number of "
             f"visible GPUs ({', '.join(visible)})."
         )
-    # A little more than 1 / 0.1 must be ten.
+    # Tolerates rounding: 1 / 0.1 must give ten.
     sharing = math.floor(1 / config.gpus_per_generator + 1e-9) if config.shares_gpu else 1
     most = len(visible) // each * sharing
     if engines > most:

@@ -1,4 +1,4 @@
-"""What MODEL of `scope eval` may be: a Hugging Face directory, a run's directory, a run's id, or a hub id."""
+"""Finds the model of `scope eval`: a Hugging Face directory, a run directory, a run id, or a hub id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.errors import ScopeError
 from trainer.starting_model.find import StartingModel, download, is_hub_id
 
 MOST_CONTEXT = 32768
-"""tokens of context that are used where nobody says how many: a longer one only costs key-value cache"""
+"""Longest context used by default, in tokens: a longer one costs key-value cache."""
 RUNS = Path("runs")
 
 
@@ -22,40 +22,40 @@ class EvaluatedModel:
     directory: Path
     """a Hugging Face directory"""
     run: Path | None
-    """the run that made it, where it was named by its run"""
+    """directory of the run that made it, if it was given by its run"""
     hub: StartingModel | None = None
-    """the snapshot, where it was named by its hub id"""
+    """the snapshot, if it was given by its hub id"""
 
     @property
     def name(self) -> str:
-        """Short, for people and for paths."""
+        """Short name, for messages and paths."""
         if self.hub is not None and self.hub.hub_id is not None:
             return self.hub.hub_id.rpartition("/")[2]
         return self.directory.name if self.run is None else self.run.name
 
     @property
     def identity(self) -> list[list[Any]]:
-        """Name, bytes and time of change (ns) of every file: a model that is written anew is another one."""
+        """Name, size in bytes and modification time (ns) of every file; a rewritten model has another identity."""
         files = sorted(path for path in self.directory.iterdir() if path.is_file())
         return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
 
     def context(self) -> int:
-        """Tokens that the model was made for, at most `MOST_CONTEXT`. Raises ScopeError where it does not say."""
+        """Context length in tokens, at most `MOST_CONTEXT`. Raises ScopeError when the model does not state it."""
         config = json.loads((self.directory / "config.json").read_text())
         length = config.get("max_position_embeddings") or config.get("text_config", {}).get(
             "max_position_embeddings"
         )
         if not isinstance(length, int):
             raise ScopeError(
-                f"{self.directory}/config.json has no max_position_embeddings; say --set model.max_length=TOKENS."
+                f"{self.directory}/config.json has no max_position_embeddings; add --set model.max_length=TOKENS."
             )
         return min(length, MOST_CONTEXT)
 
 
 def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
-    """The model that `text` names; one of the hub, owner/name or owner/name@revision, is downloaded.
+    """Find the model that `text` names; downloads a hub model, owner/name or owner/name@revision.
 
-    Raises ScopeError, with what is there instead, where there is none.
+    Raises ScopeError, which says what `text` is instead, when there is no model.
     """
     given = Path(text).expanduser()
     for path in (given, runs / text):

@@ -1,4 +1,4 @@
-"""What an evaluation samples: the model, the tasks with their configurations, and how. Written before it begins."""
+"""The plan of an evaluation: model, tasks with their configurations, and sampling. Saved before it starts."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ GYM = "reasoning_gym/"
 
 
 class TaskPlan(msgspec.Struct, frozen=True):
-    """One task."""
+    """One task to evaluate on."""
 
     label: str
-    """names its file"""
+    """name of its results file"""
     config: dict[str, Any]
-    """a whole configuration tree: task, prompts, lengths, engine"""
+    """a complete configuration tree: task, prompts, lengths, engine"""
     benchmark: str | None
-    """a data set of which every problem is evaluated, instead of the task's held-out ones"""
+    """a data set of which every problem is evaluated, instead of the task's held-out problems"""
 
     @property
     def run_config(self) -> RunConfig:
-        """The tree, validated."""
+        """The validated configuration."""
         return validate_config(self.config)
 
     def make(self) -> Task:
-        """The task. Raises ScopeError where it cannot be made."""
+        """Make the task. Raises ScopeError when it cannot be made."""
         config = self.run_config.task
         return make_task(config) if self.benchmark is None else Benchmark(self.benchmark, config, "--tasks")
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How responses are drawn; the same for every task."""
+    """How responses are sampled; the same for every task."""
 
     samples: int
-    """of each problem"""
+    """responses to each problem"""
     ks: list[int]
     temperature: float
     """0 is greedy"""
     top_p: float
     max_problems: int | None
-    """of each task, its first; None: all"""
+    """evaluate the first problems of each task only; None: all"""
     seed: int
 
     def check(self) -> None:
-        """Raises ScopeError for a value that is out of its range."""
+        """Raise ScopeError for a value that is out of range."""
         if self.samples < 1:
             raise ScopeError(f"--n={self.samples} is not allowed: at least 1.")
         if not self.ks or min(self.ks) < 1 or max(self.ks) > self.samples:
@@ -65,7 +65,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
             raise ScopeError(f"--temperature={self.temperature} is not allowed: 0, or from 0.05 to 10.")
         if self.temperature == 0 and self.samples > 1:
             raise ScopeError(
-                f"--temperature=0 is greedy, so that --n={self.samples} responses would be the same; use --n 1 --k 1."
+                f"--temperature=0 is greedy: all --n={self.samples} responses would be the same. Use --n 1 --k 1."
             )
         if not 0 < self.top_p <= 1:
             raise ScopeError(f"--top-p={self.top_p} is not allowed: above 0, at most 1.")
@@ -76,7 +76,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationPlan(msgspec.Struct, frozen=True):
-    """Everything that decides the results but the random draws."""
+    """Everything that determines the results, except the random draws."""
 
     model: str
     """a Hugging Face directory"""
@@ -86,7 +86,7 @@ class EvaluationPlan(msgspec.Struct, frozen=True):
 
     @property
     def engine(self) -> GeneratorConfig:
-        """What every engine runs with, whichever tasks it answers: as the first task's configuration says."""
+        """Configuration of every engine, taken from the first task."""
         return self.tasks[0].run_config.generators
 
     @property
@@ -108,9 +108,9 @@ def make_plan(
     max_problems: int | None,
     seed: int,
 ) -> EvaluationPlan:
-    """Check everything and put it together; without names and files, the task of the run that made the model.
+    """Make and check the plan. Without `names` and `configs`, the task is that of the run that made the model.
 
-    What is None is what the first task's configuration says under `evaluation`. Raises ScopeError for anything that is
+    samples, ks, temperature: None to use the first task's `evaluation` block. Raises ScopeError for anything that is
     not allowed, before an engine starts.
     """
     tasks = [_from_file(path, overrides) for path in configs] + [
@@ -145,10 +145,10 @@ def _from_file(path: Path, overrides: Sequence[str]) -> TaskPlan:
 
 
 def _by_name(name: str, model: EvaluatedModel, overrides: Sequence[str]) -> TaskPlan:
-    """The task with its defaults; prompts, lengths and engines as the model's run has them, if it has one."""
+    """Plan a task with its defaults; prompts, lengths and engines are those of the model's run, if it has one."""
     if model.run is None:
         context = model.context()
-        # Half of the context, so that a prompt has the other half.
+        # Half of the context, which leaves the other half for the prompt.
         tree: dict[str, Any] = {
             "model": {"max_length": context},
             "rollout": {"max_new_tokens": context // 2},
@@ -169,7 +169,7 @@ def _by_name(name: str, model: EvaluatedModel, overrides: Sequence[str]) -> Task
         tree["task"] = {"name": "reasoning_gym", "reasoning_gym": gym}
     else:
         tree["task"] = {"name": name}
-    # What checkpoints keep in Redis does not matter here.
+    # An evaluation writes no checkpoints, so their limits on Redis do not apply.
     tree["pipeline"], tree["checkpoint"] = {"unacked_bytes": 1 << 62}, {"every_steps": 1}
     label = Path(name).stem if Path(name).suffix in LOCAL else name.replace("/", "-").replace(":", "-")
     return TaskPlan(label, config_over(tree, overrides).model_dump(mode="json"), benchmark)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a JSON line for each problem, and how a killed one finds those that are done."""
+"""The results of an evaluation: a JSON line for each problem, from which an interrupted evaluation continues."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ PLAN, RESULT, PARTS = "plan.json", "evaluation.json", "parts"
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """One sampled response and what the task says of it."""
+    """One sampled response and the task's verdict on it."""
 
     text: str
     tokens: int
-    """that the policy sampled, the end token of each turn included"""
+    """tokens that the policy sampled, with the end-of-sequence token of each turn"""
     finish: str
-    """`stop`, or `length` where it was cut off"""
+    """`stop`, or `length` when it was truncated"""
     reward: float
     verdict: str
     answer: str | None
-    """as the task reads it, of several turns in the last, for the majority; None where there is none"""
+    """the final answer as the task reads it (from the last turn), for the majority vote; None without one"""
 
     @property
     def correct(self) -> bool:
-        """Rewarded in full."""
+        """Whether it was fully rewarded."""
         return self.reward >= 1
 
 
 class ProblemResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One problem."""
+    """The responses to one problem."""
 
     task: str
     index: int
-    """among the task's held-out problems"""
+    """index among the task's held-out problems"""
     problem_id: str
     prompt: str
     responses: list[Response]
 
     @property
     def correct(self) -> int:
-        """Correct responses."""
+        """Number of correct responses."""
         return sum(response.correct for response in self.responses)
 
 
@@ -53,7 +53,7 @@ class ResultsFolder:
     """The output directory of one evaluation."""
 
     def __init__(self, path: Path, plan: EvaluationPlan) -> None:
-        """Open it for the plan. Raises ScopeError when it belongs to another plan or holds something else."""
+        """Open or create it. Raises ScopeError when it belongs to another plan or has other contents."""
         self.path = path
         stored = path / PLAN
         if stored.is_file():
@@ -73,7 +73,7 @@ class ResultsFolder:
         write_atomically(stored, msgspec.json.encode(plan))
 
     def new_part(self, engine: int) -> Path:
-        """A file for an engine's results that nobody has written to."""
+        """Create a new part file for an engine's results."""
         (self.path / PARTS).mkdir(exist_ok=True)
         taken = len(list((self.path / PARTS).glob("*.jsonl")))
         part = self.path / PARTS / f"{taken:04d}-engine-{engine}.jsonl"
@@ -81,12 +81,12 @@ class ResultsFolder:
         return part
 
     def results(self) -> dict[tuple[str, int], ProblemResult]:
-        """Every problem that is done, by task and index. A line that was not finished is left out."""
+        """Return the result of every finished problem, by task and index; ignores an incomplete last line."""
         files = sorted(self.path.glob("*.jsonl")) + sorted((self.path / PARTS).glob("*.jsonl"))
         return {(r.task, r.index): r for path in files for r in read_results(path)}
 
     def settle(self, plan: EvaluationPlan) -> None:
-        """One file for each task, in order, in place of the parts of engines."""
+        """Replace the part files by one file for each task, with its problems in order."""
         found = self.results()
         for task in plan.tasks:
             ours = sorted((r for r in found.values() if r.task == task.label), key=lambda r: r.index)
@@ -103,7 +103,7 @@ def read_results(path: Path) -> list[ProblemResult]:
 
 
 def _difference(known: EvaluationPlan, plan: EvaluationPlan) -> str:
-    """The first thing that differs, in words."""
+    """Describe the first difference between two plans."""
     if (known.model, known.model_files) != (plan.model, plan.model_files):
         return f"model ({known.model}, or the same with other files)"
     for name in plan.sampling.__struct_fields__:

@@ -1,4 +1,4 @@
-"""Runs an evaluation: shares its problems out over engines in processes, waits, and sums up."""
+"""Runs an evaluation: divides its problems among engines in processes, waits for them, and summarizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
-from services.host.children import start, terminate_as_interrupt
+from services.host.children import sigterm_as_interrupt, start_child
 from services.host.environment import machine, package_versions
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
@@ -32,10 +32,10 @@ END_SECONDS = 20.0
 
 
 def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progress) -> dict[str, Any]:
-    """Do what is left of the plan, and return its document, which is also in `out`.
+    """Evaluate the problems of the plan that have no result yet; returns the summary, which is also written to `out`.
 
-    Raises ScopeError when there are too few GPUs for the engines, or when one of them ended early; what is done stays,
-    and the same call goes on from there.
+    Raises ScopeError when there are too few GPUs for the engines, or when an engine failed. Results are kept, and the
+    same call continues from them.
     """
     if engines < 1:
         raise ScopeError(f"--engines={engines} is not allowed: at least 1.")
@@ -46,7 +46,7 @@ def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progres
     before = len(wanted) - len(left)
     progress.say(
         f"{len(wanted)} problems, {plan.sampling.samples} responses each"
-        f"{f'; {before} are done already' if before else ''}; results in {out}"
+        f"{f'; {before} already done' if before else ''}; results in {out}"
     )
     started = time.monotonic()
     if left:
@@ -76,7 +76,7 @@ def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progres
 
 
 def _problems(plan: EvaluationPlan) -> list[tuple[str, int]]:
-    """Label and index of every problem; makes each task once, so that a fault is seen before an engine starts."""
+    """Return task label and index of every problem. Makes each task, so that errors surface before an engine starts."""
     found = []
     for task in plan.tasks:
         size = task.make().heldout_size
@@ -109,8 +109,8 @@ def _sample(
                 status = process.poll()
                 if status:
                     raise ScopeError(
-                        f"engine {number} ended with status {status}: {_reason(log)} (log: {log}). The same command "
-                        "goes on from here."
+                        f"engine {number} ended with status {status}: {_reason(log)} (log: {log}). Run the same "
+                        "command again to continue."
                     )
                 if status == 0:
                     del running[number]
@@ -127,10 +127,13 @@ def _engines(
     left: Sequence[tuple[str, int]],
     environments: Sequence[dict[str, str]],
 ) -> Iterator[tuple[list[subprocess.Popen[bytes]], list[Path], Path]]:
-    """Processes, one in each environment, their part files and their log; they end with the block, however it ends."""
+    """Start a process in each environment; yields the processes, their part files and their log.
+
+    The processes are stopped when the block ends, however it ends.
+    """
     processes: list[subprocess.Popen[bytes]] = []
     parts, log = [], folder.path / "engines.log"
-    with terminate_as_interrupt():
+    with sigterm_as_interrupt():
         try:
             for number, environment in enumerate(environments):
                 part = folder.new_part(number)
@@ -138,19 +141,19 @@ def _engines(
                 share: dict[str, list[int]] = {}
                 for label, index in left[number :: len(environments)]:
                     share.setdefault(label, []).append(index)
-                # An evaluation that goes on draws anew: no two parts share a stream of random numbers.
+                # Each part has another seed, so that a continued evaluation does not repeat random numbers.
                 seed = plan.sampling.seed + 7919 * int(part.name[:4])
                 spec = part.with_suffix(".spec")
                 spec.write_bytes(msgspec.json.encode(WorkerSpec(plan, share, str(part), seed)))
                 command = [sys.executable, "-m", "services.evaluation.worker", str(spec)]
-                processes.append(start(command, log, environment))
+                processes.append(start_child(command, log, environment))
             yield processes, parts, log
         finally:
-            _end(processes)
+            _stop(processes)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask what still runs to end, and kill what does not. An engine's own processes are in its session."""
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate the processes that still run, then kill each one's session, which includes its engine."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, from its results; pure. Intervals are 95 % bootstrap intervals over problems."""
+"""The figures of an evaluation, as pure functions of its results, with 95 % bootstrap intervals over problems."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BOOTSTRAP_SEED = 0
 
 
 def majority(responses: Sequence[Response]) -> float:
-    """Whether the most frequent answer is right: 1 or 0, and of answers that are equally frequent the mean.
+    """Return 1 if the most frequent answer is correct, else 0; the mean over equally frequent answers.
 
-    Responses without an answer do not vote; without a vote it is 0.
+    Responses without an answer do not vote; without any vote the result is 0.
     """
     votes = Counter(response.answer for response in responses if response.answer is not None)
     if not votes:
@@ -32,10 +32,10 @@ def majority(responses: Sequence[Response]) -> float:
 
 
 def summarize(results: Sequence[ProblemResult], samples: int, ks: Sequence[int]) -> dict[str, Any]:
-    """The figures of one task. Raises ValueError without results.
+    """Compute the figures of one task. Raises ValueError without results.
 
-    `avg@n` is the mean share of correct responses, which `pass@1` equals; `reward@n` the mean reward, in which
-    partly right ones count; `maj@n` is left out where the task reads an answer from no response.
+    `avg@n` is the mean share of correct responses and equals `pass@1`. `reward@n` is the mean reward, which counts
+    partly correct responses. `maj@n` is omitted when the task reads an answer from none of the responses.
     """
     correct = [result.correct for result in results]
     responses = [response for result in results for response in result.responses]

@@ -1,7 +1,7 @@
-"""One engine of an evaluation, as a process: `python -m services.evaluation.worker SPEC`.
+"""One engine of an evaluation, in its own process: `python -m services.evaluation.worker SPEC`.
 
-Reads its share from the file SPEC, samples as many problems at once as an engine takes, and appends a line to its
-part file as soon as a problem is done.
+It reads its problems from the file SPEC, samples several at once, and appends a line to its part file as soon as a
+problem is finished.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):
-    """What one engine does."""
+    """The part of an evaluation that one engine does."""
 
     plan: EvaluationPlan
     share: dict[str, list[int]]
     """label of a task → indices of its problems"""
     part: str
-    """the file for results"""
+    """path of the part file for its results"""
     engine_seed: int
 
 
-class _TaskAtWork:
-    """A task, what samples its problems, and the verifier beside the engine."""
+class _TaskRunner:
+    """A task with its prompt encoder and its scorer."""
 
     def __init__(self, plan: TaskPlan, tokenizer: Any) -> None:
         from services.generation.scoring import Scorer
@@ -48,22 +48,22 @@ class _TaskAtWork:
         self.scorer = Scorer(self.config, self.task, tokenizer)
 
     def answer(self, problem: Problem, sample: Sample, text: str) -> str | None:
-        """What a finished response answers, if the task can say. text: of the whole response."""
+        """Return the final answer of a finished response, if the task can read one. text: the whole response."""
         if sample.finish_reason == "length" or not isinstance(self.task, TaskWithAnswers):
             return None
         return self.task.final_answer(problem, sample.turns[-1] if sample.turns else text)
 
 
-class Sampler:
-    """One engine's share, ready: every prompt is encoded, so that one that does not fit is seen before it starts."""
+class ProblemQueue:
+    """The problems of one engine. Encodes all prompts first, so that one that does not fit is found before sampling."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        """Raises ScopeError where a task cannot be made, a prompt leaves no room, or no token ends a response."""
+        """Raises ScopeError for a task that cannot be made, a prompt that is too long, or a missing end token."""
         from transformers import AutoTokenizer
 
         self._plan, self._part = spec.plan, Path(spec.part)
         tokenizer: Any = AutoTokenizer.from_pretrained(spec.plan.model)
-        self.tasks = [_TaskAtWork(task, tokenizer) for task in spec.plan.tasks if spec.share.get(task.label)]
+        self.tasks = [_TaskRunner(task, tokenizer) for task in spec.plan.tasks if spec.share.get(task.label)]
         self._waiting = [
             (task, index, task.task.heldout_problem(index))
             for task in self.tasks
@@ -73,11 +73,11 @@ class Sampler:
             task.sampler.prompt(problem)
 
     async def run(self, engine: SamplingEngine) -> None:
-        """Answer every problem of the share."""
+        """Sample and score every problem, and write the results."""
         gate = asyncio.Semaphore(self._plan.engine.groups_in_flight)
         with self._part.open("ab") as file:
 
-            async def one(task: _TaskAtWork, index: int, problem: Problem) -> None:
+            async def one(task: _TaskRunner, index: int, problem: Problem) -> None:
                 async with gate:
                     responses = await self._responses(engine, task, problem)
                 result = ProblemResult(
@@ -94,7 +94,7 @@ class Sampler:
                 for entry in self._waiting:
                     group.create_task(one(*entry))
 
-    async def _responses(self, engine: SamplingEngine, task: _TaskAtWork, problem: Problem) -> list[Response]:
+    async def _responses(self, engine: SamplingEngine, task: _TaskRunner, problem: Problem) -> list[Response]:
         sampling = self._plan.sampling
         samples = await task.sampler.sample(
             engine,
@@ -120,27 +120,27 @@ class Sampler:
 
 
 async def work(spec: WorkerSpec) -> None:
-    """Do the whole share with an engine of this process."""
+    """Evaluate all problems of `spec` with an engine in this process."""
     from services.inference.engine import SamplingEngine
     from trainer.rollouts.trajectory import PolicyVersion
 
-    sampler = Sampler(spec)
+    problems = ProblemQueue(spec)
     engine = await SamplingEngine.start(
         Path(spec.plan.model),
         spec.plan.engine,
         role="base",
-        max_length=max(task.config.model.max_length for task in sampler.tasks),
+        max_length=max(task.config.model.max_length for task in problems.tasks),
         seed=spec.engine_seed,
         version=PolicyVersion(0, 0),
     )
     try:
-        await sampler.run(engine)
+        await problems.run(engine)
     finally:
         engine.shutdown()
 
 
 def main() -> int:
-    """Exit status 2 with one sentence for a fault that the user can mend."""
+    """Run the worker; returns exit status 2, after one sentence, for an error that the user can fix."""
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WorkerSpec)
     yield_to_others()
     try:
@@ -154,7 +154,7 @@ def main() -> int:
 
 
 def _fault(error: Exception) -> ScopeError | None:
-    """The first fault that a user can mend; None where there is none."""
+    """Return the first error that the user can fix, or None."""
     if isinstance(error, ExceptionGroup):
         return next(filter(None, map(_fault, error.exceptions)), None)
     return error if isinstance(error, ScopeError) else None

@@ -1,1 +1,1 @@
-"""Generators: lease groups, sample and score them, offer them to the replay queue."""
+"""Generators: they lease groups, sample and score their rollouts, and add them to the replay queue."""

@@ -1,20 +1,23 @@
-"""What a generator has done, and where its time went, for its heartbeat."""
+"""Counters of a generator's work and of its time in each state, for its heartbeat."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
 
+from trainer.rollouts.trajectory import Group
+
 
 @dataclass
 class GeneratorWork:
-    """Totals since the generator began; times are in seconds."""
+    """Totals since the generator started; times are in seconds."""
 
     groups: int = 0
     duplicates: int = 0
+    """groups that the queue had already"""
     tokens: int = 0
     refills: int = 0
-    """groups that were thrown away, and made again of another problem, since their rewards were all equal"""
+    """groups whose rewards were all equal, so that they were discarded and made again from another problem"""
     spanning_rollouts: int = 0
     """rollouts sampled from more than one policy version"""
     sampling_seconds: float = 0.0
@@ -34,6 +37,13 @@ class GeneratorWork:
                 self.waiting_seconds += now - self.changed_at
         self.changed_at = now
 
+    def count(self, group: Group, *, duplicate: bool) -> None:
+        """Count a group that is in the queue."""
+        self.groups += 1
+        self.duplicates += duplicate
+        self.tokens += sum(int(trajectory.mask.sum()) for trajectory in group.trajectories)
+        self.spanning_rollouts += sum(len(trajectory.versions) > 1 for trajectory in group.trajectories)
+
     def counters(self) -> dict[str, float]:
-        """The totals, for the heartbeat."""
+        """The totals by name."""
         return {name: value for name, value in asdict(self).items() if name != "changed_at"}

@@ -1,9 +1,9 @@
-"""Generators: the second box of the picture. Lease work, sample, verify, write groups to the replay queue.
+"""The generator actor: leases groups from the replay queue, samples and scores their rollouts, and adds them to it.
 
-A generator owns one vLLM engine and has one role. *base* samples at the fixed base temperature and is what the
-policy's entropy is measured on; *adaptive* samples at the temperature that the entropy controller decided last.
-Pacing holds the staleness bound: a generator leases only groups whose learner step is at most
-(loaded version + max_staleness), so nothing is discarded for being old.
+A generator owns one vLLM engine and has one role. A *base* generator samples at the fixed base temperature; the
+policy's entropy is measured on its rollouts. An *adaptive* generator samples at the temperature that the entropy
+controller set last. Pacing bounds staleness: a generator leases only groups of learner steps below
+(loaded step + 1 + max_staleness), so no group is discarded for being too old.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ray
 
 from services.generation.counters import GeneratorWork
-from services.generation.group import as_group, sampled_tokens
+from services.generation.group import sampled_tokens
+from services.generation.group_writer import GroupWriter
+from services.generation.groups_in_flight import GroupsInFlight
+from services.generation.heartbeat import BEAT_SECONDS, GeneratorHeartbeat
+from services.generation.loaded_weights import LoadedWeights
 from services.generation.sampling import ProblemSampler
 from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
 from services.host.priority import yield_to_others
-from services.online_eval.jobs import HeldOutWork
-from services.online_eval.worker import HeldOutSampler
-from services.records.ledger import Ledger, Offered
+from services.online_eval.jobs import EvaluationLeases
+from services.online_eval.worker import EvaluationWorker
 from services.replay.actuators import read_mix
-from services.replay.outbox import Outbox
-from services.replay.producer import Finished, Lease, ReplayProducer
-from services.run.heartbeats import beat
+from services.replay.producer import Lease, ReplayProducer
 from services.weights.probe import Probe
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
-from trainer.rollouts.trajectory import PolicyVersion, encode_group
-from trainer.tasks import Problem, Task, Verdict, make_task
+from trainer.rollouts.trajectory import PolicyVersion
+from trainer.tasks import Problem, Task, make_task
 
 if TYPE_CHECKING:
     import numpy as np
 
     from services.inference.engine import SamplingEngine
     from services.inference.sample import Sample
-    from services.weights.process_group import Meeting
+    from services.weights.process_group import Rendezvous
 
 IDLE_POLL_SECONDS = 0.5
-"""How long a generator without admissible work sleeps before it looks for expired leases."""
-BEAT_SECONDS = 1.0
+"""How long a generator without admissible groups waits before it looks for expired leases."""
 
 
 class Generator:
-    """The body of a generator actor; every method runs on one event loop."""
+    """Code of the generator actor. Every method runs on one event loop."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         yield_to_others()
@@ -62,43 +62,32 @@ class Generator:
         self._sampler = ProblemSampler(spec.config, self._task, tokenizer)
         self._scorer = Scorer(spec.config, self._task, tokenizer)
         self._redis = spec.redis.asyncio()
-        self._beat_redis = spec.redis.sync()
         self._producer = ReplayProducer(
             self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity
         )
-        self._outbox = Outbox(self._producer, spec.role, spec.generator_id)
-        self._ledger = (
-            None if spec.ledger is None else Ledger(Path(spec.ledger) / f"{spec.generator_id}.jsonl")
-        )
         self._engine: SamplingEngine | None = None
-        every = spec.config.evaluation.every_steps
-        work = HeldOutWork(self._redis, spec.run_id, spec.config.pipeline.lease_seconds)
-        self._held_out = (
-            None if not every else HeldOutSampler(work, spec.config, self._task, self._held_out_one)
-        )
-        self._loaded = spec.version
-        self._loads = 0
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._leased: set[int] = set()
-        self._sampling: set[int] = set()
-        """leased ordinals that the engine works on, or soon will; again while a group is refilled"""
-        self._wake = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._trusted = asyncio.Event()
-        """set unless weights are being loaded or could not be"""
-        self._trusted.set()
-        self._failure: Exception | None = None
-        self._exhausted = (-1, 0.0)
-        self._stopping = False
-        self._loading = False
-        self._evaluating = False
+        self._weights = LoadedWeights(spec.version, before_load=self._account, after_load=self._after_load)
         self._work = GeneratorWork()
+        self._writer = GroupWriter(spec, self._producer, self._work, self._weights.trusted)
+        self._evaluations: EvaluationWorker | None = None
+        if spec.config.evaluation.every_steps:
+            leases = EvaluationLeases(self._redis, spec.run_id, spec.config.pipeline.lease_seconds)
+            self._evaluations = EvaluationWorker(
+                leases, spec.config, self._task, self._sample_heldout_problem
+            )
+        self._wake = asyncio.Event()
+        self._groups = GroupsInFlight(spec.config.generators.groups_in_flight, self._wake.set)
+        self._heartbeat = GeneratorHeartbeat(spec, self._work, self._weights)
+        self._exhausted = (-1, 0.0)
+        """a pacing limit, in learner steps, under which no group was left, and until when not to ask again"""
+        self._stopping = False
+        self._evaluating = False
 
     async def start(self) -> int:
         """Start the engine; returns this process's id."""
         from services.inference.engine import SamplingEngine
 
-        self._engine = await SamplingEngine.start(
+        engine = await SamplingEngine.start(
             Path(self._spec.model_dir),
             self._config.generators,
             role=self._spec.role,
@@ -107,61 +96,29 @@ class Generator:
             version=self._spec.version or PolicyVersion(-1, 0),
             strict=self._config.determinism.strict,
         )
-        self._ready.set()
-        await self._beat()
-        return os.getpid()
+        return await self._begin_with(engine)
 
-    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> float:
-        """Run `version` from now on; returns the seconds it took. Older versions than the loaded one are skipped.
+    async def load(self, version: PolicyVersion, payload: np.ndarray, probe: Probe) -> float:
+        """Load serialized weights, uint8[N]; returns the seconds it took. Skips a version older than the loaded one.
 
-        Raises WeightLoadError when the engine turns out not to run it. The generator is then of no use any more: `run`
-        raises it too, and nothing sampled since enters the queue.
+        Raises WeightLoadError when the engine does not run `version` afterwards. `run` then raises it too, and nothing
+        sampled since enters the queue.
         """
-        await self._ready.wait()
-        return await self._take_up(version, probe, lambda: self._require_engine().load(version, blob, probe))
+        return await self._weights.load(version, payload, probe)
 
-    async def join_weights(self, meeting: Meeting, first_rank: int) -> None:
-        """Become a member of the group that weights are broadcast in."""
-        await self._ready.wait()
-        await self._require_engine().join_group(meeting, first_rank)
+    async def join_weights(self, rendezvous: Rendezvous, first_rank: int) -> None:
+        """Join the group that weights are broadcast in. first_rank: rank of the engine's first worker."""
+        await self._weights.join_broadcasts(rendezvous, first_rank)
 
     async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
-        """As `load`, by the broadcast that begins now. Raises TransferError when it failed, and goes on as before."""
-        await self._ready.wait()
-        await self._require_engine().receive(buckets)
-        return await self._take_up(
-            version, probe, lambda: self._require_engine().load_received(version, probe)
-        )
+        """Receive the broadcast that begins now and load it, as `load` does.
 
-    async def _take_up(
-        self, version: PolicyVersion, probe: Probe, load: Callable[[], Awaitable[None]]
-    ) -> float:
-        started = time.monotonic()
-        if self._loaded is not None and version < self._loaded:
-            return 0.0
-        self._work.account(self._state)
-        self._loading = True
-        try:
-            self._trusted.clear()
-            if version == self._loaded:
-                await self._require_engine().verify(probe)
-            else:
-                await load()
-                self._loads += 1
-            self._loaded = version
-            self._trusted.set()
-        except Exception as error:
-            self._failure = error
-            self._give_up()
-            raise
-        finally:
-            self._work.account("loading")
-            self._loading = False
-            self._wake.set()
-        return time.monotonic() - started
+        Raises TransferError when it did not arrive; the generator then keeps the version it runs.
+        """
+        return await self._weights.receive(version, buckets, probe)
 
     async def run(self) -> None:
-        """Produce groups until `stop`. Raises when Redis or the engine cannot be used any more."""
+        """Produce groups until `stop`. Raises when Redis or the engine fails."""
         beats = asyncio.create_task(self._beats())
         try:
             while not self._stopping:
@@ -172,16 +129,16 @@ class Generator:
                     await self._pause()
         finally:
             beats.cancel()
-            await asyncio.gather(beats, *self._in_flight, return_exceptions=True)
-            await self._outbox.end()
-            if self._held_out is not None:
-                await self._held_out.end()
+            await asyncio.gather(beats, self._groups.wait(), return_exceptions=True)
+            await self._writer.end()
+            if self._evaluations is not None:
+                await self._evaluations.end()
             await self._beat()
 
     async def stop(self) -> None:
-        """Let `run` end: nothing new is leased; groups in flight are given up, their leases expire."""
+        """Let `run` end: lease nothing more and cancel the groups in flight, whose leases expire."""
         self._stopping = True
-        self._give_up()
+        self._cancel_in_flight()
         self._wake.set()
 
     async def shutdown(self) -> None:
@@ -189,11 +146,11 @@ class Generator:
         if self._engine is not None:
             self._engine.shutdown()
         await self._redis.aclose()
-        self._beat_redis.close()
+        self._heartbeat.close()
 
     async def evaluate(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
-        """Correct answers out of `samples` for each held-out problem index."""
-        self._work.account(self._state)
+        """Count the correct responses out of `samples` to each held-out problem, given by index."""
+        self._account()
         self._evaluating = True
         try:
             return await self._count_correct(problems, samples, temperature)
@@ -201,27 +158,43 @@ class Generator:
             self._work.account("evaluating")
             self._evaluating = False
 
-    async def _evaluate_some(self) -> None:
-        """Take held-out problems of an open evaluation where no group waits and nothing stands in the way."""
-        if self._held_out is None or self._loaded is None or self._loading or self._stopping:
-            return
-        self._work.account(self._state)
-        await self._held_out.take(self._loaded.step)
+    async def _begin_with(self, engine: SamplingEngine) -> int:
+        self._engine = engine
+        self._weights.attach(engine)
+        await self._beat()
+        return os.getpid()
 
-    async def _held_out_one(
+    async def _evaluate_some(self) -> None:
+        """Lease held-out problems of an open evaluation, since there is no group to lease."""
+        version = self._weights.version
+        if self._evaluations is None or version is None or self._weights.loading or self._stopping:
+            return
+        self._account()
+        await self._evaluations.lease(version.step)
+
+    async def _sample_heldout_problem(
         self, problem: Problem, samples: int, temperature: float
     ) -> tuple[int, list[Sample]]:
-        """Correct responses to a held-out problem, and the responses, once it is sure what sampled them."""
+        """Return the number of correct responses, and the responses, once the weights that sampled them are trusted."""
         rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
         correct = await self._correct(problem, rollouts)
-        await self._trusted.wait()
+        await self._weights.trusted()
         return correct, rollouts
 
-    def _give_up(self) -> None:
-        for task in self._in_flight:
-            task.cancel()
-        if self._held_out is not None:
-            self._held_out.cancel()
+    def _cancel_in_flight(self) -> None:
+        self._groups.cancel()
+        if self._evaluations is not None:
+            self._evaluations.cancel()
+
+    def _after_load(self) -> None:
+        self._work.account("loading")
+        if self._weights.failure is not None:
+            self._cancel_in_flight()
+        self._wake.set()
+
+    def _account(self) -> None:
+        """Attribute the time since the last change to the current state; called before the state changes."""
+        self._work.account(self._state)
 
     async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
         gate = asyncio.Semaphore(self._config.generators.groups_in_flight)
@@ -240,13 +213,13 @@ class Generator:
             return "stopped"
         if self._engine is None:
             return "starting"
-        if self._loading:
+        if self._weights.loading:
             return "loading"
         if self._evaluating:
             return "evaluating"
-        if self._in_flight:
+        if len(self._groups):
             return "sampling"
-        return "evaluating" if self._held_out is not None and self._held_out.busy else "waiting"
+        return "evaluating" if self._evaluations is not None and self._evaluations.busy else "waiting"
 
     def _require_engine(self) -> SamplingEngine:
         if self._engine is None:
@@ -254,13 +227,11 @@ class Generator:
         return self._engine
 
     def _raise_failures(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        for task in [t for t in self._in_flight if t.done()]:
-            self._in_flight.discard(task)
-            task.result()
-        if self._held_out is not None:
-            self._held_out.raise_failures()
+        if self._weights.failure is not None:
+            raise self._weights.failure
+        self._groups.raise_failures()
+        if self._evaluations is not None:
+            self._evaluations.raise_failures()
 
     async def _pause(self) -> None:
         try:
@@ -270,9 +241,9 @@ class Generator:
             return
 
     async def _lease_some(self) -> bool:
-        """Lease as much as fits and start on it; False when there was nothing to do."""
-        room, version = self._room, self._loaded
-        if version is None or self._loading or room <= 0:
+        """Lease as many groups as fit in flight and start them; False when there were none."""
+        count, version = self._free_slots, self._weights.version
+        if version is None or self._weights.loading or count <= 0:
             return False
         steps = min(version.step + 1 + self._config.pipeline.max_staleness, self._config.steps)
         exhausted_steps, until = self._exhausted
@@ -282,45 +253,40 @@ class Generator:
             self._spec.role,
             self._spec.generator_id,
             limit=steps * self._config.rollout.prompts_per_step,
-            count=room,
+            count=count,
             ttl=self._config.pipeline.lease_seconds,
         )
-        if self._stopping or self._failure is not None:
+        if self._stopping or self._weights.failure is not None:
             return False
-        if len(lease.ordinals) < room:
+        if len(lease.ordinals) < count:
             self._exhausted = (steps, time.monotonic() + IDLE_POLL_SECONDS)
-        self._work.account(self._state)
+        self._account()
         if lease.ordinals:
-            self._begin(lease, version)
+            self._start_groups(lease, version)
         return bool(lease.ordinals)
 
     @property
-    def _room(self) -> int:
-        """Groups that may be leased now: those that are verified or wait for the queue count only beyond a bound."""
-        most = self._config.generators.groups_in_flight
-        return min(most - len(self._sampling), 2 * most - len(self._in_flight))
+    def _free_slots(self) -> int:
+        """Groups that may be leased now."""
+        return self._groups.free_slots
 
-    def _begin(self, lease: Lease, version: PolicyVersion) -> None:
-        """Start on what was leased. version: the one loaded when it was asked for."""
+    def _start_groups(self, lease: Lease, version: PolicyVersion) -> None:
+        """Start the leased groups. version: the policy version that was loaded when the lease was requested."""
         for ordinal in lease.ordinals:
-            self._sampling.add(ordinal)
-            self._launch(self._make_group(ordinal, lease))
-
-    def _launch(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._in_flight.add(task)
-        task.add_done_callback(lambda _: self._wake.set())
+            self._groups.sampling.add(ordinal)
+            self._groups.start(self._make_group(ordinal, lease))
 
     async def _make_group(self, ordinal: int, lease: Lease) -> None:
-        self._leased.add(ordinal)
+        self._groups.leased.add(ordinal)
         started = time.time()
         try:
             for attempt in range(self._config.rollout.refills + 1):
-                self._sampling.add(ordinal)
+                self._groups.sampling.add(ordinal)
                 problem = await self._problem(ordinal, attempt)
                 prompt = self._sampler.prompt(problem)
-                rollouts = await self._sample(problem, prompt, self._samples, self._temperature(lease))
-                self._sampling.discard(ordinal)
+                temperature = self._spec.temperature(lease)
+                rollouts = await self._sample(problem, prompt, self._spec.samples, temperature)
+                self._groups.sampling.discard(ordinal)
                 self._wake.set()
                 verdicts = await self._scorer.rewards(problem, rollouts)
                 last = attempt == self._config.rollout.refills or self._spec.role != "base"
@@ -328,66 +294,19 @@ class Generator:
                     break
                 self._work.refills += 1
                 self._work.tokens += sampled_tokens(rollouts)
-            await self._offer(ordinal, lease, problem, prompt, rollouts, verdicts, started)
+            await self._writer.add(ordinal, lease, problem, prompt, rollouts, verdicts, started)
         finally:
-            self._sampling.discard(ordinal)
-            self._leased.discard(ordinal)
+            self._groups.sampling.discard(ordinal)
+            self._groups.leased.discard(ordinal)
             self._work.account("sampling")
 
-    @property
-    def _samples(self) -> int:
-        """Rollouts of a group."""
-        rollout = self._config.rollout
-        return rollout.base_samples if self._spec.role == "base" else rollout.adaptive_samples
-
-    def _temperature(self, lease: Lease) -> float:
-        """What the role samples at."""
-        return self._config.rollout.base_temperature if self._spec.role == "base" else lease.temperature
-
     async def _problem(self, ordinal: int, attempt: int = 0) -> Problem:
-        """What `ordinal` is about, in the `attempt`-th try at its group."""
+        """Return the problem of group `ordinal`; each attempt after the first (0) has another one."""
         mix = None
         if self._config.task.curriculum.kind != "fixed":
             step = ordinal // self._config.rollout.prompts_per_step
             mix = await read_mix(self._redis, self._spec.run_id, step)
         return problem_at(self._task, self._config, ordinal, attempt, mix)
-
-    async def _offer(
-        self,
-        ordinal: int,
-        lease: Lease,
-        problem: Problem,
-        prompt: Sequence[int],
-        rollouts: Sequence[Sample],
-        verdicts: Sequence[Verdict],
-        started: float,
-    ) -> None:
-        """Add a group to the queue. started: seconds since the epoch."""
-        group = as_group(
-            self._spec,
-            problem,
-            prompt,
-            rollouts,
-            verdicts,
-            ordinal=ordinal,
-            temperature=self._temperature(lease),
-            entropy_target_generation=lease.entropy_target_generation,
-            sequence=self._work.groups,
-            started_at=started,
-        )
-        data = encode_group(group, size_cap=self._config.pipeline.entry_bytes)
-        await self._trusted.wait()
-        self._note(Offered(group.group_id, "offered"))
-        outcome = await self._outbox.put(Finished(ordinal, group.attempt, data))
-        self._note(Offered(group.group_id, "duplicate" if outcome == "duplicate" else "added"))
-        self._work.groups += 1
-        self._work.duplicates += outcome == "duplicate"
-        self._work.tokens += sampled_tokens(rollouts)
-        self._work.spanning_rollouts += sum(len(sample.versions) > 1 for sample in rollouts)
-
-    def _note(self, event: Offered) -> None:
-        if self._ledger is not None:
-            self._ledger.append(event)
 
     async def _sample(
         self, problem: Problem, prompt: Sequence[int], samples: int, temperature: float
@@ -396,39 +315,27 @@ class Generator:
         return await self._sampler.sample(engine, problem, prompt, samples=samples, temperature=temperature)
 
     async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
-        """Fully rewarded ones."""
+        """Count the fully rewarded responses."""
         return sum(verdict.reward >= 1 for verdict in await self._scorer.verdicts(problem, rollouts))
 
     async def _beats(self) -> None:
         while True:
             await self._beat()
-            if self._leased:
+            if self._groups.leased:
                 await self._producer.renew(
                     self._spec.role,
                     self._spec.generator_id,
-                    sorted(self._leased),
+                    sorted(self._groups.leased),
                     ttl=self._config.pipeline.lease_seconds,
                 )
-            if self._held_out is not None:
-                await self._held_out.renew()
+            if self._evaluations is not None:
+                await self._evaluations.renew()
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self) -> None:
-        self._work.account(self._state)
-        version = self._loaded or PolicyVersion(-1, 0)
-        document = {
-            "role": self._spec.role,
-            "state": self._state,
-            "process_id": os.getpid(),
-            "lineage": version.lineage,
-            "step": version.step,
-            "loads": self._loads,
-            "in_flight": len(self._in_flight),
-            "restarts": self._spec.restarts,
-            **self._work.counters(),
-        }
-        await asyncio.to_thread(beat, self._beat_redis, self._spec.run_id, self._spec.generator_id, document)
+        self._account()
+        await self._heartbeat.beat(self._state, len(self._groups))
 
 
 GeneratorActor = ray.remote(Generator)
-"""The Ray actor. vLLM is imported in its process only: the driver, which defines it, stays light."""
+"""The Ray actor class. Only its own process imports vLLM, so that the driver starts fast."""

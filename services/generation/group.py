@@ -1,4 +1,4 @@
-"""From what the engine sampled and the verifier said to the group that the queue carries."""
+"""Builds the group that the queue carries from an engine's samples and the verifier's verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from services.inference.sample import Sample
 
 
-def as_group(
+def build_group(
     spec: GeneratorSpec,
     problem: Problem,
     prompt: Sequence[int],
@@ -29,10 +29,10 @@ def as_group(
     sequence: int,
     started_at: float,
 ) -> Group:
-    """One prompt's rollouts.
+    """Build the group of one prompt, as the queue carries it.
 
-    prompt: token ids; temperature: what the role samples at; sequence: groups of this generator before it;
-    started_at: seconds since the epoch.
+    prompt: token ids. temperature: the sampling temperature. sequence: groups that this generator added before.
+    started_at: when sampling began, seconds since the epoch.
     """
     logprob_temperature = temperature if spec.role == "base" else 1.0
     return Group(
@@ -71,5 +71,5 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
 
 
 def sampled_tokens(rollouts: Sequence[Sample]) -> int:
-    """Tokens that the policy sampled."""
+    """Count the tokens that the policy sampled, not those of an environment."""
     return sum(len(s.tokens) if s.mask is None else int(s.mask.sum()) for s in rollouts)

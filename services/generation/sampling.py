@@ -1,4 +1,4 @@
-"""From a problem to finished responses, for generators and `scope eval` alike: one turn, or all that the task takes."""
+"""Samples the responses to a problem, of one turn or several, for generators and `scope eval`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ if TYPE_CHECKING:
     from services.inference.engine import SamplingEngine
     from services.inference.sample import Sample
 
-if TYPE_CHECKING:
-    from services.inference.engine import SamplingEngine
-    from services.inference.sample import Sample
-
 
 class ProblemSampler:
-    """A task's prompts, and the engine requests that answer them."""
+    """Encodes the prompts of a task and requests responses to them from an engine."""
 
     def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
-        """Raises ScopeError for a tokenizer without an end token."""
+        """Raises ScopeError for a tokenizer without an end-of-sequence token."""
         token = tokenizer.eos_token_id
         if not isinstance(token, int):
             raise ScopeError(f"the tokenizer in {tokenizer.name_or_path} has no end-of-sequence token")
@@ -33,7 +29,7 @@ class ProblemSampler:
         self._config, self._task, self._tokenizer = config, task, tokenizer
 
     def prompt(self, problem: Problem) -> list[int]:
-        """Token ids. Raises ScopeError where they leave no room for a response."""
+        """Encode a problem's prompt as token ids. Raises ScopeError when they leave no room for a response."""
         return encode_prompt(self._tokenizer, problem, self._config)
 
     async def sample(
@@ -46,9 +42,9 @@ class ProblemSampler:
         temperature: float,
         top_p: float = 1.0,
     ) -> list[Sample]:
-        """`samples` responses, each with its later turns where the task is an environment.
+        """Sample `samples` responses, each with all of its turns if the task is an environment.
 
-        prompt: the problem's, token ids.
+        prompt: token ids of the problem's prompt.
         """
         task = self._task
         first = await engine.sample(
@@ -88,13 +84,13 @@ async def hold_dialogue(
     top_p: float,
     eos_token: int,
 ) -> Sample:
-    """Take turns until the dialogue ends; the whole rollout as one sample. opening: the first turn, sampled already."""
+    """Sample turns until the dialogue ends; returns the whole rollout as one sample. opening: the first turn."""
     from services.inference.sample import Sample
 
     turn = opening
     while True:
         stopped = turn.finish_reason == "stop"
-        dialogue.say(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
+        dialogue.add_turn(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
         if dialogue.finish is not None:
             tokens, logprobs, mask = dialogue.arrays()
             return Sample(tokens, logprobs, dialogue.finish, dialogue.spans, mask, tuple(dialogue.turns))
@@ -103,6 +99,6 @@ async def hold_dialogue(
             n=1,
             temperature=temperature,
             top_p=top_p,
-            max_tokens=dialogue.room,
+            max_tokens=dialogue.tokens_left,
             eos_token=eos_token,
         )

@@ -1,4 +1,4 @@
-"""Scoring of rollouts off the event loop: what a verifier takes is no time that an engine waits."""
+"""Scores rollouts on other threads than the event loop's, so that the engine does not wait for a verifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Scorer:
-    """Verdicts of one generator's rollouts, as many at once as the verifier has workers."""
+    """Scores the rollouts of one generator, as many at once as the verifier has workers."""
 
     def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
         self._config, self._task, self._tokenizer = config, task, tokenizer
@@ -24,11 +24,11 @@ class Scorer:
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="verifier")
 
     async def verdicts(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
-        """One for each sample, as the task gives it. Raises what the task raises."""
+        """Return the task's verdict on each sample. Raises what the task raises."""
         loop = asyncio.get_running_loop()
-        # Decoding stays here: the tokenizer is not to be used by two threads at once.
+        # Decode here, because two threads must not use the tokenizer at once.
         responses = [(sample, self.text(sample)) for sample in samples]
-        # Each thread takes its share at once: handing over every response would cost more than most verdicts.
+        # One call for each thread: a call for each response would cost more than most verdicts.
         shares = [responses[first :: self._workers] for first in range(min(self._workers, len(responses)))]
         scored = await asyncio.gather(
             *(loop.run_in_executor(self._threads, self._share, problem, share) for share in shares)
@@ -36,7 +36,7 @@ class Scorer:
         return [scored[i % len(shares)][i // len(shares)] for i in range(len(responses))]
 
     async def rewards(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
-        """The same, shaped by `task.reward`: what is trained on."""
+        """Return the verdicts with rewards shaped by `task.reward`, as training uses them."""
         limit = self._config.rollout.max_new_tokens
         return [
             shape(verdict, len(sample.tokens), self._config.task.reward, limit)
@@ -44,7 +44,7 @@ class Scorer:
         ]
 
     def text(self, sample: Sample) -> str:
-        """A response without its end token."""
+        """Decode a response without its end-of-sequence token."""
         ended = sample.tokens[-1] == self._tokenizer.eos_token_id
         return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
 

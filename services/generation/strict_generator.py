@@ -1,8 +1,8 @@
-"""The generator of a strict run: what it makes depends on the weights and the configuration alone, never on time.
+"""The generator of a strict run: its groups depend on the weights and the configuration alone, never on timing.
 
-It samples the groups of a whole learner step at once, in order, each rollout from a seed of its own, into an engine
-that holds nothing else. Where some of them are in the queue already, because a generator died between two of them, it
-samples all of them again all the same and adds those that are missing: they are what they would have been.
+It samples all groups of a learner step at once and in order, each rollout from its own seed, in an engine that samples
+nothing else. If a generator died after adding some of them, the next one samples all of them again and adds those that
+are missing: they are bit for bit what the first one would have added.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 class StrictGenerator(Generator):
-    """The body of a generator actor with `determinism.strict`."""
+    """Code of the generator actor with `determinism.strict`."""
 
     @property
-    def _room(self) -> int:
-        return 0 if self._in_flight else self._config.rollout.prompts_per_step
+    def _free_slots(self) -> int:
+        return 0 if len(self._groups) else self._config.rollout.prompts_per_step
 
-    def _begin(self, lease: Lease, version: PolicyVersion) -> None:
-        self._launch(self._make_steps(lease, version))
+    def _start_groups(self, lease: Lease, version: PolicyVersion) -> None:
+        self._groups.start(self._make_steps(lease, version))
 
     async def _make_steps(self, lease: Lease, version: PolicyVersion) -> None:
-        self._leased |= set(lease.ordinals)
+        self._groups.leased |= set(lease.ordinals)
         size = self._config.rollout.prompts_per_step
         try:
             for step, ordinals in groupby(sorted(lease.ordinals), key=lambda ordinal: ordinal // size):
                 await self._make_step(step, list(ordinals), lease, version)
         finally:
-            self._leased -= set(lease.ordinals)
+            self._groups.leased -= set(lease.ordinals)
             self._work.account("sampling")
 
     async def _make_step(
@@ -51,24 +51,25 @@ class StrictGenerator(Generator):
         started, size = time.time(), self._config.rollout.prompts_per_step
         step_groups = range(step * size, (step + 1) * size)
         rollouts, problems = None, [await self._problem(ordinal) for ordinal in step_groups]
-        # After a rollback of the learner its actuators arrive before its weights.
+        # After the learner rolls back, its actuators arrive before its weights.
         if lease.actuator_step == version.step:
             rollouts = await self._sample_in_order(
                 [(f"{self._spec.role}:{o}", p) for o, p in zip(step_groups, problems, strict=True)],
-                self._samples,
-                self._temperature(lease),
+                self._spec.samples,
+                self._spec.temperature(lease),
                 version,
             )
         if rollouts is None:
-            self._leased -= set(ordinals)
+            self._groups.leased -= set(ordinals)
             await self._producer.renew(self._spec.role, self._spec.generator_id, ordinals, ttl=0)
             await asyncio.sleep(IDLE_POLL_SECONDS)
             return
         for ordinal in ordinals:
-            problem, of = problems[ordinal - step_groups.start], rollouts[ordinal - step_groups.start]
-            prompt, verdicts = self._sampler.prompt(problem), await self._scorer.rewards(problem, of)
-            await self._offer(ordinal, lease, problem, prompt, of, verdicts, started)
-            self._leased.discard(ordinal)
+            index = ordinal - step_groups.start
+            problem, group = problems[index], rollouts[index]
+            prompt, verdicts = self._sampler.prompt(problem), await self._scorer.rewards(problem, group)
+            await self._writer.add(ordinal, lease, problem, prompt, group, verdicts, started)
+            self._groups.leased.discard(ordinal)
 
     async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
         version = self._require_engine().version
@@ -79,7 +80,8 @@ class StrictGenerator(Generator):
             if rollouts is None:
                 raise RuntimeError(f"weights were loaded into {self._spec.generator_id} during an evaluation")
             correct += [
-                await self._correct(problem, of) for (_, problem), of in zip(part, rollouts, strict=True)
+                await self._correct(problem, group)
+                for (_, problem), group in zip(part, rollouts, strict=True)
             ]
         return correct
 
@@ -90,7 +92,10 @@ class StrictGenerator(Generator):
         temperature: float,
         version: PolicyVersion,
     ) -> list[list[Sample]] | None:
-        """Rollouts of each problem, which comes with the name that its seeds follow from; None: see the engine's."""
+        """Sample each problem, given with the name that its seeds are derived from.
+
+        Returns None when the engine no longer runs `version`.
+        """
         from services.inference.sample import SeededPrompt
 
         seed = self._config.seed
@@ -109,4 +114,4 @@ class StrictGenerator(Generator):
 
 
 StrictGeneratorActor = ray.remote(StrictGenerator)
-"""As `GeneratorActor`."""
+"""The Ray actor class of a strict run."""

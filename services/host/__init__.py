@@ -1,1 +1,1 @@
-"""The machine that a process runs on: child processes, priorities, sockets, versions."""
+"""Operating-system services: child processes, priorities, sockets, package versions, machine."""

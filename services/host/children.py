@@ -1,4 +1,4 @@
-"""Child processes with a log, whose end says what they said last."""
+"""Child processes that write to a log file and end with this process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from typing import Protocol
 from services.host.die_with_parent import die_with_parent
 
 
-class Process(Protocol):
-    """What the pool needs of a process; `subprocess.Popen` has it."""
+class ChildProcess(Protocol):
+    """A running program. `subprocess.Popen` implements it."""
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """Return the exit status, or None while it runs."""
         ...
 
     def wait(self) -> int:
-        """Wait for its end."""
+        """Wait until it has ended; returns the exit status."""
         ...
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal."""
+        """Send it a signal."""
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """Send it SIGKILL."""
         ...
 
 
-def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A process with its output in `log`, which ends when this one does and which Ctrl-C does not reach."""
+def start_child(command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program that appends its output to `log`, ends when this process ends, and does not receive Ctrl-C.
+
+    environment: variables besides those of this process.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             die_with_parent(command),
@@ -48,8 +51,8 @@ def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> sub
 
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does. For the main thread."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt within the block, as Ctrl-C does. Main thread only."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -61,6 +64,7 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not blank."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "no output"

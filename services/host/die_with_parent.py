@@ -1,8 +1,8 @@
-"""Runs a program that the kernel terminates when the process that started it dies, however it dies.
+"""Runs a program that the kernel terminates when the process that started it ends, however that ends.
 
-Used as a script between parent and program: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT…`. It asks
-Linux for SIGTERM on the parent's death, then becomes the program. A `preexec_fn` would do the same inside the
-fork of a process with many threads, where it can deadlock.
+Used as a script between parent and program: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT…`. It requests
+SIGTERM from Linux for the parent's death, then replaces itself by the program. A `preexec_fn` could do the same, but it
+would run in the fork of a process with many threads, where it can deadlock.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` bound to the calling process.
+    """Return the command line that runs `command` until the calling process ends.
 
-    Linux binds to the calling *thread*: start the program from one that lives as long as it shall run.
+    Linux watches the *thread* that starts the program: start it from a thread that lives as long as the program.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:
-    """Bind to the parent, then become the program."""
+    """Request SIGTERM for the parent's death, then become the program."""
     parent, program = int(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

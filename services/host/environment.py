@@ -1,4 +1,4 @@
-"""What a result was made on: package versions and the machine."""
+"""Package versions and the machine, as recorded with results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a run's behaviour, those that are installed."""
+    """Versions of the installed packages that a run's behaviour depends on, by name."""
     found = {}
     for name in PACKAGES:
         try:
@@ -33,7 +33,7 @@ def package_versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What wall clock depends on."""
+    """The machine's architecture, system, processor name and number of CPUs."""
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

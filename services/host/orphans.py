@@ -1,5 +1,7 @@
-"""Ends what is left running of a Ray session: its processes outlive the driver now and then, and an orderly stop for
-moments."""
+"""Kills the processes that a Ray session leaves behind.
+
+They can outlive a driver that was killed, and for a moment also an orderly stop.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ from pathlib import Path
 import psutil
 
 GONE_SECONDS = 10.0
-"""for a killed process to hand its memory back"""
+"""how long killed processes may take to release their memory"""
 
 
-def end_orphans(session_dir: Path) -> list[int]:
-    """Kill every other process that has a file below `session_dir` open and wait until it is gone; returns their ids.
+def kill_orphans(session_dir: Path) -> list[int]:
+    """Kill every other process that has a file below `session_dir` open, and wait for their end; returns their ids.
 
-    To be called under the run directory's lock, before anything new is started there, or once the session was shut
-    down: whoever is found then belongs to a driver that is dead, or to nobody.
+    Call it while holding the run directory's lock, before a new session is started or after one was shut down: every
+    process found then belongs to a driver that has ended.
     """
     prefix = f"{session_dir.resolve()}/"
     others = (entry for entry in Path("/proc").glob("[0-9]*") if int(entry.name) != os.getpid())
@@ -34,7 +36,7 @@ def end_orphans(session_dir: Path) -> list[int]:
 
 
 def _runs(pid: int) -> bool:
-    """Whether the process still has its memory; its exit status may still wait for whoever started it."""
+    """Whether the process still holds its memory; a zombie does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -45,5 +47,5 @@ def _has_open(process: Path, prefix: str) -> bool:
     try:
         return any(os.readlink(fd).startswith(prefix) for fd in (process / "fd").iterdir())
     except OSError:
-        # Gone meanwhile, or another user's.
+        # It has ended meanwhile, or belongs to another user.
         return False

@@ -1,4 +1,4 @@
-"""Binding a TCP address of this machine, with an error that says what to do."""
+"""Binds a TCP address of this machine, with an error that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def bind(
     patience_seconds: float = 0.0,
     shared: bool = False,
 ) -> socket.socket:
-    """A bound TCP socket on `host`:`port`. Raises `ScopeError` when it is taken or is not an address here.
+    """Bind a TCP socket to `host`:`port`. Raises ScopeError when the port is taken or the host is not of this machine.
 
-    field: the configuration block that holds the address as `host` and `port`, or the dotted name of a port
-    whose host is fixed. patience_seconds: how long to wait for a port that is taken. shared: with other processes of
-    this user that bind it so; the kernel shares out the connections.
+    field: for the message, the configuration block with `host` and `port`, or the dotted name of a port whose host is
+    fixed. patience_seconds: how long to wait for a port that is taken. shared: let other processes of this user bind
+    the port too (SO_REUSEPORT); the kernel distributes the connections.
     """
     host_field, port_field = (f"{field}.host", f"{field}.port") if "." not in field else ("the host", field)
     try:

@@ -1,1 +1,1 @@
-"""The vLLM engine of a generator: sampling, and weights that are replaced while it samples."""
+"""The vLLM engine of a generator: sampling, and loading weights while it samples."""

@@ -1,7 +1,7 @@
-"""A sampling engine: vLLM's AsyncLLM with policy versions. Used by generators; knows no queue and no Ray.
+"""The sampling engine of a generator: vLLM's AsyncLLM, with policy versions. Independent of the queue and of Ray.
 
-One engine samples at one kind of log-probability for its whole life: a base engine reports them at the sampling
-temperature, an adaptive engine at temperature 1 (vLLM's `logprobs_mode`).
+The role fixes the temperature of the reported log-probabilities (vLLM's `logprobs_mode`): a base engine reports them at
+the sampling temperature, an adaptive engine at temperature 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vllm.v1.engine.output_processor import RequestOutputCollector
 from services.inference.sample import Sample, SeededPrompt, version_spans
 from services.inference.startup_error import last_error_written
 from services.weights.probe import Probe
-from services.weights.process_group import Meeting, TransferError
+from services.weights.process_group import Rendezvous, TransferError
 from trainer.config import GeneratorConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion
@@ -33,30 +33,30 @@ from trainer.rollouts.trajectory import PolicyVersion
 PROBE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25, "auto": 0.25}
 """Largest accepted mean difference of the probe's log-probabilities between learner and engine, nats, by engine dtype.
 
-In bfloat16 one unlikely token may be off by 0.5 while nothing is wrong: its logit alone is rounded to 1/8.
+In bfloat16 a single unlikely token may differ by 0.5 without a fault: its logit alone is rounded to 1/8.
 """
 
 MESSAGE_BYTES = 1 << 24
-"""Weights above it reach an engine's workers by a file that they map: a message is copied several times on its way."""
+"""Larger payloads reach an engine's workers as a file that they map, because a message is copied several times."""
 
 ARRIVAL_POLL_SECONDS = 0.02
 STAGING_POLL_SECONDS = 0.005
 
 
 class WeightLoadError(RuntimeError):
-    """An engine does not run the weights it was given."""
+    """An engine does not run the weights that were loaded into it."""
 
 
 @dataclass
 class _InFlight:
-    """Which policy a request began with, and every switch since."""
+    """The policy version that a request began with, and every version loaded since."""
 
     version: PolicyVersion
     switches: list[tuple[PolicyVersion, Mapping[str, int]]] = field(default_factory=list)
 
 
 class SamplingEngine:
-    """One vLLM engine that can take new weights while requests are in flight."""
+    """One vLLM engine that loads new weights while requests are in flight."""
 
     def __init__(self, engine: AsyncLLM, config: GeneratorConfig, version: PolicyVersion) -> None:
         self._engine = engine
@@ -65,7 +65,7 @@ class SamplingEngine:
         self._version = version
         self._in_flight: dict[str, _InFlight] = {}
         self._load_lock = asyncio.Lock()
-        self._inbox_lock = asyncio.Lock()
+        self._receive_lock = asyncio.Lock()
         self._requests = 0
 
     @classmethod
@@ -80,9 +80,9 @@ class SamplingEngine:
         version: PolicyVersion,
         strict: bool = False,
     ) -> SamplingEngine:
-        """Load `model_dir` into a new engine. Raises RuntimeError with the reason that vLLM wrote when it cannot.
+        """Start an engine with the model in `model_dir`. Raises RuntimeError with the reason that vLLM logged.
 
-        strict: what runs together must not depend on time; scheduling waits for each decoding step.
+        strict: batches must not depend on timing, so scheduling waits for each decoding step.
         """
         arguments = AsyncEngineArgs(
             model=str(model_dir),
@@ -93,7 +93,7 @@ class SamplingEngine:
             enforce_eager=config.enforce_eager,
             tensor_parallel_size=config.tensor_parallel,
             gpu_memory_utilization=config.gpu_memory_fraction,
-            # vLLM measures what is left of a device, and would count what others took there meanwhile as its own.
+            # vLLM sizes its cache by the free memory of the device, and would count what others allocate meanwhile.
             kv_cache_memory_bytes=config.kv_cache_gib << 30 if config.shares_gpu else None,
             logprobs_mode="processed_logprobs" if role == "base" else "raw_logprobs",
             worker_extension_cls="services.inference.worker_extension.WeightExtension",
@@ -101,7 +101,7 @@ class SamplingEngine:
             enable_log_requests=False,
             disable_log_stats=True,
             async_scheduling=False if strict else None,
-            # A prompt that is computed in two parts makes vLLM set its seeded generator back, which fails on a CPU.
+            # For a prompt computed in two chunks vLLM rewinds its seeded random generator, which fails on a CPU.
             enable_chunked_prefill=False if strict and not config.gpus_per_generator else None,
         )
         try:
@@ -126,9 +126,10 @@ class SamplingEngine:
         eos_token: int,
         top_p: float = 1.0,
     ) -> list[Sample]:
-        """Sample `n` responses to one prompt (token ids) at `temperature`; 0 is greedy, and then `n` is 1.
+        """Sample `n` responses to one prompt (token ids).
 
-        top_p: below 1 for an evaluation only; rollouts that are learned from are not truncated.
+        temperature: 0 is greedy and requires n=1. top_p: below 1 only in an evaluation; training rollouts are sampled
+        from the whole distribution.
         """
         self._requests += 1
         name = f"sample-{self._requests}"
@@ -153,11 +154,11 @@ class SamplingEngine:
         max_tokens: int,
         eos_token: int,
     ) -> list[list[Sample]] | None:
-        """One response for each seed of each prompt, the same ones bit by bit whenever it is called like this.
+        """Sample one response for each seed of each prompt; the same call returns the same responses bit for bit.
 
-        Requests enter a paused engine with an empty cache one after the other, so that what is computed together does
-        not depend on time; weights load before or after, never meanwhile. Nothing else may be sampled at the same
-        time. Returns None when another version than `version` runs by the time that its turn has come.
+        Requests enter a paused engine with an empty cache one after the other, so that batches do not depend on
+        timing. No weights are loaded meanwhile, and nothing else may be sampled at the same time. Returns None when
+        the engine runs another version than `version` by the time it is free.
         """
         async with self._load_lock:
             if self._version != version:
@@ -186,26 +187,26 @@ class SamplingEngine:
         samples = iter(flat)
         return [[next(samples) for _ in prompt.seeds] for prompt in prompts]
 
-    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> None:
-        """Switch to `version` without dropping requests in flight, then prove that it is what runs.
+    async def load(self, version: PolicyVersion, payload: np.ndarray, probe: Probe) -> None:
+        """Switch to `version` without dropping requests in flight, then prove that the engine runs it.
 
-        blob: uint8[N], safetensors. Every later token is sampled with the new weights; what requests in flight have
-        computed so far is computed again first, or kept, as `generators.caches_in_flight` says. Raises WeightLoadError
-        when the probe disagrees.
+        payload: uint8[N], safetensors. Every later token is sampled with the new weights. The key-value caches of
+        requests in flight are recomputed or kept, as `generators.caches_in_flight` says. Raises WeightLoadError when
+        the probe's log-probabilities differ.
         """
-        async with self._load_lock, _within_reach(blob) as weights:
+        async with self._load_lock, _for_workers(payload) as weights:
             await self._stage("stage_version", weights)
             await self._switch(version)
             await self._verify(probe)
 
-    async def join_group(self, meeting: Meeting, first_rank: int) -> None:
-        """Have the engine's workers join a group that weights are broadcast in; `receive` tells if they could not."""
-        async with self._inbox_lock:
-            await self._engine.collective_rpc("join_weights", args=(meeting.as_text(), first_rank))
+    async def join_group(self, rendezvous: Rendezvous, first_rank: int) -> None:
+        """Have the engine's workers begin to join a broadcast group. A failure is raised by the next `receive`."""
+        async with self._receive_lock:
+            await self._engine.collective_rpc("join_weights", args=(rendezvous.as_text(), first_rank))
 
     async def receive(self, buckets: str) -> None:
-        """Take part in a broadcast while sampling goes on. Raises TransferError when the weights did not arrive."""
-        async with self._inbox_lock:
+        """Receive a broadcast while sampling continues. Raises TransferError when the weights did not arrive."""
+        async with self._receive_lock:
             await self._engine.collective_rpc("receive_weights", args=(buckets,))
             while None in (states := await self._engine.collective_rpc("received_weights")):
                 await asyncio.sleep(ARRIVAL_POLL_SECONDS)
@@ -213,7 +214,7 @@ class SamplingEngine:
             raise TransferError(next(filter(None, states)))
 
     async def load_received(self, version: PolicyVersion, probe: Probe) -> None:
-        """As `load`, with what `receive` received."""
+        """Load the weights that `receive` received, as `load` does."""
         async with self._load_lock:
             await self._stage("stage_received")
             await self._switch(version)
@@ -225,7 +226,7 @@ class SamplingEngine:
             await self._verify(probe)
 
     def _request(self, tokens: Sequence[int]) -> TokensPrompt:
-        """A prompt; it shares kept caches only with those that began with its policy version."""
+        """A prompt. Kept caches are shared only among requests that began with the same policy version."""
         request = TokensPrompt(prompt_token_ids=list(tokens))
         if self._keep_caches:
             request["cache_salt"] = f"{self._version.lineage}-{self._version.step}"
@@ -293,21 +294,21 @@ class SamplingEngine:
 
 
 @asynccontextmanager
-async def _within_reach(blob: np.ndarray) -> AsyncIterator[bytes | str]:
-    """Weights as an engine's workers take them: bytes, or the name of a file in memory.
+async def _for_workers(payload: np.ndarray) -> AsyncIterator[bytes | str]:
+    """Weights as an argument of a call to the workers: bytes, or the path of a file in memory.
 
-    The file has no place in any directory: nothing is left of it when this process is killed.
+    The file is in no directory, so nothing of it remains when this process is killed.
     """
-    if blob.nbytes <= MESSAGE_BYTES:
-        yield blob.tobytes()
+    if payload.nbytes <= MESSAGE_BYTES:
+        yield payload.tobytes()
         return
     with open(os.memfd_create("scope-weights"), "wb") as file:
-        await asyncio.to_thread(file.write, blob.data)
+        await asyncio.to_thread(file.write, payload.data)
         file.flush()
         yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
-# vLLM copies them for each request.
+# Cached, because vLLM copies the parameters for each request.
 @lru_cache(maxsize=64)
 def _parameters(
     temperature: float,

@@ -1,4 +1,4 @@
-"""The environment variables that an engine's process needs."""
+"""Environment variables of an engine's process."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from trainer.tasks.datasets.rows import reads_hub
 
 
 def engine_environment(config: RunConfig) -> dict[str, str]:
-    """vLLM's and torch's own switches for a generator's processes."""
+    """Environment variables of vLLM and torch for a generator's processes."""
     return {
         "OMP_NUM_THREADS": str(config.generators.threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",
-        # On CPUs vLLM gives a worker a process of its own beside the core's, to bind its threads, unless told this;
-        # without the way between the two a tiny model samples faster (docs/performance.md).
+        # On CPUs vLLM runs the worker in its own process beside the engine core, to bind its threads, unless this is 0.
+        # One process for both samples faster with a tiny model (docs/explanation/performance.md).
         "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(config.generators.gpus_per_generator > 0)),
         "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",

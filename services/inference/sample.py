@@ -1,4 +1,4 @@
-"""What an engine returns for a prompt."""
+"""Responses as an engine returns them, and the policy versions that sampled their tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.rollouts.trajectory import FinishReason, PolicyVersion, VersionSpan
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled response; tokens include the end-of-sequence token where it was reached."""
+    """One sampled response. Its tokens include the end-of-sequence token, if that was sampled."""
 
     tokens: np.ndarray
     """int32[T]"""
@@ -21,9 +21,9 @@ class Sample:
     finish_reason: FinishReason
     versions: list[VersionSpan]
     mask: np.ndarray | None = None
-    """uint8[T], 0 for tokens of an environment; None: the policy sampled every token"""
+    """uint8[T], 0 for an environment's tokens; None when the policy sampled every token"""
     turns: tuple[str, ...] = ()
-    """the policy's responses in turn, where the task is an environment"""
+    """the policy's response in each turn, if the task is an environment"""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ def version_spans(
     request: str,
     length: int,
 ) -> list[VersionSpan]:
-    """Which version sampled which tokens of a response of `length` tokens.
+    """Return which policy version sampled which tokens of a response of `length` tokens.
 
-    `switches` holds, for each weight update during the life of the request's group, the tokens that each request
-    had by then, those included that ended since the update before; one that is not listed had none.
+    first: the version that the request began with. switches: for each later weight load, the new version and the
+    tokens that each request had by then; a request that is not listed had none.
     """
     spans = [VersionSpan(0, *first)]
     for version, counts in switches:

@@ -1,9 +1,9 @@
-"""New weights built beside the ones that vLLM samples with, so that the engine pauses for the exchange alone.
+"""Prepares new weights beside the ones that vLLM samples with, so that the engine pauses only for the swap.
 
-vLLM's own reload works on the model itself, layer by layer: on a CPU it allocates, fills and packs each matrix anew,
-and the engine has to stand still meanwhile. Here the same reload works on a *shell* of the model: modules of the same
-classes that share everything with it but their tables of parameters. It takes a second copy of the weights while it
-lasts.
+vLLM's own reload changes the model in place, layer by layer: on a CPU it allocates, fills and packs every matrix again,
+and the engine must be paused for all of it. Here the same reload runs on a *shell* of the model: modules of the same
+classes that share everything with the model except their parameter tables. It needs memory for a second copy of the
+weights until the swap.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 Swap = Callable[[], None]
-"""Has the engine, which must be paused, sample with the new weights."""
+"""Makes the engine sample with the new weights. The engine must be paused."""
 
 _OWN_TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 def stage(runner: GPUModelRunner, weights: dict[str, Tensor]) -> Swap:
-    """Prepare `weights`, by Hugging Face name, and return what puts them in place.
+    """Prepare `weights`, by Hugging Face name, and return the function that swaps them in.
 
-    Prepared now, on any thread, where the model allows it; else the swap does all of the work: compiled models and
-    CUDA graphs know their parameters by address.
+    May run on any thread. Compiled models and CUDA graphs hold their parameters by address and cannot be prepared
+    aside: for them the returned function does all of the work.
     """
     model: Any = runner.get_model()
     if _can_be_staged(runner):
@@ -53,7 +53,7 @@ def stage(runner: GPUModelRunner, weights: dict[str, Tensor]) -> Swap:
 
 
 def repack_tied_head(model: Any) -> None:
-    """Refresh the packed copy of the head that the CPU backend keeps; a reload does not, where the head is tied."""
+    """Refresh the packed copy of a tied output head that the CPU backend keeps; a reload does not refresh it."""
     if getattr(getattr(model, "config", None), "tie_word_embeddings", False):
         dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
 
@@ -85,7 +85,7 @@ def _staged(model: Any, weights: dict[str, Tensor]) -> Swap:
         for name, parameter in module._parameters.items():
             renewed[id(parameter)] = shell._parameters[name]  # pyright: ignore[reportArgumentType]
     for module, shell in untouched:
-        # Tied to another module's parameter, or not among the weights.
+        # Its parameters are tied to another module's, or are not among the weights.
         shell._parameters.clear()
         shell._parameters.update({n: renewed.get(id(p), p) for n, p in module._parameters.items()})
     repack_tied_head(shell_model)
@@ -96,7 +96,7 @@ def _staged(model: Any, weights: dict[str, Tensor]) -> Swap:
                 restore_layer_refs(sanitize_layer_refs(parameter, shell), module)
         del layerwise.LAYERWISE_INFO[shell]
     for shell in shells.values():
-        # Shells are part of cycles: what they hold would stay until Python happens to look for those.
+        # Shells are in reference cycles: their weights would stay in memory until the next garbage collection.
         shell.__dict__.clear()
 
     def swap() -> None:
@@ -110,12 +110,12 @@ def _staged(model: Any, weights: dict[str, Tensor]) -> Swap:
 
 
 def _attributes(shell: nn.Module) -> dict[str, Any]:
-    """What packing may have left on it, such as the function that multiplies by the packed matrix."""
+    """Attributes that packing may have set, such as the function that multiplies by the packed matrix."""
     return {name: value for name, value in shell.__dict__.items() if name not in _OWN_TABLES}
 
 
 def _shell(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Another module with the same attributes; `made` has those that exist, by what they stand for."""
+    """Return a module that shares `module`'s attributes except its tables. made: the shells so far, by module."""
     if module not in made:
         shell = made[module] = copy.copy(module)
         for name in _OWN_TABLES:
@@ -127,15 +127,15 @@ def _shell(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
 
 
 def _begin(module: nn.Module, shell: nn.Module) -> None:
-    """What vLLM does to a module that is to be reloaded, with no tensor of `module` in the way of being written to."""
+    """Prepare a shell for vLLM's reload as vLLM prepares a module, so that no tensor of `module` is written to."""
     info, known = layerwise.get_layerwise_info(shell), layerwise.get_layerwise_info(module)
-    # Copies: what is recorded there becomes the shell's parameters, whose loaders lead to the shell.
+    # Copies, because these become the shell's parameters, whose weight loaders refer to the shell.
     parameters, buffers = known.restore_metadata
     info.restore_metadata = ({n: to_meta_tensor(p) for n, p in parameters.items()}, buffers)
     info.restore_device = known.restore_device
     restore_layer_on_meta(shell, info)
     for name in SKIP_TENSORS & shell._parameters.keys():
-        # vLLM leaves these where they are and writes into them.
+        # vLLM writes into these in place.
         if (parameter := shell._parameters[name]) is not None:
             shell._parameters[name] = materialize_meta_tensor(to_meta_tensor(parameter))  # pyright: ignore[reportArgumentType]
     layerwise.initialize_online_processing(shell)

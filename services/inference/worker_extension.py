@@ -1,7 +1,7 @@
-"""The part of weight transfer that runs inside vLLM's worker process (`worker_extension_cls`).
+"""The part of weight loading that runs in vLLM's worker process (`worker_extension_cls`).
 
-Importing this module there also ties the engine's life to its generator's: when that is gone, however it died, the
-engine's core and workers are ended, so that no orphan holds memory or a GPU.
+Importing this module also starts a watch on the generator: when its process ends, however it ended, the engine core and
+the workers exit, so that no orphaned process holds memory or a GPU.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import psutil
 import safetensors.torch
 import torch
 
-from services.inference.request_lengths import Requests, watch
+from services.inference.request_lengths import RequestLengths, track_requests
 from services.inference.weight_staging import Swap, stage
 from services.weights.buckets import from_text
-from services.weights.process_group import Meeting
-from services.weights.receiver import WeightInbox
+from services.weights.process_group import Rendezvous
+from services.weights.receiver import WeightReceiver
 
 if TYPE_CHECKING:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -30,93 +30,92 @@ if TYPE_CHECKING:
 PARENT_POLL_SECONDS = 1.0
 
 if hasattr(torch.cpu, "_init_amx"):
-    # bf16 attention on AMX processors dies with SIGILL unless the process asked for the tiles first.
+    # On AMX processors, bf16 attention ends with SIGILL unless the process has requested the tiles.
     torch.cpu._init_amx()
 
 
-def _exit_with_generator(line: list[int], engine: psutil.Process) -> None:
-    """Poll the process ids above this one; once one of them has gone, end the engine's core and this process.
+def _exit_with_generator(ancestors: list[int], parent: psutil.Process) -> None:
+    """Poll this process's ancestors; when one of them has ended, kill the engine core and exit.
 
-    line: parent, then grandparent where the parent is the engine's core and not the generator. A process whose
-    parent dies gets another one at once.
+    ancestors: process ids of the parent and, if the parent is the engine core, of the generator above it. A process
+    whose parent ends has another parent at once.
     """
-    while [os.getppid(), *([engine.ppid()] if len(line) > 1 else [])] == line:
+    while [os.getppid(), *([parent.ppid()] if len(ancestors) > 1 else [])] == ancestors:
         time.sleep(PARENT_POLL_SECONDS)
-    if len(line) > 1:
+    if len(ancestors) > 1:
         with contextlib.suppress(psutil.NoSuchProcess):
-            engine.kill()
+            parent.kill()
     os._exit(1)
 
 
-def _watch() -> None:
+def _watch_generator() -> None:
     parent = psutil.Process(os.getppid())
-    # vLLM runs the worker inside the engine's core process, or as a child of it.
+    # vLLM runs the worker in the engine core's process, or in a child of it.
     in_core = multiprocessing.current_process().name.startswith("EngineCore")
-    line = [parent.pid] if in_core else [parent.pid, parent.ppid()]
+    ancestors = [parent.pid] if in_core else [parent.pid, parent.ppid()]
     threading.Thread(
-        target=_exit_with_generator, args=(line, parent), name="exit-with-generator", daemon=True
+        target=_exit_with_generator, args=(ancestors, parent), name="exit-with-generator", daemon=True
     ).start()
 
 
-_watch()
+_watch_generator()
 
 
 class WeightExtension:
-    """Mixed into vLLM's worker; methods are called by name through `collective_rpc`."""
+    """Mixed into vLLM's worker class. The engine calls its methods by name through `collective_rpc`."""
 
     model_runner: GPUModelRunner
     rank: int
     device: torch.device
-    _requests: Requests
-    _inbox: WeightInbox
+    _requests: RequestLengths
+    _receiver: WeightReceiver
     _staging: ThreadPoolExecutor
     _staged: Future[Swap]
 
     def prepare(self) -> None:
-        """Keep account of requests, and take weights, from now on; to be called once, before the first request."""
-        self._requests = watch(self.model_runner)
-        self._inbox = WeightInbox(self.device)
+        """Track requests and accept weights from now on. Called once, before the first request."""
+        self._requests = track_requests(self.model_runner)
+        self._receiver = WeightReceiver(self.device)
         self._staging = ThreadPoolExecutor(1, thread_name_prefix="staging")
 
     def stage_version(self, weights: bytes | str) -> None:
-        """Begin to prepare `weights`: safetensors with Hugging Face names, or a file that holds them.
+        """Begin to prepare weights for `swap_weights`; the engine samples with the current ones until then.
 
-        The engine goes on with those that it has until `swap_weights`. A file must be there until then.
+        weights: safetensors with Hugging Face names, or the path of such a file, which must exist until the swap.
         """
         self._staged = self._staging.submit(self._stage, weights)
 
     def stage_received(self) -> None:
-        """As `stage_version`, with the weights that were received."""
-        self._staged = self._staging.submit(stage, self.model_runner, self._inbox.take())
+        """Begin to prepare the received weights, as `stage_version` does with its argument."""
+        self._staged = self._staging.submit(stage, self.model_runner, self._receiver.take())
 
     def staged(self) -> bool:
-        """Whether `swap_weights` can be called. Raises what went wrong."""
+        """Whether `swap_weights` can be called. Raises what the preparation failed with."""
         if not self._staged.done():
             return False
         self._staged.result()
         return True
 
     def swap_weights(self) -> dict[str, int]:
-        """Sample with the staged weights. The engine must be paused, and `prepare` must have been called.
+        """Sample with the staged weights from now on. The engine must be paused.
 
-        Returns, for each request the worker holds or has ended since the last swap, the number of tokens already
-        sampled, by the version before.
+        Returns the tokens sampled so far for each request that the worker has, or that has ended since the last swap.
         """
         sampled = self._requests.sampled()
         self._staged.result()()
         return sampled
 
-    def join_weights(self, meeting: str, first_rank: int) -> None:
-        """Become a member of a group that weights are broadcast in. first_rank: of this engine's workers."""
-        self._inbox.join(Meeting.from_text(meeting), first_rank + self.rank)
+    def join_weights(self, rendezvous: str, first_rank: int) -> None:
+        """Join a broadcast group. rendezvous: `Rendezvous.as_text`. first_rank: rank of this engine's first worker."""
+        self._receiver.join(Rendezvous.from_text(rendezvous), first_rank + self.rank)
 
     def receive_weights(self, buckets: str) -> None:
-        """Begin to receive a version, while the engine goes on; `join_weights` must have been called."""
-        self._inbox.receive(from_text(buckets))
+        """Begin to receive weights while the engine samples. `join_weights` must have been called."""
+        self._receiver.receive(from_text(buckets))
 
     def received_weights(self) -> str | None:
-        """None while they arrive, then what went wrong; empty when nothing did."""
-        return self._inbox.state()
+        """None while weights arrive; then "" when they are complete, else the reason why they did not arrive."""
+        return self._receiver.state()
 
     def _stage(self, weights: bytes | str) -> Swap:
         load = safetensors.torch.load_file if isinstance(weights, str) else safetensors.torch.load

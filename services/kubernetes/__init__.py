@@ -1,1 +1,1 @@
-"""A run on Kubernetes: its objects, and a way to its control plane."""
+"""Runs on Kubernetes: the objects of a run, and a port-forward to its control plane."""

@@ -1,4 +1,4 @@
-"""A service inside a Kubernetes cluster, reached from here: `kubectl port-forward` for as long as it is needed."""
+"""Connects to the control plane in a Kubernetes cluster with `kubectl port-forward`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from services.host.die_with_parent import die_with_parent
 from trainer.errors import ScopeError
 
 SERVICE, PORT = "control-plane", 80
-"""as k8s/base/platform/control-plane.yaml names them"""
+"""name and port of the service in k8s/base/platform/control-plane.yaml"""
 START_SECONDS = 20.0
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
 
 
 @contextmanager
 def forwarded(context: str, namespace: str) -> Iterator[str]:
-    """The address, on this machine, of the control plane in `namespace` of kubectl's `context`.
+    """Forward a free loopback port to the control plane in `namespace` of kubectl's `context`; yields its URL.
 
-    kubectl takes any free port of the loopback interface, and ends with the block. Raises ScopeError: no kubectl, or
-    it does not reach the service within 20 seconds.
+    kubectl ends with the block. Raises ScopeError when kubectl is not installed, or does not reach the service within
+    20 seconds.
     """
     program = shutil.which("kubectl")
     if program is None:
         raise ScopeError(
-            "--context needs kubectl, which is not installed; --url names a control plane without it."
+            "--context needs kubectl, which is not installed. Install it, or name the control plane with --url."
         )
     command = [program, "--context", context, "--namespace", namespace]
     command += ["port-forward", "--address", "127.0.0.1", f"service/{SERVICE}", f":{PORT}"]

@@ -1,7 +1,7 @@
-"""A run as objects of Kubernetes: an overlay of k8s/, rendered, and fitted to a configuration.
+"""The Kubernetes objects of a run: an overlay of k8s/, rendered, with the run's configuration and number of pods.
 
-The overlay says where a run lives (volume, queue, images, sizes of pods), the configuration what it learns; from both
-follows how many pods it needs. kubectl or kustomize renders, kubectl applies.
+The overlay defines the infrastructure (volume, queue, images, pod sizes) and the configuration defines the training;
+both determine how many pods the run needs. kubectl or kustomize renders the overlay, kubectl applies the objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.config.load import dump_yaml, load_config_over
 from trainer.errors import ScopeError
 
 LONGEST_NAME = 47
-"""KubeRay appends to a RayJob's name, and a label holds 63 characters."""
+"""KubeRay appends to a RayJob's name, and a label has at most 63 characters."""
 RUN_LABEL = "scope-rl/run"
 CONFIG_KEY = "run.yaml"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -31,24 +31,24 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class RunObjects:
-    """What is created for one run; plain trees."""
+    """The objects created for one run, as plain dictionaries."""
 
     job: dict[str, Any]
     config_map: dict[str, Any]
 
 
 def default_run_id(config_path: Path) -> str:
-    """The file's name and the time, as a name that Kubernetes allows."""
+    """Return the file's name and the time, as a name that Kubernetes allows."""
     stem = re.sub(r"[^a-z0-9]+", "-", config_path.stem.lower()).strip("-")
     stem = stem if stem[:1].isalpha() else f"run-{stem}"
     return f"{stem[:30].rstrip('-')}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def run_objects(config_path: Path, overlay: Path, run_id: str, overrides: list[str]) -> RunObjects:
-    """The RayJob and the ConfigMap of a run.
+    """Build the RayJob and the ConfigMap of a run.
 
-    overlay: a kustomization with one RayJob and one ConfigMap that holds `run.yaml`. Raises ScopeError for a bad run
-    id, overlay or configuration, and for one that the overlay's pods cannot hold.
+    overlay: a kustomization with one RayJob and one ConfigMap that has `run.yaml`. Raises ScopeError for an invalid run
+    id, overlay or configuration, and for a configuration that the overlay's pods cannot run.
     """
     if len(run_id) > LONGEST_NAME or not _NAME.fullmatch(run_id):
         raise ScopeError(
@@ -76,16 +76,18 @@ def run_objects(config_path: Path, overlay: Path, run_id: str, overrides: list[s
 
 
 def as_yaml(objects: RunObjects) -> str:
-    """Both, for `kubectl create -f -`."""
+    """Return both objects as YAML, for `kubectl create -f -`."""
     return yaml.safe_dump_all([objects.config_map, objects.job], sort_keys=False, width=110)
 
 
 def apply(objects: RunObjects, context: str | None) -> None:
-    """Create them. Raises ScopeError: no kubectl, or it refused; a job of that name is left as it is."""
+    """Create the objects. Raises ScopeError when kubectl is missing or fails. Never changes a job of the same name."""
     if shutil.which("kubectl") is None:
-        raise ScopeError("kubectl is not installed: it is needed to submit; --print shows what would be.")
+        raise ScopeError(
+            "kubectl is not installed. Install it to submit a run; --print shows the objects without it."
+        )
     kubectl = ["kubectl", *([] if context is None else ["--context", context])]
-    # The job first: where there is one of that name, its configuration stays, too. Its pods wait for the map.
+    # The job first: if its name is taken, the existing job's ConfigMap must not change. New pods wait for the map.
     for verb, document in (("create", objects.job), ("apply", objects.config_map)):
         done = subprocess.run(
             [*kubectl, verb, "-f", "-"],
@@ -119,7 +121,7 @@ def _render(directory: Path) -> list[dict[str, Any]]:
 
 
 def _check(config: RunConfig, below: dict[str, Any]) -> None:
-    """The fields by which a run finds what the cluster keeps for it."""
+    """Raise ScopeError unless the fields that locate the cluster's Ray, volume and Redis have the required values."""
     wanted = {"ray.address": "auto", "control_plane.enabled": False, "runs_dir": below.get("runs_dir")}
     for path, value in wanted.items():
         found: Any = config
@@ -149,7 +151,7 @@ def _rename(job: dict[str, Any], config_map: dict[str, Any], run_id: str) -> Non
 
 
 def _fit(cluster: dict[str, Any], block: str, config: GeneratorConfig | LearnerConfig, count: int) -> None:
-    """Give the group that offers the block's resource as many pods as `count` processes need."""
+    """Set the number of pods of the worker group that offers the block's resource to what `count` processes need."""
     groups = [g for g in cluster["workerGroupSpecs"] if config.ray_resource in g.get("resources", {})]
     if len(groups) != 1:
         raise ScopeError(

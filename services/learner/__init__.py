@@ -1,4 +1,1 @@
-"""The learner on Ray Train: the fourth box of the picture.
-
-Reads the queue and the entropy target, drives `trainer.learner.learner`.
-"""
+"""The learner on Ray Train: reads the queue and the entropy target, drives `trainer.learner`, publishes and commits."""

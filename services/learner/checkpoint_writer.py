@@ -1,7 +1,7 @@
-"""Writes checkpoints behind the learner's back: each rank its part, on a thread of its own; then rank 0 commits.
+"""Writes checkpoints in the background: each rank writes its part on a thread of its own, then rank 0 commits.
 
-At most one is in flight. Ranks tell each other how writing went over a process group of their own, because the
-learner's is busy. What fails here is raised on the learner's thread, the next time that it looks.
+At most one checkpoint is in flight. Ranks exchange the outcomes over a separate process group, because the learner's
+is busy. A failure is raised on the learner's thread, at its next call.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch.distributed as dist
 from trainer.checkpoint.store import disk_full
 
 Exchange = Callable[[Exception | None], Sequence[Exception | None]]
-"""Gives every rank what each rank gave, in order of ranks."""
+"""All-gather of one rank's failure, or None; the result is in the order of ranks."""
 
 
 def exchange_over_gloo(timeout_seconds: float) -> Exchange:
-    """Collective: makes a process group of all ranks on the host network.
+    """An exchange over a new gloo process group of all ranks. Collective.
 
-    timeout_seconds: how long a rank waits for the others; they write their parts meanwhile.
+    timeout_seconds: how long a rank waits for the others, which are still writing their parts.
     """
     group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
 
@@ -36,7 +36,7 @@ def exchange_over_gloo(timeout_seconds: float) -> Exchange:
 
 
 class CheckpointWriter:
-    """One rank's writer. Every method is for the learner's thread."""
+    """One rank's writer. Only the learner's thread calls its methods."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -44,9 +44,9 @@ class CheckpointWriter:
         self._failure: BaseException | None = None
 
     def begin(self, folder: Path, write: Callable[[], None], commit: Callable[[], None] | None) -> None:
-        """Start on a checkpoint, when the one before is done.
+        """Start writing a checkpoint, after waiting for the one before. Raises as `check`.
 
-        write: this rank's part of the files in `folder`; commit: on rank 0, what follows when every rank has written.
+        write: writes this rank's part to `folder`; commit: on rank 0, called when every rank has written its part.
         """
         self.wait()
         self._thread = threading.Thread(
@@ -55,19 +55,19 @@ class CheckpointWriter:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what the newest checkpoint failed with: ScopeError for a full disk; nothing while it is in flight."""
+        """Raise what the newest finished checkpoint failed with, a ScopeError for a full disk."""
         if self._failure is not None:
             raise self._failure
 
     def wait(self) -> None:
-        """Return once none is in flight. Raises as `check`."""
+        """Wait until no checkpoint is in flight. Raises as `check`."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.check()
 
     def linger(self, seconds: float) -> None:
-        """Give the one in flight that long to end, where the learner itself has failed."""
+        """Wait up to `seconds` for the checkpoint in flight, after the learner itself has failed."""
         if self._thread is not None:
             self._thread.join(seconds)
 
@@ -95,7 +95,7 @@ def _failure_of(work: Callable[[], None], folder: Path) -> Exception | None:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where other ranks can read it."""
+    """The error itself, or a RuntimeError with its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

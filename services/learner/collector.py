@@ -1,8 +1,8 @@
-"""Fills steps with groups: reads and decodes the queue on a thread of its own while the learner computes.
+"""Fills learner steps with groups: reads and decodes the queue on its own thread while the learner computes.
 
-The group at ordinal o of a role belongs to learner step o // prompts_per_step, so batches fill in admission order
-and a straggler is waited for. What cannot be used (undecodable, too stale, not of this run, late) goes to the
-dead-letter stream with its reason, and its place in the step stays empty.
+The group at ordinal o of a role belongs to learner step o // prompts_per_step, so a step waits for its last group. An
+entry that cannot be used (undecodable, too stale, of another run, late) goes to the dead letters with its reason, and
+its place in the step stays empty.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from services.learner.validation import Judge, too_late
+from services.learner.validation import GroupValidator, late_reason
 from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
@@ -28,26 +28,29 @@ WAIT_SECONDS = 0.5
 
 @dataclass
 class StepGroups:
-    """What has arrived for one step."""
+    """The groups of one step that have arrived."""
 
     groups: dict[tuple[str, int], tuple[Entry, Group]] = field(default_factory=dict)
-    """(role, ordinal) → entry and group"""
+    """(role, ordinal) -> entry and group"""
     missing: set[tuple[str, int]] = field(default_factory=set)
-    """dead-lettered"""
+    """(role, ordinal) of dead-lettered groups"""
 
     @property
     def filled(self) -> int:
-        """Places that need no more waiting."""
+        """Number of places that have arrived or are known to be missing."""
         return len(self.groups) + len(self.missing)
 
     def consumed(self) -> list[tuple[str, str]]:
-        """(entry id, group id) of the groups, for the checkpoint, by role and ordinal: not in order of arrival."""
+        """(entry id, group id) of the groups, for the checkpoint, ordered by role and ordinal."""
         ordered = sorted(self.groups.items())
         return [(entry.entry_id, group.group_id) for _, (entry, group) in ordered]
 
 
 class Collector:
-    """Rank 0's reader. `take` hands out one step's groups in order of steps."""
+    """Rank 0's reader; `take` returns the groups of one step after another.
+
+    first_step: the first one to be taken; vocabulary: number of token ids, None where it is unknown.
+    """
 
     def __init__(
         self,
@@ -59,29 +62,32 @@ class Collector:
     ) -> None:
         self._consumer = consumer
         self._config = config
-        self._judgement = Judge(config, run_id, vocabulary)
+        self._validator = GroupValidator(config, run_id, vocabulary)
         self._steps: dict[int, StepGroups] = {}
         self._next_step = first_step
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closing = False
         self._caught_up = False
-        """what an earlier incarnation had read is placed"""
+        """whether everything that earlier incarnations had read has been read again"""
         self._applied: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._read, name="replay-reader", daemon=True)
 
     def start(self, consumed: Iterable[tuple[str, str]]) -> None:
-        """Begin reading; first what an earlier incarnation had read, except what the checkpoint lists as applied."""
+        """Begin reading, first what earlier incarnations had read and not acknowledged.
+
+        consumed: (entry id, group id) that the checkpoint lists as applied; these are skipped.
+        """
         self._applied = frozenset(entry_id for entry_id, _ in consumed)
         self._thread.start()
 
     def take(self, step: int, keep_waiting: Callable[[], bool]) -> StepGroups | None:
-        """The groups of `step`, once all have arrived or are known to be missing; the learner works on them from then.
+        """The groups of `step`, once all have arrived or are known to be missing; marks them as being learned from.
 
-        No step begins before everything that an earlier incarnation had read was looked at again: an entry that kills
-        the reader must not do so while innocent ones are computed.
+        No step begins before everything that earlier incarnations had read has been read again: otherwise an entry that
+        kills the reader would count a delivery against the groups of the step.
 
-        Returns None when `keep_waiting` (asked about twice a second) says no. Raises ScopeError after
+        Returns None when `keep_waiting`, called about twice a second, returns False. Raises ScopeError after
         `pipeline.batch_timeout_seconds`, and what the reading thread raised.
         """
         deadline = time.monotonic() + self._config.pipeline.batch_timeout_seconds
@@ -99,20 +105,22 @@ class Collector:
                 )
                 if self._complete(step) or self._failure is not None:
                     continue
-                late = self._late(step) if time.monotonic() > deadline else ""
-            if late:
-                raise ScopeError(late)
+                timeout = self._timeout_message(step) if time.monotonic() > deadline else ""
+            if timeout:
+                raise ScopeError(timeout)
             if not keep_waiting():
                 return None
-        self._consumer.take_up([entry_id for entry_id, _ in taken.consumed()])
+        self._consumer.mark_learning([entry_id for entry_id, _ in taken.consumed()])
         return taken
 
     def close(self) -> None:
         """Stop reading."""
         self._closing = True
         self._thread.join()
-        with contextlib.suppress(FencedError):  # then the newer learner has counted what this one had in hand
-            self._consumer.put_down()
+        with contextlib.suppress(
+            FencedError
+        ):  # the newer learner has already counted what this one was reading
+            self._consumer.reading_done()
 
     def _read(self) -> None:
         try:
@@ -135,12 +143,12 @@ class Collector:
             self._consumer.dead_letter(entry.entry_id, "it names no group")
             return
         step = place[1] // self._config.rollout.prompts_per_step
-        verdict = self._judge(entry, step)
+        validated = self._validator.validate(entry, step, self._next_step)
         with self._changed:
-            refusal = verdict if isinstance(verdict, str) else self._put(step, place, entry, verdict)
-        if refusal is None:
+            reason = validated if isinstance(validated, str) else self._put(step, place, entry, validated)
+        if reason is None:
             return
-        self._consumer.dead_letter(entry.entry_id, refusal)
+        self._consumer.dead_letter(entry.entry_id, reason)
         with self._changed:
             if step >= self._next_step and place[0] in self._config.roles:
                 filling = self._steps.setdefault(step, StepGroups())
@@ -150,9 +158,9 @@ class Collector:
                     self._changed.notify_all()
 
     def _put(self, step: int, place: tuple[str, int], entry: Entry, group: Group) -> str | None:
-        """Give a group its place; why not, where the step was taken meanwhile or the place is."""
+        """Put a group in its place; returns why not, if the step or the place has been taken meanwhile."""
         if step < self._next_step:
-            return too_late(step)
+            return late_reason(step)
         filling = self._steps.setdefault(step, StepGroups())
         if place in filling.groups:
             return f"its place is taken by {filling.groups[place][0].group_id}"
@@ -163,7 +171,7 @@ class Collector:
         return None
 
     def _note_lost(self, step: int) -> None:
-        """Places of `step` that an earlier incarnation dead-lettered are not waited for."""
+        """Mark as missing the places of `step` that were dead-lettered, also by an earlier incarnation."""
         size = self._config.rollout.prompts_per_step
         ordinals = range(step * size, (step + 1) * size)
         lost = {(role, o) for role in self._config.roles for o in self._consumer.lost(role, ordinals)}
@@ -175,11 +183,7 @@ class Collector:
         filled = self._steps[step].filled if step in self._steps else 0
         return self._caught_up and filled == self._config.groups_per_step
 
-    def _judge(self, entry: Entry, step: int) -> Group | str:
-        """The group of an entry, or why it cannot be used."""
-        return self._judgement.verdict(entry, step, self._next_step)
-
-    def _late(self, step: int) -> str:
+    def _timeout_message(self, step: int) -> str:
         arrived = self._steps[step].groups
         present = {role: sum(r == role for r, _ in arrived) for role in self._config.roles}
         return (

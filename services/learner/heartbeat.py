@@ -1,4 +1,4 @@
-"""The learner's sign of life: the run's heartbeat, renewed while its process lives, however long a step takes."""
+"""The learner's heartbeat: proof that its process lives, however long a step takes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from services.run.state import update_status
 BEAT_SECONDS = 10.0
 
 
-class Heart:
-    """Beats on a thread of its own until it is closed, or a newer incarnation has taken over."""
+class Heartbeat:
+    """Renews the run's heartbeat on its own thread until `close`, or until a newer incarnation has taken over."""
 
     def __init__(self, redis: Redis, run_id: str, epoch: int, every_seconds: float = BEAT_SECONDS) -> None:
         self._redis, self._run_id, self._epoch, self._every = redis, run_id, epoch, every_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """No beat comes after this."""
+        """Stop; no beat follows."""
         self._stop.set()
         self._thread.join()
 
@@ -34,5 +34,5 @@ class Heart:
             except FencedError:
                 return
             except RedisError:
-                # Whoever needs Redis for the run's work says so; a missed beat is seen as one.
+                # Readers see the missed beat; the learner's own calls to Redis raise.
                 continue

@@ -1,4 +1,4 @@
-"""Rank 0's book-keeping: gathers one step's numbers from everywhere into a `StepRecord` and writes it to the sinks."""
+"""Collects the numbers of each step on rank 0 into a `StepRecord` and writes it to the sinks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from services.run.heartbeats import generators
 from services.run.state import evaluations, update_status
 from services.weights.publisher import LoadReport
 from trainer.entropy_control import Actuators
-from trainer.learner.learner import StepMetrics
+from trainer.learner.step_metrics import StepMetrics
 from trainer.rollouts.curriculum import Curriculum
 from trainer.rollouts.rewards import is_uniform
 
@@ -34,7 +34,7 @@ BEAT_STALE_SECONDS = 5.0
 
 
 class Recorder:
-    """Collects during a step, writes at its end."""
+    """Records one step after another: `begin`, the methods that add numbers, `finish`."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Recorder:
         self._evaluated = self._newest_evaluation()
 
     def begin(self, step: int) -> None:
-        """A step begins: its batch is waited for from now."""
+        """Begin a step; the wait for its batch starts here."""
         self._values = {"step": step, "lineage": self._lineage, "checkpoint_seconds": 0.0, "alarms": []}
         self._loads = []
         self._alive = {}
@@ -72,11 +72,11 @@ class Recorder:
         self.observe_generators()
 
     def batch_complete(self) -> None:
-        """The wait for groups is over."""
+        """Note that the wait for groups has ended."""
         self._values["wait_seconds"] = time.monotonic() - self._started
 
     def batch(self, taken: StepGroups, staleness: Counter[int]) -> None:
-        """Numbers that come from the rollouts themselves."""
+        """Add the numbers of the step's rollouts. staleness: rollouts by age in learner steps."""
         groups = [group for _, group in taken.groups.values()]
         rollouts = [t for group in groups for t in group.trajectories]
         adaptive = [group.sampling_temperature for group in groups if group.role == "adaptive"]
@@ -95,7 +95,7 @@ class Recorder:
         }
 
     def mixture(self, curriculum: Curriculum) -> None:
-        """The mixture's shares and pass rates as they were before this step was measured."""
+        """Add the mixture's shares and pass rates; call it before the curriculum learns from the step."""
         rates = enumerate(curriculum.pass_rates)
         self._values |= {
             "mixture_shares": {str(part): share for part, share in enumerate(curriculum.shares)},
@@ -112,7 +112,11 @@ class Recorder:
         decided: Actuators,
         strength: float,
     ) -> None:
-        """Numbers of the update and of the control decision that follows it."""
+        """Add the numbers of the update and of the control decision that follows it.
+
+        seconds: duration of the update; reference: what the control law steers towards, nats per token; acted,
+        strength: actuators and regularizer strength of this step; decided: actuators of the next step.
+        """
         controlled = self._spec.config.entropy_control.kind != "none"
         worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
         limit = mismatch_kl_limit(self._spec.config.pipeline.max_staleness)
@@ -165,19 +169,19 @@ class Recorder:
         }
 
     def published(self, size: int, seconds: float) -> None:
-        """Size and cost of the publication of the step's policy version."""
+        """Add size in bytes and duration in seconds of the publication of the step's policy version."""
         self._values |= {"weight_bytes": size, "publish_seconds": seconds}
 
     def checkpointed(self, seconds: float) -> None:
-        """Cost of a checkpoint in this step."""
+        """Add the time that the step waited for a checkpoint, seconds."""
         self._values["checkpoint_seconds"] = seconds
 
     def loads(self, reports: Sequence[LoadReport]) -> None:
-        """Weight loads that generators finished."""
+        """Add weight loads that generators finished."""
         self._loads += reports
 
     def observe_generators(self) -> None:
-        """Look at heartbeats, so that a generator that dies within a step is seen in its record."""
+        """Read the heartbeats; the record shows the fewest generators alive at any observation of the step."""
         now = server_time(self._redis)
         beats = generators(self._redis, self._spec.run_id)
         for role in self._spec.config.roles:
@@ -185,7 +189,7 @@ class Recorder:
             self._alive[role] = min(alive, self._alive.get(role, alive))
 
     def finish(self) -> None:
-        """Write the record of the step."""
+        """Write the step's record to every sink, and to the run's status."""
         self.observe_generators()
         stats = self._consumer.stats()
         self._values["alarms"] += [
@@ -228,12 +232,12 @@ class Recorder:
         )
 
     def close(self) -> None:
-        """Flush the sinks."""
+        """Flush and close the sinks."""
         for sink in self._sinks:
             sink.close()
 
     def _newest_evaluation(self) -> dict[str, float] | None:
-        """None also where no evaluation is made during training."""
+        """The newest held-out result; None before the first and for runs without evaluation during training."""
         if not self._spec.config.evaluation.every_steps:
             return None
         found = evaluations(self._redis, self._spec.run_id)

@@ -1,4 +1,4 @@
-"""What rank 0 keeps of each step's rollouts for people to read: a few, drawn at random, within bounds."""
+"""A random sample of each step's rollouts, which rank 0 keeps as text for people to read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.rollouts.trajectory import Group, Trajectory
 
 
 class RolloutSample:
-    """Draws, decodes and keeps. Made only where `rollout_samples.per_step` is above 0."""
+    """Draws, decodes and stores rollouts; for runs with `rollout_samples.per_step` above 0."""
 
     def __init__(self, spec: LearnerSpec, redis: Redis, lineage: int) -> None:
         from transformers import AutoTokenizer
@@ -26,7 +26,7 @@ class RolloutSample:
         self._file = RolloutFile(Path(spec.run_dir), self._config.file_mib << 20)
 
     def keep(self, step: int, groups: Sequence[Group]) -> None:
-        """Keep some of the rollouts of a step; which ones follows from the seed and the step."""
+        """Store some rollouts of a step, drawn by the run's seed and the step."""
         rollouts = [(group, trajectory) for group in groups for trajectory in group.trajectories]
         rng = np.random.default_rng([self._seed, step])
         chosen = rng.permutation(len(rollouts))[: self._config.per_step]
@@ -59,9 +59,9 @@ class RolloutSample:
 
 
 def _pieces(tokenizer: Any, tokens: Sequence[int]) -> list[str]:
-    """The text that each token adds to the ones before it; a character of several tokens is the last one's.
+    """The text that each token adds to those before it; a character of several tokens belongs to the last one.
 
-    A window of the last few tokens is decoded with and without the new one, as spaces depend on what is before.
+    A window of the last tokens is decoded with and without the new one, because spaces depend on what comes before.
     """
     pieces, start, known = [], 0, 0
     for end in range(1, len(tokens) + 1):

@@ -1,4 +1,4 @@
-"""Rank 0 reads the queue; this hands each rank its share of a step, and the step's orders, over the process group."""
+"""Sends each step's order and each rank's share of the batch from rank 0 to the ranks, over the process group."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from trainer.rollouts.batch import RolloutBatch
 
 @dataclass(frozen=True)
 class StepOrder:
-    """What every rank is told before the forward pass, so that no step mixes two entropy targets."""
+    """Rank 0's order for the next step. All ranks get it before the forward pass, so no step mixes two targets."""
 
     kind: Literal["step", "stop", "checkpoint", "idle"]
-    """idle: nothing for now, the next order comes soon; collective calls must not wait for as long as a pause lasts"""
+    """idle: nothing to do, another order follows soon, so that no collective call waits for a whole pause"""
     step: int = 0
     actuators: Actuators = NEUTRAL
     strength: float = 0.0
-    """of the regularizer"""
+    """the regularizer's strength"""
     checkpoint_after: bool = False
     """whether a checkpoint follows the step"""
     shapes: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
+    """name, type and shape of each tensor of a shard"""
 
 
 def order_of(
     batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int, checkpoint_after: bool
 ) -> StepOrder:
-    """The order that announces `batch`; all shards have its shape."""
+    """The order of learner step `step`. batch: one of its shards, which all have the same shapes."""
     columns = ((f.name, getattr(batch, f.name)) for f in fields(batch))
     shapes = tuple((name, t.dtype, tuple(t.shape)) for name, t in columns)
     return StepOrder("step", step, actuators, strength, checkpoint_after, shapes)
 
 
 def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:
-    """Send rank 0's order to every rank. Other ranks pass None. device: where the process group's tensors live."""
+    """Send rank 0's order to every rank; the others pass None. Collective. device: of the process group's tensors."""
     box: list[StepOrder | None] = [order]
     dist.broadcast_object_list(box, src=0, device=device)
     received = box[0]
@@ -50,7 +51,7 @@ def broadcast_order(order: StepOrder | None, device: torch.device) -> StepOrder:
 def scatter_batch(
     order: StepOrder, shards: Sequence[RolloutBatch] | None, device: torch.device
 ) -> RolloutBatch:
-    """Give rank r shard r, on `device`. Rank 0 passes all shards, the others None."""
+    """Send shard r to rank r, on `device`. Rank 0 passes all shards, the others None. Collective."""
     columns = {}
     for name, dtype, shape in order.shapes:
         received = torch.empty(shape, dtype=dtype, device=device)

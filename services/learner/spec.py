@@ -1,4 +1,4 @@
-"""What a learner incarnation is started with; crosses to every rank's process."""
+"""The specification of a learner incarnation, sent to the process of every rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.config import RunConfig
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """Start of a learner. With a checkpoint in the run directory it continues from there, else from `model_dir`."""
+    """What a learner starts with. It continues from the newest checkpoint of the run, or else from `model_dir`."""
 
     run_id: str
     config: RunConfig
@@ -23,15 +23,15 @@ class LearnerSpec:
     redis: RedisAccess
     generator_ids: tuple[str, ...]
     restarts: int = 0
-    """of the learner, since the driver started"""
+    """how often the learner has been restarted since the driver started"""
 
     @property
     def checkpoints(self) -> CheckpointStore:
-        """The run's checkpoints."""
+        """The store of the run's checkpoints."""
         return CheckpointStore(Path(self.run_dir) / "checkpoints", self.config.checkpoint.keep)
 
     @property
     def mirror(self) -> CheckpointMirror | None:
-        """Where checkpoints are kept once more."""
+        """The mirror of the run's checkpoints; None where `checkpoint.mirror` is unset."""
         config = self.config.checkpoint
         return None if config.mirror is None else CheckpointMirror(config.mirror, self.run_id, config.keep)

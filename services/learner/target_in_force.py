@@ -1,4 +1,4 @@
-"""Which entropy target holds at a learner step: the configured schedule's, or the one that a person set over REST."""
+"""The entropy target of each learner step: the configured schedule's, or one set through the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.entropy_control.schedule import Schedule
 
 
 class TargetInForce:
-    """Rank 0's view of the entropy target; it changes at step boundaries, and once when `auto` is measured."""
+    """The entropy target as rank 0 applies it. It changes at step boundaries, and once when `auto` is measured."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class TargetInForce:
         epoch: int,
         starting_entropy: float | None,
     ) -> None:
-        """starting_entropy: the checkpoint's; without one, that of the entropy target document counts.
+        """starting_entropy: from the checkpoint, nats per token; None: that of the entropy target document.
 
-        Raises ScopeError when `target=auto` comes out of the allowed range.
+        Raises ScopeError when a target of `auto` is out of the allowed range.
         """
         self._redis, self._run_id, self._epoch = redis, run_id, epoch
         self._control, self._tracks = config.entropy_control, config.tracks_entropy_target
@@ -44,28 +44,28 @@ class TargetInForce:
 
     @property
     def value(self) -> float | None:
-        """Nats per token; None without entropy control, and while `auto` waits for the first measurement."""
+        """The target in force, nats per token; None without entropy control, and while `auto` is not measured."""
         return self._value
 
     @property
     def generation(self) -> int:
-        """Of the entropy target document as read last."""
+        """Generation of the entropy target document that was read last."""
         return self._document.generation
 
     @property
     def starting_entropy(self) -> float | None:
-        """Of the run's first learner step, nats per token; None until it is measured."""
+        """Policy entropy of the run's first learner step, nats per token; None until it is measured."""
         return self._starting_entropy
 
     def begin(self, step: int) -> None:
-        """Read the entropy target at the boundary before `step` and mark what is in force from here."""
+        """Read the entropy target at the boundary before `step` and record it as in force from there."""
         self._step, self._document = step, self._read()
         self._mark()
 
     def measured(self, entropy: float) -> None:
-        """Take the step's entropy, nats per token: the run's first finite one is its starting entropy.
+        """Take the entropy of the step, nats per token; the run's first finite one is its starting entropy.
 
-        That is the one measurement of the policy before any update, on a full batch. Raises ScopeError as above.
+        It is measured before any update, on a full batch. Raises ScopeError when a target of `auto` is out of range.
         """
         if self._starting_entropy is None and math.isfinite(entropy):
             self._begin_schedule(entropy)
@@ -91,13 +91,13 @@ class TargetInForce:
         mark_applied(self._redis, self._run_id, generation, self._step, self._epoch, self._value, start)
 
     def _began(self) -> tuple[float | None, int]:
-        """The target before the newest generation, nats per token, and the step from which that holds."""
+        """The target before the newest generation, nats per token, and the step from which the newest holds."""
         applied = read_applied(self._redis, self._run_id)
         if applied is None:
             return None, self._step
         if applied.generation != self._document.generation:
             return applied.target, self._step
-        # After a rollback it holds from an earlier step than is recorded.
+        # After a rollback the generation holds from an earlier step than the recorded one.
         return applied.start, min(applied.step, self._step)
 
     def _read(self) -> DesiredTarget:
@@ -108,7 +108,7 @@ class TargetInForce:
 
 
 def _moving(start: float | None, target: float, steps: int, over_steps: int) -> float:
-    """The target `steps` after a move of `over_steps` began; its first step is a step of the way already."""
+    """The target in step `steps` (from 0) of a linear move over `over_steps` steps; step 0 moves by one increment."""
     if start is None or steps + 1 >= over_steps:
         return target
     return start + (target - start) * (steps + 1) / over_steps

@@ -1,8 +1,9 @@
-"""Keeps what is read and not acknowledged within `pipeline.unacked_bytes`, by checkpoints before their time.
+"""Keeps the bytes that are read and not acknowledged within `pipeline.unacked_bytes`, by early checkpoints.
 
-A checkpoint lets the learner acknowledge what the one before it lists, so one frees nothing by itself: from half the
-cap on, one is due at every step boundary, and two steps' checkpoints free all that was consumed before them. Reading
-stops at the cap itself. Where a step then lacks groups although its boundary has its checkpoint, nothing can help.
+A checkpoint lets the learner acknowledge what the checkpoint before it lists, so a single one frees nothing. From half
+of the budget on, a checkpoint is therefore due at every step boundary; those of two boundaries free everything consumed
+before the first. Reading stops at the budget itself. If a step still lacks groups then, and its boundary has its
+checkpoint, the budget is too small for the run.
 """
 
 from __future__ import annotations
@@ -12,40 +13,41 @@ from trainer.checkpoint.store import LearnerState
 from trainer.errors import ScopeError
 
 
-class UnackedRoom:
-    """The room of one learner incarnation. cap: bytes; restored: the checkpoint that it goes on from."""
+class UnackedBudget:
+    """The budget of one learner incarnation. limit: bytes; restored: state of the checkpoint that it continues from."""
 
-    def __init__(self, consumer: ReplayConsumer, cap: int, restored: LearnerState | None) -> None:
-        self._consumer, self._cap = consumer, cap
+    def __init__(self, consumer: ReplayConsumer, limit: int, restored: LearnerState | None) -> None:
+        self._consumer, self._limit = consumer, limit
         self._begun = self._committed = restored.step if restored else -1
 
-    def begun(self, step: int) -> None:
-        """The checkpoint of the boundary before `step` is being written."""
+    def checkpoint_begun(self, step: int) -> None:
+        """Note that the checkpoint at the boundary before `step` is being written."""
         self._begun = step
 
-    def committed(self, step: int) -> None:
-        """The checkpoint of the boundary before `step` is there, and what it allows is acknowledged."""
+    def checkpoint_committed(self, step: int) -> None:
+        """Note that the checkpoint at the boundary before `step` exists and what it allows is acknowledged."""
         self._committed = step
 
-    def wants_checkpoint(self, step: int) -> bool:
-        """Whether one is due at the boundary before `step`, whatever `checkpoint.every_steps` says."""
+    def checkpoint_due(self, step: int) -> bool:
+        """Whether the boundary before `step` needs a checkpoint, whatever `checkpoint.every_steps` says."""
         if self._begun == step:
             return False
-        return self._consumer.held or self._consumer.stats().unacknowledged_bytes > self._cap // 2
+        exhausted = self._consumer.budget_exhausted
+        return exhausted or self._consumer.stats().unacknowledged_bytes > self._limit // 2
 
     def can_wait(self, step: int) -> bool:
-        """Whether groups of `step` may still arrive; False where a checkpoint must make room first.
+        """Whether groups of `step` may still arrive; False if a checkpoint at its boundary must free bytes first.
 
-        One that is being written will make it. Raises ScopeError where it was made and there is no room all the same.
+        Raises ScopeError if that checkpoint exists and the budget is exhausted nevertheless.
         """
-        if not self._consumer.held:
+        if not self._consumer.budget_exhausted:
             return True
         if self._begun != step:
             return False
         if self._committed != step:
             return True
         raise ScopeError(
-            f"pipeline.unacked_bytes={self._cap:,} is too small: what was read for learner step {step} and the steps "
-            "after it fills it, together with what the newest checkpoint still needs. Raise it, or lower "
-            "pipeline.max_staleness, and go on with --resume."
+            f"pipeline.unacked_bytes={self._limit:,} is too small: the groups read for learner step {step} and the "
+            "steps after it fill it, together with those that the newest checkpoint still needs. Raise it, or lower "
+            "pipeline.max_staleness, and continue with --resume."
         )

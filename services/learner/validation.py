@@ -1,6 +1,6 @@
-"""Whether the learner can use an entry of the queue: its group, or the reason why not.
+"""Which entries of the queue the learner can use.
 
-What passes here cannot make a learner rank fail by what it holds: token ids lie in the vocabulary, lengths within what
+A group that passes cannot make a learner rank fail: its token ids lie in the vocabulary, and its lengths within what
 the run samples.
 """
 
@@ -11,31 +11,34 @@ from trainer.config import RunConfig
 from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group
 
 
-class Judge:
-    """Judges the entries of one run. vocabulary: token ids lie below it; None where nobody knows."""
+class GroupValidator:
+    """Decodes and checks the entries of one run. vocabulary: token ids must be below it; None: unknown, not checked."""
 
     def __init__(self, config: RunConfig, run_id: str, vocabulary: int | None) -> None:
         self._config, self._run_id, self._vocabulary = config, run_id, vocabulary
 
-    def verdict(self, entry: Entry, step: int, next_step: int) -> Group | str:
-        """The group of an entry that belongs to learner step `step`, while `next_step` is the next to be taken."""
+    def validate(self, entry: Entry, step: int, next_step: int) -> Group | str:
+        """The group of an entry, or the reason why it cannot be used.
+
+        step: the learner step that the entry belongs to; next_step: the next one that the learner takes.
+        """
         try:
             group = decode_group(entry.data, size_cap=self._config.pipeline.entry_bytes)
         except TrajectoryError as error:
             return f"undecodable: {error}"
         if (group.run_id, group.group_id) != (self._run_id, entry.group_id):
             return f"entry {entry.group_id} of run {self._run_id} holds group {group.group_id} of run {group.run_id}"
-        if misfit := self._misfit(group):
-            return misfit
+        if mismatch := self._mismatch(group):
+            return mismatch
         if step < next_step:
-            return too_late(step)
+            return late_reason(step)
         age = abs(step - group.oldest_step)
         if age > self._config.pipeline.max_staleness:
             return f"stale: {age} learner steps old, pipeline.max_staleness={self._config.pipeline.max_staleness}"
         return group
 
-    def _misfit(self, group: Group) -> str:
-        """Why the group does not fit the configuration or the model; empty if it does."""
+    def _mismatch(self, group: Group) -> str:
+        """Why the group does not match the configuration or the model; empty if it does."""
         rollout, longest_prompt = self._config.rollout, self._config.model.max_length
         wanted = rollout.base_samples if group.role == "base" else rollout.adaptive_samples
         if group.role not in self._config.roles or len(group.trajectories) != wanted:
@@ -51,6 +54,6 @@ class Judge:
         return ""
 
 
-def too_late(step: int) -> str:
-    """The reason of a group whose step was taken without it."""
+def late_reason(step: int) -> str:
+    """The reason for a group that arrives after its learner step was taken."""
     return f"late: learner step {step} is done"

@@ -1,1 +1,1 @@
-"""Held-out evaluation during training, by generators that have no group to make."""
+"""Held-out evaluation during training, sampled by generators that have no group to make."""

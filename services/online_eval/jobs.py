@@ -1,13 +1,11 @@
-"""Evaluations during training, in Redis: one job at a time, its problems leased to generators that have nothing to do.
+"""Evaluation jobs in Redis: one at a time, its held-out problems leased to generators that have no group to make.
 
-The driver opens a job and closes it; generators lease problems, one by one, and hand in what they counted. A lease that
-expires goes to the next generator that asks, and only the first result of a problem counts. Nothing here touches the
-replay queue or its data cursor.
+The driver opens and closes a job; generators lease its problems and submit the results. A problem whose lease expires
+is leased again, and only its first result counts. The replay queue and its data cursor are not involved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -15,53 +13,17 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from services.redis.keys import RunKeys
-
-_LEASE = """
-local job = redis.call('HMGET', KEYS[1], 'id', 'step', 'problems', 'next')
-if not job[1] or tonumber(ARGV[1]) < tonumber(job[2]) or (redis.call('GET', KEYS[3]) or 'run') ~= 'run' then
-    return {}
-end
-local clock, count = redis.call('TIME'), tonumber(ARGV[3])
-local now = clock[1] + clock[2] / 1e6
-local given = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.6f', now), 'BYSCORE', 'LIMIT', 0, count)
-local next = tonumber(job[4])
-while #given < count and next < tonumber(job[3]) do
-    given[#given + 1] = next
-    next = next + 1
-end
-redis.call('HSET', KEYS[1], 'next', next)
-for _, problem in ipairs(given) do
-    redis.call('ZADD', KEYS[2], string.format('%.6f', now + tonumber(ARGV[2])), problem)
-end
-return {job[1], given}
-"""
-"""KEYS job, leases, desired state; ARGV loaded step, seconds, count. A run that is not to work gives out nothing."""
-
-_HAND_IN = """
-if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[2])
-return redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3])
-"""
-"""KEYS job, leases, results; ARGV job, problem, result. A result of a job that is closed is dropped."""
-
-_RENEW = """
-if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-local clock = redis.call('TIME')
-for i = 3, #ARGV do
-    redis.call('ZADD', KEYS[2], 'XX', string.format('%.6f', clock[1] + clock[2] / 1e6 + tonumber(ARGV[2])), ARGV[i])
-end
-return 1
-"""
-"""KEYS job, leases; ARGV job, seconds, problems."""
+from services.redis.scripts import script_text
 
 
-class Counted(msgspec.Struct, frozen=True, array_like=True):
-    """One problem's result."""
+class CorrectCount(msgspec.Struct, frozen=True, array_like=True):
+    """The result of one problem."""
 
     correct: int
+    """correct responses"""
     oldest: int
     newest: int
-    """learner steps of the policy versions that sampled its tokens"""
+    """learner steps of the oldest and the newest policy version that sampled a token of the responses"""
 
 
 class Job(NamedTuple):
@@ -69,62 +31,70 @@ class Job(NamedTuple):
 
     id: str
     step: int
-    """generators that run this version, or a later one, work on it"""
+    """learner step; only generators that run this version or a later one lease its problems"""
     problems: int
+    """number of held-out problems"""
 
 
-class HeldOutDesk:
-    """The driver's side: opens and closes jobs."""
+class EvaluationJobs:
+    """The driver's side: opens and closes evaluation jobs."""
 
     def __init__(self, redis: Redis, run_id: str) -> None:
         self._redis, self._keys = redis, RunKeys(run_id)
 
     def open(self, step: int, problems: int) -> Job:
-        """Begin the evaluation of the policy after `step` learner steps; one that is open is dropped."""
-        self.drop()
+        """Open the evaluation of the policy after `step` learner steps; an open one is discarded."""
+        self.discard()
         job_id = f"{step}-{self._redis.incr(self._keys.held_out_count)}"
         fields: dict[Any, Any] = {"id": job_id, "step": step, "problems": problems, "next": 0}
         self._redis.hset(self._keys.held_out, mapping=fields)
         return Job(job_id, step, problems)
 
-    def done(self) -> int:
-        """Problems of the open job that are finished."""
+    def finished(self) -> int:
+        """Return how many problems of the open job have a result."""
         return cast("int", self._redis.hlen(self._keys.held_out_results))
 
-    def close(self) -> dict[int, Counted]:
-        """End the open job; what was finished, by problem."""
+    def close(self) -> dict[int, CorrectCount]:
+        """Close the open job; returns its results by problem index."""
         stored = cast("dict[bytes, bytes]", self._redis.hgetall(self._keys.held_out_results))
-        self.drop()
-        found = {int(problem): msgspec.json.decode(text, type=Counted) for problem, text in stored.items()}
+        self.discard()
+        found = {
+            int(problem): msgspec.json.decode(text, type=CorrectCount) for problem, text in stored.items()
+        }
         return dict(sorted(found.items()))
 
-    def drop(self) -> None:
-        """End whatever is open, such as what a driver that was killed left."""
+    def discard(self) -> None:
+        """Remove the open job and its results, such as those of a driver that was killed."""
         self._redis.delete(self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results)
 
 
-class HeldOutWork:
-    """A generator's side. ttl: seconds for which a problem is leased."""
+class EvaluationLeases:
+    """A generator's side: leases problems and submits their results. ttl: seconds of a lease."""
 
     def __init__(self, redis: AsyncRedis, run_id: str, ttl: float) -> None:
-        self._redis, self._keys, self._ttl = redis, RunKeys(run_id), ttl
+        self._keys, self._ttl = RunKeys(run_id), ttl
+        self._lease, self._renew, self._submit = (
+            redis.register_script(script_text("services.online_eval", name))
+            for name in ("lease", "renew", "submit")
+        )
 
     async def lease(self, loaded_step: int, count: int) -> tuple[str, list[int]] | None:
-        """Job and up to `count` of its problems; None where there is nothing to do for a generator of that version."""
-        keys = (self._keys.held_out, self._keys.held_out_leases, self._keys.control)
-        reply = await self._call(_LEASE, keys, loaded_step, self._ttl, count)
+        """Lease up to `count` problems; returns the job's id and the problems' indices.
+
+        loaded_step: learner step of the generator's policy version. Returns None when no problem is to be leased.
+        """
+        keys = [self._keys.held_out, self._keys.held_out_leases, self._keys.control]
+        reply = cast("list[Any]", await self._lease(keys=keys, args=[loaded_step, self._ttl, count]))
         if not reply or not reply[1]:
             return None
         return reply[0].decode(), [int(problem) for problem in reply[1]]
 
     async def renew(self, job: str, problems: list[int]) -> None:
-        """Keep the leases of problems that are still worked on."""
-        await self._call(_RENEW, (self._keys.held_out, self._keys.held_out_leases), job, self._ttl, *problems)
+        """Extend the leases of problems that are still in flight."""
+        keys = [self._keys.held_out, self._keys.held_out_leases]
+        await self._renew(keys=keys, args=[job, self._ttl, *problems])
 
-    async def hand_in(self, job: str, problem: int, counted: Counted) -> bool:
-        """Leave a result; False where it came too late or was there already."""
-        keys = (self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results)
-        return bool(await self._call(_HAND_IN, keys, job, problem, msgspec.json.encode(counted)))
-
-    async def _call(self, script: str, keys: tuple[str, ...], *arguments: Any) -> Any:
-        return await cast("Awaitable[Any]", self._redis.eval(script, len(keys), *keys, *arguments))
+    async def submit(self, job: str, problem: int, count: CorrectCount) -> bool:
+        """Submit a result; False when the job is closed or the problem has a result already."""
+        keys = [self._keys.held_out, self._keys.held_out_leases, self._keys.held_out_results]
+        return bool(await self._submit(keys=keys, args=[job, problem, msgspec.json.encode(count)]))

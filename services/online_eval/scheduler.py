@@ -1,4 +1,4 @@
-"""Evaluations during training, as the driver sees them: when one is due, when it is complete, what comes of it."""
+"""Schedules evaluations during training, in the driver: opens them, collects their results and records them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from services.online_eval.jobs import Counted, HeldOutDesk, Job
+from services.online_eval.jobs import CorrectCount, EvaluationJobs, Job
 from services.run.state import add_evaluation
 from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config import RunConfig
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from services.results.evaluations import Evaluations
 
 
-class HeldOut:
-    """Opens an evaluation every `evaluation.every_steps` and takes its results in; never waits for one.
+class EvaluationScheduler:
+    """Opens an evaluation every `evaluation.every_steps` learner steps and collects its results, without waiting.
 
-    One that is not complete when the next is due, or when the learner ends, is kept as incomplete. A learner that goes
-    back to its checkpoint takes the open one back with it. The checkpoint of the evaluated step stays meanwhile, and is
-    offered as the best.
+    An evaluation that is not complete when the next one is due, or when the learner ends, is recorded as incomplete.
+    When the learner rolls back to before the evaluated step, the open evaluation is discarded. The checkpoint of the
+    evaluated step is kept until the result is known, and is then a candidate for the best checkpoint.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class HeldOut:
         checkpoints: CheckpointStore,
         step: int,
     ) -> None:
-        """step: learner steps done, from which the run goes on."""
+        """step: learner steps that the run has done."""
         self._redis, self._run_id, self._evaluations = redis, run_id, evaluations
         self._config, self._steps = config.evaluation, config.steps
         self._checkpoints, self._best_k = checkpoints, config.best_k
@@ -42,52 +42,55 @@ class HeldOut:
         self._job: Job | None = None
         checkpoints.evaluating(None)
         if self._config.every_steps:
-            HeldOutDesk(redis, run_id).drop()
+            EvaluationJobs(redis, run_id).discard()
 
-    def look(self, redis: Redis, step: int) -> list[str]:
-        """To be called with the learner steps done, about twice a second; sentences about what happened."""
+    def update(self, redis: Redis, step: int) -> list[str]:
+        """Open and collect what is due; returns messages for the terminal. Call it about twice a second.
+
+        step: learner steps done.
+        """
         every = self._config.every_steps
         if not every:
             return []
-        notes, desk = [], HeldOutDesk(redis, self._run_id)
+        messages, jobs = [], EvaluationJobs(redis, self._run_id)
         if self._job is not None and step < self._job.step:
-            desk.drop()
+            jobs.discard()
             self._job = None
             self._checkpoints.evaluating(None)
-        if self._job is not None and desk.done() == self._job.problems:
-            notes.append(self._take_in(redis, self._job))
+        if self._job is not None and jobs.finished() == self._job.problems:
+            messages.append(self._collect(redis, self._job))
         if step // every > self._step // every:
             if self._job is not None:
-                notes.append(self._take_in(redis, self._job))
-            # The last step has an evaluation of its own, by all generators.
-            self._job = desk.open(step - step % every, self._config.problems) if step < self._steps else None
+                messages.append(self._collect(redis, self._job))
+            # After the last step all generators evaluate together, outside of this schedule.
+            self._job = jobs.open(step - step % every, self._config.problems) if step < self._steps else None
             self._checkpoints.evaluating(None if self._job is None else self._job.step)
         self._step = step
-        return notes
+        return messages
 
-    def end(self) -> str | None:
-        """Take in what there is; a sentence about it."""
-        return None if self._job is None else self._take_in(self._redis, self._job)
+    def close(self) -> str | None:
+        """Collect what the open evaluation has, if one is open; returns a message for the terminal."""
+        return None if self._job is None else self._collect(self._redis, self._job)
 
-    def _take_in(self, redis: Redis, job: Job) -> str:
-        found, self._job = HeldOutDesk(redis, self._run_id).close(), None
-        note = self._judge(redis, job, found)
+    def _collect(self, redis: Redis, job: Job) -> str:
+        found, self._job = EvaluationJobs(redis, self._run_id).close(), None
+        message = self._record(redis, job, found)
         self._checkpoints.evaluating(None)
-        return note
+        return message
 
-    def _judge(self, redis: Redis, job: Job, found: Mapping[int, Counted]) -> str:
+    def _record(self, redis: Redis, job: Job, found: Mapping[int, CorrectCount]) -> str:
         missing = job.problems - len(found)
         if not found:
             self._evaluations.add(job.step, [], self._config, missing=missing)
             return f"no generator had time for the evaluation of step {job.step}"
         versions = min(c.oldest for c in found.values()), max(c.newest for c in found.values())
-        correct = [counted.correct for counted in found.values()]
+        correct = [count.correct for count in found.values()]
         added = self._evaluations.add(job.step, correct, self._config, missing=missing, versions=versions)
         if missing:
             return f"the evaluation of step {job.step} is incomplete: {len(found)} of {job.problems} problems"
         add_evaluation(redis, self._run_id, job.step, {k: float(added.at(k).mean()) for k in added.ks})
         if versions[1] < job.step + self._interval:
-            # Sampled before the next checkpoint was due.
+            # Every token was sampled before the next checkpoint was due, so the result belongs to this one.
             self._checkpoints.offer(Best(job.step, self._best_k, float(added.at(self._best_k).mean())))
         later = f" (sampled up to step {versions[1]})" if versions[1] > job.step else ""
         return f"step {job.step}{later}: {self._evaluations.line(job.step)}"

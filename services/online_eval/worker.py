@@ -1,4 +1,4 @@
-"""A generator's part in evaluations during training: held-out problems, while there is no group to make."""
+"""A generator's part in evaluations during training: it samples held-out problems while it has no group to make."""
 
 from __future__ import annotations
 
@@ -6,72 +6,75 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from services.online_eval.jobs import Counted, HeldOutWork
+from services.online_eval.jobs import CorrectCount, EvaluationLeases
 from trainer.config import RunConfig
 from trainer.tasks import Problem, Task
 
 if TYPE_CHECKING:
     from services.inference.sample import Sample
 
-Count = Callable[[Problem, int, float], Awaitable[tuple[int, Sequence["Sample"]]]]
-"""problem, responses, temperature → correct ones, and all of them"""
-SHARE_OF_ROOM = 4
-"""problems at once are a fourth of `generators.groups_in_flight`: a group that comes finds an engine with room"""
+SampleProblem = Callable[[Problem, int, float], Awaitable[tuple[int, Sequence["Sample"]]]]
+"""problem, number of responses, temperature → number of correct responses, responses"""
+SLOT_DIVISOR = 4
+"""Problems in flight are at most a fourth of `generators.groups_in_flight`, so that groups leased later do not wait."""
 
 
-class HeldOutSampler:
-    """Problems that one generator works on, beside its groups. Used on its event loop."""
+class EvaluationWorker:
+    """Samples the held-out problems that one generator leases. Used on the generator's event loop."""
 
-    def __init__(self, work: HeldOutWork, config: RunConfig, task: Task, count: Count) -> None:
-        self._work, self._evaluation, self._task, self._count = work, config.evaluation, task, count
-        self._most = max(1, config.generators.groups_in_flight // SHARE_OF_ROOM)
+    def __init__(
+        self, leases: EvaluationLeases, config: RunConfig, task: Task, sample: SampleProblem
+    ) -> None:
+        self._leases, self._evaluation, self._task, self._sample = leases, config.evaluation, task, sample
+        self._limit = max(1, config.generators.groups_in_flight // SLOT_DIVISOR)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: dict[str, set[int]] = {}
+        self._leased: dict[str, set[int]] = {}
+        """problems in flight, by job"""
 
     @property
     def busy(self) -> bool:
         """Whether problems are in flight."""
         return any(not task.done() for task in self._tasks)
 
-    async def take(self, loaded_step: int) -> None:
-        """Begin with as many problems as there is room for, if an evaluation is open for the loaded version."""
-        room = self._most - sum(not task.done() for task in self._tasks)
-        if room <= 0 or (lease := await self._work.lease(loaded_step, room)) is None:
+    async def lease(self, loaded_step: int) -> None:
+        """Lease and start as many problems as fit, if an evaluation is open. loaded_step: of the policy version."""
+        free = self._limit - sum(not task.done() for task in self._tasks)
+        if free <= 0 or (lease := await self._leases.lease(loaded_step, free)) is None:
             return
         job, problems = lease
-        self._held.setdefault(job, set()).update(problems)
-        self._tasks |= {asyncio.create_task(self._one(job, index)) for index in problems}
+        self._leased.setdefault(job, set()).update(problems)
+        self._tasks |= {asyncio.create_task(self._evaluate(job, index)) for index in problems}
 
     async def renew(self) -> None:
-        """Keep what is in flight."""
-        for job, problems in [(job, sorted(held)) for job, held in self._held.items()]:
-            await self._work.renew(job, problems)
+        """Extend the leases of the problems in flight."""
+        for job, problems in [(job, sorted(leased)) for job, leased in self._leased.items()]:
+            await self._leases.renew(job, problems)
 
     def raise_failures(self) -> None:
-        """Raise what a problem failed with: a verifier that gives no verdict, or the engine."""
+        """Raise what a problem failed with: an error of the verifier or of the engine."""
         for task in [t for t in self._tasks if t.done()]:
             self._tasks.discard(task)
             task.result()
 
     def cancel(self) -> None:
-        """Give up what is in flight; its leases expire."""
+        """Cancel the problems in flight; their leases expire."""
         for task in self._tasks:
             task.cancel()
 
     async def end(self) -> None:
-        """Cancel, and wait for it."""
+        """Cancel the problems in flight and wait until they have ended."""
         self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _one(self, job: str, index: int) -> None:
+    async def _evaluate(self, job: str, index: int) -> None:
         try:
             problem = self._task.heldout_problem(index)
-            correct, samples = await self._count(
+            correct, samples = await self._sample(
                 problem, self._evaluation.samples, self._evaluation.temperature
             )
             steps = [span.step for sample in samples for span in sample.versions]
-            await self._work.hand_in(job, index, Counted(correct, min(steps), max(steps)))
+            await self._leases.submit(job, index, CorrectCount(correct, min(steps), max(steps)))
         finally:
-            self._held[job].discard(index)
-            if not self._held[job]:
-                del self._held[job]
+            self._leased[job].discard(index)
+            if not self._leased[job]:
+                del self._leased[job]

@@ -1,8 +1,8 @@
-"""Step records in Redis, for readers without access to the run directory: the control plane's metrics and events.
+"""Step records in Redis, for readers without the run directory: the control plane's curves and events.
 
-The records of the surviving lineage are a hash by step; a learner that resumes from a checkpoint first deletes the
-steps that it will do again. Each record and each change of the run's phase also adds an entry to the stream of events,
-which keeps about the newest `EVENTS_KEPT`.
+A hash holds the records of the surviving lineage by step; a learner that resumes from a checkpoint first deletes the
+records of the steps that it repeats. Each record, and each change of the run's phase, also adds an entry to the stream
+of events, which keeps the newest `EVENTS_KEPT`.
 """
 
 from __future__ import annotations
@@ -16,57 +16,42 @@ import numpy as np
 from redis import Redis
 
 from services.records.step_record import MAPS_OF_COUNTS, StepRecord
-from services.redis.fencing import FencedError
+from services.redis.fencing import call_fenced
 from services.redis.keys import RunKeys
-from services.redis.query import Read, as_text, fetch
+from services.redis.query import Read, fetch
+from services.redis.scripts import script_text
 from services.run.state import EVENTS_KEPT
 
 MOST_READ = 4096
-"""most records that one call reads; from a longer range, that many at equal distances"""
-
-_BEGIN = """
-local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
-if tonumber(ARGV[1]) ~= epoch then return {'fenced', epoch} end
-redis.call('HSET', KEYS[3], 'records_of', epoch)
-local step = tonumber(ARGV[2])
-while redis.call('HDEL', KEYS[2], step) == 1 do step = step + 1 end
-return {'done'}
-"""
-_WRITE = f"""
-local epoch = tonumber(redis.call('GET', KEYS[1]) or '0')
-if tonumber(ARGV[1]) ~= epoch then return {{'fenced', epoch}} end
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'step', 'step', ARGV[2])
-return {{'done'}}
-"""
+"""records that one reading takes; a longer range is sampled at equal distances"""
 
 
 class RedisRecords:
-    """The sink of one learner incarnation, which begins at `first_step`. Raises FencedError once it is replaced."""
+    """The sink of the learner incarnation `epoch`, which starts at `first_step`.
+
+    Creating it and writing raise FencedError when `epoch` is not that of the newest incarnation.
+    """
 
     def __init__(self, redis: Redis, run_id: str, epoch: int, first_step: int) -> None:
         self._redis, self._keys, self._epoch = redis, RunKeys(run_id), epoch
-        self._call(_BEGIN, [self._keys.status], first_step)
+        self._call("begin", [self._keys.status], first_step)
 
     def write(self, record: StepRecord) -> None:
-        """Write one record."""
-        # Numbers that are not finite become null, so that any JSON parser can read the text.
+        """Store one record."""
+        # A number that is not finite becomes null, so that every JSON parser reads the record.
         document = msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
-        self._call(_WRITE, [self._keys.events], record.step, document)
+        self._call("write", [self._keys.events], record.step, document, EVENTS_KEPT)
 
     def close(self) -> None:
-        """Nothing is buffered."""
+        """Nothing to do: records are not buffered."""
 
-    def _call(self, script: str, further: Sequence[str], *arguments: Any) -> None:
-        names = [self._keys.fence, self._keys.records, *further]
-        reply = self._redis.eval(script, len(names), *names, self._epoch, *arguments)
-        outcome, *values = cast("list[Any]", reply)
-        if as_text(outcome) == "fenced":
-            raise FencedError(epoch=self._epoch, current=int(values[0]))
+    def _call(self, name: str, further: Sequence[str], *arguments: Any) -> None:
+        script = self._redis.register_script(script_text("services.records", name))
+        call_fenced(script, self._keys.fence, self._epoch, [self._keys.records, *further], arguments)
 
 
 class Extent(NamedTuple):
-    """The extent of a run's records. While it is unchanged, so are the records."""
+    """The extent of a run's records; equal extents mean equal records."""
 
     newest: int
     """the newest recorded step; -1 without one"""
@@ -106,7 +91,7 @@ def series_of(
     last: int | None,
     rows: int,
 ) -> Series:
-    """`read_series` for a known extent."""
+    """`read_series` with an extent that was read before."""
     key, newest, fields = RunKeys(run_id).records, extent.newest, tuple(fields)
     last = newest if last is None else min(last, newest)
     if last < first:
@@ -130,7 +115,7 @@ def series_of(
 
 
 def extent_read(run_id: str) -> Read[Extent]:
-    """The read of the extent of a run's records."""
+    """The extent of a run's records, as a `Read`."""
     keys = RunKeys(run_id)
     return Read(
         (("HMGET", keys.status, "step", "records_of"), ("HLEN", keys.records)),

@@ -1,1 +1,1 @@
-"""Redis: how it is reached, the embedded server, keys, and what protocols on it share."""
+"""Redis: connections, the embedded server, key names, batched reads, Lua scripts, fencing, idempotency keys."""

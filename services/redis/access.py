@@ -1,7 +1,7 @@
-"""How every process reaches the replay queue's Redis: address, secret, retries, and the check before a run.
+"""Connections to the Redis of a run: address, password, retries, and the check before a run.
 
-The password never travels in a URL, a `repr` or a configuration: it is read, where a client is made, from a
-private file (embedded server) or from the environment variable SCOPE_REDIS_PASSWORD.
+The password is in no URL, `repr` or configuration. It is read when a client is created, from a private file (embedded
+server) or from the environment variable SCOPE_REDIS_PASSWORD.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ OLDEST_VERSION = (7, 0)
 
 RETRIES = 8
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.05, 2.0
-"""Waits between tries double from twice the base to the cap, up to halved at random: a server that restarts may
-be away for 4.5 to 9 seconds."""
+"""Waits between attempts double from twice the base to the cap and are halved at most, at random; together they last
+4.5 to 9 seconds, in which a server may restart."""
 REPLY_TIMEOUT_SECONDS = 15.0
 HEALTH_CHECK_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class RedisAccess:
-    """Where Redis is and where its password is; small, picklable, safe to log."""
+    """Address of Redis and location of its password; small, picklable, safe to log."""
 
     url: str
     """redis:// or rediss:// (TLS; options such as `?ssl_ca_certs=…` apply), without a password"""
@@ -50,11 +50,11 @@ class RedisAccess:
         return self._client(Redis, Retry(self._backoff, RETRIES))
 
     def asyncio(self) -> redis_asyncio.Redis:
-        """The same for asyncio; use it on one event loop only."""
+        """Like `sync`, for asyncio; use it on one event loop only."""
         return self._client(redis_asyncio.Redis, AsyncRetry(self._backoff, RETRIES))
 
-    def impatient(self) -> Redis:
-        """A blocking client that tries once and waits `connect_timeout_seconds` at most."""
+    def without_retries(self) -> Redis:
+        """A blocking client without retries, which waits for `connect_timeout_seconds` at most."""
         return self._client(Redis, Retry(NoBackoff(), 0), reply_timeout=self.connect_timeout_seconds)
 
     @property
@@ -91,13 +91,13 @@ class RedisAccess:
 
 
 def check(access: RedisAccess) -> list[str]:
-    """Make sure that Redis can hold a run; returns warnings, one sentence each.
+    """Check that Redis can hold a run; returns warnings, one sentence each.
 
     Raises `ScopeError`: no answer within `connect_timeout_seconds`, wrong password, older than 7.0, or a
     memory limit with an eviction policy (which would drop acknowledged groups).
     """
     try:
-        with access.impatient() as client:
+        with access.without_retries() as client:
             client.ping()
             info = {**_info(client, "server"), **_info(client, "memory"), **_info(client, "persistence")}
     except AuthenticationError as error:

@@ -119,7 +119,7 @@ class EmbeddedRedis:
         if process is None or process.poll() is not None:
             return
         try:
-            with self.access.impatient() as client:
+            with self.access.without_retries() as client:
                 client.shutdown(nosave=True)
             process.wait(STOP_SECONDS)
         except (RedisError, ScopeError, subprocess.TimeoutExpired):
@@ -189,7 +189,7 @@ class EmbeddedRedis:
             f"redis://127.0.0.1:{port}/0", str(self._state_dir / "password"), POLL_TIMEOUT_SECONDS
         )
         deadline = time.monotonic() + START_SECONDS
-        with access.impatient() as client:
+        with access.without_retries() as client:
             while process.poll() is None:
                 try:
                     # A stranger on the port cannot know the password; the pid proves that this is our server.

@@ -1,6 +1,20 @@
-"""Fencing: only the newest learner incarnation may write to Redis."""
+"""Fencing: only the newest learner incarnation may write to Redis.
+
+The key `fence` of a run holds the epoch of its newest incarnation. Every script that the learner writes with includes
+`lua/fence.lua`, which refuses an older epoch.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
+
+_CODE = "FENCED"
 
 
 class FencedError(RuntimeError):
@@ -14,5 +28,27 @@ class FencedError(RuntimeError):
         )
 
     def __reduce__(self) -> tuple[type[FencedError], tuple[int, int]]:
-        """It crosses from a learner's process to the driver's."""
+        """Pickle support: the error crosses from the learner's process to the driver's."""
         return FencedError, (self.epoch, self.current)
+
+
+def fenced_error(error: ResponseError, epoch: int) -> FencedError | None:
+    """Decode the error reply of a script that `epoch` called; None for an error that is not the fence's."""
+    code, _, newest = str(error).partition(" ")
+    return FencedError(epoch, int(newest.split()[0])) if code == _CODE else None
+
+
+def call_fenced(
+    script: Script, fence: str, epoch: int, keys: Sequence[str] = (), args: Sequence[Any] = ()
+) -> Any:
+    """Call a script that includes `lua/fence.lua`, with `fence` as KEYS[1] and `epoch` as ARGV[1]; returns its reply.
+
+    Raises FencedError when `epoch` is not that of the newest incarnation.
+    """
+    try:
+        return script(keys=[fence, *keys], args=[epoch, *args])
+    except ResponseError as error:
+        fenced = fenced_error(error, epoch)
+        if fenced is None:
+            raise
+        raise fenced from error

@@ -163,9 +163,9 @@ class RunKeys:
         """Hash: SHA-256 of a bearer token → JSON `services.access.tokens.TokenRecord`."""
         return self._key("tokens")
 
-    def once(self, name: str) -> str:
-        """Hash: one idempotency key's request and answer; expires. See `services.redis.idempotency`."""
-        return self._key(f"once:{name}")
+    def idempotency(self, name: str) -> str:
+        """Hash: the record of one idempotency key; expires. See `services.redis.idempotency`."""
+        return self._key(f"idempotency:{name}")
 
     def cursor(self, role: str) -> str:
         """Integer: the next ordinal of a role's data cursor; never rewound."""

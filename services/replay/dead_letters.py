@@ -1,7 +1,7 @@
-"""Dead letters of the replay queue, for a person: look, requeue, purge.
+"""Dead letters of the replay queue: list, requeue, purge.
 
-A request may be repeated: it changes nothing then, and is answered as it was the first time, for as long as its
-outcome is among the newest thousand. Every change leaves an entry in the run's audit.
+Requests are idempotent: a repeated one changes nothing and gets its first answer, as long as that outcome is among the
+newest thousand. Every change adds an entry to the run's audit.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import resolving_script, script
+from services.redis.scripts import script_text
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import Group, TrajectoryError, decode_group, encode_group
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A group that will not be used, and why."""
+    """A group that will not be trained on, and why."""
 
     letter_id: str
     """stream id: when it was dead-lettered, milliseconds since the epoch, then a sequence number"""
@@ -41,49 +41,49 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a dead letter."""
+    """How a dead letter was resolved."""
 
     letter_id: str
     group_id: str
     outcome: Literal["requeued", "purged"]
     became: str
-    """of `requeued`: the new group id"""
+    """for `requeued`: the new group id"""
     reason: str
-    """of `purged`"""
+    """for `purged`"""
     by: str
     at: float
     """seconds since the epoch"""
 
 
 class UnknownLetter(ScopeError):
-    """There is no such dead letter (any more)."""
+    """The dead letter does not exist, or was resolved."""
 
 
 class UnusableLetter(ScopeError):
-    """The letter cannot enter the queue again; it can only be purged."""
+    """The dead letter cannot be requeued, only purged."""
 
 
 class QueueFull(ScopeError):
-    """The queue takes no group now."""
+    """The queue is at its capacity, or Redis out of memory."""
 
 
 class ReplayAdmin:
-    """Care of the dead letters of `run_id`. capacity, entry_bytes: as in the run's `pipeline` block."""
+    """Access to the dead letters of `run_id`. capacity, entry_bytes: as in the run's `pipeline` block."""
 
     def __init__(self, redis: Redis, run_id: str, *, capacity: int, entry_bytes: int) -> None:
         self._redis, self._keys = redis, RunKeys(run_id)
         self._capacity, self._entry_bytes = capacity, entry_bytes
-        self._letters = redis.register_script(script("list_dead_letters"))
-        self._requeue = redis.register_script(resolving_script("requeue"))
-        self._purge = redis.register_script(resolving_script("purge"))
+        self._letters = redis.register_script(script_text("services.replay", "list_dead_letters"))
+        self._requeue = redis.register_script(script_text("services.replay", "requeue"))
+        self._purge = redis.register_script(script_text("services.replay", "purge"))
 
     def dead_letters(self, limit: int = 100, before: str = "") -> list[DeadLetter]:
-        """The newest `limit` dead letters, newest first; of those before the letter `before`, where one is given."""
+        """The newest `limit` dead letters, newest first; only those older than the letter `before`, if given."""
         page = cast("list[Any]", self._letters(keys=[self._keys.dead_letters], args=[before, limit]))
         return [_letter(item) for item in page]
 
     def requeue(self, letter_id: str, by: str = "local", origin: str = "local") -> Outcome:
-        """Put a dead letter back into the queue under the next attempt, in one act.
+        """Atomically put a dead letter back into the queue, under the next attempt.
 
         Raises UnknownLetter (also for a letter that was purged), UnusableLetter for one that cannot be decoded or
         holds another group than its entry said, and QueueFull.
@@ -113,7 +113,7 @@ class ReplayAdmin:
     def purge(
         self, letter_ids: Sequence[str], reason: str, by: str = "local", origin: str = "local"
     ) -> list[Outcome]:
-        """Delete dead letters for good. Returns what became of each that is or was there; see its `outcome`."""
+        """Delete dead letters. Returns the outcome of each letter that exists or was resolved before."""
         reply = self._purge(keys=self._names, args=[by, origin, reason, *letter_ids])
         return [_outcome(item) for item in cast("list[Any]", reply)]
 
@@ -123,7 +123,7 @@ class ReplayAdmin:
         return [keys.dead_letters, keys.dead_letter_outcomes, keys.counters, keys.audit]
 
     def _next_attempt(self, letter_id: str, fields: dict[bytes, bytes]) -> tuple[str, int, int, str, bytes]:
-        """Role, ordinal, attempt, producer and bytes of the entry that the letter would become."""
+        """Role, ordinal, attempt, producer and bytes of the entry that a requeued letter becomes."""
         group_id = fields[b"group"].decode("utf-8", "replace")
         try:
             group = decode_group(fields[b"data"], size_cap=self._entry_bytes)
@@ -139,7 +139,7 @@ class ReplayAdmin:
 
 
 def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
-    """Why there is no such letter: what became of it, where that is known."""
+    """The error for a letter that does not exist; names its outcome, if known."""
     if outcome is None:
         return UnknownLetter(
             f"dead letter {letter_id!r} does not exist: it was requeued or purged, or never was."

@@ -1,8 +1,9 @@
-"""What the learner reads from the replay queue."""
+"""Entries of the replay queue as the learner reads them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -10,16 +11,16 @@ _GROUP_ID = re.compile(r"[a-z]+:[0-9]{1,18}:[0-9]{1,18}")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One stream entry: an encoded group. Its identity is known even where its data cannot be decoded."""
+    """One stream entry: an encoded group. Its ids are known even where its data cannot be decoded."""
 
     entry_id: str
-    """stream id; in admission order"""
+    """stream id; rises in admission order"""
     group_id: str
     """role:ordinal:attempt"""
     producer_id: str
     data: bytes
     deliveries: int
-    """1, and 1 more for each learner that died with it in hand since it last got through a step"""
+    """1, plus 1 for each learner that died while it read or learned from the group since a step with it succeeded"""
 
     def __repr__(self) -> str:
         return (
@@ -28,12 +29,12 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> tuple[str, int] | None:
-        """Role and ordinal; None for an entry that something else than `add` has put into the stream."""
+        """Role and ordinal, which name a place in a learner step; None for an entry that `add` did not write."""
         return (self.role, self.ordinal) if self.added else None
 
     @property
     def added(self) -> bool:
-        """Whether `add` has put it into the stream, by its group id."""
+        """Whether `add` wrote the entry, judged by its group id."""
         return _GROUP_ID.fullmatch(self.group_id) is not None
 
     @property
@@ -48,5 +49,25 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def attempt(self) -> int:
-        """0, or how often the group was requeued from the dead letters."""
+        """How often the group was requeued from the dead letters."""
         return int(self.group_id.split(":")[2])
+
+
+def decode_entry(
+    entry_id: bytes, group_id: bytes, producer_id: bytes, data: bytes, deliveries: int = 1
+) -> Entry:
+    """An entry from Redis's bytes. Ids that are not UTF-8, which `add` never writes, get replacement characters."""
+    return Entry(
+        entry_id.decode(),
+        group_id.decode("utf-8", "replace"),
+        producer_id.decode("utf-8", "replace"),
+        data,
+        deliveries,
+    )
+
+
+def decode_fields(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    """An entry at its first delivery, from its fields: by position, since something other than `add` may name them."""
+    values = tuple(fields.values())
+    group_id, producer_id, data = values if len(values) == 3 else (*values, b"", b"", b"")[:3]
+    return decode_entry(entry_id, group_id, producer_id, data)

@@ -1,4 +1,4 @@
-"""Finished groups on their way into the queue: those that are ready at the same time share a round trip."""
+"""Sends finished groups to the queue; groups that are ready at the same time share a round trip."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trainer.roles import Role
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.02, 1.0
 BATCH_GROUPS, BATCH_BYTES = 64, 1 << 20
-"""of a round trip, so that Redis answers others soon; one larger group goes alone"""
+"""Limits of one round trip, so that Redis soon serves others; a larger group is sent alone."""
 
 
 class Outbox:
-    """One generator's way into the queue. Nothing waits for company: a batch is what came while the last one went."""
+    """Sends the groups of one generator. A batch holds the groups that became ready while the last one was sent."""
 
     def __init__(self, producer: ReplayProducer, role: Role, producer_id: str) -> None:
         self._producer, self._producer_id = producer, producer_id
@@ -23,10 +23,10 @@ class Outbox:
         self._sending: asyncio.Task[None] | None = None
 
     async def put(self, group: Finished) -> AddOutcome:
-        """Add a group, again and again while the queue is full: "added" or "duplicate".
+        """Add a group, retrying while the queue is full. Returns "added" or "duplicate".
 
-        The caller keeps renewing the lease; cancelled, it may find the group in the queue all the same. Raises
-        ValueError for an ordinal that was never leased, and what Redis raises.
+        The caller keeps renewing the lease. A cancelled call may still add the group. Raises ValueError for an ordinal
+        that was never leased, and Redis's errors.
         """
         wait = FIRST_WAIT_SECONDS
         while (outcome := await self._once(group)) == "full":
@@ -39,8 +39,8 @@ class Outbox:
         return outcome
 
     async def end(self) -> None:
-        """Give up what waits; what is under way may arrive or not."""
-        # The client may not take notice of a cancellation whose reply has come.
+        """Cancel the groups that wait. Those being sent may be added or not."""
+        # The client may not notice a cancellation after its reply has come.
         for _, answer in self._pending:
             answer.cancel()
         if self._sending is not None:
@@ -55,7 +55,7 @@ class Outbox:
         return await answer
 
     async def _send(self) -> None:
-        """Send what is pending, batch by batch. An error is told to those whose groups it concerns."""
+        """Send the pending groups, batch by batch. An error is raised to the callers whose groups were in the batch."""
         while batch := self._next_batch():
             try:
                 outcomes = await self._producer.add(
@@ -71,7 +71,7 @@ class Outbox:
                     answer.set_result(outcome)
 
     def _next_batch(self) -> list[tuple[Finished, asyncio.Future[AddOutcome]]]:
-        """Off the pending ones, those left out whose caller is gone."""
+        """Take a batch off the pending groups; groups whose caller was cancelled are dropped."""
         batch, size = [], 0
         self._pending = [entry for entry in self._pending if not entry[1].done()]
         for entry in self._pending[:BATCH_GROUPS]:

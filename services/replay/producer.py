@@ -1,4 +1,4 @@
-"""Generator's side of the replay queue: leases on groups, and adding finished groups exactly once."""
+"""The generators' side of the replay queue: leases on groups, and adding finished groups exactly once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import script
+from services.redis.scripts import script_text
 from trainer.roles import Role
 
 AddOutcome = Literal["added", "duplicate", "full", "unleased"]
@@ -18,12 +18,12 @@ AddOutcome = Literal["added", "duplicate", "full", "unleased"]
 
 @dataclass(frozen=True)
 class Lease:
-    """Groups to make, and the actuators in force for rollouts that start now."""
+    """Groups to generate, and the actuators of rollouts that start now."""
 
     ordinals: list[int]
-    """empty when nothing is admissible, or before the learner has set the actuators"""
+    """empty when no group is admissible, or before the learner has set the actuators"""
     temperature: float = 1.0
-    """of adaptive rollouts"""
+    """sampling temperature of adaptive rollouts"""
     alpha: float = 0.0
     """weight of the auxiliary loss"""
     actuator_step: int = -1
@@ -46,16 +46,16 @@ class ReplayProducer:
     def __init__(self, redis: Redis, run_id: str, *, capacity: int) -> None:
         self._keys = RunKeys(run_id)
         self._capacity = capacity
-        self._lease = redis.register_script(script("lease"))
-        self._renew = redis.register_script(script("renew"))
-        self._add = redis.register_script(script("add"))
+        self._lease = redis.register_script(script_text("services.replay", "lease"))
+        self._renew = redis.register_script(script_text("services.replay", "renew"))
+        self._add = redis.register_script(script_text("services.replay", "add"))
 
     async def lease(self, role: Role, producer_id: str, limit: int, count: int, ttl: float) -> Lease:
-        """Take up to `count` groups for `ttl` seconds: expired leases, lowest ordinal first, then new groups.
+        """Lease up to `count` groups for `ttl` seconds: expired leases, lowest ordinal first, then new groups.
 
-        limit: pacing admission, no ordinal at or above it is given out; the caller passes
-        (loaded step + 1 + max_staleness) × prompts a step. A producer that let its own leases expire may get
-        ordinals it is still working on. A reply lost on the way leaves leases that expire unused.
+        limit: only ordinals below it are leased, which bounds staleness; the caller passes
+        (loaded step + 1 + max_staleness) × prompts per step. A producer whose own leases expired may get ordinals that
+        it still works on. Leases of a lost reply expire unused.
         """
         keys = self._keys
         reply = await self._lease(
@@ -75,9 +75,9 @@ class ReplayProducer:
         return Lease(ordinals, float(temperature), float(alpha), int(step), int(generation))
 
     async def renew(self, role: Role, producer_id: str, ordinals: Sequence[int], ttl: float) -> list[int]:
-        """Extend leases to `ttl` seconds from now; 0 gives them back at once.
+        """Extend leases to `ttl` seconds from now; 0 releases them to the next producer that asks.
 
-        Returns the ordinals still owned; the others were added or went to another producer.
+        Returns the ordinals that the producer still owns; the others were added or leased to another producer.
         """
         reply = await self._renew(
             keys=[self._keys.leases(role), self._keys.lease_owners(role)],
@@ -86,11 +86,11 @@ class ReplayProducer:
         return cast("list[int]", reply)
 
     async def add(self, role: Role, producer_id: str, groups: Sequence[Finished]) -> list[AddOutcome]:
-        """Add groups, each whole and once, and end their leases; what became of each. One round trip.
+        """Add groups, each at most once, and end their leases; returns one outcome per group. One round trip.
 
-        "duplicate": the group id entered the queue before (perhaps by this call, its first reply lost).
-        "full": too many unread groups, or Redis is out of memory; nothing changed. "unleased": the data cursor has
-        not reached that ordinal.
+        "duplicate": the group id entered the queue before, perhaps by an earlier try of this call whose reply was lost.
+        "full": too many unread groups, or Redis is out of memory; the group was not added. "unleased": the data cursor
+        has not reached the ordinal.
         """
         keys = self._keys
         names = [

@@ -1,4 +1,4 @@
-"""Counters of the replay queue, for step records, reports and the control plane. Read only."""
+"""Counters and gauges of the replay queue, for step records, reports and the control plane. Read only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast, get_args
 from redis import Redis
 
 from services.redis.keys import RunKeys
-from services.replay.scripts import script
+from services.redis.scripts import script_text
 from trainer.roles import Role
 
 
@@ -22,7 +22,7 @@ class QueueStats:
     duplicates: int
     """refused: the group id had entered before"""
     refused_full: int
-    """times an `add` was put off because the queue was full"""
+    """times that `add` refused a group because the queue was full"""
     acknowledged: int
     dead_lettered: int
     releases: int
@@ -34,11 +34,11 @@ class QueueStats:
     released_bytes: int
     """bytes of acknowledged and dead-lettered groups"""
     dead_letters: int
-    """in the dead-letter stream now"""
+    """in the dead-letter stream at this instant"""
 
     @property
     def unread(self) -> int:
-        """Groups in the stream that no learner has read; what the capacity counts."""
+        """Groups in the stream that no learner has read; `pipeline.queue_capacity` limits them."""
         return self.produced - self.read
 
     @property
@@ -50,11 +50,6 @@ class QueueStats:
     def unacknowledged_bytes(self) -> int:
         """Size of the pending groups."""
         return self.read_bytes - self.released_bytes
-
-    @property
-    def queued_bytes(self) -> int:
-        """Size of the unread and the pending groups."""
-        return self.produced_bytes - self.released_bytes
 
 
 _COUNTERS = (
@@ -74,7 +69,7 @@ _COUNTERS = (
 
 
 def queue_stats(redis: Redis, run_id: str) -> QueueStats:
-    """The counters of `run_id`, all of one instant."""
+    """The counters of `run_id`, read in one transaction."""
     keys = RunKeys(run_id)
     with redis.pipeline(transaction=True) as pipeline:
         pipeline.hmget(keys.counters, _COUNTERS)
@@ -89,12 +84,12 @@ class Leases(NamedTuple):
 
     held: int
     expired: int
-    """their holder is silent; the next generator that asks gets them"""
+    """not renewed in time; the next generator that asks gets them"""
 
 
 @dataclass(frozen=True)
 class QueueGauges:
-    """The queue now. Its parts are read one after the other, so that they may differ by what happens meanwhile."""
+    """Counters and gauges of the queue. They are read one after another, not in one transaction."""
 
     stats: QueueStats
     oldest_unread_seconds: float | None
@@ -105,13 +100,13 @@ class QueueGauges:
     """by role"""
     stream_bytes: int
     dead_letter_bytes: int
-    """of the two streams in Redis's memory, estimated by it"""
+    """memory of the two streams, as Redis estimates it"""
 
 
 def queue_gauges(redis: Redis, run_id: str) -> QueueGauges:
-    """Read everything."""
+    """The counters and gauges of `run_id`."""
     keys, roles = RunKeys(run_id), get_args(Role)
-    gauges = redis.register_script(script("gauges"))
+    gauges = redis.register_script(script_text("services.replay", "gauges"))
     names = [keys.counters, keys.trajectories, keys.lost, *(keys.leases(role) for role in roles)]
     age, lost, *leases = cast("list[Any]", gauges(keys=names))
     return QueueGauges(

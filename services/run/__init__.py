@@ -1,1 +1,1 @@
-"""One run: its name, its state and requests in Redis, its directory."""
+"""One run: its id, its state and requests in Redis, its heartbeats, its directory."""

@@ -1,4 +1,4 @@
-"""The directory of a run: its entries, and the format that it was written in."""
+"""The directory of a run: the files in it, and its format."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ENDPOINT_FILE = "endpoint.json"
 MODEL_FILE = "starting_model.json"
 FORMAT_FILE = "format.json"
 FORMAT = 2
-"""of the directory: names of fields in its step records, checkpoints and queue"""
+"""format of a run directory; it changes with field names in step records, checkpoints and queue"""
 FREE_BYTES = 1 << 30
 """disk space that a run needs at its start"""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's directory and what it is configured as."""
+    """The directory of one run, and its configuration."""
 
     path: Path
     run_id: str
     config: RunConfig
     resumed: bool
     model: StartingModel | None = None
-    """what `model.path` names; None for the built-in model"""
+    """the model at `model.path`; None for the built-in model"""
     notes: tuple[str, ...] = ()
-    """what the task says of its data"""
+    """notes of the task about its data"""
 
     @property
     def config_hash(self) -> str:
@@ -42,16 +42,16 @@ class RunDirectory:
         return config_hash(self.config)
 
     def write_endpoint(self, url: str) -> None:
-        """Leave the control plane's address where `scope status` and `scope entropy` find it."""
+        """Write the control plane's address, which `scope status` and `scope entropy` read."""
         self.write_json(ENDPOINT_FILE, {"url": url, "run_id": self.run_id})
 
     def write_json(self, name: str, document: Any) -> None:
-        """Write a JSON file whole or not at all."""
+        """Write a JSON file atomically."""
         write_atomically(self.path / name, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def write_format(path: Path) -> None:
-    """Leave the format of the run directory `path`, for `check_format`."""
+    """Write the format of the run directory `path`, which `check_format` reads."""
     write_atomically(path / FORMAT_FILE, json.dumps({"run_directory": FORMAT}).encode() + b"\n")
 
 

@@ -1,13 +1,8 @@
-"""The names of runs."""
+"""Run ids: their syntax, and the Ray namespace of a run."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -1,8 +1,8 @@
-"""The state of a run that crosses processes, in Redis: what it is and how it goes.
+"""The state of a run in Redis: its spec, its status, its evaluations.
 
-Written by the driver and the learner (spec, status) and the generators (heartbeats); read by all. What is asked of
-it is in `services.run.control` and `services.entropy_target.store`. Times are seconds since the epoch by the
-server's clock. Asynchronous callers use `asyncio.to_thread`.
+The driver and the learner write it, every process reads it. Requests are in `services.run.control`, the entropy target
+in `services.entropy_target.store`. Times are seconds since the epoch by Redis's clock. The functions block;
+asynchronous callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.entropy_target.store import initialise_entropy_target
-from services.redis.fencing import FencedError
+from services.redis.fencing import call_fenced
 from services.redis.keys import RUN_INDEX, RunKeys
-from services.redis.query import Read, as_fields, as_text, fetch, one, together
+from services.redis.query import Read, as_fields, as_text, combine, command, fetch
+from services.redis.scripts import script_text
 from services.run.ids import is_run_id
 from trainer.errors import ScopeError
 
@@ -29,25 +29,9 @@ Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "fini
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
 
-_UPDATE = f"""
-if ARGV[1] ~= '' then
-    local epoch = tonumber(redis.call('GET', KEYS[3]) or '0')
-    if epoch ~= tonumber(ARGV[1]) then return {{'fenced', epoch}} end
-end
-local clock = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'heartbeat', string.format('%d.%06d', clock[1], clock[2]), unpack(ARGV, 2))
-local phase = redis.call('HGET', KEYS[1], 'phase')
-if phase and phase ~= redis.call('HGET', KEYS[1], 'announced') then
-    redis.call('HSET', KEYS[1], 'announced', phase)
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', {EVENTS_KEPT}, '*', 'event', 'phase', 'phase', phase)
-end
-return {{'done'}}
-"""
-"""An event for each change of phase, and not for each time that it is written."""
-
 
 class RunSpec(BaseModel):
-    """What a run is."""
+    """The specification of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,17 +40,17 @@ class RunSpec(BaseModel):
     """the whole configuration tree, plain data"""
     config_hash: str
     started_at: float
-    """of this incarnation, seconds since the epoch"""
+    """when this incarnation started, seconds since the epoch"""
     versions: dict[str, str]
     """package name → version"""
 
 
 class DamagedDocument(Exception):
-    """What Redis holds of a run is not what this software writes."""
+    """A document of a run in Redis does not have the form that this version writes."""
 
 
 class RunStatus(BaseModel):
-    """How a run goes."""
+    """The phase and progress of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -83,11 +67,11 @@ class RunStatus(BaseModel):
 
 
 def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
-    """Make a run known as `starting`, at its first start and at every resumption.
+    """Register a run in the phase `starting`, at its first start and at every resumption.
 
-    Writes the spec, forgets a requested stop and the heartbeats of generators that are gone, and writes
-    generation 1 of the entropy target, the configured schedule, unless a target is live already. Raises `ScopeError`
-    for a bad run id.
+    Writes the spec, resets the desired state to `run`, and deletes requested checkpoints, the heartbeats of earlier
+    generators and the last error. Raises `ScopeError` for a bad run id. The driver also calls
+    `services.entropy_target.store.initialise_entropy_target`.
     """
     if not is_run_id(run_id):
         raise ScopeError(
@@ -102,7 +86,6 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
         pipeline.delete(keys.generators, keys.checkpoints)
         pipeline.hdel(keys.status, "error")
         pipeline.execute()
-    initialise_entropy_target(redis, run_id)
     update_status(
         redis,
         run_id,
@@ -114,21 +97,23 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
 
 
 def run_ids(redis: Redis) -> list[str]:
-    """Every run this Redis knows, sorted."""
+    """The ids of every run in this Redis, sorted."""
     return sorted(as_text(run_id) for run_id in cast("set[bytes]", redis.smembers(RUN_INDEX)))
 
 
 def read_spec(redis: Redis, run_id: str) -> RunSpec | None:
-    """What the run is; None for an unknown run. Raises `DamagedDocument`."""
+    """The spec of a run; None for an unknown run. Raises `DamagedDocument`."""
     return fetch(redis, spec_read(run_id))
 
 
 def spec_read(run_id: str) -> Read[RunSpec | None]:
-    """The read of `read_spec`."""
-    return one(lambda stored: None if stored is None else _spec(run_id, stored), "GET", RunKeys(run_id).spec)
+    """`read_spec` as a `Read`."""
+    return command(
+        lambda stored: None if stored is None else _spec(run_id, stored), "GET", RunKeys(run_id).spec
+    )
 
 
-# A spec is long and hardly ever changes; by its text, so that what is returned is what was read.
+# A spec is long and rarely changes. The cache is keyed by the stored text, so that a change is seen at once.
 @lru_cache(maxsize=64)
 def _spec(run_id: str, stored: bytes) -> RunSpec:
     try:
@@ -148,31 +133,32 @@ def update_status(
     error: str | None = None,
     epoch: int | None = None,
 ) -> None:
-    """Write the fields given, leave the others, and renew the heartbeat (alone, if none is given).
+    """Write the given fields, if any, and renew the heartbeat.
 
-    epoch: of the learner incarnation that writes. Raises FencedError when there is a newer one.
+    epoch: of the learner incarnation that writes; None for the driver. Raises FencedError when `epoch` is not that of
+    the newest incarnation.
     """
     given = {"phase": phase, "step": step, "of": of, "error": error}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if record is not None:
-        fields["record"] = _json(record)
-    keys = RunKeys(run_id)
-    names = (keys.status, keys.events, keys.fence)
-    flat = [part for pair in fields.items() for part in pair]
-    reply = redis.eval(_UPDATE, len(names), *names, "" if epoch is None else epoch, *flat)
-    outcome, *current = cast("list[Any]", reply)
-    if epoch is not None and as_text(outcome) == "fenced":
-        raise FencedError(epoch=epoch, current=int(current[0]))
+        fields["record"] = to_json(record)
+    keys, update = RunKeys(run_id), redis.register_script(script_text("services.run", "update_status"))
+    names = [keys.status, keys.events]
+    arguments = [EVENTS_KEPT, *(part for pair in fields.items() for part in pair)]
+    if epoch is None:
+        update(keys=[keys.fence, *names], args=["", *arguments])
+    else:
+        call_fenced(update, keys.fence, epoch, names, arguments)
 
 
 def read_status(redis: Redis, run_id: str) -> RunStatus | None:
-    """How the run goes; None for an unknown run. Raises `DamagedDocument`."""
+    """The status of a run; None for an unknown run. Raises `DamagedDocument`."""
     return fetch(redis, status_read(run_id))
 
 
 def status_read(run_id: str) -> Read[RunStatus | None]:
-    """The read of `read_status`."""
-    return one(lambda stored: _status(run_id, stored), "HGETALL", RunKeys(run_id).status)
+    """`read_status` as a `Read`."""
+    return command(lambda stored: _status(run_id, stored), "HGETALL", RunKeys(run_id).status)
 
 
 def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
@@ -188,16 +174,16 @@ def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
 
 
 def documents_read(run_id: str) -> Read[tuple[RunSpec | None, RunStatus | None]]:
-    """The read of `read_spec` and `read_status`."""
-    return together(spec_read(run_id), status_read(run_id)).then(lambda found: (found[0], found[1]))
+    """`read_spec` and `read_status` as one `Read`."""
+    return combine(spec_read(run_id), status_read(run_id)).map(lambda found: (found[0], found[1]))
 
 
 def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:
-    """Show the held-out results of the policy after `step` learner steps; earlier ones of that step are replaced."""
+    """Store the held-out results of the policy after `step` learner steps; they replace earlier ones of that step."""
     keys = RunKeys(run_id)
     document = {"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}}
     with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hset(keys.evaluations, str(step), _json(document))
+        pipeline.hset(keys.evaluations, str(step), to_json(document))
         pipeline.xadd(
             keys.events, {"event": "evaluation", "step": step}, maxlen=EVENTS_KEPT, approximate=True
         )
@@ -210,14 +196,14 @@ def evaluations(redis: Redis, run_id: str) -> list[dict[str, Any]]:
 
 
 def evaluations_read(run_id: str) -> Read[list[dict[str, Any]]]:
-    """The read of `evaluations`."""
+    """`evaluations` as a `Read`."""
 
     def parse(stored: dict[bytes, bytes]) -> list[dict[str, Any]]:
         return sorted(map(msgspec.json.decode, stored.values()), key=lambda found: found["step"])
 
-    return one(parse, "HGETALL", RunKeys(run_id).evaluations)
+    return command(parse, "HGETALL", RunKeys(run_id).evaluations)
 
 
-def _json(document: Mapping[str, Any]) -> bytes:
-    # msgspec writes a number that is not finite as null, which keeps the text JSON for every reader.
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Encode as JSON, with null for a number that is not finite, so that every JSON parser reads it."""
     return msgspec.json.encode(document)

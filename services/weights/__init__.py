@@ -1,1 +1,1 @@
-"""Weights on their way from the learner to the generators."""
+"""Weight transfer from the learner to the generators: publication, serialization, broadcast."""

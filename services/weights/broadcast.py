@@ -1,4 +1,4 @@
-"""The sending end of a weight broadcast, on the learner's rank 0: one version to all generators at once."""
+"""The sending end of a weight broadcast, on the learner's rank 0: one policy version to all generators at once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 
 from services.weights.buckets import Bucket, as_text, pack, plan
 from services.weights.probe import Probe
-from services.weights.process_group import Backend, Meeting, TransferError, WeightGroup, open_meeting
+from services.weights.process_group import Backend, Rendezvous, TransferError, WeightGroup, open_rendezvous
 from trainer.config import RunConfig
 from trainer.rollouts.trajectory import PolicyVersion
 
 
 class WeightBroadcast:
-    """Sends on a thread of its own, so that the learner does not wait.
+    """Broadcasts weights on its own thread, so that the learner does not wait.
 
-    device: where buckets are made. ranks_each: members that a generator has in the group, one for each GPU of its
-    engine. seconds: longest wait for the others.
+    device: where buckets are packed. bucket_bytes: largest bucket. ranks_each: ranks of one generator in the group, one
+    for each GPU of its engine. seconds: timeout of the rendezvous and of each broadcast.
     """
 
     def __init__(self, device: torch.device, *, bucket_bytes: int, ranks_each: int, seconds: float) -> None:
@@ -43,15 +43,16 @@ class WeightBroadcast:
         weights: dict[str, Tensor],
         probe: Probe,
     ) -> dict[str, ray.ObjectRef]:
-        """Begin to send `weights` to `generators`; returns the answer of each, which comes once it runs them.
+        """Begin to send `weights`, by Hugging Face name, to `generators`.
 
-        Raises what the sending before failed with, unless it was a member that was lost.
+        Returns a reference for each generator; it resolves once that generator runs the weights. Raises the error of
+        the previous broadcast, unless that lost a member.
         """
         if self._sending is not None and self._sending.done():
             self._sending.result()
         members = tuple(handle._actor_id.hex() for handle in generators.values())
         if self._broken or members != self._members:
-            self._meet(generators)
+            self._form_group(generators)
             self._members, self._broken = members, False
         buckets = plan(weights, self._bucket_bytes)
         text = as_text(buckets)
@@ -62,27 +63,29 @@ class WeightBroadcast:
         return answers
 
     def leave(self) -> None:
-        """Make a new group for the next version, since a member of this one failed."""
+        """Form a new group for the next version, because a member of this one failed."""
         self._broken = True
 
     def close(self) -> None:
-        """End the thread once it has sent what it sends."""
+        """Let the thread end after the broadcast under way."""
         self._thread.shutdown(wait=False)
 
-    def _meet(self, generators: Mapping[str, ActorHandle]) -> None:
+    def _form_group(self, generators: Mapping[str, ActorHandle]) -> None:
         size = 1 + self._ranks_each * len(generators)
-        store, meeting = open_meeting(ray.util.get_node_ip_address(), size, self._backend, self._seconds)
+        store, rendezvous = open_rendezvous(
+            ray.util.get_node_ip_address(), size, self._backend, self._seconds
+        )
         for index, handle in enumerate(generators.values()):
-            handle.join_weights.remote(meeting, 1 + self._ranks_each * index)
-        self._thread.submit(self._join, store, meeting)
+            handle.join_weights.remote(rendezvous, 1 + self._ranks_each * index)
+        self._thread.submit(self._join, store, rendezvous)
 
-    def _join(self, store: TCPStore, meeting: Meeting) -> None:
+    def _join(self, store: TCPStore, rendezvous: Rendezvous) -> None:
         self._group = None
         try:
             with _on(self._device):
-                self._group = WeightGroup(meeting, 0, self._device, store)
+                self._group = WeightGroup(rendezvous, 0, self._device, store)
         except TransferError:
-            # Who came says so, by failing to receive.
+            # Those generators that did connect report it: their `receive` fails.
             self._broken = True
 
     def _broadcast(self, buckets: list[Bucket], weights: Mapping[str, Tensor]) -> None:
@@ -97,7 +100,7 @@ class WeightBroadcast:
 
 
 def broadcast_of(config: RunConfig) -> WeightBroadcast | None:
-    """What `weights.transport` asks for, on this learner rank's device."""
+    """The broadcast on this learner rank's device, or None when `weights.transport` is the object store."""
     if config.weights.transport == "object_store":
         return None
     on_gpu = config.learner.gpus_per_worker > 0
@@ -105,11 +108,11 @@ def broadcast_of(config: RunConfig) -> WeightBroadcast | None:
         torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
         bucket_bytes=config.weights.bucket_mib << 20,
         ranks_each=config.generators.tensor_parallel,
-        # Those who are in order say that they waited in vain before they count as late themselves.
+        # Half, so that healthy generators report the timeout before their own load counts as late.
         seconds=config.weights.timeout_seconds / 2,
     )
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
-    """A stream of its own on a GPU."""
+    """On a GPU, a context with a new stream."""
     return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()

@@ -1,4 +1,4 @@
-"""Weights as a row of buckets: how their bytes lie while they travel, and the plan that both ends go by."""
+"""Weights in buckets for a broadcast: the memory layout of each bucket, planned once and used by both ends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 256
-"""bytes; any dtype may begin there, on any device"""
+"""bytes; enough for any dtype on any device"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies in its bucket."""
+    """The position of one tensor in its bucket."""
 
     name: str
     dtype: str
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Tensors that travel together."""
+    """Tensors that are broadcast together."""
 
     entries: tuple[Entry, ...]
     size: int
@@ -35,7 +35,7 @@ class Bucket:
 
 
 def plan(weights: Mapping[str, Tensor], bucket_bytes: int) -> list[Bucket]:
-    """Buckets of at most `bucket_bytes`, in the order of `weights`; a larger tensor has one of its own."""
+    """Assign `weights`, in their order, to buckets of at most `bucket_bytes`; a larger tensor gets its own bucket."""
     buckets: list[Bucket] = []
     entries: list[Entry] = []
     size = 0
@@ -50,7 +50,7 @@ def plan(weights: Mapping[str, Tensor], bucket_bytes: int) -> list[Bucket]:
 
 
 def pack(bucket: Bucket, weights: Mapping[str, Tensor], device: torch.device) -> Tensor:
-    """uint8[bucket.size] on `device`."""
+    """Copy a bucket's tensors into one buffer, uint8[bucket.size] on `device`."""
     buffer = torch.empty(bucket.size, dtype=torch.uint8, device=device)
     for entry in bucket.entries:
         _view(buffer, entry).copy_(weights[entry.name])
@@ -58,18 +58,18 @@ def pack(bucket: Bucket, weights: Mapping[str, Tensor], device: torch.device) ->
 
 
 def unpack(bucket: Bucket, buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor by its name, as a view of `buffer`."""
+    """Yield each tensor's name and the tensor, a view of `buffer`."""
     for entry in bucket.entries:
         yield entry.name, _view(buffer, entry)
 
 
 def as_text(buckets: list[Bucket]) -> str:
-    """For the way to the other end."""
+    """Encode as JSON, for the receiving end."""
     return msgspec.json.encode(buckets).decode()
 
 
 def from_text(text: str) -> list[Bucket]:
-    """What `as_text` was made from."""
+    """Decode what `as_text` returned."""
     return msgspec.json.decode(text, type=list[Bucket])
 
 

@@ -1,4 +1,4 @@
-"""The proof that an engine runs the weights it was given: a token sequence and the learner's view of it."""
+"""The probe that proves which weights an engine runs: a token sequence and the learner's log-probabilities of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import msgspec
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """A fixed token sequence with the learner's own log-probabilities of it under one policy version."""
+    """A fixed token sequence, and the learner's log-probabilities of it under one policy version."""
 
     tokens: list[int]
     logprobs: list[float]
     """nats at temperature 1, of tokens[1:]"""
 
     def deviation(self, measured: Sequence[float]) -> float:
-        """Mean absolute difference of `measured`, an engine's log-probabilities of tokens[1:], nats.
+        """Mean absolute difference to `measured`, an engine's log-probabilities of tokens[1:], nats.
 
-        Infinite when one of them is no number. The mean, because rounding hits tokens one by one and wrong weights all.
+        Infinite when one of them is not finite. The mean, because rounding affects single tokens and wrong weights
+        affect all of them.
         """
         pairs = zip(measured, self.logprobs, strict=True)
         mean = sum(abs(ours - theirs) for ours, theirs in pairs) / len(self.logprobs)

@@ -1,7 +1,7 @@
-"""A group of processes that only broadcasts weights, from rank 0: NCCL between GPUs, gloo between CPUs.
+"""A process group that broadcasts weights from rank 0, and does nothing else: NCCL between GPUs, gloo between CPUs.
 
-It has nothing to do with the process groups of the learner and of tensor parallel engines, and outlives none of its
-members: it is made anew whenever they change.
+It is separate from the process groups of the learner and of tensor-parallel engines. Its members never change: when a
+generator comes or goes, a new group is made.
 """
 
 from __future__ import annotations
@@ -19,62 +19,69 @@ Backend = Literal["gloo", "nccl"]
 
 
 class TransferError(RuntimeError):
-    """Weights did not arrive; who was to receive them still runs what it ran."""
+    """Weights did not arrive. The receivers keep the version they run."""
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where and how the members of a group find each other."""
+class Rendezvous:
+    """The address at which the members of a group connect, and how they then communicate."""
 
     host: str
     port: int
     size: int
     backend: Backend
     seconds: float
-    """longest wait for the others, when meeting and in each broadcast"""
+    """timeout of the rendezvous, and of each broadcast"""
 
     def as_text(self) -> str:
-        """For the way to an engine's workers."""
+        """Encode as JSON, for an engine's workers."""
         return msgspec.json.encode(self).decode()
 
     @staticmethod
-    def from_text(text: str) -> Meeting:
-        """What `as_text` was made from."""
-        return msgspec.json.decode(text, type=Meeting)
+    def from_text(text: str) -> Rendezvous:
+        """Decode what `as_text` returned."""
+        return msgspec.json.decode(text, type=Rendezvous)
 
 
-def open_meeting(host: str, size: int, backend: Backend, seconds: float) -> tuple[TCPStore, Meeting]:
-    """By rank 0, at an address of its own that the others can reach, on a free port; does not wait for them."""
+def open_rendezvous(host: str, size: int, backend: Backend, seconds: float) -> tuple[TCPStore, Rendezvous]:
+    """Open a store on a free port of `host`, an address of rank 0's machine. Does not wait for the other ranks.
+
+    size: members of the group. seconds: timeout of the rendezvous and of each broadcast.
+    """
     store = TCPStore(
         host, 0, size, is_master=True, timeout=timedelta(seconds=seconds), wait_for_workers=False
     )
-    return store, Meeting(host, store.port, size, backend, seconds)
+    return store, Rendezvous(host, store.port, size, backend, seconds)
 
 
 class WeightGroup:
-    """One member. Raises TransferError when not all have come to the meeting in time.
+    """One member of the group. Raises TransferError when not every member joins in time.
 
-    store: what `open_meeting` returned, by rank 0. device: where buffers lie.
+    device: of the buffers. store: the one that `open_rendezvous` returned, on rank 0 only.
     """
 
     def __init__(
-        self, meeting: Meeting, rank: int, device: torch.device, store: TCPStore | None = None
+        self, rendezvous: Rendezvous, rank: int, device: torch.device, store: TCPStore | None = None
     ) -> None:
-        self._patience = timedelta(seconds=meeting.seconds)
+        self._timeout = timedelta(seconds=rendezvous.seconds)
         try:
             self._store = store or TCPStore(
-                meeting.host, meeting.port, meeting.size, is_master=False, timeout=self._patience
+                rendezvous.host, rendezvous.port, rendezvous.size, is_master=False, timeout=self._timeout
             )
-            self._group = _process_group(self._store, meeting, rank, device, self._patience)
+            self._group = _process_group(self._store, rendezvous, rank, device, self._timeout)
         except RuntimeError as error:
             raise TransferError(
-                f"rank {rank} of {meeting.size} did not meet the others at {meeting.host}:{meeting.port}: {error}"
+                f"rank {rank} of {rendezvous.size} did not connect to all members at "
+                f"{rendezvous.host}:{rendezvous.port}: {error}"
             ) from error
 
     def broadcast(self, buffer: Tensor) -> None:
-        """Rank 0's `buffer` into everyone's; returns when it is there. Raises TransferError when a member is lost."""
+        """Copy rank 0's `buffer` into every member's; returns when it has arrived.
+
+        Raises TransferError when a member is lost.
+        """
         try:
-            self._group.broadcast(buffer, 0).wait(self._patience)
+            self._group.broadcast(buffer, 0).wait(self._timeout)
             if buffer.is_cuda:
                 torch.cuda.current_stream(buffer.device).synchronize()
         except RuntimeError as error:
@@ -84,18 +91,18 @@ class WeightGroup:
 
 
 def _process_group(
-    store: TCPStore, meeting: Meeting, rank: int, device: torch.device, patience: timedelta
+    store: TCPStore, rendezvous: Rendezvous, rank: int, device: torch.device, timeout: timedelta
 ) -> Any:
-    mine = PrefixStore("weights", store)
-    if meeting.backend == "gloo":
+    prefixed = PrefixStore("weights", store)
+    if rendezvous.backend == "gloo":
         from torch.distributed import ProcessGroupGloo
 
-        return ProcessGroupGloo(mine, rank, meeting.size, patience)
+        return ProcessGroupGloo(prefixed, rank, rendezvous.size, timeout)
     from torch.distributed import ProcessGroupNCCL
 
     options = ProcessGroupNCCL.Options()
-    options._timeout = patience
-    group: Any = ProcessGroupNCCL(mine, rank, meeting.size, options)
-    # NCCL connects at the first collective call; with the wait here, who is missing is missed now.
-    group.broadcast(torch.zeros(1, dtype=torch.uint8, device=device), 0).wait(patience)
+    options._timeout = timeout
+    group: Any = ProcessGroupNCCL(prefixed, rank, rendezvous.size, options)
+    # NCCL connects at the first collective: make it here, so that a missing member is reported now.
+    group.broadcast(torch.zeros(1, dtype=torch.uint8, device=device), 0).wait(timeout)
     return group

@@ -1,4 +1,4 @@
-"""The receiving end of a weight broadcast, in an engine's worker: versions arrive while the engine goes on sampling."""
+"""The receiving end of a weight broadcast, in an engine's worker: weights arrive while the engine samples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from services.weights.buckets import Bucket, unpack
-from services.weights.process_group import Meeting, TransferError, WeightGroup
+from services.weights.process_group import Rendezvous, TransferError, WeightGroup
 
 
-class WeightInbox:
-    """Receives on a thread and, on a GPU, a stream of its own. What has arrived lies in host memory.
+class WeightReceiver:
+    """Receives weights into host memory on its own thread and, on a GPU, its own stream.
 
-    A version that does not arrive whole leaves nothing behind, and the engine as it was.
+    A version that does not arrive completely is discarded, and the engine keeps the one it runs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -25,16 +25,16 @@ class WeightInbox:
         self._membership: Future[WeightGroup] | None = None
         self._arriving: Future[dict[str, Tensor]] | None = None
 
-    def join(self, meeting: Meeting, rank: int) -> None:
-        """Become a member of a group in place of the one before; `receive` tells when that did not work."""
-        self._membership = self._thread.submit(self._join, meeting, rank)
+    def join(self, rendezvous: Rendezvous, rank: int) -> None:
+        """Begin to join a group, in place of the previous one. A failure is reported by the next `receive`."""
+        self._membership = self._thread.submit(self._join, rendezvous, rank)
 
     def receive(self, buckets: list[Bucket]) -> None:
-        """Begin to receive."""
+        """Begin to receive the broadcast of `buckets`."""
         self._arriving = self._thread.submit(self._receive, self._membership, buckets)
 
     def state(self) -> str | None:
-        """None while weights arrive, then what went wrong; empty when nothing did."""
+        """None while weights arrive; then "" when they are complete, else the reason why they did not arrive."""
         if self._arriving is None or not self._arriving.done():
             return None
         error = self._arriving.exception()
@@ -45,19 +45,19 @@ class WeightInbox:
         raise error
 
     def take(self) -> dict[str, Tensor]:
-        """What has arrived, by Hugging Face name; it is kept here no longer."""
+        """Hand over the received weights by Hugging Face name. Raises TransferError when there are none."""
         if self._arriving is None:
             raise TransferError("no weights were received")
         arrived, self._arriving = self._arriving.result(), None
         return arrived
 
-    def _join(self, meeting: Meeting, rank: int) -> WeightGroup:
+    def _join(self, rendezvous: Rendezvous, rank: int) -> WeightGroup:
         with self._own_stream():
-            return WeightGroup(meeting, rank, self._device)
+            return WeightGroup(rendezvous, rank, self._device)
 
     def _receive(self, membership: Future[WeightGroup] | None, buckets: list[Bucket]) -> dict[str, Tensor]:
         if membership is None:
-            raise TransferError("this engine is in no group that weights are broadcast in")
+            raise TransferError("this engine has joined no broadcast group")
         group = membership.result()
         arrived: dict[str, Tensor] = {}
         with self._own_stream():

@@ -1,6 +1,6 @@
-"""A version's weights as one array of bytes: safetensors, written by one copy of each tensor.
+"""Weights serialized as safetensors, into one array and with one copy of each tensor.
 
-The library's own `save` makes bytes of each tensor, then joins them, which took a dozen times as long as the copy.
+The library's own `save` converts each tensor to bytes and then joins them, which takes about twelve times as long.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 8
-"""bytes; of the first tensor, as the format asks"""
+"""bytes; the format requires it of the first tensor"""
 
 _NAMES = {
     torch.float64: "F64",
@@ -29,12 +29,13 @@ _NAMES = {
 }
 
 
-def packed(weights: Mapping[str, Tensor]) -> np.ndarray:
-    """uint8[N]. As an array it is read where it lies in Ray's object store; bytes would be copied out.
+def serialize(weights: Mapping[str, Tensor]) -> np.ndarray:
+    """Serialize `weights`, by Hugging Face name, as uint8[N].
 
-    Raises KeyError for a dtype that weights do not have.
+    An array, because Ray reads it in place from its object store and would copy bytes out. Raises KeyError for a dtype
+    that the format or a model does not use.
     """
-    # Wide numbers first, so that each tensor lies at a multiple of its own width.
+    # Wide dtypes first, so that each tensor is aligned to its own element size.
     ordered = sorted(weights.items(), key=lambda item: -item[1].element_size())
     header, end = {}, 0
     for name, tensor in ordered:
@@ -46,12 +47,12 @@ def packed(weights: Mapping[str, Tensor]) -> np.ndarray:
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    blob = np.empty(8 + len(text) + end, dtype=np.uint8)
-    blob[:8] = np.frombuffer(len(text).to_bytes(8, "little"), dtype=np.uint8)
-    blob[8 : 8 + len(text)] = np.frombuffer(text, dtype=np.uint8)
-    body = torch.from_numpy(blob[8 + len(text) :])
+    payload = np.empty(8 + len(text) + end, dtype=np.uint8)
+    payload[:8] = np.frombuffer(len(text).to_bytes(8, "little"), dtype=np.uint8)
+    payload[8 : 8 + len(text)] = np.frombuffer(text, dtype=np.uint8)
+    body = torch.from_numpy(payload[8 + len(text) :])
     for name, tensor in ordered:
         begin, end = header[name]["data_offsets"]
         if begin < end:
             body[begin:end].view(tensor.dtype).view(tensor.shape).copy_(tensor)
-    return blob
+    return payload

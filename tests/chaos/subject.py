@@ -77,7 +77,7 @@ class Subject:
     def redis(self) -> Iterator[Redis]:
         """A client of the run's Redis while it runs, past whatever is done to the others' connections."""
         access = RedisAccess(f"redis://127.0.0.1:{self.redis_port}/0", str(self._secrets / "password"))
-        with access.impatient() as client:
+        with access.without_retries() as client:
             yield client
 
     @property

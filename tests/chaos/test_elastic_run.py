@@ -57,7 +57,7 @@ def test_generators_join_and_are_lost_and_the_run_goes_on(cluster: Cluster, tmp_
 
         assert subject.preempt(GRACE_SECONDS) == 0, run.log
         assert "joined" in run.log
-        assert "was lost; it starts again on another" in run.log
+        assert "was lost; it restarts on another node" in run.log
         assert violations(subject.evidence()) == []
         assert {event.lineage for event in subject.evidence().applied} == {1}
     finally:

@@ -264,7 +264,7 @@ def test_replicas_share_the_limit(redis_access, redis, run):
 
 def test_prometheus_reads_every_run_that_its_token_sees(client, redis, run):
     from services.run.state import update_status
-    from tests.learner.test_records_and_report import record
+    from tests.support.step_records import record
 
     update_status(redis, run, phase="running", step=3)
     reader = bearer(tokens.create_token(redis, run, "prometheus", "viewer"))

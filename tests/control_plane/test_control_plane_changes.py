@@ -128,7 +128,7 @@ def test_while_the_first_waits_a_repetition_is_told_so_and_a_refused_request_may
 
 def test_a_server_killed_before_its_answer_leaves_a_change_that_is_not_made_again(put, client, redis, run):
     put(0.5, If_Match="*", Idempotency_Key="k")
-    (record,) = redis.scan_iter(match=RunKeys(run).once("*"))
+    (record,) = redis.scan_iter(match=RunKeys(run).idempotency("*"))
     assert KEPT_SECONDS - 60 < redis.ttl(record) <= KEPT_SECONDS
     redis.hdel(record, "status", "body", "etag")
     is_problem(put(0.5, If_Match="*", Idempotency_Key="k"), 409)

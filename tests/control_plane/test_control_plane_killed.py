@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from services.access.tokens import create_token
-from services.entropy_target.store import history
+from services.entropy_target.store import history_read
+from services.redis.query import fetch
 from tests.support.control_plane import start_run
 
 _SERVER = """
@@ -114,7 +115,8 @@ def test_no_acknowledged_change_is_lost_and_none_is_made_twice(redis_access, red
             thread.join(timeout=60)
             assert not thread.is_alive()
 
-    changes = [event for event in reversed(history(redis, run_id, 1000)) if event.event == "changed"][1:]
+    events = fetch(redis, history_read(run_id, 1000))
+    changes = [event for event in reversed(events) if event.event == "changed"][1:]
     assert [event.generation for event in changes] == list(range(2, len(changes) + 2))
     made = {event.generation: event.target for event in changes}
     assert len(set(made.values())) == len(made), "a change was made twice"

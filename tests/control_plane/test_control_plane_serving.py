@@ -19,8 +19,9 @@ from services.control_plane.standalone import run_standalone
 from services.entropy_target.store import mark_applied
 from services.redis.access import RedisAccess
 from services.redis.embedded import EmbeddedRedis
-from services.run.control import stop_requested
-from services.run.state import RunSpec, initialise_run
+from services.run.control import desired
+from services.run.state import RunSpec
+from tests.support.registered_run import register_run
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
 from trainer.errors import ScopeError
@@ -46,7 +47,7 @@ def operator(redis: Redis, run_id: str) -> str:
         started_at=1000.0,
         versions={},
     )
-    initialise_run(redis, run_id, spec)
+    register_run(redis, run_id, spec)
     return create_token(redis, run_id, "ada", "operator")
 
 
@@ -77,7 +78,7 @@ def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
         with pytest.raises(ControlPlaneError, match="There is no GET /v1/runs/a/b c"):
             client.run("a/b c")
         assert client.ask(run_id, "stop").spec.control == "stop"
-    assert stop_requested(redis, run_id)
+    assert desired(redis, run_id).state == "stop"
     with (
         ControlPlaneClient(url, "scope_wrong") as stranger,
         pytest.raises(ControlPlaneError, match="not valid"),

@@ -18,8 +18,8 @@ from services.records.redis_records import RedisRecords, read_series
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
 from services.run.state import update_status
-from tests.learner.test_records_and_report import record
 from tests.support.control_plane import is_problem
+from tests.support.step_records import record
 from trainer.config import EntropyControlConfig
 
 

@@ -11,9 +11,8 @@ from services.access.tokens import create_token
 from services.cli import main
 from services.control_plane.app import create_app
 from services.host.sockets import bind
-from tests.control_plane.test_queue_routes import die
 from tests.support.control_plane import AMPLE, start_run
-from tests.support.replay_harness import Queue
+from tests.support.replay_harness import Queue, die
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from services.access.tokens import Scope, create_token
 from services.control_plane.schemas.queue import MOST_PURGED
 from services.redis.keys import RunKeys
 from tests.support.control_plane import is_problem
-from tests.support.replay_harness import Queue, group_bytes
+from tests.support.replay_harness import Queue, die, group_bytes
 
 
 @pytest.fixture
@@ -29,13 +29,6 @@ def call(client, redis, run):
 
 def letters_of(call, query: str = "") -> list[dict]:
     return call("GET", f"/dead-letters{query}", "viewer").json()["dead_letters"]
-
-
-def die(queue: Queue, *reasons: str) -> None:
-    """New groups that are read and dead-lettered, one for each reason."""
-    queue.fill(len(reasons))
-    for entry, reason in zip(queue.consumer.read(len(reasons), 0), reasons, strict=True):
-        assert queue.consumer.dead_letter(entry.entry_id, reason)
 
 
 def test_the_state_counts_what_is_where(call, queue, redis, run):

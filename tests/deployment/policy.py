@@ -14,7 +14,7 @@ from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 
 SECRETS = {"scope-secrets", "redis-tls", "scope-metrics-token", "control-plane-tls"}
-"""What docs/operations.md says how to make."""
+"""The secrets that docs/how-to/operate-a-cluster.md creates."""
 GIVEN = {"kube-root-ca.crt"}
 """Config maps that every namespace has."""
 VOLUMES = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}

@@ -12,13 +12,11 @@ import pytest
 import yaml
 
 from services.cli.main import make_parser
+from tests.deployment.installation import COMPOSE, SERVICES, VERSION, locked
 from tests.deployment.rendered import ROOT
 from tests.deployment.schema import load
-from tests.deployment.test_manifests import VERSION, locked
 from trainer.config.load import load_config
 
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 RUNS = ("run", "run-gpu")
 
 

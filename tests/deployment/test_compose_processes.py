@@ -18,13 +18,14 @@ import pytest
 
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess
 from services.run.heartbeats import beat
-from services.run.state import RunSpec, initialise_run, update_status
+from services.run.state import RunSpec, update_status
+from tests.deployment.alerts import ALERTS, expressions, selectors
+from tests.deployment.installation import SERVICES
+from tests.deployment.queue_server import PASSWORD, Server
 from tests.deployment.rendered import ROOT
-from tests.deployment.test_compose import SERVICES
-from tests.deployment.test_monitoring import ALERTS, expressions, selectors
-from tests.deployment.test_queue_server import PASSWORD, Server
-from tests.learner.test_records_and_report import record
 from tests.support.ports import free_ports
+from tests.support.registered_run import register_run
+from tests.support.step_records import record
 from trainer.config import RunConfig
 
 TOKEN = "scope_" + "7" * 64
@@ -127,7 +128,7 @@ def put_run(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     full: dict[str, Any] = msgspec.to_builtins(record(2), str_keys=True)
     full |= {name: 0.5 for name, value in full.items() if value is None}
     with RedisAccess(f"redis://127.0.0.1:{port}/0").sync() as client:
-        initialise_run(client, "composed", spec)
+        register_run(client, "composed", spec)
         update_status(client, "composed", phase="running", step=3, record=full)
         beat(client, "composed", "base-generator-0", {"role": "base", "state": "sampling", "step": 2})
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deployment.installation import VERSION
 from tests.deployment.rendered import ROOT
-from tests.deployment.test_manifests import VERSION
 
 PATH = ROOT / "deploy" / "docker" / "Dockerfile"
 DOCKERFILE = PATH.read_text()
@@ -58,7 +58,7 @@ def test_image_installs_the_project_from_what_it_copies(tmp_path: Path) -> None:
     subprocess.run(
         [*command, "--target", str(tmp_path / "site"), "."], cwd=tree, check=True, capture_output=True
     )
-    assert (tmp_path / "site" / "services" / "replay" / "add.lua").is_file()
+    assert (tmp_path / "site" / "services" / "replay" / "lua" / "add.lua").is_file()
 
 
 def hadolint() -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,16 +24,15 @@ from services.control_plane.app import create_app
 from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.run.heartbeats import beat
-from services.run.state import RunSpec, initialise_run, update_status
+from services.run.state import RunSpec, update_status
+from tests.deployment.alerts import ALERTS, DASHBOARD, MONITORING, expressions, selectors
+from tests.deployment.installation import SERVICES
 from tests.deployment.rendered import ROOT
-from tests.deployment.test_compose import SERVICES
-from tests.learner.test_records_and_report import record
+from tests.support.registered_run import register_run
+from tests.support.step_records import record
 from trainer.config import ControlPlaneConfig, RunConfig
 
-MONITORING = ROOT / "deploy" / "monitoring"
-RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
-ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
-DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
+RUNBOOKS = ROOT / "docs" / "how-to" / "respond-to-alerts.md"
 UNIT_TESTS = yaml.safe_load((MONITORING / "rules-test.yaml").read_text())["tests"]
 
 
@@ -53,25 +50,6 @@ def module(name: str) -> ModuleType:
     return loaded
 
 
-def expressions() -> Iterator[str]:
-    """Every query of the rules and of the dashboard."""
-    for group in RULES["groups"]:
-        yield from (rule["expr"] for rule in group["rules"])
-    for panel in DASHBOARD["panels"]:
-        yield from (target["expr"] for target in panel.get("targets", []))
-    yield from (v["query"]["query"] for v in DASHBOARD["templating"]["list"] if v["type"] == "query")
-
-
-def selectors(expression: str) -> set[tuple[str, str]]:
-    """Names of series with the key that is asked for, if one is."""
-    found = re.findall(r"\b(scope_\w+)(?:\{([^}]*)\})?", expression)
-    return {
-        (name, key)
-        for name, labels in found
-        for key in (re.findall(r'key=~?"([^"]*)"', labels) or [""])[0].split("|")
-    }
-
-
 @pytest.fixture
 def served(redis, redis_access: RedisAccess) -> set[tuple[str, str]]:
     """Names and keys of the series of a run at work with a full step record."""
@@ -80,7 +58,7 @@ def served(redis, redis_access: RedisAccess) -> set[tuple[str, str]]:
     spec = RunSpec(
         run_id=run, config=config.model_dump(mode="json"), config_hash="0", started_at=0, versions={}
     )
-    initialise_run(redis, run, spec)
+    register_run(redis, run, spec)
     full: dict[str, Any] = msgspec.to_builtins(record(2), str_keys=True)
     full |= {name: 0.5 for name, value in full.items() if value is None}
     update_status(redis, run, phase="running", step=3, record=full)
@@ -160,11 +138,11 @@ def test_the_dashboard_of_ray_shows_ours_and_finds_the_panels_that_its_first_pag
 
 
 def test_every_alert_has_a_runbook_and_a_unit_test() -> None:
-    headings = re.findall(r"^#+ (.*)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", RUNBOOKS.read_text(), re.MULTILINE)
     assert [test["name"] for test in UNIT_TESTS] == list(ALERTS)
     for name, rule in ALERTS.items():
         assert name in headings
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook"] == f"{RUNBOOKS.relative_to(ROOT)}#{name.lower()}"
         assert rule["labels"]["severity"] in {"info", "warning", "critical"}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.deployment.installation import problems
 from tests.deployment.rendered import Document, find, installation
-from tests.deployment.test_manifests import problems
 
 Mistake = Callable[[list[Document]], None]
 MULTI = "gpu-multi-node"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.deployment.installation import with_components
 from tests.deployment.rendered import Document, pods
-from tests.deployment.test_manifests import with_components
 
 HERE = "scope-rl"
 GUESTS = {

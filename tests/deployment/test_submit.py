@@ -12,8 +12,8 @@ import yaml
 
 from services.cli import main
 from services.kubernetes.run_objects import default_run_id
+from tests.deployment.installation import problems
 from tests.deployment.rendered import K8S, OVERLAYS, Document, render, renderer
-from tests.deployment.test_manifests import problems
 from tests.support.repository import QUICKSTART
 from trainer.config.load import validate_config
 

@@ -2,120 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import os
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from services.cli import main
-from services.cli.entropy import target_text
 from services.redis.access import RedisAccess
 from services.run.directory import write_format
-from tests.support.repository import QUICKSTART, ROOT
-
-
-@dataclass
-class Outcome:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-    seconds: float
-
-
-class Shell:
-    """Runs `scope` in a directory of its own and sees what it leaves there."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "XDG_STATE_HOME": str(home / "state"),
-            "PYTHONPATH": str(ROOT),
-        }
-
-    def scope(self, *arguments: str, **environment: str) -> Outcome:
-        """The command in this process; seconds are saved by not starting Python."""
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(self.home)
-            for name in ("SCOPE_TOKEN", "SCOPE_REDIS_PASSWORD"):
-                patch.delenv(name, raising=False)
-            for name, value in (self.environment | environment).items():
-                patch.setenv(name, value)
-            started = time.monotonic()
-            try:
-                status = main(arguments)
-            except SystemExit as end:
-                status = int(end.code or 0)
-        return Outcome(status, out.getvalue(), err.getvalue(), time.monotonic() - started)
-
-    def program(self, *arguments: str, **environment: str) -> Outcome:
-        """The command as a program of its own, as users start it."""
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *arguments],
-            cwd=self.home,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
-
-    def refused(self, *arguments: str, program: bool = False, **environment: str) -> str:
-        """The command is refused as a user error is, and leaves nothing; returns the message."""
-        before = sorted(self.home.rglob("*"))
-        outcome = (self.program if program else self.scope)(*arguments, **environment)
-        assert outcome.status == 2, outcome
-        message = outcome.err.strip()
-        assert message.startswith("scope: "), message
-        assert "Traceback" not in message
-        assert "\n" not in message, f"not one paragraph: {message}"
-        assert sorted(self.home.rglob("*")) == before, "it left files behind"
-        assert not self.left_running()
-        return message.removeprefix("scope: ")
-
-    def train(self, *settings: str, program: bool = False, **environment: str) -> str:
-        """`scope train` with settings, refused."""
-        sets = [part for setting in settings for part in ("--set", setting)]
-        return self.refused("train", str(QUICKSTART), "--run-id", "r", *sets, program=program, **environment)
-
-    def left_running(self) -> list[psutil.Process]:
-        """Processes that were started from here."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("XDG_STATE_HOME") == self.environment["XDG_STATE_HOME"]:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-def taken_port() -> Iterator[int]:
-    """A port on which another program listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+from tests.support.repository import QUICKSTART
+from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize(
@@ -298,7 +194,7 @@ def test_a_command_that_cannot_be_meant_is_refused(
         (["--controls", "grpo,scope:steps=many"], ["scope-steps-many", "steps = 'many'", "whole number"]),
         (["--controls", "scope:task.seed=3"], ["task.seed", "same for every control", "--set"]),
         (["--controls", "scope:seed=3"], ["seed", "--first-seed"]),
-        (["--controls", "grpo", "--set", "entropy_control.kind=paper"], ["undone by the control grpo"]),
+        (["--controls", "grpo", "--set", "entropy_control.kind=paper"], ["overridden by the control grpo"]),
         (
             ["--controls", "grpo", "--set", "evaluation.problems=513", "--in-process"],
             ["evaluation.problems=513", "512"],
@@ -314,119 +210,3 @@ def test_a_comparison_that_cannot_be_meant_is_refused_before_anything_starts(
     message = shell.refused("compare", str(QUICKSTART), *seeds, *arguments)
     for words in says:
         assert words in message
-
-
-@pytest.mark.parametrize(
-    "command", [["status"], ["stop"], ["entropy", "get"], ["entropy", "set", "0.4"], ["entropy", "reset"]]
-)
-def test_a_control_plane_that_does_not_answer_is_named(
-    shell: Shell, unused_port: int, command: list[str]
-) -> None:
-    url = f"http://127.0.0.1:{unused_port}"
-    message = shell.refused(*command, "--url", url, "--run-id", "r", program=True, SCOPE_TOKEN="t" * 20)
-    assert f"control plane at {url} does not answer" in message
-
-
-@pytest.mark.parametrize(
-    "url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://[::1", ""]
-)
-def test_an_address_that_is_none_is_named(shell: Shell, url: str) -> None:
-    message = shell.refused("status", "--url", url, "--run-id", "r", SCOPE_TOKEN="t" * 20)
-    assert url in message
-
-
-@pytest.mark.parametrize("token", ["geheimes-tökèn-ŝ", "geheimes\ntoken", "geheimes token"])
-def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(
-    shell: Shell, unused_port: int, token: str
-) -> None:
-    url = f"http://127.0.0.1:{unused_port}"
-    message = shell.refused("status", "--url", url, "--run-id", "r", SCOPE_TOKEN=token)
-    assert "SCOPE_TOKEN" in message
-    assert "geheim" not in message
-
-
-@pytest.mark.parametrize("target", ["half", ""])
-def test_a_target_that_is_no_number_is_refused_by_the_parser(shell: Shell, target: str) -> None:
-    outcome = shell.scope("entropy", "set", target)
-    assert outcome.status == 2
-    assert f"invalid float value: '{target}'" in outcome.err
-    assert "Traceback" not in outcome.err
-
-
-def target(
-    value: float | None, kind: str = "hold", first: float | str = 0.42, **status: object
-) -> dict[str, Any]:
-    """The resource as far as it is printed."""
-    configured = {"target": first, "schedule": {"kind": kind}}
-    held = {"state": "applied", "applied_from_step": 41, "step": 44, "target": value} | status
-    return {
-        "spec": {"target": value, "configured": configured},
-        "status": held,
-        "metadata": {"generation": 2},
-    }
-
-
-@pytest.mark.parametrize(
-    ("resource", "text"),
-    [
-        (target(0.35), "target 0.35 nats/token, generation 2: in force from learner step 41"),
-        (
-            target(None, target=0.42),
-            "target 0.42 nats/token as configured (hold), generation 2: in force from learner step 41",
-        ),
-        (
-            target(None, "linear", target=0.315),
-            "target 0.315 nats/token at step 44 as configured (linear), generation 2: in force from learner step 41",
-        ),
-        (
-            target(None, first="auto", target=0.31),
-            "target 0.31 nats/token as configured (hold, auto), generation 2: in force from learner step 41",
-        ),
-        (
-            target(None, first="auto", target=None),
-            "target as configured (hold, auto: not measured yet), generation 2: in force from learner step 41",
-        ),
-        (
-            target(None, "cosine", state="pending", target=0.5),
-            "target as configured (cosine), generation 2: not applied yet, in force from the next learner step",
-        ),
-    ],
-)
-def test_a_target_is_told_with_what_decides_it(resource: dict[str, Any], text: str) -> None:
-    assert target_text(resource) == text
-
-
-def test_a_command_loads_only_what_it_needs() -> None:
-    heavy = {"torch", "ray", "vllm", "transformers", "fastapi", "redis", "numpy", "pydantic", "rich", "httpx"}
-    for arguments, allowed in (
-        ("--help", ()),
-        ("status --help", ("pydantic", "rich", "httpx")),
-        ("entropy set 0.3 --help", ("pydantic", "rich", "httpx")),
-    ):
-        script = f"""
-import contextlib, sys
-from services.cli.main import main
-with contextlib.suppress(SystemExit):
-    main({arguments.split()!r})
-print(*({heavy!r} & sys.modules.keys()), file=sys.stderr)
-"""
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-        loaded = set(done.stderr.split())
-        assert loaded <= set(allowed), f"scope {arguments} loads {loaded}"
-
-
-def test_the_commands_explain_themselves(shell: Shell) -> None:
-    assert shell.program("--help").out.startswith("usage: scope")
-    for command in (
-        [],
-        ["train"],
-        ["compare"],
-        ["serve"],
-        ["status"],
-        ["stop"],
-        ["entropy", "set"],
-        ["entropy", "reset"],
-    ):
-        outcome = shell.scope(*command, "--help")
-        assert outcome.status == 0
-        assert outcome.out.startswith("usage: scope")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import main
-from services.driver.learner_job import _resources
+from services.driver.learner_job import worker_resources
 from services.driver.open_run import open_run
 from services.run.directory import FORMAT_FILE, RunDirectory
 from tests.support.repository import QUICKSTART
@@ -79,6 +79,6 @@ def test_resource_of_ones_own_needs_a_cluster_that_has_it(tmp_path: Path) -> Non
 
 
 def test_learner_asks_for_its_own_resource_and_for_no_gpu_that_it_does_not_use() -> None:
-    assert _resources(LearnerConfig(cpus_per_worker=2)) == {"CPU": 2}
+    assert worker_resources(LearnerConfig(cpus_per_worker=2)) == {"CPU": 2}
     cluster = LearnerConfig(cpus_per_worker=8, gpus_per_worker=1, ray_resource="scope_learner")
-    assert _resources(cluster) == {"CPU": 8, "GPU": 1, "scope_learner": 1}
+    assert worker_resources(cluster) == {"CPU": 8, "GPU": 1, "scope_learner": 1}

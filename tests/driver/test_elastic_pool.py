@@ -131,7 +131,7 @@ def test_one_of_each_role_begins_and_others_come_and_go_with_nodes(
 
     cluster.remove_node(node, allow_graceful=False)
     notes = supervised(pool, lambda notes: "base-generator-1" not in pool._members)
-    assert notes[-1] == "the node of base-generator-1 was lost; it starts again on another"
+    assert notes[-1] == "the node of base-generator-1 was lost; it restarts on another node"
     assert at_work(pool) == {"base-generator-0", "adaptive-generator-0"}
 
     add_node(2)
@@ -148,9 +148,12 @@ def test_a_role_that_lost_its_last_generator_gets_the_place_of_another(
     add_node(2)
     supervised(pool, lambda notes: len(at_work(pool)) == 4)
     cluster.remove_node(first, allow_graceful=False)
-    notes = supervised(pool, lambda notes: any("gives way" in note for note in notes))
-    assert "the node of adaptive-generator-0 was lost; it starts again on another" in notes
-    assert notes[-1] == "base-generator-2 gives way to a generator of the role adaptive, which has none"
+    notes = supervised(pool, lambda notes: any("make room" in note for note in notes))
+    assert "the node of adaptive-generator-0 was lost; it restarts on another node" in notes
+    assert (
+        notes[-1]
+        == "base-generator-2 is stopped to make room for a generator of the role adaptive, which has none"
+    )
     supervised(pool, lambda notes: at_work(pool) == {"base-generator-1", "adaptive-generator-0"})
 
     handle = pool._members["base-generator-1"].handle

@@ -15,7 +15,7 @@ from services.evaluation.results import PARTS, read_results
 from services.evaluation.summary import summarize
 from tests.support.repository import ROOT
 from tests.support.run_harness import Run
-from tests.trainer.test_task_training import make_model
+from tests.support.word_model import make_model
 
 TASKS = ("number_guess", "calculator")
 
@@ -68,4 +68,4 @@ def test_an_engine_that_cannot_begin_ends_the_command_with_its_reason_and_the_wa
     said = capsys.readouterr().err
     assert "engine 0 ended with status 2: problem " in said
     assert "has a prompt of" in said
-    assert "The same command goes on from here" in said
+    assert "Run the same command again to continue" in said

@@ -15,7 +15,7 @@ from services.evaluation.models import find_model
 from services.evaluation.plan import EvaluationPlan, make_plan
 from services.evaluation.results import PARTS, ProblemResult, Response, ResultsFolder, read_results
 from services.evaluation.summary import majority, summarize
-from services.evaluation.worker import Sampler, WorkerSpec
+from services.evaluation.worker import ProblemQueue, WorkerSpec
 from tests.support.rally import REPLY, TURNS
 from tests.support.tiny import LearnerView
 from trainer.config.load import dump_yaml, validate_config
@@ -155,8 +155,8 @@ def test_an_engine_answers_its_share_and_the_command_sums_it_up(engines, tiny_mo
     out = tmp_path / "out"
     part = ResultsFolder(out, plan).new_part(0)
     engine = engines.reset("base", LearnerView(tiny_model_dir))
-    sampler = Sampler(WorkerSpec(plan, {"countdown": list(range(6))}, str(part), 1))
-    engines.run("base", sampler.run(engine))
+    problems = ProblemQueue(WorkerSpec(plan, {"countdown": list(range(6))}, str(part), 1))
+    engines.run("base", problems.run(engine))
     found = read_results(part)
     assert sorted(r.index for r in found) == list(range(6))
     task = plan.tasks[0].make()
@@ -186,7 +186,9 @@ def test_a_task_of_several_turns_is_answered_in_turns(engines, tiny_model_dir, t
     (task,) = plan.tasks
     part = ResultsFolder(tmp_path / "out", plan).new_part(0)
     engine = engines.reset("base", LearnerView(tiny_model_dir))
-    engines.run("base", Sampler(WorkerSpec(plan, {task.label: list(range(6))}, str(part), 1)).run(engine))
+    engines.run(
+        "base", ProblemQueue(WorkerSpec(plan, {task.label: list(range(6))}, str(part), 1)).run(engine)
+    )
     found = [sampled for one in read_results(part) for sampled in one.responses]
     assert len(found) == 24
     assert {sampled.verdict for sampled in found} <= {"different", "same", "no end"}

@@ -63,12 +63,12 @@ def test_a_learner_that_died_begins_again_from_the_newest_checkpoint_and_is_coun
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
     learner = Learner(tmp_path, DIED, None)
     assert not learner.supervisor.wait(0)
-    said = learner.supervisor.revive(9)
+    said = learner.supervisor.restart(9)
     assert said == "the learner ended and is restarted (1 of 2) from step 8: the process of rank 1 died"
     assert [job.spec.restarts for job in learner.jobs] == [0, 1]
     assert learner.jobs[1].started
     assert learner.supervisor.wait(0)
-    assert learner.supervisor.revive(9) is None
+    assert learner.supervisor.restart(9) is None
 
 
 def test_a_learner_that_gets_no_further_than_before_ends_the_run(tmp_path: Path) -> None:
@@ -79,15 +79,15 @@ def test_a_learner_that_gets_no_further_than_before_ends_the_run(tmp_path: Path)
             with pytest.raises(
                 ScopeError, match=r"max_restarts=2 restarts without a step beyond 7: .* rank 1 died"
             ):
-                learner.supervisor.revive(steps_done)
+                learner.supervisor.restart(steps_done)
         else:
-            assert learner.supervisor.revive(steps_done) is not None
+            assert learner.supervisor.restart(steps_done) is not None
 
 
 def test_a_learner_that_gets_further_each_time_may_die_without_end(tmp_path: Path) -> None:
     learner = Learner(tmp_path, *[DIED] * 9, None)
     for steps_done in range(1, 10):
-        said = learner.supervisor.revive(steps_done)
+        said = learner.supervisor.restart(steps_done)
         assert said is not None
         assert "(1 of 2)" in said
     assert learner.jobs[-1].spec.restarts == 9

@@ -10,7 +10,7 @@ import msgspec
 
 from services.driver.progress import JsonProgress, Progress
 from services.run.state import RunStatus
-from tests.learner.test_records_and_report import record
+from tests.support.step_records import record
 
 
 def status(step: int, *alarms: str) -> RunStatus:

@@ -19,14 +19,14 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.driver.recovery import check_recoverable
 from services.driver.redis_supervisor import QueueServer
-from services.host.orphans import end_orphans
+from services.host.orphans import kill_orphans
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
 from services.run.directory import RunDirectory
 from services.run.state import read_status
 from tests.chaos.proxy import Proxy
+from tests.support.checkpoints import state
 from tests.support.incarnations import Incarnations, measured
-from tests.trainer.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, disk_full
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
@@ -142,7 +142,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 def kill(server: QueueServer) -> None:
     """kill -9 of the embedded server."""
-    with server.access.impatient() as redis:
+    with server.access.without_retries() as redis:
         pid = redis.info("server")["process_id"]  # pyright: ignore[reportIndexIssue]
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
@@ -195,7 +195,7 @@ def test_a_server_of_ones_own_is_waited_for_within_bounds(
         def ask_until_given_up(seconds: float) -> bool:
             """As the driver's loop does; True when it gave up."""
             deadline = time.monotonic() + seconds
-            with server.access.impatient() as redis:
+            with server.access.without_retries() as redis:
                 while time.monotonic() < deadline:
                     try:
                         read_status(redis, "run")
@@ -247,7 +247,7 @@ def test_only_processes_with_files_in_the_dead_session_are_ended(tmp_path: Path)
 
     dead, other = writer(tmp_path / "scope-1" / "logs"), writer(tmp_path / "scope-12" / "logs")
     try:
-        assert end_orphans(tmp_path / "scope-1") == [dead.pid]
+        assert kill_orphans(tmp_path / "scope-1") == [dead.pid]
         assert dead.wait(5) == -signal.SIGKILL
         assert other.poll() is None
     finally:
@@ -265,17 +265,19 @@ def test_a_curriculum_goes_on_from_the_checkpoint_with_the_mixes_that_generators
             first.learned(measured(0.3), 1.0)
             if incarnations.step == 3:
                 incarnations.checkpoint(first)
-                assert first._curriculum is not None
-                kept = first._curriculum.state()
+                assert first._control.curriculum is not None
+                kept = first._control.curriculum.state()
         second = incarnations.begin()
-        assert second._curriculum is not None
-        assert second._curriculum.state() == kept
-        assert None not in second._curriculum.pass_rates, "no part was measured"
+        assert second._control.curriculum is not None
+        assert second._control.curriculum.state() == kept
+        assert None not in second._control.curriculum.pass_rates, "no part was measured"
         published = {
             int(step): msgspec.json.decode(mix, type=StepMix)
             for step, mix in redis.hgetall(RunKeys(run_id).curriculum).items()  # pyright: ignore[reportAttributeAccessIssue]
         }
-        assert {step: published[step] for step in second._curriculum.mixes} == second._curriculum.mixes
+        assert {
+            step: published[step] for step in second._control.curriculum.mixes
+        } == second._control.curriculum.mixes
         record = first._recorder._values
         assert sum(record["mixture_shares"].values()) == pytest.approx(1)
         assert record["mixture_pass_rates"].keys() == {"0", "1"}

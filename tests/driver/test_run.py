@@ -18,7 +18,7 @@ from services.records.sampled_rollouts import RolloutFilter, read_file
 from services.results.evaluations import Evaluations
 from services.results.export import export
 from tests.chaos.subject import Subject
-from tests.deployment.test_monitoring import expressions
+from tests.deployment.alerts import expressions
 from tests.support.browser import chromium, needs_chromium, watched
 from tests.support.page_harness import curve, last_step, shows_step
 from tests.support.run_harness import Run

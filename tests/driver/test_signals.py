@@ -12,7 +12,7 @@ from redis import Redis
 
 from services.driver.progress import Progress
 from services.driver.stop_signals import StopSignals
-from services.run.control import stop_requested
+from services.run.control import desired
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -25,9 +25,9 @@ def test_the_first_signal_asks_for_a_stop_and_the_second_gives_up(
         os.kill(os.getpid(), number)
         assert stop.requested
         deadline = time.monotonic() + 10
-        while not stop_requested(redis, run) and time.monotonic() < deadline:
+        while desired(redis, run).state != "stop" and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert stop_requested(redis, run)
+        assert desired(redis, run).state == "stop"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert f"{number.name}: stopping after this step" in terminal.getvalue()

@@ -30,6 +30,7 @@ from trainer.config import RunConfig
 from trainer.errors import ScopeError
 
 RESULTS = ROOT / "benchmarks" / "results"
+PERFORMANCE = ROOT / "docs" / "explanation" / "performance.md"
 SIZES: dict[str, Any] = {
     "hidden_size": 100,
     "num_hidden_layers": 2,
@@ -161,7 +162,7 @@ def test_models_that_the_arithmetic_does_not_cover_are_refused():
 def test_the_sizing_table_of_the_performance_page_is_the_arithmetics():
     script = RESULTS.parent / "performance" / "sizing.py"
     printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() in (RESULTS.parents[1] / "docs" / "performance.md").read_text(), f"run {script}"
+    assert printed.strip() in PERFORMANCE.read_text(), f"run {script}"
 
 
 def test_adapters_are_all_that_is_trained_with_them():

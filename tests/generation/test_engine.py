@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -23,107 +19,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from services.inference.engine import SamplingEngine, WeightLoadError
+from services.inference.engine import WeightLoadError
 from services.inference.environment import engine_environment
-from services.inference.sample import Sample, version_spans
-from services.weights.buckets import as_text, pack, plan
-from services.weights.process_group import TransferError, WeightGroup, open_meeting
-from services.weights.serialization import packed
+from services.inference.sample import version_spans
+from services.weights.buckets import as_text, plan
+from services.weights.process_group import TransferError, open_rendezvous
+from services.weights.serialization import serialize
+from tests.support.engine_canary import canary
 from tests.support.engines import ROLES, Engines
 from tests.support.repository import ROOT
-from tests.support.tiny import LearnerView, perturbed, tiny_config
-from trainer.config import LoraConfig, RunConfig
+from tests.support.sampled_groups import (
+    BASE_TEMPERATURE,
+    EOS,
+    GROUPS,
+    PROMPT,
+    SAMPLES,
+    TEMPERATURES,
+    TOKENS,
+    Load,
+    broadcast,
+    flat,
+    sample_across,
+    sample_groups,
+    whole,
+)
+from tests.support.tiny import LearnerView, tiny_config
+from trainer.config import LoraConfig
 from trainer.policy.lora import add_adapters, merged_weights
 from trainer.roles import Role
-from trainer.rollouts.batch import shard_batches
-from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory
+from trainer.rollouts.trajectory import PolicyVersion
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
-
-PROMPT, EOS = list(range(3, 14)), 1
-GROUPS, SAMPLES, TOKENS = 48, 8, 48
-BASE_TEMPERATURE, HOT = 0.7, 1.7
-
-
-@pytest.fixture(scope="module")
-def old(tiny_model_dir: Path) -> LearnerView:
-    """Weights of a policy flat enough to end its responses early and late."""
-    return LearnerView(tiny_model_dir, perturbed(0.3, seed=1, head=0.15))
-
-
-@pytest.fixture(scope="module")
-def new(tiny_model_dir: Path) -> LearnerView:
-    """Weights far enough from the old ones to be told apart."""
-    return LearnerView(tiny_model_dir, perturbed(0.3, seed=2, head=0.15))
-
-
-Load = Callable[[SamplingEngine, PolicyVersion, LearnerView], Awaitable[None]]
-
-
-@dataclass
-class Under:
-    """A rollout's reference: temperatures of the engine's sampling and of its log-probabilities."""
-
-    sampling: float
-    reported: float
-
-
-TEMPERATURES = {"base": Under(BASE_TEMPERATURE, BASE_TEMPERATURE), "adaptive": Under(HOT, 1.0)}
-
-
-async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS) -> list[list[Sample]]:
-    """Groups from one prompt; the model ends some rollouts early and some late."""
-    temperature = TEMPERATURES[role].sampling
-    return await asyncio.gather(
-        *(
-            engine.sample(PROMPT, n=SAMPLES, temperature=temperature, max_tokens=TOKENS, eos_token=EOS)
-            for _ in range(groups)
-        )
-    )
-
-
-async def whole(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
-    """A load as from Ray's object store."""
-    await engine.load(version, learner.blob, learner.probe())
-
-
-async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
-    """A load by a broadcast, in a new group."""
-    weights, device = learner.weights, torch.device("cpu")
-    buckets = plan(weights, 100_000)
-    assert len(buckets) > 1
-    store, meeting = open_meeting("127.0.0.1", 2, "gloo", 30)
-    await engine.join_group(meeting, 1)
-    group = await asyncio.to_thread(WeightGroup, meeting, 0, device, store)
-    receiving = asyncio.create_task(engine.receive(as_text(buckets)))
-    for bucket in buckets:
-        await asyncio.to_thread(group.broadcast, pack(bucket, weights, device))
-    await receiving
-    await engine.load_received(version, learner.probe())
-
-
-async def sample_across(
-    engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView], load: Load = whole
-) -> list[list[Sample]]:
-    """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
-    sampling = asyncio.create_task(sample_groups(engine, role))
-    for version, learner in loads:
-        await some_have_ended(engine, sampling)
-        await load(engine, version, learner)
-    return await sampling
-
-
-async def some_have_ended(engine: SamplingEngine, sampling: asyncio.Task[Any]) -> None:
-    """Wait until some of the rollouts in flight have ended; or all of them, before this could be seen."""
-    in_flight, peak = engine._engine.output_processor.request_states, 0
-    while not sampling.done() and (not in_flight or len(in_flight) > peak - 12):
-        peak = max(peak, len(in_flight))
-        await asyncio.sleep(0.005)
-
-
-def flat(groups: list[list[Sample]]) -> list[Sample]:
-    """All rollouts."""
-    return [sample for group in groups for sample in group]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -234,7 +160,7 @@ def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before
 ) -> None:
     engine = engines.reset("base", old)
     version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
-    engines.run("base", engine._stage("stage_version", new.blob.tobytes()))
+    engines.run("base", engine._stage("stage_version", new.payload.tobytes()))
     engines.run("base", engine.verify(old.probe()))
     engines.run("base", engine._switch(version))
     engines.run("base", engine.verify(new.probe()))
@@ -243,10 +169,10 @@ def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before
 
 def test_a_broadcast_that_fails_leaves_the_engine_as_it_was(engines: Engines, old: LearnerView) -> None:
     engine = engines.reset("base", old)
-    _, meeting = open_meeting("127.0.0.1", 2, "gloo", 1.0)
-    engines.run("base", engine.join_group(meeting, 1))
+    _, rendezvous = open_rendezvous("127.0.0.1", 2, "gloo", 1.0)
+    engines.run("base", engine.join_group(rendezvous, 1))
     before = engine.version
-    with pytest.raises(TransferError, match="did not meet the others"):
+    with pytest.raises(TransferError, match="did not connect to all members"):
         engines.run("base", engine.receive(as_text(plan(old.weights, 100_000))))
     assert engine.version == before
     engines.run("base", engine.verify(old.probe()))
@@ -273,133 +199,10 @@ def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_
     )
     engine = engines.reset("base", LearnerView(tiny_model_dir))
     version = PolicyVersion(engine.version.lineage, 1)
-    engines.run("base", engine.load(version, packed(merged), learner.probe()))
+    engines.run("base", engine.load(version, serialize(merged), learner.probe()))
     assert canary(engines.run("base", sample_groups(engine, "base", groups=2)), "base", learner).sings
     with pytest.raises(WeightLoadError):
         engines.run("base", engine.verify(LearnerView(tiny_model_dir).probe()))
-
-
-@dataclass
-class Canary:
-    """Worst deviation of an importance ratio from 1, and mismatch KL in nats per token, over some rollouts."""
-
-    deviation: float
-    kl: float
-
-    @property
-    def sings(self) -> bool:
-        """Whether engine and learner agree."""
-        return self.deviation < 1e-3 and self.kl < 1e-5
-
-
-def canary(samples: list[list[Sample]], role: Role, learner: LearnerView) -> Canary:
-    """Proximal against behaviour log-probabilities, batched and computed as the learner does."""
-    config = tiny_config(
-        rollout={"prompts_per_step": len(samples), "base_samples": SAMPLES, "adaptive_samples": SAMPLES}
-    )
-    groups = [as_group(config, role, ordinal, group) for ordinal, group in enumerate(samples)]
-    (batch,) = shard_batches(groups, config)
-    with torch.no_grad():
-        proximal, _ = learner.policy(
-            batch.input_ids, batch.prompt_lengths, batch.targets, batch.mask, batch.temperature
-        )
-    difference = (proximal - batch.behaviour_logprobs)[batch.mask > 0].double()
-    ratio = difference.exp()
-    return Canary(float((ratio - 1).abs().max()), float((ratio - 1 - difference).mean()))
-
-
-def as_group(config: RunConfig, role: Role, ordinal: int, samples: list[Sample]) -> Group:
-    """Samples as a generator writes them."""
-    temperatures = TEMPERATURES[role]
-    return Group(
-        run_id="canary",
-        task=config.task.name,
-        problem_id="p",
-        role=role,
-        ordinal=ordinal,
-        sampling_temperature=temperatures.sampling,
-        entropy_target_generation=1,
-        prompt_tokens=np.asarray(PROMPT, "<i4").tobytes(),
-        producer_id="g",
-        producer_sequence=ordinal,
-        started_at=0.0,
-        finished_at=1.0,
-        trajectories=[
-            Trajectory(
-                group_index=index,
-                response_tokens=sample.tokens.tobytes(),
-                behaviour_logprobs=sample.logprobs.tobytes(),
-                loss_mask=np.ones(len(sample.tokens), "u1").tobytes(),
-                logprob_temperature=temperatures.reported,
-                versions=sample.versions,
-                reward=0.0,
-                reward_components={},
-                verdict="",
-                finish_reason=sample.finish_reason,
-            )
-            for index, sample in enumerate(samples)
-        ],
-    )
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_canary_a_reload_of_the_same_weights_leaves_every_ratio_at_one(
-    engines: Engines, old: LearnerView, role: Role
-) -> None:
-    engine = engines.reset(role, old)
-
-    async def across_a_load() -> list[list[Sample]]:
-        # On a busy machine every rollout may end before the load begins.
-        for _ in range(10):
-            version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
-            groups = await sample_across(engine, role, (version, old))
-            if any(len(s.versions) == 2 for s in flat(groups)):
-                return groups
-        raise AssertionError("no rollout spans a load")
-
-    async def before_across_after() -> list[list[list[Sample]]]:
-        return [
-            await sample_groups(engine, role, 8),
-            await across_a_load(),
-            await sample_groups(engine, role, 8),
-        ]
-
-    before, across, after = engines.run(role, before_across_after())
-    for samples in (before, across, after):
-        assert canary(samples, role, old).sings
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_half_loaded_weights_fail_the_probe_and_the_canary(
-    engines: Engines, old: LearnerView, new: LearnerView, role: Role
-) -> None:
-    engine = engines.reset(role, old)
-    names = sorted(new.weights)
-    mixed = new.weights | {name: old.weights[name] for name in names[::2]}
-    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
-    with pytest.raises(WeightLoadError, match="does not run policy version"):
-        engines.run(role, engine.load(version, packed(mixed), new.probe()))
-    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_stale_engine_fails_the_probe_and_the_canary(
-    engines: Engines, old: LearnerView, new: LearnerView, role: Role, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = engines.reset(role, old)
-    rpc = engine._engine.collective_rpc
-
-    async def skip(method: str, **rest: Any) -> list[dict[str, int]]:
-        return [{}] if method == "swap_weights" else await rpc(method, **rest)
-
-    monkeypatch.setattr(engine._engine, "collective_rpc", skip)
-    version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
-    with pytest.raises(WeightLoadError, match="does not run policy version"):
-        engines.run(role, engine.load(version, new.blob, new.probe()))
-    assert not canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
-    monkeypatch.undo()
-    engines.run(role, engine.load(version, new.blob, new.probe()))
-    assert canary(engines.run(role, sample_groups(engine, role, 8)), role, new).sings
 
 
 @given(length=st.integers(1, 30), counts=st.lists(st.integers(0, 40), max_size=5).map(sorted))

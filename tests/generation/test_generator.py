@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,120 +12,24 @@ import pytest
 from redis import Redis
 from transformers import AutoTokenizer
 
-from services.generation.generator import Generator
-from services.generation.spec import GeneratorSpec
-from services.inference.engine import SamplingEngine, WeightLoadError
+from services.inference.engine import WeightLoadError
 from services.inference.sample import Sample
-from services.online_eval.jobs import HeldOutDesk
+from services.online_eval.jobs import EvaluationJobs
 from services.redis.access import RedisAccess
-from services.redis.keys import RunKeys
-from services.replay.consumer import ReplayConsumer
 from services.replay.producer import ReplayProducer
-from services.replay.stats import queue_stats
 from services.run.heartbeats import generators
-from services.weights.serialization import packed
+from services.weights.serialization import serialize
 from tests.support.engines import ROLES, Engines
+from tests.support.generator_stage import PROMPTS, STALENESS, STEPS, OnSharedEngine, Stage, running
 from tests.support.rally import REPLY, TURNS
-from tests.support.tiny import LearnerView, perturbed, tiny_config
-from trainer.config import RunConfig
+from tests.support.tiny import LearnerView, perturbed
 from trainer.roles import Role
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
-from trainer.rollouts.trajectory import Group, PolicyVersion, decode_group
+from trainer.rollouts.trajectory import PolicyVersion
 from trainer.tasks import NO_END, Problem, Verdict, make_task
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
-
-PROMPTS, STALENESS, STEPS = 6, 1, 4
-
-
-class OnSharedEngine(Generator):
-    """A generator whose engine outlives it."""
-
-    def __init__(self, spec: GeneratorSpec, engine: SamplingEngine) -> None:
-        super().__init__(spec)
-        self._shared = engine
-
-    async def start(self) -> int:
-        self._engine = self._shared
-        self._ready.set()
-        await self._beat()
-        return os.getpid()
-
-    async def shutdown(self) -> None:
-        self._engine = None
-        await super().shutdown()
-
-
-class Stage:
-    """One run's queue with a learner that only leases, publishes actuators and reads."""
-
-    def __init__(
-        self, engines: Engines, access: RedisAccess, redis: Redis, run_id: str, model_dir: Path
-    ) -> None:
-        self.engines, self.access, self.redis, self.run_id = engines, access, redis, run_id
-        self.model_dir, self.keys = model_dir, RunKeys(run_id)
-        self.consumer = ReplayConsumer(redis, run_id, max_deliveries=3)
-        self.consumer.open()
-        self.learner = LearnerView(model_dir)
-
-    def config(self, **blocks: dict[str, object]) -> RunConfig:
-        rollout = {
-            "base_temperature": 0.7,
-            "prompts_per_step": PROMPTS,
-            "base_samples": 4,
-            "adaptive_samples": 4,
-        }
-        pipeline = {"max_staleness": STALENESS}
-        return tiny_config(
-            **blocks
-            | {
-                "rollout": rollout | blocks.get("rollout", {}),
-                "pipeline": pipeline | blocks.get("pipeline", {}),
-            }
-        )
-
-    def act(
-        self,
-        role: Role,
-        scene: Callable[[OnSharedEngine], Coroutine[Any, Any, None]],
-        *,
-        kind: type[OnSharedEngine] = OnSharedEngine,
-        **blocks: Any,
-    ) -> None:
-        """Play `scene` on the event loop of the engine of `role`, with a started generator that ends with it."""
-        engine = self.engines.reset(role, self.learner)
-        config = self.config(**blocks).model_copy(update={"steps": STEPS})
-
-        async def play() -> None:
-            spec = GeneratorSpec(
-                self.run_id, role, 0, config, str(self.model_dir), self.access, engine.version
-            )
-            generator = kind(spec, engine)
-            await generator.start()
-            try:
-                await scene(generator)
-            finally:
-                await generator.shutdown()
-
-        self.engines.run(role, play())
-
-    def leased(self, role: Role) -> int:
-        """How many ordinals have ever been given out."""
-        return int(self.redis.get(self.keys.cursor(role)) or 0)  # pyright: ignore[reportArgumentType]
-
-    def produced(self) -> int:
-        return queue_stats(self.redis, self.run_id).produced
-
-    def groups(self) -> list[Group]:
-        """Everything in the queue that was not read before."""
-        return [decode_group(e.data, size_cap=1 << 24) for e in self.consumer.read(1000, 100)]
-
-    async def until(self, what: Callable[[], bool], seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while not await asyncio.to_thread(what):
-            assert time.monotonic() < deadline, "it did not come to pass"
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -139,17 +40,6 @@ def stage(
     return Stage(engines, redis_access, redis, run_id, tiny_model_dir)
 
 
-@asynccontextmanager
-async def running(generator: Generator) -> AsyncIterator[asyncio.Task[None]]:
-    """`run`, stopped at the end."""
-    task = asyncio.create_task(generator.run())
-    try:
-        yield task
-    finally:
-        await generator.stop()
-        await asyncio.wait_for(task, 10)
-
-
 @pytest.mark.parametrize("role", ROLES)
 def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, role: Role) -> None:
     async def scene(generator: OnSharedEngine) -> None:
@@ -157,11 +47,11 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
         async with running(generator):
             await asyncio.sleep(0.8)
             assert stage.leased(role) == 0, "it leased before the learner had set the actuators"
-            stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+            stage.publisher.set_actuators(1.2, 0.5, 0, 1)
             for step, allowed in ((0, 2), (1, 3), (3, STEPS)):
                 if step:
                     await generator.load(
-                        PolicyVersion(lineage, step), stage.learner.blob, stage.learner.probe()
+                        PolicyVersion(lineage, step), stage.learner.payload, stage.learner.probe()
                     )
                 await stage.until(lambda allowed=allowed: stage.produced() == allowed * PROMPTS)
                 await asyncio.sleep(0.8)
@@ -174,11 +64,11 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
 
 def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             for step in (1, 3):
                 version = PolicyVersion(generator._shared.version.lineage, step)
-                await generator.load(version, stage.learner.blob, stage.learner.probe())
+                await generator.load(version, stage.learner.payload, stage.learner.probe())
             await stage.until(lambda: stage.produced() == STEPS * PROMPTS)
 
     stage.act("base", scene)
@@ -208,7 +98,7 @@ def test_groups_decode_and_their_rewards_are_those_of_the_verifier(stage: Stage)
 
 def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
 
@@ -239,7 +129,7 @@ def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> N
 
 def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
 
@@ -257,7 +147,7 @@ def test_groups_of_equal_rewards_are_made_again_of_other_problems(stage: Stage) 
 
 def test_the_engine_samples_on_while_a_slow_verifier_works_up_to_a_bound(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 0, 1)
         gate, verified, rewards = asyncio.Event(), 0, generator._scorer.rewards
 
         async def slow(problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
@@ -279,12 +169,12 @@ def test_the_engine_samples_on_while_a_slow_verifier_works_up_to_a_bound(stage: 
 
 def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(0.05, 0.5, 0, 3)
+        stage.publisher.set_actuators(0.05, 0.5, 0, 3)
         async with running(generator):
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
-            stage.consumer.set_actuators(1.6, 0.5, 1, 4)
+            stage.publisher.set_actuators(1.6, 0.5, 1, 4)
             version = PolicyVersion(generator._shared.version.lineage, 1)
-            await generator.load(version, stage.learner.blob, stage.learner.probe())
+            await generator.load(version, stage.learner.payload, stage.learner.probe())
             await stage.until(lambda: stage.produced() == 3 * PROMPTS)
 
     stage.act("adaptive", scene)
@@ -306,7 +196,7 @@ def test_adaptive_rollouts_follow_the_actuators_that_their_lease_came_with(stage
 
 def test_a_living_generator_keeps_its_leases_and_a_stopped_one_lets_them_expire(stage: Stage) -> None:
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
         other_redis = stage.access.asyncio()
         other = ReplayProducer(other_redis, stage.run_id, capacity=100)
         await generator._shared._engine.pause_generation(mode="keep", clear_cache=True)
@@ -333,13 +223,13 @@ def test_nothing_sampled_with_weights_that_failed_their_proof_enters_the_queue(s
     half = wanted.weights | dict(list(stage.learner.weights.items())[::2])
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
         await generator._shared._engine.pause_generation(mode="keep", clear_cache=True)
         task = asyncio.create_task(generator.run())
         await stage.until(lambda: stage.leased("base") == 8)
         version = PolicyVersion(generator._shared.version.lineage, 1)
         with pytest.raises(WeightLoadError):
-            await generator.load(version, packed(half), wanted.probe())
+            await generator.load(version, serialize(half), wanted.probe())
         with pytest.raises(WeightLoadError):
             await asyncio.wait_for(task, 10)
 
@@ -376,14 +266,14 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
 
 def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(stage: Stage) -> None:
-    desk = HeldOutDesk(stage.redis, stage.run_id)
+    jobs = EvaluationJobs(stage.redis, stage.run_id)
     evaluation = {"problems": 10, "samples": 32, "ks": [1, 4], "every_steps": 1}
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.0, 0.5, 0, 1)
-        desk.open(0, 10)
+        stage.publisher.set_actuators(1.0, 0.5, 0, 1)
+        jobs.open(0, 10)
         async with running(generator):
-            await stage.until(lambda: desk.done() == 10 and stage.produced() == 2 * PROMPTS)
+            await stage.until(lambda: jobs.finished() == 10 and stage.produced() == 2 * PROMPTS)
 
     stage.act("base", scene, evaluation=evaluation)
     assert stage.leased("base") == 2 * PROMPTS
@@ -391,7 +281,7 @@ def test_a_generator_that_waits_evaluates_and_makes_the_same_groups_as_without(s
     found = {group.ordinal: group.problem_id for group in stage.groups()}
     position = stage.config().data_position
     assert found == {o: task.train_problem(position(o)).id for o in range(2 * PROMPTS)}
-    counted = desk.close()
+    counted = jobs.close()
     assert sorted(counted) == list(range(10))
     assert all(0 <= c.correct <= 32 and (c.oldest, c.newest) == (0, 0) for c in counted.values())
     assert sum(c.correct for c in counted.values()) > 0

@@ -1,6 +1,6 @@
-"""What vLLM's second model runner knows of its requests, by a stand-in for its state: that runner needs a GPU.
+"""Request lengths of vLLM's V2 model runner, with a stand-in for its state, because that runner needs a GPU.
 
-The first runner is tried in the engines of test_engine.py, token by token.
+test_engine.py checks the V1 runner token by token, on real engines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from services.inference.request_lengths import ALL_OF_THEM, RequestsOnDevice, RequestsOnHost, watch
+from services.inference.request_lengths import (
+    ALL_TOKENS,
+    DeviceRequestLengths,
+    HostRequestLengths,
+    track_requests,
+)
 
 
 class Runner:
@@ -41,8 +46,8 @@ def step(runner: Runner, finished: set[str], preempted: set[str] | None = None) 
 
 def test_lengths_are_those_of_the_slots_without_the_prompts() -> None:
     runner = Runner(4)
-    requests = watch(runner)
-    assert isinstance(requests, RequestsOnDevice)
+    requests = track_requests(runner)
+    assert isinstance(requests, DeviceRequestLengths)
     assert requests.sampled() == {}
     runner.hold("a", 2, prompt=5, total=5)
     runner.hold("b", 0, prompt=5, total=9)
@@ -51,36 +56,36 @@ def test_lengths_are_those_of_the_slots_without_the_prompts() -> None:
 
 def test_a_request_that_ended_is_said_to_once() -> None:
     runner = Runner(4)
-    requests = watch(runner)
+    requests = track_requests(runner)
     runner.hold("a", 1, prompt=5, total=8)
     runner.hold("b", 2, prompt=5, total=6)
     step(runner, {"a"})
-    assert requests.sampled() == {"a": ALL_OF_THEM, "b": 1}
+    assert requests.sampled() == {"a": ALL_TOKENS, "b": 1}
     assert requests.sampled() == {"b": 1}
 
 
 def test_a_preempted_request_keeps_its_length_until_it_is_back_or_ends() -> None:
     runner = Runner(4)
-    requests = watch(runner)
+    requests = track_requests(runner)
     runner.hold("a", 1, prompt=5, total=8)
     runner.hold("b", 2, prompt=5, total=11)
     step(runner, set(), {"a", "b"})
     assert requests.sampled() == requests.sampled() == {"a": 3, "b": 6}
     runner.hold("a", 3, prompt=5, total=10)
     step(runner, {"b"})
-    assert requests.sampled() == {"a": 5, "b": ALL_OF_THEM}
+    assert requests.sampled() == {"a": 5, "b": ALL_TOKENS}
     step(runner, {"a"})
-    assert requests.sampled() == {"a": ALL_OF_THEM}
+    assert requests.sampled() == {"a": ALL_TOKENS}
     assert requests.sampled() == {}
 
 
 def test_the_first_runner_lists_the_tokens_of_each_request() -> None:
     runner = SimpleNamespace(requests={})
-    requests = watch(runner)
-    assert isinstance(requests, RequestsOnHost)
+    requests = track_requests(runner)
+    assert isinstance(requests, HostRequestLengths)
     runner.requests["a"] = SimpleNamespace(output_token_ids=[7, 8])
     runner.requests["b"] = SimpleNamespace(output_token_ids=[])
     runner.requests.pop("a", None)
     runner.requests.pop("unknown", None)
-    assert requests.sampled() == {"a": ALL_OF_THEM, "b": 0}
+    assert requests.sampled() == {"a": ALL_TOKENS, "b": 0}
     assert requests.sampled() == {"b": 0}

@@ -13,8 +13,8 @@ from services.inference.engine import SamplingEngine
 from services.inference.sample import Sample, SeededPrompt
 from services.redis.access import RedisAccess
 from services.replay.producer import Finished
-from tests.generation.test_generator import PROMPTS, OnSharedEngine, Stage, running
 from tests.support.engines import ROLES, Engines
+from tests.support.generator_stage import PROMPTS, OnSharedEngine, Stage, running
 from tests.support.replay_harness import group_bytes
 from tests.support.tiny import LearnerView, perturbed
 from trainer.determinism import rollout_seed
@@ -97,7 +97,7 @@ def test_weights_load_after_what_is_being_sampled_in_order_and_never_within(
         sampling = asyncio.create_task(in_order(engine, prompts()))
         await asyncio.sleep(0.05)
         new = PolicyVersion(old.lineage, old.step + 1)
-        await engine.load(new, LearnerView(tiny_model_dir).blob, LearnerView(tiny_model_dir).probe())
+        await engine.load(new, LearnerView(tiny_model_dir).payload, LearnerView(tiny_model_dir).probe())
         assert sampling.done()
         assert bits(await sampling) == wanted
         assert {tuple(s.versions) for group in await sampling for s in group} == {(VersionSpan(0, *old),)}
@@ -147,7 +147,7 @@ def test_groups_that_a_dead_generator_left_are_what_they_would_have_been(
 
     def produce(stage: Stage, done_before: int) -> None:
         async def scene(generator: OnSharedEngine) -> None:
-            stage.consumer.set_actuators(1.2, 0.5, 0, 1)
+            stage.publisher.set_actuators(1.2, 0.5, 0, 1)
             producer = generator._producer
             if done_before:
                 await producer.lease(role, "dead", PROMPTS, PROMPTS, ttl=0)
@@ -173,11 +173,11 @@ def test_nothing_is_sampled_under_the_actuators_of_another_step(stage: Stage) ->
     """As after a rollback: the learner has set the actuators of its checkpoint and has not sent its weights yet."""
 
     async def scene(generator: OnSharedEngine) -> None:
-        stage.consumer.set_actuators(1.2, 0.5, 3, 1)
+        stage.publisher.set_actuators(1.2, 0.5, 3, 1)
         async with running(generator):
             await asyncio.sleep(1.5)
             assert stage.produced() == 0
-            stage.consumer.set_actuators(0.9, 0.5, 0, 1)
+            stage.publisher.set_actuators(0.9, 0.5, 0, 1)
             await stage.until(lambda: stage.produced() == PROMPTS)
 
     stage.act("adaptive", scene, kind=StrictOnSharedEngine, **STRICT)

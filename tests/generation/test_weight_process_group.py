@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from services.weights.buckets import ALIGNMENT, as_text, from_text, pack, plan, unpack
-from services.weights.process_group import Meeting, TransferError, WeightGroup, open_meeting
-from services.weights.receiver import WeightInbox
+from services.weights.process_group import Rendezvous, TransferError, WeightGroup, open_rendezvous
+from services.weights.receiver import WeightReceiver
 
 CPU = torch.device("cpu")
 SECONDS = 3.0
@@ -60,9 +60,9 @@ WEIGHTS = some_weights(
 BUCKETS = plan(WEIGHTS, 4096)
 
 
-def arrived(inbox: WeightInbox, seconds: float = 20) -> str:
+def arrived(receiver: WeightReceiver, seconds: float = 20) -> str:
     deadline = time.monotonic() + seconds
-    while (state := inbox.state()) is None:
+    while (state := receiver.state()) is None:
         assert time.monotonic() < deadline, "neither arrived nor failed"
         time.sleep(0.01)
     return state
@@ -73,40 +73,40 @@ def send(group: WeightGroup, times: int = 1) -> None:
         group.broadcast(pack(bucket, WEIGHTS, CPU))
 
 
-def meet(inboxes: list[WeightInbox], size: int | None = None) -> WeightGroup:
-    """Rank 0 of a group in which `inboxes` are the others; size: as if there were more."""
-    store, meeting = open_meeting("127.0.0.1", size or 1 + len(inboxes), "gloo", SECONDS)
-    for rank, inbox in enumerate(inboxes, start=1):
-        inbox.join(Meeting.from_text(meeting.as_text()), rank)
-    return WeightGroup(meeting, 0, CPU, store)
+def meet(receivers: list[WeightReceiver], size: int | None = None) -> WeightGroup:
+    """Rank 0 of a group in which `receivers` are the others; size: as if there were more."""
+    store, rendezvous = open_rendezvous("127.0.0.1", size or 1 + len(receivers), "gloo", SECONDS)
+    for rank, receiver in enumerate(receivers, start=1):
+        receiver.join(Rendezvous.from_text(rendezvous.as_text()), rank)
+    return WeightGroup(rendezvous, 0, CPU, store)
 
 
 def test_every_member_receives_every_version_whole() -> None:
     assert len(BUCKETS) > 1
-    inboxes = [WeightInbox(CPU), WeightInbox(CPU)]
-    group = meet(inboxes)
+    receivers = [WeightReceiver(CPU), WeightReceiver(CPU)]
+    group = meet(receivers)
     for _ in range(2):
-        for inbox in inboxes:
-            inbox.receive(BUCKETS)
-        assert inboxes[0].state() is None
+        for receiver in receivers:
+            receiver.receive(BUCKETS)
+        assert receivers[0].state() is None
         send(group)
-        assert [arrived(inbox) for inbox in inboxes] == ["", ""]
-        assert all(equal(inbox.take(), WEIGHTS) for inbox in inboxes)
+        assert [arrived(receiver) for receiver in receivers] == ["", ""]
+        assert all(equal(receiver.take(), WEIGHTS) for receiver in receivers)
     with pytest.raises(TransferError, match="no weights were received"):
-        inboxes[0].take()
+        receivers[0].take()
 
 
 def test_a_member_that_does_not_come_is_waited_for_no_longer_than_was_said() -> None:
-    inbox, started = WeightInbox(CPU), time.monotonic()
-    with pytest.raises(TransferError, match="did not meet the others"):
-        meet([inbox], size=3)
+    receiver, started = WeightReceiver(CPU), time.monotonic()
+    with pytest.raises(TransferError, match="did not connect to all members"):
+        meet([receiver], size=3)
     assert SECONDS / 2 < time.monotonic() - started < 5 * SECONDS
-    inbox.receive(BUCKETS)
-    assert "did not meet the others" in arrived(inbox)
+    receiver.receive(BUCKETS)
+    assert "did not connect to all members" in arrived(receiver)
 
 
 def test_a_member_that_is_lost_fails_the_broadcast_and_the_next_group_works() -> None:
-    stays, goes = WeightInbox(CPU), WeightInbox(CPU)
+    stays, goes = WeightReceiver(CPU), WeightReceiver(CPU)
     group = meet([stays, goes])
     stays.receive(BUCKETS)
     goes._thread.submit(setattr, goes, "_membership", None).result()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.weights.serialization import packed
+from services.weights.serialization import serialize
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.bool]
 
@@ -24,7 +24,7 @@ tensors = st.builds(counting, st.sampled_from(DTYPES), st.lists(st.integers(0, 5
 
 @given(st.dictionaries(st.text(max_size=20), tensors, max_size=6).filter(lambda w: "__metadata__" not in w))
 def test_the_library_reads_back_every_tensor(weights: dict[str, torch.Tensor]) -> None:
-    read = safetensors.torch.load(packed(weights).tobytes())
+    read = safetensors.torch.load(serialize(weights).tobytes())
     assert read.keys() == weights.keys()
     for name, tensor in weights.items():
         assert read[name].dtype == tensor.dtype
@@ -33,4 +33,4 @@ def test_the_library_reads_back_every_tensor(weights: dict[str, torch.Tensor]) -
 
 def test_a_number_that_weights_are_not_made_of_is_refused() -> None:
     with pytest.raises(KeyError, match="complex64"):
-        packed({"w": torch.zeros(2, dtype=torch.complex64)})
+        serialize({"w": torch.zeros(2, dtype=torch.complex64)})

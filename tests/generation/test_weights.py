@@ -18,9 +18,9 @@ from services.run.ids import actor_namespace
 from services.weights.broadcast import WeightBroadcast
 from services.weights.buckets import from_text
 from services.weights.probe import Probe
-from services.weights.process_group import Meeting, TransferError
+from services.weights.process_group import Rendezvous, TransferError
 from services.weights.publisher import LoadReport, WeightPublisher
-from services.weights.receiver import WeightInbox
+from services.weights.receiver import WeightReceiver
 from tests.support.local_ray import local_ray
 from trainer.rollouts.trajectory import PolicyVersion
 
@@ -40,27 +40,27 @@ class Receiver:
         self._delays = delays
         self.loaded: list[PolicyVersion] = []
         self.by_broadcast: list[float] = []
-        self._inbox = WeightInbox(torch.device("cpu"))
+        self._receiver = WeightReceiver(torch.device("cpu"))
 
     async def process_id(self) -> int:
         return os.getpid()
 
-    async def join_weights(self, meeting: Meeting, rank: int) -> None:
-        self._inbox.join(meeting, rank)
+    async def join_weights(self, rendezvous: Rendezvous, rank: int) -> None:
+        self._receiver.join(rendezvous, rank)
 
     async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
-        self._inbox.receive(from_text(buckets))
-        while (state := self._inbox.state()) is None:
+        self._receiver.receive(from_text(buckets))
+        while (state := self._receiver.state()) is None:
             await asyncio.sleep(0.01)
         if state:
             raise TransferError(state)
-        self.by_broadcast.append(self._inbox.take()["w"].sum().item())
+        self.by_broadcast.append(self._receiver.take()["w"].sum().item())
         return await self.load(version, np.empty(0), probe)
 
     async def sums(self) -> list[float]:
         return self.by_broadcast
 
-    async def load(self, version: PolicyVersion, blob: np.ndarray, probe: Probe) -> float:
+    async def load(self, version: PolicyVersion, payload: np.ndarray, probe: Probe) -> float:
         delay = self._delays.pop(0) if self._delays else 0.0
         await asyncio.sleep(delay)
         self.loaded.append(version)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.learner.rank_zero import RankZero
+from services.learner.start_rank_zero import start_rank_zero
 from services.redis.access import RedisAccess
 from services.run.control import ask, desired
 from tests.support.incarnations import STEP_GROUPS, Incarnations
@@ -120,7 +121,7 @@ def test_a_wait_for_groups_ends_with_the_failure_of_the_checkpoint_in_flight(
         if failures:
             raise failures[0]
 
-    rank_zero = RankZero(incarnations.spec, check_writer)
+    rank_zero = start_rank_zero(incarnations.spec, check_writer)
     try:
         failures.append(OSError("the disk is gone"))
         with pytest.raises(OSError, match="the disk is gone"):

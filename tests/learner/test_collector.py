@@ -15,7 +15,7 @@ from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
-from tests.support.replay_harness import Queue, make_group
+from tests.support.replay_harness import Queue, always, make_group
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.roles import Role
@@ -110,10 +110,6 @@ def step_places(*steps: int) -> set[tuple[str, int]]:
     return {
         (r, o) for s in steps for r in ("base", "adaptive") for o in range(s * PROMPTS, (s + 1) * PROMPTS)
     }
-
-
-def always() -> bool:
-    return True
 
 
 def test_steps_are_filled_by_ordinal_whatever_the_order_of_arrival(bench: Bench) -> None:
@@ -218,18 +214,18 @@ def test_a_group_of_a_step_that_is_done_is_dead_lettered_as_late(bench: Bench) -
 
 
 def test_a_requeued_group_that_loses_the_race_against_its_step_is_dead_lettered(bench: Bench) -> None:
-    """It is judged usable, and the step is taken without it before it is placed."""
+    """It is found usable, and the step is taken without it before it is placed."""
     collector = Collector(bench.queue.consumer, configuration(), bench.run_id, 0)
     bench.put(bench.group("base", 0))
     (entry,) = bench.queue.consumer.read(1, 100)
-    judge = collector._judge
+    validate = collector._validator.validate
 
-    def slow(entry: Entry, step: int) -> Group | str:
-        verdict = judge(entry, step)
+    def slow(entry: Entry, step: int, next_step: int) -> Group | str:
+        validated = validate(entry, step, next_step)
         collector._next_step = step + 1
-        return verdict
+        return validated
 
-    collector._judge = slow
+    collector._validator.validate = slow
     collector._place(entry)
     assert bench.dead_letters() == {"base:0:0": "late: learner step 0 is done"}
 

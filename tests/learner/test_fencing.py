@@ -20,9 +20,9 @@ from services.records.ledger import Applied, read_history, surviving
 from services.records.sinks import read_records
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
+from tests.support.checkpoints import state
 from tests.support.frozen_learner import learn_until_fenced, step_once
 from tests.support.incarnations import Incarnations
-from tests.trainer.test_checkpoint import state
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 
 

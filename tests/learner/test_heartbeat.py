@@ -2,7 +2,7 @@
 
 import time
 
-from services.learner.heartbeat import Heart
+from services.learner.heartbeat import Heartbeat
 from services.redis.keys import RunKeys
 from services.run.state import read_status
 from tests.support.control_plane import start_run
@@ -26,11 +26,11 @@ def beats_within(redis, run_id: str, seconds: float) -> bool:
 def test_it_beats_until_it_is_closed_or_replaced(redis, run_id):
     start_run(redis, run_id)
     redis.set(RunKeys(run_id).fence, 3)
-    heart = Heart(redis, run_id, epoch=3, every_seconds=0.02)
+    first = Heartbeat(redis, run_id, epoch=3, every_seconds=0.02)
     assert beats_within(redis, run_id, 10)
-    heart.close()
+    first.close()
     assert not beats_within(redis, run_id, 0.2)
-    replaced = Heart(redis, run_id, epoch=3, every_seconds=0.02)
+    replaced = Heartbeat(redis, run_id, epoch=3, every_seconds=0.02)
     assert beats_within(redis, run_id, 10)
     redis.incr(RunKeys(run_id).fence)
     time.sleep(0.1)

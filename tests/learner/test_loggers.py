@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from services.records import loggers
 from services.records.loggers import LoggedRun, Loggers, LoggerThread, require_loggers
-from tests.learner.test_records_and_report import record
+from tests.support.step_records import record
 from trainer.config.load import default_config
 from trainer.errors import ScopeError
 

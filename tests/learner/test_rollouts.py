@@ -15,32 +15,12 @@ from services.learner.spec import LearnerSpec
 from services.records.sampled_rollouts import (
     RolloutFile,
     RolloutFilter,
-    SampledRollout,
     add_rollouts,
     read_file,
 )
+from tests.support.sampled_rollouts import rollout
 from tests.support.tiny import tiny_config
 from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
-
-
-def rollout(step: int, **changed) -> SampledRollout:
-    fields = {
-        "step": step,
-        "lineage": 1,
-        "role": "base",
-        "group_id": f"base:{step}:0",
-        "index": 0,
-        "problem_id": "p",
-        "prompt": "1 2=3:",
-        "temperature": 1.0,
-        "reward": 1.0,
-        "verdict": "correct",
-        "finish": "stop",
-        "length": 3,
-        "tokens": ["1", "+", "2"],
-        "logprobs": [-0.1, -2.5, -0.01],
-    }
-    return SampledRollout.model_validate(fields | changed)
 
 
 def test_a_filter_asks_for_everything_that_it_names():

@@ -10,13 +10,14 @@ from starlette.testclient import TestClient
 
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
-from services.learner import rank_zero as rank_zero_module
+from services.learner import run_requests
 from services.redis.keys import RunKeys
 from services.run import control
 from services.run.control import Action, Refused, ask, desired
-from services.run.state import initialise_run, read_spec, read_status, update_status
+from services.run.state import read_spec, read_status, update_status
 from tests.support.control_plane import is_problem
-from tests.trainer.test_checkpoint import Incarnations
+from tests.support.incarnations import Incarnations
+from tests.support.registered_run import register_run
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
 """refused by a run that has ended or stops"""
@@ -48,7 +49,7 @@ def test_a_run_works_holds_and_stops_as_it_is_asked_and_stop_is_final(redis, run
     assert desired(redis, run) == ("stop", 0)
     spec = read_spec(redis, run)
     assert spec is not None
-    initialise_run(redis, run, spec)
+    register_run(redis, run, spec)
     assert desired(redis, run) == ("run", 0)
 
 
@@ -95,7 +96,7 @@ def test_generators_get_nothing_to_do_while_a_run_holds(incarnations, redis, run
 def test_the_learner_holds_between_steps_writes_what_it_is_asked_for_and_goes_on(
     incarnations, redis, run_id, monkeypatch
 ):
-    monkeypatch.setattr(rank_zero_module, "HOLD_SECONDS", 0.3)
+    monkeypatch.setattr(run_requests, "HOLD_SECONDS", 0.3)
     learner = incarnations.begin()
     incarnations.learn(learner, 2)
     ask(redis, run_id, "pause", "ada")
@@ -122,7 +123,7 @@ def test_the_learner_holds_between_steps_writes_what_it_is_asked_for_and_goes_on
 def test_a_pause_reaches_a_learner_that_waits_for_groups_and_loses_none(
     incarnations, redis, run_id, monkeypatch
 ):
-    monkeypatch.setattr(rank_zero_module, "HOLD_SECONDS", 0.3)
+    monkeypatch.setattr(run_requests, "HOLD_SECONDS", 0.3)
     learner = incarnations.begin()
     incarnations.learn(learner, 20)
     orders: list[str] = []

@@ -21,9 +21,10 @@ from services.entropy_target import store
 from services.entropy_target.documents import TargetRefused
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
-from services.redis.query import server_time
+from services.redis.query import fetch, server_time
 from services.run import control as run_control
 from services.run import heartbeats, state
+from tests.support.registered_run import register_run
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -59,7 +60,7 @@ def entropy_target_of(redis: Redis, run: str) -> store.DesiredTarget:
 
 @pytest.fixture
 def run(redis, run_id):
-    state.initialise_run(redis, run_id, a_spec(run_id))
+    register_run(redis, run_id, a_spec(run_id))
     return run_id
 
 
@@ -77,9 +78,9 @@ def test_an_unknown_run_has_no_documents(redis, run_id):
     assert state.read_spec(redis, run_id) is None
     assert state.read_status(redis, run_id) is None
     assert store.read_entropy_target(redis, run_id) is None
-    assert store.history(redis, run_id) == []
+    assert fetch(redis, store.history_read(run_id, 1)) == []
     assert heartbeats.generators(redis, run_id) == {}
-    assert not run_control.stop_requested(redis, run_id)
+    assert run_control.desired(redis, run_id) == ("run", 0)
 
 
 def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_stop(redis, run):
@@ -87,15 +88,15 @@ def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_sto
     state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     heartbeats.beat(redis, run, "base-0", {"role": "base"})
     run_control.ask(redis, run, "stop", "ada")
-    assert run_control.stop_requested(redis, run)
+    assert run_control.desired(redis, run).state == "stop"
 
-    state.initialise_run(redis, run, a_spec(run, steps=500))
+    register_run(redis, run, a_spec(run, steps=500))
 
     status = status_of(redis, run)
     assert (status.phase, status.step, status.of, status.error) == ("starting", 12, 500, None)
     assert entropy_target_of(redis, run).target == 0.7
     assert heartbeats.generators(redis, run) == {}
-    assert not run_control.stop_requested(redis, run)
+    assert run_control.desired(redis, run).state == "run"
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "{x}", "a:b", "-a", "x" * 129, "a\n", "é"])
@@ -149,7 +150,7 @@ def test_a_change_outside_the_limits_changes_nothing(redis, run, target, reason,
     assert caught.value.reason == reason
     assert allowed in caught.value.allowed
     assert entropy_target_of(redis, run) == before
-    assert len(store.history(redis, run)) == 1
+    assert len(fetch(redis, store.history_read(run, 100))) == 1
 
 
 def test_the_edge_of_the_limits_is_allowed(redis, run):
@@ -189,7 +190,7 @@ def test_the_way_back_to_the_schedule_is_a_generation_of_its_own_and_taken_once(
     back = store.reset_entropy_target(redis, run, "bob", CONTROL)
     assert (back.generation, back.source, back.target, back.updated_by) == (3, "configuration", None, "bob")
     assert store.reset_entropy_target(redis, run, "eve", CONTROL) == back == entropy_target_of(redis, run)
-    newest, *_ = store.history(redis, run)
+    (newest,) = fetch(redis, store.history_read(run, 1))
     assert (newest.event, newest.generation, newest.target, newest.by) == ("changed", 3, None, "bob")
     with pytest.raises(LookupError, match="no entropy target"):
         store.reset_entropy_target(redis, f"{run}-absent", "ada", CONTROL)
@@ -212,7 +213,7 @@ def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
         thread.join()
     assert sorted(taken) == list(range(2, 122))
     assert entropy_target_of(redis, run).generation == 121
-    recorded = [event.generation for event in store.history(redis, run, limit=1000)]
+    recorded = [event.generation for event in fetch(redis, store.history_read(run, 1000))]
     assert recorded == list(range(121, 0, -1))
 
 
@@ -301,7 +302,7 @@ class TargetProtocol(RuleBasedStateMachine):
         assert document.source == ("configuration" if document.target is None else "api")
         applied = store.read_applied(self.redis, self.run_id)
         assert (applied and (applied.generation, applied.step)) == self.applied
-        events = store.history(self.redis, self.run_id, limit=10_000)
+        events = fetch(self.redis, store.history_read(self.run_id, 10_000))
         changed = [(event.generation, event.target) for event in reversed(events) if event.event == "changed"]
         assert changed == list(enumerate(self.targets, start=1))
         assert {event.generation for event in events if event.event == "superseded"} == self.superseded

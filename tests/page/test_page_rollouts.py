@@ -5,11 +5,11 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from services.records.sampled_rollouts import add_rollouts
-from tests.learner.test_rollouts import rollout
-from tests.page.test_page_browser import browser, expected, page, pytestmark, run, server
+from tests.support.browser import needs_chromium
 from tests.support.page_harness import CONTRAST, learned, sign_in
+from tests.support.sampled_rollouts import rollout
 
-__all__ = ["browser", "expected", "page", "pytestmark", "run", "server"]
+pytestmark = needs_chromium
 
 
 def test_rollouts_are_found_by_text_with_the_keyboard_and_shown_as_text_alone(page, server, redis, run):

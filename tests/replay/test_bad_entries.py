@@ -11,8 +11,7 @@ import pytest
 from benchmarks.codec_fuzz import KINDS
 from services.learner.collector import Collector
 from services.redis.access import RedisAccess
-from tests.learner.test_collector import always
-from tests.support.replay_harness import Queue, make_group
+from tests.support.replay_harness import Queue, always, make_group
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, TrajectoryError, VersionSpan, decode_group, encode_group
@@ -185,7 +184,7 @@ def test_an_entry_that_names_no_group_is_dead_lettered_and_counted(
     assert list(reasons(queue).values()) == ["it names no group"]
     stats = queue.stats
     assert (stats.unread, stats.pending, stats.dead_lettered) == (0, 2, 1)
-    assert stats.queued_bytes == stats.unacknowledged_bytes
+    assert stats.produced_bytes == stats.read_bytes
 
 
 @pytest.mark.parametrize("data", [b"rubbish", None])

@@ -87,7 +87,7 @@ def test_the_server_is_private_durable_and_never_evicts(start: Start, tmp_path: 
         "save": "",
     }
     with pytest.raises(AuthenticationError):
-        RedisAccess(server.access.url).impatient().get("x")
+        RedisAccess(server.access.url).without_retries().get("x")
 
 
 def test_the_password_is_in_private_files_and_nowhere_else(start: Start, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The replay queue, rule by rule, on a real server."""
 
 import time
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -9,176 +8,24 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from services.redis.access import RedisAccess
-from services.redis.fencing import FencedError
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
-from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
 from services.replay.dead_letters import UnknownLetter
 from services.replay.entries import Entry
-from services.replay.producer import Lease
-from tests.support.replay_harness import SIZE_CAP, Queue, group_bytes
+from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP
+from tests.support.replay_harness import SIZE_CAP, Queue
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import decode_group
-
-
-@pytest.fixture
-def queue(redis_access: RedisAccess, run_id: str) -> Iterator[Queue]:
-    queue = Queue(redis_access, run_id)
-    yield queue
-    queue.close()
-
-
-@pytest.fixture
-def small(redis_access: RedisAccess, run_id: str) -> Iterator[Queue]:
-    """A queue with room for three unread groups."""
-    queue = Queue(redis_access, run_id, capacity=3)
-    yield queue
-    queue.close()
 
 
 def group_ids(entries: list[Entry]) -> list[str]:
     return [entry.group_id for entry in entries]
 
 
-# --- leases
-
-
-def test_nothing_is_leased_before_the_learner_has_set_the_actuators(queue: Queue) -> None:
-    queue.redis.delete(queue.keys.actuators)
-    assert queue.lease(4) == Lease([])
-    assert queue.redis.get(queue.keys.cursor("base")) is None
-
-
-def test_a_lease_carries_the_newest_actuators(queue: Queue) -> None:
-    assert queue.lease(1) == Lease([0], 1.25, 0.5, actuator_step=3, entropy_target_generation=2)
-    queue.consumer.set_actuators(0.1 + 0.2, 1 / 64, 4, 9)
-    assert queue.lease(1) == Lease([1], 0.1 + 0.2, 1 / 64, actuator_step=4, entropy_target_generation=9)
-
-
-def test_no_ordinal_at_or_above_the_limit_is_leased(queue: Queue) -> None:
-    assert queue.lease(10, limit=4).ordinals == [0, 1, 2, 3]
-    assert queue.lease(10, limit=4).ordinals == []
-    queue.expire(3)
-    assert queue.lease(10, limit=3).ordinals == []
-    assert queue.lease(10, limit=5).ordinals == [3, 4]
-
-
-def test_expired_leases_go_first_lowest_ordinal_first(queue: Queue) -> None:
-    queue.lease(12)
-    for ordinal in (10, 2, 7):
-        queue.expire(ordinal)
-    assert queue.lease(2, by="g1").ordinals == [2, 7]
-    assert queue.lease(2, by="g1").ordinals == [10, 12]
-    assert queue.stats.releases == 3
-
-
-def test_a_lease_expires_by_the_clock_of_redis(queue: Queue) -> None:
-    queue.lease(1, ttl=0.2)
-    assert queue.lease(1, limit=1, by="g1").ordinals == []
-    time.sleep(0.25)
-    assert queue.lease(1, limit=1, by="g1").ordinals == [0]
-
-
-def test_roles_have_cursors_of_their_own(queue: Queue) -> None:
-    assert queue.lease(2, role="base").ordinals == [0, 1]
-    assert queue.lease(2, role="adaptive").ordinals == [0, 1]
-    assert queue.add(0, role="base") == queue.add(0, role="adaptive") == "added"
-
-
-def test_only_the_owner_renews_a_lease(queue: Queue) -> None:
-    queue.lease(3, ttl=0.2)
-    queue.expire(1)
-    queue.lease(1, by="g1", limit=3)
-    queue.add(2)
-    assert queue.run(queue.producer.renew("base", "g0", [0, 1, 2, 77], 3600)) == [0]
-    time.sleep(0.25)
-    assert queue.lease(5, limit=3).ordinals == []
-
-
-def test_a_lease_given_back_is_leased_at_once(queue: Queue) -> None:
-    queue.lease(2)
-    queue.run(queue.producer.renew("base", "g0", [1], 0))
-    assert queue.lease(5, limit=2, by="g1").ordinals == [1]
-
-
-# --- adding
-
-
-def test_a_group_enters_once_whoever_makes_it(queue: Queue) -> None:
-    queue.lease(1)
-    queue.expire(0)
-    queue.lease(1, by="g1", limit=1)
-    assert queue.add(0, data=b"first") == "added"
-    assert queue.add(0, data=b"second") == "duplicate"
-    queue.expire(0)
-    assert queue.lease(5, limit=1).ordinals == []
-    assert [entry.data for entry in queue.consumer.read(10, 0)] == [b"first"]
-    assert (queue.stats.produced, queue.stats.duplicates) == (1, 1)
-
-
-def test_dedupe_outlives_the_entry(queue: Queue) -> None:
-    queue.fill(1)
-    queue.consumer.acknowledge([entry.entry_id for entry in queue.consumer.read(1, 0)])
-    assert queue.consumer.trim() == 1
-    assert queue.add(0) == "duplicate"
-
-
-def test_an_ordinal_that_was_never_leased_is_refused(queue: Queue) -> None:
-    queue.lease(2)
-    assert queue.add(2) == "unleased"
-    assert queue.stats.produced == 0
-
-
-def test_a_full_queue_refuses_until_a_group_is_read(small: Queue) -> None:
-    small.fill(3)
-    small.lease(1)
-    assert small.add(3) == "full"
-    small.expire(3)
-    assert small.lease(1, limit=4).ordinals == [3], "a refused group keeps its lease"
-    assert small.consumer.read(1, 0)
-    assert small.add(3) == "added"
-    assert small.add(0) == "duplicate", "a duplicate is told apart from a full queue"
-    assert small.stats.unread == 3
-    assert small.stats.refused_full == 1
-
-
-def test_capacity_counts_unread_groups_exactly_after_trimming(small: Queue) -> None:
-    for _ in range(3):
-        small.fill(3)
-        entries = small.consumer.read(2, 0) + small.consumer.read(1, 0)
-        small.consumer.acknowledge([entry.entry_id for entry in entries])
-        assert small.consumer.trim() == 3
-    small.fill(3)
-    small.lease(1)
-    assert small.add(12) == "full"
-    (group,) = small.redis.xinfo_groups(small.keys.trajectories)
-    assert group["lag"] == small.stats.unread == 3
-
-
-def test_redis_out_of_memory_is_back_pressure_and_reading_goes_on(
-    redis_access: RedisAccess, run_id: str
-) -> None:
-    queue = Queue(redis_access, run_id)
-    queue.fill(2)
-    queue.lease(1)
-    used = queue.redis.info("memory")["used_memory"]
-    try:
-        queue.redis.config_set("maxmemory", max(1, used // 2))
-        assert queue.add(2) == "full"
-        entries = queue.consumer.read(2, 0)
-        assert queue.consumer.dead_letter(entries[0].entry_id, "spoilt")
-        assert queue.consumer.acknowledge([entries[1].entry_id]) == 1
-        assert queue.consumer.trim() == 2
-    finally:
-        queue.redis.config_set("maxmemory", 0)
-    assert queue.add(2) == "added"
-    queue.close()
-
-
 # --- reading, acknowledging, trimming
 
 
 def test_entries_are_read_whole_and_in_admission_order(queue: Queue) -> None:
-    count = 2 * ENTRIES_A_TRIP + 3
+    count = 2 * ENTRIES_PER_ROUND_TRIP + 3
     queue.lease(count)
     for ordinal in reversed(range(count)):
         queue.add(ordinal, data=b"%d" % ordinal)
@@ -220,17 +67,17 @@ def test_a_redis_that_forgot_its_scripts_loses_no_entry(queue: Queue) -> None:
 
 
 def test_what_a_fenced_learner_took_is_read_before_anything_else(queue: Queue) -> None:
-    queue.fill(3 * ENTRIES_A_TRIP)
-    fenced, taken = queue.consumer, ENTRIES_A_TRIP + 5
+    queue.fill(3 * ENTRIES_PER_ROUND_TRIP)
+    fenced, taken = queue.consumer, ENTRIES_PER_ROUND_TRIP + 5
     fenced.read(1, 0)
     newer = queue.new_consumer()
-    for count in (ENTRIES_A_TRIP, 5):
+    for count in (ENTRIES_PER_ROUND_TRIP, 5):
         queue.redis.xreadgroup(CONSUMER_GROUP, CONSUMER_NAME, {queue.keys.trajectories: ">"}, count=count)
     assert queue.stats.read == 1
     entries = [*newer.pending(), *newer.read(2, 0), *newer.read(1000, 0)]
-    assert [entry.ordinal for entry in entries] == list(range(3 * ENTRIES_A_TRIP))
+    assert [entry.ordinal for entry in entries] == list(range(3 * ENTRIES_PER_ROUND_TRIP))
     assert [entry.deliveries for entry in entries[: taken + 1]] == [2] + [1] * taken
-    assert queue.stats.read == queue.stats.pending == 3 * ENTRIES_A_TRIP
+    assert queue.stats.read == queue.stats.pending == 3 * ENTRIES_PER_ROUND_TRIP
 
 
 def test_a_taken_entry_that_was_deleted_is_said_to_be_lost(queue: Queue) -> None:
@@ -253,7 +100,7 @@ def test_what_was_read_stays_until_it_is_acknowledged(queue: Queue) -> None:
     assert queue.redis.xlen(queue.keys.trajectories) == 3
     assert (queue.stats.acknowledged, queue.stats.pending, queue.stats.unread) == (2, 1, 1)
     assert queue.stats.unacknowledged_bytes == len(entries[1].data)
-    assert queue.stats.queued_bytes == 2 * len(entries[1].data)
+    assert queue.stats.produced_bytes - queue.stats.released_bytes == 2 * len(entries[1].data)
 
 
 def test_trim_keeps_unread_groups(queue: Queue) -> None:
@@ -263,118 +110,6 @@ def test_trim_keeps_unread_groups(queue: Queue) -> None:
     queue.consumer.acknowledge([entry.entry_id for entry in queue.consumer.read(1, 0)])
     assert queue.consumer.trim() == 1
     assert group_ids(queue.consumer.read(5, 0)) == ["base:1:0"]
-
-
-# --- restarts and fencing
-
-
-def test_a_new_incarnation_gets_pending_entries_in_order_but_for_the_applied_ones(queue: Queue) -> None:
-    queue.fill(ENTRIES_A_TRIP + 4)
-    read = queue.consumer.read(ENTRIES_A_TRIP + 3, 0)
-    queue.consumer.acknowledge([read[0].entry_id])
-    again = queue.new_consumer()
-    pending = list(again.pending(applied={read[1].entry_id}))
-    assert group_ids(pending) == group_ids(read[2:])
-    assert [entry.data for entry in pending] == [entry.data for entry in read[2:]]
-    assert group_ids(again.read(100, 0)) == [f"base:{ENTRIES_A_TRIP + 3}:0"]
-
-
-def test_ten_restarts_give_up_no_group_that_the_learner_gets_through_in_between(queue: Queue) -> None:
-    """Each learner dies one step further, or at the same one, and does every step before it again."""
-    queue.fill(12)
-    steps = [[entry.entry_id for entry in queue.consumer.read(2, 0)] for _ in range(6)]
-    queue.consumer.put_down()
-    for death in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4):
-        for step in steps[: death + 1]:
-            queue.consumer.take_up(step)
-        queue.consumer = queue.new_consumer()
-        pending = list(queue.consumer.pending())
-        assert [entry.entry_id for entry in pending] == [i for step in steps for i in step]
-        assert all(entry.deliveries == 1 for entry in pending if entry.entry_id not in steps[death])
-    assert queue.admin.dead_letters() == []
-
-
-def test_restarts_count_nothing_against_entries_that_only_wait(queue: Queue) -> None:
-    queue.fill(40)
-    queue.consumer.read(40, 0)
-    queue.consumer.read(1, 0)
-    for _ in range(10):
-        queue.consumer = queue.new_consumer()
-        assert [entry.deliveries for entry in queue.consumer.pending()] == [1] * 40
-    assert queue.admin.dead_letters() == []
-
-
-def test_the_groups_of_a_step_that_kills_the_learner_each_time_are_dead_lettered(queue: Queue) -> None:
-    queue.fill(6)
-    ids = [entry.entry_id for entry in queue.consumer.read(6, 0)]
-    queue.consumer.put_down()
-    for death in range(1, 4):
-        queue.consumer.take_up(ids[:2])
-        queue.consumer.take_up(ids[2:4])
-        queue.consumer = queue.new_consumer()
-        left = [entry.entry_id for entry in queue.consumer.pending()]
-        assert left == (ids if death < 3 else [*ids[:2], *ids[4:]])
-    assert {letter.group_id for letter in queue.admin.dead_letters()} == {"base:2:0", "base:3:0"}
-
-
-def test_an_entry_that_kills_its_reader_each_time_stands_alone_after_the_first(queue: Queue) -> None:
-    """Those that were read together with it come back one by one, so that only it is in hand at the next death."""
-    queue.fill(40)
-    poison = queue.consumer.read(40, 0)[7].entry_id
-    for _ in range(2):
-        queue.consumer = queue.new_consumer()
-        assert any(entry.entry_id == poison for entry in queue.consumer.pending()), "it was not reached"
-    queue.consumer = queue.new_consumer()
-    survivors = list(queue.consumer.pending())
-    assert len(survivors) == 39
-    assert {entry.deliveries for entry in survivors} == {2}
-    (letter,) = queue.admin.dead_letters()
-    assert letter.reason == "the learner died 3 times in a row while it worked on it"
-    assert (letter.group_id, letter.size) == ("base:7:0", len(group_bytes("base", 7)))
-    queue.consumer.take_up([entry.entry_id for entry in survivors])
-    queue.consumer.take_up(())
-    assert {entry.deliveries for entry in queue.new_consumer().pending()} == {1}
-
-
-def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
-    queue.fill(3)
-    entry_id = queue.consumer.read(1, 0)[0].entry_id
-    queue.consumer.check()
-    newer = queue.new_consumer()
-    keys = set(queue.redis.keys(queue.keys.trajectories[:-12] + "*")) - {queue.keys.trajectories.encode()}
-    before = {key: queue.redis.dump(key) for key in keys}
-    for write in (
-        queue.consumer.check,
-        lambda: queue.consumer.read(1, 1000),
-        lambda: list(queue.consumer.pending()),
-        lambda: queue.consumer.take_up([entry_id]),
-        queue.consumer.put_down,
-        lambda: queue.consumer.acknowledge([entry_id]),
-        lambda: queue.consumer.dead_letter(entry_id, "no"),
-        queue.consumer.trim,
-        lambda: queue.consumer.publish_version(1, 2),
-        lambda: queue.consumer.set_actuators(1, 1, 1, 1),
-    ):
-        with pytest.raises(
-            FencedError, match=f"epoch {queue.consumer.epoch} may not write: epoch {newer.epoch}"
-        ):
-            write()
-    assert {key: queue.redis.dump(key) for key in before} == before
-    # What it took from the stream, the newer one gets in its place.
-    entries = [*newer.pending(), *newer.read(5, 0)]
-    assert group_ids(entries) == ["base:0:0", "base:1:0", "base:2:0"]
-    assert {entry.deliveries for entry in entries[1:]} == {1}
-
-
-def test_a_consumer_that_was_not_opened_can_write_nothing(redis_access: RedisAccess, run_id: str) -> None:
-    consumer = ReplayConsumer(redis_access.sync(), run_id, max_deliveries=1)
-    with pytest.raises(RuntimeError, match="not opened"):
-        consumer.read(1, 0)
-
-
-def test_publication_is_visible_to_generators(queue: Queue) -> None:
-    queue.consumer.publish_version(2, 17)
-    assert queue.redis.hgetall(queue.keys.published) == {b"lineage": b"2", b"step": b"17"}
 
 
 # --- dead letters

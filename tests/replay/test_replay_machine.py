@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.redis.keys import CONSUMER_GROUP
+from services.replay.actuators import ActuatorPublisher
 from services.replay.consumer import ReplayConsumer
 from services.replay.entries import Entry
 from services.replay.producer import AddOutcome
@@ -28,7 +29,7 @@ from tests.support.replay_harness import Queue, group_bytes
 from trainer.roles import Role
 
 CAPACITY, MAX_DELIVERIES = 4, 3
-ZOMBIE_CALLS = ("read", "take up", "put down", "acknowledge", "dead_letter", "trim", "publish")
+ZOMBIE_CALLS = ("read", "mark learning", "reading done", "acknowledge", "dead_letter", "trim", "publish")
 ROLES: tuple[Role, ...] = ("base", "adaptive")
 roles = st.sampled_from(ROLES)
 producers = st.sampled_from(("g0", "g1"))
@@ -57,7 +58,7 @@ class Model:
     """group id → deliveries, in order"""
     reading: set[str] = field(default_factory=set)
     learning: set[str] = field(default_factory=set)
-    """what the learner has in hand: of its newest reading call, and of the step that it computes"""
+    """what the learner works on: the entries of its newest reading call, and the step that it computes"""
     acknowledged: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
@@ -197,7 +198,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @rule(skip=st.sets(st.integers(0, 8)), gets=st.integers(0, 6))
     def learner_restarts(self, skip: set[int], gets: int) -> None:
-        """It gets through so many entries of those it reads again, and has what it got last still in hand."""
+        """It reads so many of the redelivered entries, and is still reading those it got last."""
         model = self.model
         self.zombies.append(self.queue.consumer)
         self.queue.consumer = self.queue.new_consumer()
@@ -235,16 +236,16 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.pending)
     @rule(chosen=st.sets(st.integers(0, 8)))
-    def take_up(self, chosen: set[int]) -> None:
+    def mark_learning(self, chosen: set[int]) -> None:
         """A step begins, with these groups, or none; the one before is done."""
         for group_id in self.model.learning & self.model.pending.keys():
             self.model.pending[group_id] = 1
         self.model.learning = {g for i, g in enumerate(self.model.pending) if i in chosen}
-        self.queue.consumer.take_up([self.entry_ids[g] for g in self.model.learning])
+        self.queue.consumer.mark_learning([self.entry_ids[g] for g in self.model.learning])
 
     @rule()
-    def put_down(self) -> None:
-        self.queue.consumer.put_down()
+    def reading_done(self) -> None:
+        self.queue.consumer.reading_done()
         self.model.reading = set()
 
     @rule(chosen=st.sets(st.integers(0, 8), min_size=1), lose_reply=st.booleans())
@@ -285,15 +286,16 @@ class ReplayMachine(RuleBasedStateMachine):
     @rule(pick=picks, call=st.sampled_from(ZOMBIE_CALLS))
     def frozen_learner_thaws(self, pick: int, call: str) -> None:
         zombie = self.zombies[pick % len(self.zombies)]
+        publisher = ActuatorPublisher(self.queue.redis, self.queue.run_id, zombie.epoch)
         ids = list(self.entry_ids.values())[-3:] or ["1-1"]
         calls: dict[str, Callable[[], object]] = {
             "read": lambda: zombie.read(2, 0),
-            "take up": lambda: zombie.take_up(ids),
-            "put down": zombie.put_down,
+            "mark learning": lambda: zombie.mark_learning(ids),
+            "reading done": zombie.reading_done,
             "acknowledge": lambda: zombie.acknowledge(ids),
             "dead_letter": lambda: zombie.dead_letter(ids[0], "zombie"),
             "trim": zombie.trim,
-            "publish": lambda: zombie.publish_version(0, 0),
+            "publish": lambda: publisher.publish_version(0, 0),
         }
         with pytest.raises(FencedError):
             calls[call]()
@@ -352,7 +354,8 @@ class ReplayMachine(RuleBasedStateMachine):
         assert stats.dead_letters == len(model.dead)
         assert stats.requeued + stats.purged == len(model.resolved)
         assert stats.unacknowledged_bytes == sum(map(size, model.pending))
-        assert stats.queued_bytes == sum(map(size, [*model.pending, *model.unread]))
+        queued_bytes = stats.produced_bytes - stats.released_bytes
+        assert queued_bytes == sum(map(size, [*model.pending, *model.unread]))
         redis, keys = self.queue.redis, self.queue.keys
         assert redis.xlen(keys.trajectories) == len(model.entered) - model.trimmed
         last_read = cast("bytes", redis.hget(keys.counters, "last_read") or b"0-0")

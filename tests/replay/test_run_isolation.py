@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -12,18 +11,17 @@ from starlette.testclient import TestClient
 from services.access.tokens import create_token
 from services.control_plane.app import create_app
 from services.entropy_target.store import mark_applied, record_starting_entropy
-from services.online_eval.jobs import Counted, HeldOutDesk, HeldOutWork
+from services.online_eval.jobs import CorrectCount, EvaluationJobs, EvaluationLeases
 from services.records.redis_records import RedisRecords
 from services.records.sampled_rollouts import SampledRollout, add_rollouts
 from services.redis.access import RedisAccess
 from services.redis.keys import RUN_INDEX, SERVICE_AUDIT, SERVICE_TOKENS, RunKeys
-from services.replay.actuators import encode_mixes
 from services.run.control import checkpoints_done
 from services.run.heartbeats import beat
 from services.run.state import add_evaluation, update_status
-from tests.learner.test_records_and_report import record
 from tests.support.control_plane import AMPLE, start_run
 from tests.support.replay_harness import Queue
+from tests.support.step_records import record
 from trainer.rollouts.curriculum import StepMix
 
 EMPTY_DATABASE = 5
@@ -75,9 +73,10 @@ def live(access: RedisAccess, run: str) -> None:
     queue.consumer.acknowledge([entries[4].entry_id])
     queue.consumer.trim()
     queue.consumer = queue.new_consumer()
-    queue.consumer.take_up([entries[5].entry_id])
+    queue.consumer.mark_learning([entries[5].entry_id])
     assert next(queue.consumer.pending()).entry_id == entries[5].entry_id
-    queue.consumer.publish_version(queue.consumer.epoch, 3)
+    queue.publisher.publish_version(queue.consumer.epoch, 3)
+    queue.publisher.set_mixes({0: StepMix([0], [0])})
     epoch = queue.consumer.epoch
     RedisRecords(redis, run, epoch, 0).write(record(0))
     beat(redis, run, "base-generator-0", {"role": "base"})
@@ -92,23 +91,18 @@ def live(access: RedisAccess, run: str) -> None:
 
 
 def beside_the_queue(access: RedisAccess, run: str) -> None:
-    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts, a curriculum."""
+    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts."""
     with access.sync() as redis:
-        job = HeldOutDesk(redis, run).open(0, problems=2)
-        redis.hset(RunKeys(run).curriculum, mapping=pairs(encode_mixes({0: StepMix([0], [0])})))
+        job = EvaluationJobs(redis, run).open(0, problems=2)
         add_rollouts(redis, run, [ROLLOUT], kept=5)
 
     async def work() -> None:
         async with access.asyncio() as redis:
-            held_out = HeldOutWork(redis, run, ttl=5)
-            assert await held_out.lease(0, 2) == (job.id, [0, 1])
-            assert await held_out.hand_in(job.id, 0, Counted(1, 0, 0))
+            evaluation = EvaluationLeases(redis, run, ttl=5)
+            assert await evaluation.lease(0, 2) == (job.id, [0, 1])
+            assert await evaluation.submit(job.id, 0, CorrectCount(1, 0, 0))
 
     asyncio.run(work())
-
-
-def pairs(flat: list[str | int]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> None:
@@ -156,7 +150,7 @@ def test_a_run_writes_only_keys_with_its_hash_tag(access: RedisAccess) -> None:
     for role in ("base", "adaptive"):
         expected |= {keys.cursor(role), keys.leases(role), keys.lease_owners(role), keys.seen(role)}
     expected.add(keys.seen_attempts("base"))
-    unknown = {key for key in written - shared - expected if not key.startswith(keys.once(""))}
+    unknown = {key for key in written - shared - expected if not key.startswith(keys.idempotency(""))}
     assert unknown == set()
     assert expected - written <= {keys.leases("adaptive"), keys.lease_owners("adaptive")}, "not exercised"
 

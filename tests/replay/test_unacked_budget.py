@@ -14,9 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
-from services.replay.consumer import ENTRIES_A_TRIP, ReplayConsumer
+from services.replay.consumer import ReplayConsumer
+from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP
+from tests.support.incarnations import Incarnations
 from tests.support.replay_harness import Queue, group_bytes, make_group
-from tests.trainer.test_checkpoint import Incarnations
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import encode_group
 
@@ -49,12 +50,12 @@ def test_reading_stops_at_the_cap_and_goes_on_once_there_is_room(queue: Queue) -
     consumer = capped(queue, 100)
     first = consumer.read(10, 0)
     assert [entry.ordinal for entry in first] == [0, 1]
-    assert consumer.held, "the third does not fit; the fourth, which would, does not overtake it"
+    assert consumer.budget_exhausted, "the third does not fit; the fourth, which would, does not overtake it"
     assert consumer.read(10, 0) == []
     consumer.acknowledge([first[0].entry_id])
-    assert not consumer.held, "not known before the next read"
+    assert not consumer.budget_exhausted, "not known before the next read"
     assert [entry.ordinal for entry in consumer.read(10, 0)] == [2, 3]
-    assert not consumer.held
+    assert not consumer.budget_exhausted
     assert consumer.stats().unacknowledged_bytes == 90
 
 
@@ -63,10 +64,10 @@ def test_an_empty_queue_holds_nothing_back(queue: Queue) -> None:
     consumer = capped(queue, 100)
     assert len(consumer.read(10, 0)) == 1
     assert consumer.read(10, 0) == []
-    assert not consumer.held
+    assert not consumer.budget_exhausted
     put(queue, 1)
     assert consumer.read(10, 0) == []
-    assert consumer.held
+    assert consumer.budget_exhausted
 
 
 def test_a_dead_letter_makes_room_and_a_restart_makes_none(queue: Queue) -> None:
@@ -75,7 +76,7 @@ def test_a_dead_letter_makes_room_and_a_restart_makes_none(queue: Queue) -> None
     second = capped(queue, 100)
     assert [entry.entry_id for entry in second.pending()] == [first.entry_id]
     assert second.read(10, 0) == []
-    assert second.held
+    assert second.budget_exhausted
     second.dead_letter(first.entry_id, "spoilt")
     assert [entry.ordinal for entry in second.read(10, 0)] == [1]
 
@@ -87,15 +88,15 @@ def test_a_lost_reply_and_a_fence_are_as_without_a_cap(queue: Queue) -> None:
     with pytest.raises(RedisConnectionError):
         consumer.read(10, 0)
     assert [entry.ordinal for entry in consumer.read(10, 0)] == [0]
-    assert consumer.held
+    assert consumer.budget_exhausted
     queue.new_consumer()
     with pytest.raises(FencedError):
         consumer.read(10, 0)
 
 
 @given(
-    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=ENTRIES_A_TRIP + 8),
-    counts=st.lists(st.integers(1, 3 * ENTRIES_A_TRIP), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=ENTRIES_PER_ROUND_TRIP + 8),
+    counts=st.lists(st.integers(1, 3 * ENTRIES_PER_ROUND_TRIP), min_size=1, max_size=4),
     cap=st.integers(50, 400),
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,7 +113,7 @@ def test_whatever_the_sizes_everything_is_read_once_in_order_and_never_above_the
         held = consumer.stats().unacknowledged_bytes
         assert held <= cap
         if not entries:
-            assert consumer.held
+            assert consumer.budget_exhausted
             assert held + sizes[len(seen)] > cap, "it stopped although the next one fits"
             pending: Any = queue.redis.xpending_range(
                 queue.keys.trajectories, "learner", min="-", max="+", count=1000

@@ -2,12 +2,15 @@
 
 from services.entropy_target.documents import DesiredTarget
 from services.entropy_target.store import read_entropy_target
-from services.run.state import RunSpec, initialise_run
+from services.run.state import RunSpec
+from tests.support.registered_run import register_run
 from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
 
 AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
 """limits that no test reaches"""
+
+JSON = {"Content-Type": "application/json"}
 
 
 def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> None:
@@ -24,7 +27,7 @@ def start_run(redis, run_id: str, *, regularizer: str = "none", **control) -> No
         started_at=1000.0,
         versions={"ray": "2.60.0"},
     )
-    initialise_run(redis, run_id, spec)
+    register_run(redis, run_id, spec)
 
 
 def target_path(run: str) -> str:

@@ -60,7 +60,7 @@ class Engines:
         """The engine of `role`, running `weights` as step 0 of a new lineage."""
         self._lineage += 1
         engine = self._of[role]
-        self.run(role, engine.load(PolicyVersion(self._lineage, 0), weights.blob, weights.probe()))
+        self.run(role, engine.load(PolicyVersion(self._lineage, 0), weights.payload, weights.probe()))
         return engine
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
+from services.learner.start_rank_zero import start_rank_zero
 from services.redis.fencing import FencedError
 from tests.support.incarnations import measured
 
@@ -32,7 +33,7 @@ def step_once(rank_zero: RankZero, step: int, run_dir: Path) -> None:
 def learn_until_fenced(spec: LearnerSpec, pipe: Connection) -> None:
     """Tell each step's number; at the end, tell how it ended."""
     try:
-        rank_zero = RankZero(spec)
+        rank_zero = start_rank_zero(spec)
         step = rank_zero.first_step
         while True:
             step_once(rank_zero, step, Path(spec.run_dir))

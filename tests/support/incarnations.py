@@ -10,12 +10,14 @@ import msgspec
 
 from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
+from services.learner.start_rank_zero import start_rank_zero
 from services.redis.access import RedisAccess
 from services.redis.keys import CONSUMER_GROUP
-from services.run.state import RunSpec, initialise_run
+from services.run.state import RunSpec
+from tests.support.registered_run import register_run
 from tests.support.replay_harness import Queue, make_group
 from trainer.config import RunConfig
-from trainer.learner.learner import StepMetrics
+from trainer.learner.step_metrics import StepMetrics
 from trainer.rollouts.trajectory import encode_group
 
 
@@ -60,7 +62,7 @@ class Incarnations:
             started_at=0.0,
             versions={},
         )
-        initialise_run(self.queue.redis, run_id, spec)
+        register_run(self.queue.redis, run_id, spec)
         for role in ("base", "adaptive"):
             for ordinal in self.queue.lease(groups, role=role).ordinals:
                 group = msgspec.structs.replace(
@@ -85,7 +87,7 @@ class Incarnations:
 
     def begin(self) -> RankZero:
         """A learner that continues from the newest checkpoint, as the loop does."""
-        rank_zero = RankZero(self.spec)
+        rank_zero = start_rank_zero(self.spec)
         self.step = rank_zero.first_step
         self._open.append(rank_zero)
         return rank_zero

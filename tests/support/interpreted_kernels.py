@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.trainer.test_fused_head import eager, largest, make, slopes
+from tests.support.eager_head import eager, largest, make, slopes
 from trainer.head.fused import fused_logprobs
 
 TOKENS, WIDTH, VOCABULARY, ROWS = 5, 6, 40, 3

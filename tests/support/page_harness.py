@@ -23,9 +23,9 @@ from services.redis.keys import RunKeys
 from services.run.control import desired
 from services.run.heartbeats import beat
 from services.run.state import update_status
-from tests.learner.test_records_and_report import record
 from tests.support.browser import WAIT_SECONDS
 from tests.support.control_plane import AMPLE
+from tests.support.step_records import record
 
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
+from services.replay.actuators import ActuatorPublisher
 from services.replay.consumer import ReplayConsumer
 from services.replay.dead_letters import ReplayAdmin
 from services.replay.producer import AddOutcome, Finished, Lease, ReplayProducer
@@ -110,13 +111,18 @@ class Queue:
         self.producer = ReplayProducer(self._async_redis, run_id, capacity=capacity)
         self.admin = ReplayAdmin(self.redis, run_id, capacity=capacity, entry_bytes=SIZE_CAP)
         self.consumer = self.new_consumer()
-        self.consumer.set_actuators(1.25, 0.5, 3, 2)
+        self.publisher.set_actuators(1.25, 0.5, 3, 2)
 
     def new_consumer(self) -> ReplayConsumer:
         """A learner incarnation that fences off the earlier ones."""
         consumer = ReplayConsumer(self.redis, self.run_id, max_deliveries=self.max_deliveries)
         consumer.open()
         return consumer
+
+    @property
+    def publisher(self) -> ActuatorPublisher:
+        """What the newest incarnation publishes with."""
+        return ActuatorPublisher(self.redis, self.run_id, self.consumer.epoch)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run on the queue's own event loop."""
@@ -174,3 +180,14 @@ class Queue:
         self.run(self._async_redis.aclose())
         self._loop.close()
         self.redis.close()
+
+
+def die(queue: Queue, *reasons: str) -> None:
+    """New groups that are read and dead-lettered, one for each reason."""
+    queue.fill(len(reasons))
+    for entry, reason in zip(queue.consumer.read(len(reasons), 0), reasons, strict=True):
+        assert queue.consumer.dead_letter(entry.entry_id, reason)
+
+
+def always() -> bool:
+    return True

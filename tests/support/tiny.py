@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from services.weights.probe import Probe
-from services.weights.serialization import packed
+from services.weights.serialization import serialize
 from trainer.config import LearnerConfig, RunConfig
 from trainer.config.load import validate_config
 from trainer.policy.model import PolicyModel, load_policy
@@ -55,9 +55,9 @@ class LearnerView:
         return {name: p.detach().clone() for name, p in self.policy.model.named_parameters()}
 
     @property
-    def blob(self) -> np.ndarray:
+    def payload(self) -> np.ndarray:
         """As they travel."""
-        return packed(self.weights)
+        return serialize(self.weights)
 
     def probe(self) -> Probe:
         """A proof of these weights, as the learner makes it."""

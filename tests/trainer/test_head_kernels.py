@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 
+from tests.support.eager_head import eager, largest, make, slopes
 from tests.support.gpu import NEEDS_GPU
 from tests.support.repository import ROOT
-from tests.trainer.test_fused_head import eager, largest, make, slopes
 from trainer.head.fused import fused_logprobs
 
 

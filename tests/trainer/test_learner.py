@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
-from tests.support.gpu import NEEDS_GPU
+from tests.support.learner_ranks import PLACES, launch, result, weights, write_groups
 from tests.support.plain_learner import (
     ALPHA,
     CONTROLS,
@@ -25,7 +20,6 @@ from tests.support.plain_learner import (
     OPTIMIZER,
     PROMPTS,
     STEPS,
-    VOCABULARY,
     Control,
     any_length,
     configuration,
@@ -33,30 +27,7 @@ from tests.support.plain_learner import (
     make_groups,
     plain_training,
 )
-from tests.support.ports import free_ports
-from tests.support.repository import ROOT
-from trainer.rollouts.trajectory import Group, encode_group
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer model of width 64 with random weights."""
-    path = tmp_path_factory.mktemp("model")
-    torch.manual_seed(5)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    return path
+from trainer.rollouts.trajectory import Group
 
 
 @pytest.fixture(scope="module")
@@ -64,60 +35,6 @@ def off_policy_groups(model_dir: Path) -> list[Group]:
     """Stale rollouts, one group of them missing."""
     groups = make_groups(model_dir, noise=0.5, lengths=any_length)
     return [g for g in groups if (g.role, g.ordinal) != ("adaptive", PROMPTS + 3)]
-
-
-def write_groups(path: Path, groups: list[Group]) -> str:
-    entries = [encode_group(group, size_cap=1 << 24) for group in groups]
-    path.write_bytes(b"".join(len(e).to_bytes(8, "little") + e for e in entries))
-    return str(path)
-
-
-def launch(
-    work: Path, world_size: int, model_dir: Path, cases: list[dict[str, Any]], backend: str = "gloo"
-) -> Path:
-    """Run the cases on `world_size` ranks; the files they wrote are in `work`. backend: "nccl" on GPUs, or "gloo"."""
-    job = work / "job.json"
-    job.write_text(
-        json.dumps({"model": str(model_dir), "work": str(work), "cases": cases, "backend": backend})
-    )
-    (port,) = free_ports(1)
-    ranks = []
-    for rank in range(world_size):
-        environment = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "DS_ACCELERATOR": "cpu" if backend == "gloo" else "cuda",
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-        }
-        with (work / f"rank-{rank}.log").open("wb") as log:
-            command = [sys.executable, "-m", "tests.support.learner_rank", str(job)]
-            ranks.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-            )
-    deadline = time.monotonic() + 240
-    try:  # a rank that fails leaves the others waiting for it
-        while any(r.poll() is None for r in ranks) and not any(r.poll() for r in ranks):
-            assert time.monotonic() < deadline, "the ranks wait for each other"
-            time.sleep(0.1)
-        codes = [rank.poll() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    logs = "\n".join((work / f"rank-{rank}.log").read_text()[-3000:] for rank in range(world_size))
-    assert codes == [0] * world_size, logs
-    return work
-
-
-PLACES = [
-    pytest.param((1, "gloo"), id="one rank"),
-    pytest.param((2, "gloo"), id="two ranks"),
-    pytest.param((1, "nccl"), id="a GPU", marks=NEEDS_GPU),
-]
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -160,14 +77,6 @@ def runs(
     if world > 1:
         cases += [case(name, control.stage, stale, control=control) for name, control in CONTROLS.items()]
     return launch(work, world, model_dir, cases, backend)
-
-
-def result(runs: Path, name: str, rank: int = 0) -> dict[str, Any]:
-    return json.loads((runs / f"{name}-{rank}.json").read_text())
-
-
-def weights(runs: Path, name: str) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(runs / f"{name}.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.support.repository import ROOT
 from trainer.config import ModelConfig, RunConfig
 from trainer.config.load import default_config, load_config
 from trainer.errors import ScopeError
-from trainer.starting_model.checks import check_tokenizer
+from trainer.starting_model.checks import check_loaded_tokenizer, check_tokenizer
 from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Vocabulary
 
@@ -33,40 +34,54 @@ def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def test_a_tokenizer_of_the_model_passes_and_one_of_another_is_refused(model_dir: Path) -> None:
-    check_tokenizer(model_dir, ModelConfig())
+Check = Callable[[Path, ModelConfig], None]
+BOTH = pytest.mark.parametrize("check", [check_tokenizer, check_loaded_tokenizer], ids=["files", "loaded"])
+
+
+@BOTH
+def test_a_tokenizer_of_the_model_passes_and_one_of_another_is_refused(model_dir: Path, check: Check) -> None:
+    check(model_dir, ModelConfig())
     change(model_dir / "config.json", vocab_size=12)
-    with pytest.raises(ScopeError, match=r"ids up to 12 \('9'\) and the model only 12"):
-        check_tokenizer(model_dir, ModelConfig())
+    with pytest.raises(ScopeError, match=r"ids up to 12 \('9'\), and the model has 12"):
+        check(model_dir, ModelConfig())
     (model_dir / "config.json").write_text(json.dumps({"text_config": {"vocab_size": 5}}))
-    with pytest.raises(ScopeError, match="the model only 5"):
+    with pytest.raises(ScopeError, match="the model has 5"):
+        check(model_dir, ModelConfig())
+
+
+def test_an_end_token_that_is_not_in_the_vocabulary_is_refused(model_dir: Path) -> None:
+    change(model_dir / "tokenizer_config.json", eos_token="<nowhere>")
+    with pytest.raises(ScopeError, match="is no token"):
         check_tokenizer(model_dir, ModelConfig())
 
 
-@pytest.mark.parametrize(
-    ("end", "said"),
-    [(None, "has no eos_token"), ("<nowhere>", "is not in its tokenizer")],
-    ids=["none", "unknown"],
-)
-def test_a_tokenizer_without_an_end_token_is_refused(model_dir: Path, end: str | None, said: str) -> None:
-    change(model_dir / "tokenizer_config.json", eos_token=end)
-    with pytest.raises(ScopeError, match=said):
-        check_tokenizer(model_dir, ModelConfig())
+@BOTH
+def test_a_tokenizer_without_an_end_token_is_refused(model_dir: Path, check: Check) -> None:
+    change(model_dir / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ScopeError, match="names no eos_token"):
+        check(model_dir, ModelConfig())
 
 
-def test_chat_needs_a_template_only_where_it_is_asked_for(model_dir: Path) -> None:
+@BOTH
+def test_chat_needs_a_template_only_where_it_is_asked_for(model_dir: Path, check: Check) -> None:
     on = ModelConfig(chat="on")
     with pytest.raises(ScopeError, match="no chat template"):
-        check_tokenizer(model_dir, on)
+        check(model_dir, on)
     (model_dir / "chat_template.jinja").write_text("{{ messages }}")
-    check_tokenizer(model_dir, on)
+    check(model_dir, on)
+
+
+def test_a_tokenizer_that_does_not_load_is_refused(model_dir: Path) -> None:
+    (model_dir / "tokenizer.json").write_text("{}")
+    with pytest.raises(ScopeError, match="has no tokenizer that loads"):
+        check_loaded_tokenizer(model_dir, ModelConfig())
 
 
 def test_a_tokenizer_without_a_file_of_tokens_is_checked_for_its_end_token(model_dir: Path) -> None:
     (model_dir / "tokenizer.json").unlink()
     check_tokenizer(model_dir, ModelConfig())
     shutil.copy(model_dir / "config.json", model_dir / "tokenizer_config.json")
-    with pytest.raises(ScopeError, match="has no eos_token"):
+    with pytest.raises(ScopeError, match="names no eos_token"):
         check_tokenizer(model_dir, ModelConfig())
 
 

@@ -13,8 +13,8 @@ from redis import Redis
 
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
-from services.replay.actuators import read_mix
-from services.replay.consumer import MIXES_KEPT, ReplayConsumer
+from services.replay.actuators import MIXES_KEPT, ActuatorPublisher, read_mix
+from services.replay.consumer import ReplayConsumer
 from trainer.config import CurriculumConfig, RunConfig
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
@@ -179,11 +179,13 @@ async def _read(access: RedisAccess, run_id: str, step: int) -> StepMix:
 def test_generators_read_the_mix_that_the_newest_learner_decided(
     redis: Redis, redis_access: RedisAccess, run_id: str
 ) -> None:
-    old, newer = (ReplayConsumer(redis, run_id, max_deliveries=3) for _ in range(2))
-    old.open()
+    def open_publisher() -> ActuatorPublisher:
+        return ActuatorPublisher(redis, run_id, ReplayConsumer(redis, run_id, max_deliveries=3).open())
+
+    old = open_publisher()
     old.set_mixes({0: StepMix([0, 1], [0, 0]), 1: StepMix([1, 1], [1, 1])})
     assert asyncio.run(_read(redis_access, run_id, 1)) == StepMix([1, 1], [1, 1])
-    newer.open()
+    newer = open_publisher()
     with pytest.raises(FencedError):
         old.set_mixes({1: StepMix([0, 0], [1, 1])})
     newer.set_mixes({MIXES_KEPT + 1: StepMix([0, 0], [5, 5])})

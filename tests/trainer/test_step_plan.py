@@ -9,14 +9,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.loss_cases import kinds, present, steps
 from tests.support.ranks import Ranks
-from tests.trainer.entropy.test_regularizers import kinds, present
-from tests.trainer.test_objective import steps
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 from trainer.loss.aggregation import base_row_weights
 from trainer.loss.objective import scope_loss
-from trainer.loss.step_plan import StepPlan, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
 from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
@@ -78,15 +77,16 @@ def planned(
 
     entropy = torch.from_numpy(reference.entropy(logits.numpy()) * rollouts.mask)
     batch = as_batch(rollouts, samples)
+    auxiliary = auxiliary_scores(batch, at(1.0), 0.0)
     return plan_step(
         batch,
         at(1.0),
         entropy,
         None if relative is None else at(relative),
-        role_sums(batch, at(1.0), entropy, 0.0),
+        role_sums(batch, at(1.0), entropy, auxiliary),
+        auxiliary,
         hooks,
         config,
-        surprisal_exponent=0.0,
         strength=strength,
         step=3,
     )

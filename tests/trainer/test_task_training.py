@@ -12,9 +12,8 @@ import pytest
 
 from tests.support.reward_service import reward_service
 from tests.support.tiny import tiny_config
+from tests.support.word_model import make_model
 from trainer.in_process.run import InProcessRun
-from trainer.starting_model.tiny_model import build_model, build_tokenizer
-from trainer.tasks import Vocabulary
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -24,15 +23,6 @@ REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return solution_str[:4].count(ground_truth) / 4
 '''
-
-
-def make_model(folder: Path, characters: str) -> Path:
-    """A random model that reads and writes these characters."""
-    config = tiny_config(model={"max_length": 512}).model
-    tokenizer = build_tokenizer(Vocabulary(tuple(characters), split="characters"), config.max_length)
-    tokenizer.save_pretrained(folder)
-    build_model(config, tokenizer, seed=1).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

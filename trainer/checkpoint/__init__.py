@@ -1,1 +1,1 @@
-"""Checkpoints of the learner: written, verified, mirrored, read on another number of ranks."""
+"""Checkpoints of the learner: snapshots, the verified store, the mirror, conversion to other numbers of ranks."""

@@ -1,7 +1,7 @@
-"""A second home of a run's checkpoints: any file system that fsspec speaks to, object storage above all.
+"""A second copy of a run's checkpoints on any file system that fsspec supports, such as object storage.
 
-Nothing can be renamed there, so a checkpoint is whole when its manifest is there, which is uploaded last and removed
-first. Its folder is named by step and lineage: a learner that was frozen and thaws touches nothing of its successors.
+Object storage has no rename, so a checkpoint is complete when it has its manifest, which is uploaded last and removed
+first. Folders are named by step and lineage: a suspended learner that resumes does not touch those of its successors.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from trainer.errors import ScopeError
 
 FOLDER = re.compile(r"step-(\d{8,})-(\d+)")
 PATIENCE_SECONDS = 300.0
-"""for one file; the learner goes on meanwhile, until its next checkpoint is due"""
+"""How long an operation on one file is retried. The learner continues meanwhile, until its next checkpoint is due."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 Result = TypeVar("Result")
 
 
 class CheckpointMirror:
-    """The checkpoints of one run under `url`/`run_id`. Raises ScopeError, which names `checkpoint.mirror`."""
+    """The checkpoints of one run under `url`/`run_id`. Methods raise ScopeError, which names `checkpoint.mirror`.
+
+    keep: number of newest checkpoints that stay.
+    """
 
     def __init__(self, url: str, run_id: str, keep: int) -> None:
         self._url, self._keep = url, keep
@@ -44,9 +47,9 @@ class CheckpointMirror:
         self._root = f"{path}/{run_id}"
 
     def put(self, checkpoint: Path, state: LearnerState, spared: set[int], check: Callable[[], None]) -> None:
-        """Upload a whole checkpoint, then drop all but the newest ones and those of the steps in `spared`.
+        """Upload a committed checkpoint, then delete all but the newest ones and those of the steps in `spared`.
 
-        check: raises when this learner may no longer write; asked before each file.
+        check: called before each file; raises when a newer learner has taken over.
         """
         folder = f"{self._root}/step-{state.step:08d}-{state.lineage}"
         for name in (*read_manifest(checkpoint).files, MANIFEST):
@@ -59,13 +62,13 @@ class CheckpointMirror:
         self._patiently("could not be tidied", lambda: self._prune(state.lineage, spared))
 
     def put_best(self, store: CheckpointStore) -> None:
-        """Upload which checkpoint is the best."""
+        """Upload `best.json`, which names the best checkpoint."""
         self._patiently(
             f"did not take {BEST}", lambda: self._upload(store.directory / BEST, f"{self._root}/{BEST}")
         )
 
     def restore(self, store: CheckpointStore) -> Path | None:
-        """Bring the newest checkpoint that verifies into an empty or damaged store; None where there is none.
+        """Download the newest checkpoint that verifies into the store; None where the mirror has none.
 
         Raises ScopeError when there are some and none verifies.
         """
@@ -92,7 +95,7 @@ class CheckpointMirror:
             raise OSError(f"{arrived} of {size} bytes of {target} arrived")
 
     def _download(self, folder: str, store: CheckpointStore, step: int, lineage: int) -> Path | None:
-        """Bring one in; None where it is damaged."""
+        """Download one checkpoint; None if it is damaged."""
         writing = store.writing(step, lineage)
         try:
             self._fetch(f"{folder}/{MANIFEST}", writing / MANIFEST)
@@ -106,14 +109,14 @@ class CheckpointMirror:
         return store.adopt(step, lineage)
 
     def _fetch(self, source: str, target: Path) -> None:
-        """Raises FileNotFoundError."""
+        """Download a file. Raises FileNotFoundError."""
         target.parent.mkdir(parents=True, exist_ok=True)
         self._patiently(
-            f"did not give {source}", lambda: self._fs.get_file(source, str(target)), may_miss=True
+            f"did not return {source}", lambda: self._fs.get_file(source, str(target)), may_miss=True
         )
 
     def _complete(self) -> list[tuple[int, int]]:
-        """(step, lineage) of those with a manifest, the surviving one last."""
+        """(step, lineage) of the checkpoints with a manifest; the one to continue from is last."""
         self._fs.invalidate_cache()
         found = []
         for name in self._names():
@@ -144,7 +147,7 @@ class CheckpointMirror:
         return [PurePosixPath(entry).name for entry in entries]
 
     def _patiently(self, fault: str, work: Callable[[], Result], *, may_miss: bool = False) -> Result:
-        """Try until `PATIENCE_SECONDS` are over. may_miss: FileNotFoundError is an answer."""
+        """Retry for up to `PATIENCE_SECONDS`. may_miss: raise FileNotFoundError at once, as it is."""
         deadline, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -152,18 +155,18 @@ class CheckpointMirror:
             except Exception as error:
                 if may_miss and isinstance(error, FileNotFoundError):
                     raise
-                in_vain = isinstance(error, PermissionError | FileNotFoundError)
-                if in_vain or time.monotonic() + pause > deadline:
+                permanent = isinstance(error, PermissionError | FileNotFoundError)
+                if permanent or time.monotonic() + pause > deadline:
                     raise ScopeError(
-                        f"checkpoint.mirror={self._url!r} {fault}: {_sentence(error)}. What is in the run directory "
-                        "is whole. Mend the mirror or leave it unset, then continue with scope train --resume."
+                        f"checkpoint.mirror={self._url!r} {fault}: {_sentence(error)}. The checkpoints in the run "
+                        "directory are complete. Repair the mirror or unset it, and continue with scope train --resume."
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def check_writable(url: str) -> None:
-    """Write and remove a small file there. Raises ScopeError, which names `checkpoint.mirror`."""
+    """Write and remove a small file at `url`. Raises ScopeError, which names `checkpoint.mirror`."""
     filesystem, path = _open(url)
     probe = f"{path}/.probe-{uuid.uuid4().hex}"
     try:

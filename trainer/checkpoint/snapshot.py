@@ -1,8 +1,8 @@
-"""Snapshots of a DeepSpeed engine: what its checkpoint would hold, in memory, to be written while training goes on.
+"""In-memory snapshots of a DeepSpeed engine, to be written as a checkpoint while training continues.
 
-DeepSpeed decides what each rank saves and under which name; `SnapshotEngine` takes it from there. DeepSpeed's own
-decoupled engine does not copy: on a CPU its writer would see the next update, and it drops what it is given after its
-process has died.
+DeepSpeed decides which files each rank saves; `SnapshotEngine` keeps their content instead of writing it. DeepSpeed's
+own decoupled engine is not used: it does not copy, so on a CPU its writer would see the next update, and it silently
+drops data after its process has died.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 
 
 class Snapshot:
-    """One rank's files of a checkpoint that are still to be written."""
+    """One rank's files of a checkpoint, not yet written."""
 
     def __init__(self, files: list[tuple[Path, Any]]) -> None:
         self._files = files
 
     def write(self) -> None:
-        """Write every file and fsync it; memory is given back as it goes. Raises OSError, or torch's RuntimeError."""
+        """Write and fsync every file, freeing the memory of each. Raises OSError, or torch's RuntimeError."""
         while self._files:
             path, state = self._files.pop(0)
             with path.open("wb") as file:
@@ -35,9 +35,9 @@ class Snapshot:
 
 
 class SnapshotEngine(TorchCheckpointEngine):
-    """DeepSpeed's way to the disk, except that `save` only keeps what it is given; `take` hands it out.
+    """A DeepSpeed checkpoint engine whose `save` keeps the content in memory; `take` returns it as a snapshot.
 
-    copy: whether tensors are copied. Without, the snapshot must be written before the next update.
+    copy: copy the tensors; otherwise the snapshot must be written before the next update.
     """
 
     def __init__(self, *, copy: bool) -> None:
@@ -46,23 +46,23 @@ class SnapshotEngine(TorchCheckpointEngine):
         self._files: list[tuple[Path, Any]] = []
 
     def create(self, info: CheckpointCommitInfo) -> None:
-        """A checkpoint begins."""
+        """Begin a checkpoint."""
         self._files = []
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Keep a file's content."""
+        """Keep the content of the file `path`."""
         self._files.append((Path(path), host_copy(state_dict) if self._copy else state_dict))
 
     def take(self) -> Snapshot:
-        """The files since `create`."""
+        """The snapshot of all files since `create`."""
         files, self._files = self._files, []
         return Snapshot(files)
 
 
 def host_copy(state: Any) -> Any:
-    """A copy in host memory that shares nothing with `state`: containers, tensors and other objects.
+    """A deep copy in host memory, of containers, tensors and other objects.
 
-    Tensors that share a storage share it in the copy too, as they do in a file.
+    Tensors that share a storage share one in the copy too, as they do in a file.
     """
     return _Copier().copy(state)
 
@@ -78,7 +78,7 @@ class _Copier:
         if type(value) in (list, tuple):
             return type(value)(self.copy(item) for item in value)
         if isinstance(value, dict):
-            # Of the same kind, with whatever else it carries (`state_dict` has its metadata as an attribute).
+            # Keeps type and attributes: a `state_dict` has its metadata as an attribute.
             copied = copy.copy(value)
             for key, item in value.items():
                 copied[key] = self.copy(item)

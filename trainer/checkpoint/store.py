@@ -1,9 +1,9 @@
-"""Checkpoints: directories that appear whole or not at all.
+"""The checkpoint store: directories that appear whole or not at all.
 
-A checkpoint is written under a hidden name, every file is fsynced and listed with its SHA-256 in `manifest.json`,
-then the directory is renamed. `newest` returns the newest one whose manifest verifies; a damaged one is passed over.
-A learner that was replaced while it was frozen may go on writing at any moment: it shares no hidden name with its
-successor, and removes nothing of it.
+A checkpoint is written under a hidden name, every file is fsynced and listed with its SHA-256 in `manifest.json`, then
+the directory is renamed. `newest` returns the newest checkpoint whose manifest verifies and skips damaged ones. A
+learner that is suspended and replaced may resume and write at any moment: its hidden names differ from its successor's,
+and it removes nothing that its successor wrote.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from trainer.files import sync, write_atomically
 
 MANIFEST = "manifest.json"
 LEAST_FREE_BYTES = 1 << 20
-"""A disk with less is called full: torch does not say why a write failed."""
+"""A disk with less free space counts as full, because torch does not say why a write failed."""
 STATE = "state.json"
 BEST = "best.json"
 EVALUATED = "evaluated.json"
 PREFIX = "step-"
+ENGINE_TAG = "engine"
+"""subdirectory of a checkpoint with DeepSpeed's files"""
 
 
 class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything besides weights and optimizer that a learner needs to continue."""
+    """Everything besides weights and optimizer state that a learner needs to continue."""
 
     step: int
     """learner steps done"""
     lineage: int
     config_hash: str
     workers: int
-    """learner ranks that wrote their parts"""
+    """number of learner ranks that wrote the checkpoint"""
     zero_stage: int
     controller: dict[str, float]
     regularizer: dict[str, float]
-    """state of its strength law"""
+    """state of the regularizer's strength law"""
     curriculum: dict[str, Any] | None = None
-    """state of the mixture's curriculum, where there is one"""
+    """state of the mixture's curriculum; None without one"""
     entropy_target_generation: int
     starting_entropy: float | None = None
-    """of the run's first learner step, nats per token; None while it was not measured"""
+    """policy entropy of the run's first learner step, nats per token; None before it is measured"""
     consumed: list[tuple[str, str]]
     """(entry id, group id) of everything applied and not yet acknowledged"""
 
@@ -61,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Best(msgspec.Struct, frozen=True):
-    """The checkpoint with the best held-out result so far, as it is in `best.json`."""
+    """The checkpoint with the best held-out result so far; the content of `best.json`."""
 
     step: int
     k: int
@@ -69,7 +71,7 @@ class Best(msgspec.Struct, frozen=True):
 
 
 class CheckpointStore:
-    """The checkpoints of one run, under one directory."""
+    """The checkpoints of one run, under one directory. keep: number of newest checkpoints that stay."""
 
     def __init__(self, directory: Path, keep: int) -> None:
         self._directory = directory
@@ -77,12 +79,12 @@ class CheckpointStore:
 
     @property
     def directory(self) -> Path:
-        """Where they are."""
+        """The directory of the checkpoints."""
         return self._directory
 
     @property
     def best(self) -> Best | None:
-        """Which one is the best; None while none was evaluated."""
+        """The best checkpoint; None before the first evaluation."""
         try:
             return msgspec.json.decode((self._directory / BEST).read_bytes(), type=Best)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -90,12 +92,12 @@ class CheckpointStore:
 
     @property
     def spared(self) -> set[int]:
-        """Steps of those that stay however old they are: the best, and the one that is being evaluated."""
+        """Steps of the checkpoints that stay whatever their age: the best, and the one that is being evaluated."""
         best, evaluated = self.best, self._evaluated()
         return {step for step in (best and best.step, evaluated) if step is not None}
 
     def evaluating(self, step: int | None) -> None:
-        """Let a checkpoint stay, whether it is here yet or not, until another is evaluated, or none."""
+        """Keep the checkpoint of `step`, which may not exist yet, until the next call; None: keep none."""
         if step is None:
             (self._directory / EVALUATED).unlink(missing_ok=True)
         else:
@@ -103,9 +105,9 @@ class CheckpointStore:
             write_atomically(self._directory / EVALUATED, msgspec.json.encode(step), durable=True)
 
     def offer(self, candidate: Best) -> bool:
-        """Note an evaluated checkpoint if it is here and better than the best; whether it was.
+        """Record an evaluated checkpoint as the best if it exists and beats the best; returns whether it does.
 
-        One that was chosen by another k gives way.
+        A best checkpoint that was chosen by another k is always replaced.
         """
         best = self.best
         if best is not None and best.k == candidate.k and best.pass_at_k >= candidate.pass_at_k:
@@ -116,24 +118,24 @@ class CheckpointStore:
         return True
 
     def writing(self, step: int, lineage: int) -> Path:
-        """Where the files of checkpoint `step` are to be written before `commit`; empty."""
+        """The hidden directory, made empty, to which the files of checkpoint `step` are written before `commit`."""
         path = self._hidden(step, lineage)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
 
     def sweep(self) -> None:
-        """Remove what earlier incarnations could not finish; for a learner that begins, after it fenced them off."""
+        """Remove unfinished checkpoints of earlier incarnations. Call it after they are fenced off."""
         for path in self._directory.glob(f".writing-{PREFIX}*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, state: LearnerState, check: Callable[[], None]) -> Path:
-        """Make the files written for `state` a checkpoint, and drop all but the newest `keep` and what is spared.
+        """Make the files written for `state` a checkpoint; delete all but the newest `keep` and those in `spared`.
 
-        Those of later steps are dropped too: they are what a fall-back passed over, of a lineage that is dead.
+        Checkpoints of later steps are deleted too: they are damaged ones that this lineage did not continue from.
 
-        `check` runs before anything visible changes and raises when this learner may no longer write (fencing). The
-        checkpoint is verified before this returns; raises ScopeError when it does not verify.
+        check: called before anything visible changes; raises when a newer learner has taken over. Raises ScopeError
+        when the checkpoint does not verify after it is written.
         """
         writing = self._hidden(state.step, state.lineage)
         (writing / STATE).write_bytes(msgspec.json.encode(state))
@@ -151,11 +153,11 @@ class CheckpointStore:
         with _opened([final]) as replaced:
             check()
             _remove(replaced)
-            # Fails when a successor has begun meanwhile: it swept `writing` away before it looked for the newest.
+            # Fails if a successor has begun meanwhile: it swept `writing` before it looked for the newest checkpoint.
             os.rename(writing, final)
         sync(self._directory)
         with _opened(self._superseded(final)) as superseded:
-            # Whoever is fenced off here leaves its checkpoint: the successor may have begun from it.
+            # A learner fenced off here leaves its checkpoint in place: the successor may have begun from it.
             check()
             if not verifies(final):
                 raise ScopeError(
@@ -164,7 +166,7 @@ class CheckpointStore:
             _remove(superseded)
         best = self.best
         if best is not None and (best.step == state.step or not self._path(best.step).exists()):
-            # What was evaluated was taken back.
+            # The best checkpoint was rolled back: its step was written again, or deleted.
             (self._directory / BEST).unlink()
         return final
 
@@ -174,9 +176,9 @@ class CheckpointStore:
         return [p for p in older[: max(0, len(older) + 1 - self._keep)] if p not in spared] + later
 
     def adopt(self, step: int, lineage: int) -> Path | None:
-        """Make what lies in `writing(step, lineage)`, manifest included, a checkpoint; None where it is damaged.
+        """Make the content of `writing(step, lineage)`, with its manifest, a checkpoint; None if it is damaged.
 
-        One of that step is replaced. For a driver, while no learner runs.
+        Replaces a checkpoint of the same step. For the driver, while no learner runs.
         """
         writing, final = self._hidden(step, lineage), self._path(step)
         if not _whole(writing, step):
@@ -190,7 +192,7 @@ class CheckpointStore:
         return final
 
     def newest(self) -> Path | None:
-        """The newest checkpoint whose manifest verifies, or None before the first; an old one kept as the best is none.
+        """The newest of the last `keep` checkpoints that verifies; None before the first.
 
         Raises ScopeError when there are some and none verifies: what they acknowledged cannot be learned again.
         """
@@ -204,7 +206,7 @@ class CheckpointStore:
         return found
 
     def newest_step(self) -> int:
-        """The step of the newest checkpoint by name, not verified; 0 before the first."""
+        """Step of the newest checkpoint by name, without verification; 0 before the first."""
         complete = self._complete()
         return int(complete[-1].name.removeprefix(PREFIX)) if complete else 0
 
@@ -226,10 +228,10 @@ class CheckpointStore:
 
 @contextmanager
 def _opened(checkpoints: Iterable[Path]) -> Iterator[dict[Path, int]]:
-    """Descriptors of those that are there.
+    """Open file descriptors of the directories that exist.
 
-    What is open when the fence is checked was made before any successor began; what bears its name later may be a
-    successor's.
+    A directory that is open when the fence is checked was made before any successor began; one that has its name later
+    may be the successor's.
     """
     with ExitStack() as stack:
         descriptors = {}
@@ -241,7 +243,7 @@ def _opened(checkpoints: Iterable[Path]) -> Iterator[dict[Path, int]]:
 
 
 def _remove(opened: Mapping[Path, int]) -> None:
-    """Remove directories, and their names where nothing else bears them by now. What cannot be removed stays."""
+    """Delete open directories by content, and their names unless a successor uses them. Errors are ignored."""
     for path, descriptor in opened.items():
         with suppress(OSError):
             for _, folders, files, parent in os.fwalk(".", topdown=False, dir_fd=descriptor):
@@ -253,7 +255,7 @@ def _remove(opened: Mapping[Path, int]) -> None:
 
 
 def disk_full(directory: Path, error: Exception) -> ScopeError | None:
-    """What to raise in place of an error while a checkpoint is written, when the reason is a full disk."""
+    """The error to raise in place of `error` if writing to `directory` failed because the disk is full; else None."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and shutil.disk_usage(directory.parent).free >= LEAST_FREE_BYTES:
         return None
@@ -264,26 +266,26 @@ def disk_full(directory: Path, error: Exception) -> ScopeError | None:
 
 
 def queue_is_gone(state: LearnerState, epoch: int) -> ScopeError:
-    """The refusal of a Redis whose learner epochs are behind a checkpoint: it is not the one that the run had."""
+    """The error for a Redis whose learner epochs are behind a checkpoint: it does not hold the run's queue."""
     return ScopeError(
-        f"The checkpoint of step {state.step} was made by learner {state.lineage} of this run, but Redis knows "
-        f"{epoch} so far: the run's queue and data cursor are gone, or redis.url names another server. Bring that "
-        "Redis with its append-only file back, or start a new run (model.path may name this one's model)."
+        f"The checkpoint of step {state.step} was made by learner {state.lineage} of this run, but Redis knows only "
+        f"{epoch}: the run's queue and data cursor are gone, or redis.url names another server. Restore that Redis "
+        "with its append-only file, or start a new run (model.path may name this one's model)."
     )
 
 
 def read_state(checkpoint: Path) -> LearnerState:
-    """The learner state of a checkpoint; raises msgspec.DecodeError when it is not one."""
+    """The learner state of a checkpoint. Raises OSError or msgspec.DecodeError when it is damaged."""
     return msgspec.json.decode((checkpoint / STATE).read_bytes(), type=LearnerState)
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
-    """The manifest of a checkpoint; raises OSError or msgspec.DecodeError when it is damaged."""
+    """The manifest of a checkpoint. Raises OSError or msgspec.DecodeError when it is damaged."""
     return msgspec.json.decode((checkpoint / MANIFEST).read_bytes(), type=Manifest)
 
 
 def verifies(checkpoint: Path) -> bool:
-    """True when every file that the manifest lists is there with its checksum, and its step is the directory's."""
+    """Whether every file that the manifest lists exists with its checksum, and its step is the directory's."""
     return _whole(checkpoint, int(checkpoint.name.removeprefix(PREFIX)))
 
 
@@ -299,6 +301,3 @@ def _whole(checkpoint: Path, step: int) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-ENGINE_TAG = "engine"

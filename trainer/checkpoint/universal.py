@@ -1,7 +1,7 @@
-"""Checkpoints of one number of learner ranks and ZeRO stage, made loadable by another: DeepSpeed's universal format.
+"""Converts checkpoints to DeepSpeed's universal format, for another number of learner ranks or another ZeRO stage.
 
-DeepSpeed converts; what differs between its stages 1 and 2 and its stage 3 in that format is evened out here: how a
-tensor is wrapped, where the count of updates is, and the name of the file with the engine's counters.
+DeepSpeed's converter writes the format differently for stages 1 and 2 and for stage 3. This module removes the
+differences: how a tensor is wrapped, where the update count is, and the name of the file with the engine's counters.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ MOMENTS = ("fp32", "exp_avg", "exp_avg_sq")
 
 
 def to_universal(source: Path, target: Path) -> None:
-    """Write the DeepSpeed checkpoint in `source` to `target` in a form for any number of ranks and any stage.
+    """Convert the DeepSpeed checkpoint in `source` to `target`, loadable by any number of ranks and any ZeRO stage.
 
-    One process does it, and needs the disk once more; it also writes beside `target`. Raises OSError, or what
-    DeepSpeed raises.
+    For one process; takes the checkpoint's size on disk once more, and also writes beside `target`. Raises OSError, and
+    DeepSpeed's errors.
     """
     target.mkdir(parents=True)
     arguments = Namespace(
@@ -45,16 +45,16 @@ def to_universal(source: Path, target: Path) -> None:
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         convert(arguments)
-    step = _even_out_optimizer(target / "zero" / "optimizer_state.pt", target / "zero")
+    step = _unify_optimizer(target / "zero" / "optimizer_state.pt", target / "zero")
     for folder in (path for path in (target / "zero").iterdir() if path.is_dir()):
-        _even_out_parameter(folder, step)
+        _unify_parameter(folder, step)
     names = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")
     there, missing = sorted((target / name for name in names), key=Path.exists, reverse=True)
     os.link(there, missing)
 
 
-def _even_out_optimizer(path: Path, folder: Path) -> Any:
-    """Put the groups and the count of updates where either stage looks for them; returns the count."""
+def _unify_optimizer(path: Path, folder: Path) -> Any:
+    """Put parameter groups and update count where every stage looks for them; returns the count."""
     state: dict[str, Any] = _load(path)
     if OPTIMIZER_STATE_DICT in state:
         step = next(iter(state[OPTIMIZER_STATE_DICT]["state"].values()))["step"]
@@ -67,9 +67,9 @@ def _even_out_optimizer(path: Path, folder: Path) -> Any:
     return step
 
 
-def _even_out_parameter(folder: Path, step: Any) -> None:
+def _unify_parameter(folder: Path, step: Any) -> None:
     for path in (folder / f"{moment}.pt" for moment in MOMENTS):
-        # A parameter that is tied to another one has its weights only.
+        # A parameter tied to another one has weights only, no moments.
         if path.exists() and isinstance(value := _load(path), torch.Tensor):
             torch.save({PARAM: value}, path)
     torch.save(step, folder / "step.pt")

@@ -112,7 +112,7 @@ class CheckpointConfig(Block):
 
 
 class DeterminismConfig(Block):
-    """Bitwise reproducibility of runs on one machine. See docs/reliability.md."""
+    """Bit-identical runs of one configuration on one machine. See docs/explanation/reliability.md."""
 
     strict: bool = Field(
         default=False,

@@ -1,8 +1,9 @@
 """Any law, acting through negatives: lowering the probability of cold failures raises entropy, of hot ones lowers it.
 
 The gradient of a negative has the opposite sign, and so has its effect on entropy (the lemma in
-docs/entropy-control.md); the temperature is therefore the inverse of the law's. That cold negatives raise entropy is a
-tendency, not a theorem. Surprisal weights are off: inverted, they would put all weight on the most confident failures.
+docs/explanation/entropy-control.md); the temperature is therefore the inverse of the law's. That cold negatives raise
+entropy is a tendency, not a theorem. Surprisal weights are off: inverted, they would put all weight on the most
+confident failures.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The split-range law: PID control of one output u in [-1, 1] that drives three actuators.
 
-Measured plant (docs/entropy-control.md): entropy integrates u, H' - H = drift + g u, with the lag of the optimizer's
-momentum. All three actuators act in the same direction, are at rest at u = 0, and differ in speed:
+Measured plant (docs/explanation/entropy-control.md): entropy integrates u, H' - H = drift + g u, with the lag of the
+optimizer's momentum. All three actuators act in the same direction, are at rest at u = 0, and differ in speed:
 
     temperature   1 + (t_max - 1) u, or 1 + (1 - t_min) u for u < 0     delayed by the staleness
     rho           max(0, rest + (max - rest) u)                         immediate; monotone by theorem

@@ -130,8 +130,8 @@ class InProcessRollouts:
         going = list(range(len(problems)))
         while going:
             for row, i in enumerate(going):
-                length = min(int(drawn.lengths[row]), dialogues[i].room)
-                dialogues[i].say(
+                length = min(int(drawn.lengths[row]), dialogues[i].tokens_left)
+                dialogues[i].add_turn(
                     drawn.tokens[row, :length].tolist(),
                     drawn.logprobs[row, :length].tolist(),
                     [VersionSpan(0, 0, 0)],

@@ -1,1 +1,1 @@
-"""The learner: DeepSpeed ZeRO over micro-batches of a step's groups."""
+"""The learner: DeepSpeed ZeRO engines that apply the SCOPE loss to a step's rollouts in micro-batches."""

@@ -1,4 +1,4 @@
-"""What DeepSpeed is told: partitioning, precision and what lies in host memory."""
+"""DeepSpeed configurations: partitioning, precision and offloading to host memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainer.config import RunConfig
 
 
 def learner_engine_config(config: RunConfig) -> dict[str, Any]:
-    """Of the engine that trains."""
+    """Configuration of the engine that trains the policy."""
     partitioning: dict[str, Any] = {"stage": config.learner.zero_stage, "overlap_comm": False}
     settings = {
         "train_micro_batch_size_per_gpu": 1,
@@ -21,7 +21,7 @@ def learner_engine_config(config: RunConfig) -> dict[str, Any]:
     }
     if config.learner.offload != "none":
         partitioning["offload_optimizer"] = {"device": "cpu"}
-        # torch's fused AdamW steps on the host without DeepSpeed's compiled one.
+        # torch's fused AdamW runs on the host, so DeepSpeed's compiled optimizer is not needed.
         settings["zero_force_ds_cpu_optimizer"] = False
     if config.learner.offload == "all":
         partitioning["offload_param"] = {"device": "cpu"}
@@ -29,7 +29,7 @@ def learner_engine_config(config: RunConfig) -> dict[str, Any]:
 
 
 def reference_engine_config(config: RunConfig) -> dict[str, Any]:
-    """Of an engine that only measures, partitioned like the learner's ZeRO-3."""
+    """Configuration of the reference policy's engine, which only measures; partitioned like the learner's ZeRO-3."""
     partitioning: dict[str, Any] = {"stage": 3}
     if config.learner.offload == "all":
         partitioning["offload_param"] = {"device": "cpu"}

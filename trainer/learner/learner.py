@@ -1,7 +1,7 @@
-"""The learner: one DeepSpeed ZeRO engine applying the SCOPE loss to one step's rollouts.
+"""The learner: one DeepSpeed ZeRO engine that applies the SCOPE loss to one step's rollouts.
 
-Runs identically on every rank; collective calls are inside. Knows nothing of where batches come from or where
-weights go.
+It runs identically on every rank and makes collective calls. Where batches come from and weights go is its caller's
+business.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from trainer.learner.deepspeed_config import learner_engine_config
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
+from trainer.learner.step_metrics import StepMetrics
 from trainer.loss.objective import scope_loss
-from trainer.loss.step_plan import StepPlan, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
 from trainer.policy.forward import forward
 from trainer.policy.gather import gather_parameters
 from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
@@ -40,45 +41,8 @@ from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
 PROBE_TOKENS = 64
-"""or as many as the model's longest sequence allows"""
+"""or fewer, if the model's longest sequence is shorter"""
 PROBE_SEED = 20251008
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """What one learner step measured, over the whole global batch. Log-quantities are nats."""
-
-    entropy: float
-    """exact, temperature 1, base rollouts, token-weighted, before the update"""
-    surrogate: float
-    auxiliary: float
-    clip_fraction: float
-    gradient_norm: float
-    positives: int
-    """auxiliary rollouts that were learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
-    reward_base: float
-    reward_adaptive: float
-    tokens: int
-    """response tokens that were learned from or measured"""
-    response_length: float
-    padding_share: float
-    """share of forward-pass tokens that were padding, before prompts are shared"""
-    token_imbalance: float
-    """tokens of the rank that has most, prompts and responses, over the mean of the ranks"""
-    mismatch_kl_base: float
-    mismatch_kl_adaptive: float
-    """E[exp(d) - 1 - d], d = proximal - behaviour log-probability"""
-    ratio_deviation_base: float
-    ratio_deviation_adaptive: float
-    """largest |proximal / behaviour - 1| over tokens"""
-    generator_entropy: float
-    """-mean behaviour log-probability of base rollouts (an estimate of the entropy where their temperature is 1)"""
-    proximal_seconds: float
-    update_seconds: float
-    learning_rate: float = 0.0
-    """in force for the step's updates"""
-    reference_kl: float | None = None
-    """KL(policy ‖ reference) on base tokens before the update, at their temperature; None without a reference"""
 
 
 class Learner:
@@ -101,11 +65,11 @@ class Learner:
             weight_decay=config.optimizer.weight_decay,
             fused=True if config.learner.offload != "none" else None,
         )
-        # DeepSpeed's engine is untyped in all that matters here.
+        # Any: the parts of DeepSpeed's engine used here are untyped.
         self.engine: Any = deepspeed.initialize(
             model=policy, optimizer=optimizer, config=learner_engine_config(config)
         )[0]
-        # DeepSpeed works in a copy of the process group, to which torch gives its own default.
+        # DeepSpeed uses a copy of the process group, for which torch sets its default timeout.
         limit = timedelta(seconds=config.learner.collective_timeout_seconds)
         self.engine.data_parallel_group.set_timeout(limit)
         self._reference = (
@@ -116,12 +80,12 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        """Where this rank computes."""
+        """The device that this rank computes on."""
         return self.engine.device
 
     @property
     def model(self) -> PreTrainedModel:
-        """The policy's Hugging Face model, for a sampler in this process."""
+        """The policy's Hugging Face model, for a sampler in the same process."""
         return self._policy.model
 
     @property
@@ -132,9 +96,8 @@ class Learner:
     def step(self, batch: RolloutBatch, actuators: Actuators, *, strength: float, step: int) -> StepMetrics:
         """One learner step: measure the proximal policy, then `loss.epochs` x `loss.minibatches` optimizer updates.
 
-        batch: this rank's share; strength: of the regularizer; step: learner step, for the learning rate and random
-        choices.
-        Raises FloatingPointError when the gradient norm is not finite, before weights are published.
+        batch: this rank's share; strength: of the regularizer; step: the learner step, which sets the learning rate and
+        seeds random choices. Raises FloatingPointError when a gradient norm is not finite.
         """
         batch = RolloutBatch(**{f.name: getattr(batch, f.name).to(self.engine.device) for f in fields(batch)})
         rate = self._set_learning_rate(step)
@@ -148,16 +111,17 @@ class Learner:
         if self._reference is not None:
             reference = self._reference.logprobs(batch, parts)
         measured = time.perf_counter()
-        base, adaptive = sums = role_sums(batch, proximal, entropy, actuators.surprisal_exponent)
+        auxiliary = auxiliary_scores(batch, proximal, actuators.surprisal_exponent)
+        base, adaptive = sums = role_sums(batch, proximal, entropy, auxiliary)
         plan = plan_step(
             batch,
             proximal,
             entropy,
             tilted,
             sums,
+            auxiliary,
             self._regularizer,
             self._config,
-            surprisal_exponent=actuators.surprisal_exponent,
             strength=strength,
             step=step,
             reference=reference,
@@ -172,12 +136,12 @@ class Learner:
         dist.all_reduce(totals)
         if not all(math.isfinite(norm) for norm in norms):
             raise FloatingPointError(f"gradient norm {norms} is not finite at learner step {step}")
-        surrogate, auxiliary, clipped, counted = totals.tolist()
+        surrogate, auxiliary_objective, clipped, counted = totals.tolist()
         padding_share, token_imbalance = self._token_shares(batch, parts)
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
             surrogate=surrogate / updates,
-            auxiliary=auxiliary / updates,
+            auxiliary=auxiliary_objective / updates,
             clip_fraction=clipped / max(counted, 1.0),
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
@@ -199,14 +163,14 @@ class Learner:
         )
 
     def gather_weights(self) -> dict[str, Tensor] | None:
-        """The policy's parameters by Hugging Face name, adapters merged, on the CPU; on rank 0 only, None elsewhere."""
+        """The policy's parameters by Hugging Face name, adapters merged, on the CPU; None on ranks other than 0."""
         weights = self._gathered(lambda name: True)
         if weights is None or not self._config.learner.lora.rank:
             return weights
         return merged_weights(self._policy.model, weights)
 
     def gather_adapter(self) -> dict[str, Tensor] | None:
-        """The adapters by peft's names, on the CPU; on rank 0 of a run with LoRA only, None elsewhere."""
+        """The adapters by peft's names, on the CPU; None on ranks other than 0 and without LoRA."""
         if not self._config.learner.lora.rank:
             return None
         weights = self._gathered(is_adapter)
@@ -214,9 +178,9 @@ class Learner:
 
     @torch.no_grad()
     def probe_logprobs(self) -> tuple[list[int], list[float]]:
-        """A fixed token sequence and this policy's log-probabilities of its tokens after the first, nats.
+        """A fixed token sequence, and this policy's log-probabilities of its tokens after the first, nats.
 
-        Generators compare their own with these to prove which weights they run.
+        Generators compare their own log-probabilities with these to prove which weights they run.
         """
         generator = torch.Generator().manual_seed(PROBE_SEED)
         vocabulary = self._policy.model.config.vocab_size
@@ -240,7 +204,7 @@ class Learner:
     ) -> None:
         """Write a Hugging Face directory: `weights` in safetensors, configuration and tokenizer of `source`.
 
-        It appears whole: it is written beside `directory` and renamed. adapter: goes into its folder `adapter`.
+        Replaces an earlier `directory`; see `replaced_directory`. adapter: written to its subdirectory `adapter`.
         """
         with replaced_directory(directory) as writing:
             self._policy.model.save_pretrained(writing, state_dict=weights)
@@ -249,16 +213,16 @@ class Learner:
                 save_adapter(writing / "adapter", self._config.learner.lora, adapter)
 
     def optimizer_bytes(self) -> int:
-        """Bytes of optimizer state that this rank holds (ZeRO shares them out over ranks)."""
+        """Bytes of optimizer state on this rank; ZeRO divides the state over the ranks."""
         states = self.engine.optimizer.optimizer.state.values()
         return sum(v.numel() * v.element_size() for s in states for v in s.values() if isinstance(v, Tensor))
 
     def snapshot(self, directory: Path, tag: str) -> Snapshot:
-        """What this rank is to write under `directory/tag`, which is there then: weights and optimizer state.
+        """The weights and optimizer state that this rank must write under `directory/tag`; creates that directory.
 
-        Unless `checkpoint.asynchronous` is off, training may go on before it is written.
+        With `checkpoint.asynchronous` training may continue before they are written.
         """
-        # What is frozen is in the starting policy, which every start begins with.
+        # Frozen parameters are those of the starting policy, which every start loads first.
         frozen = self._config.learner.lora.rank > 0
         self.engine.save_checkpoint(
             str(directory), tag=tag, save_latest=False, exclude_frozen_parameters=frozen
@@ -266,7 +230,10 @@ class Learner:
         return self._saves.take()
 
     def load(self, directory: Path, tag: str, *, universal: bool = False) -> None:
-        """Restore what snapshots of all ranks wrote, or `to_universal` made of it; raises RuntimeError without it."""
+        """Load a checkpoint that the snapshots of all ranks wrote. Raises RuntimeError if there is none.
+
+        universal: it was converted by `to_universal`.
+        """
         self.engine._config.load_universal_checkpoint = universal
         strict = not self._config.learner.lora.rank
         path, _ = self.engine.load_checkpoint(str(directory), tag=tag, load_module_strict=strict)
@@ -294,7 +261,7 @@ class Learner:
         return self._config.learner.micro_batching == "tokens"
 
     def _micro_batches(self, batch: RolloutBatch, rows: Tensor) -> list[Tensor]:
-        """Row numbers of each forward pass, equally many passes on every rank."""
+        """Row numbers of each micro-batch; every rank gets equally many micro-batches. Collective."""
         budget = self._config.learner.micro_batch_tokens
         if not self._by_tokens:
             return micro_batches(rows, batch.input_ids.shape[1], budget)
@@ -310,14 +277,17 @@ class Learner:
         parts = token_micro_batches(rows, lengths, keys, budget)
         most = torch.tensor(len(parts), device=rows.device)
         dist.all_reduce(most, op=dist.ReduceOp.MAX)
-        # Every rank has equally many rows, so that each can make as many parts.
+        # Possible on every rank, since all have equally many rows.
         return split_to(parts, int(most))
 
     @torch.no_grad()
     def _measure(
         self, batch: RolloutBatch, parts: list[Tensor], relative_temperature: float | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Log-probabilities, entropy and, at `relative_temperature` times their temperature, log-probabilities."""
+        """Log-probabilities and entropy of the proximal policy, float[N, T], nats.
+
+        Also log-probabilities at `relative_temperature` times the rows' temperature, or None without one.
+        """
         logprobs, entropies = [], []
         for rows in parts:
             micro = batch.select(rows)
@@ -366,15 +336,15 @@ class Learner:
         return totals
 
     def _learning_rows(self, rows: Tensor, plan: StepPlan) -> Tensor:
-        """The rows of a minibatch that move the policy, filled up so that every rank has equally many.
+        """The rows of a minibatch with a gradient, filled up so that every rank has equally many. Collective.
 
-        Rollouts of weight 0 (with GRPO groups all right or all wrong; auxiliary failures) have no gradient: leaving
-        them out of the update changes nothing but its cost. At least one row stays: the optimizer steps on every rank.
+        Rollouts of weight 0 (base groups with equal rewards, auxiliary failures) have no gradient, so leaving them out
+        only saves time. At least one row stays, because the optimizer must step on every rank.
         """
         learning = plan.learning[rows]
         needed = learning.sum().clamp(min=1)
         dist.all_reduce(needed, op=dist.ReduceOp.MAX)
-        # Every rank has equally many rows to fill up from, see `shard_batches`.
+        # Every rank has equally many rows, see `shard_batches`.
         return rows[torch.argsort(~learning, stable=True)][: int(needed)]
 
     def _token_shares(self, batch: RolloutBatch, parts: list[Tensor]) -> tuple[float, float]:

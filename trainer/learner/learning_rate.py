@@ -1,6 +1,6 @@
 """The learning rate of a learner step: linear warm-up, then constant, linear or cosine.
 
-A pure function of the step, so that a run that was resumed or rolled back has the same rates.
+A pure function of the step, so a run that is resumed or rolled back has the same rates.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     """The rate of learner step `step` (from 0) in a run of `steps` steps.
 
     During the warm-up it is (step + 1) / (warmup_steps + 1) of `learning_rate`. A linear or cosine schedule then falls
-    to `final_share` of it at step `decay_steps` and stays there.
+    to `final_share` of `learning_rate` at step `decay_steps` (by default `steps`) and stays there.
     """
     warm = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.schedule == "constant":

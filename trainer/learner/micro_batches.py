@@ -1,4 +1,4 @@
-"""Cutting a rank's share of a step into forward passes that fit in memory."""
+"""Splits a rank's rows into micro-batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 def token_micro_batches(
     rows: Tensor, lengths: Sequence[int], keys: Sequence[int], token_budget: int
 ) -> list[Tensor]:
-    """Split row numbers into parts of rows times longest row at most `token_budget` tokens (at least one row).
+    """Split row numbers so that rows times longest row of a part is at most `token_budget` tokens, or one row.
 
-    lengths: tokens of each of `rows`; keys: rows are taken in the order of falling keys, so that rows of a part are
-    about equally long.
+    lengths: tokens of each of `rows`; keys: rows are taken in descending order of their keys, so that the rows of a
+    part are about equally long.
     """
     parts: list[list[int]] = []
     longest = 0
@@ -28,7 +28,7 @@ def token_micro_batches(
 
 
 def split_to(parts: Sequence[Tensor], count: int) -> list[Tensor]:
-    """The parts, the ones of most rows halved until there are `count`, or until every part is one row."""
+    """Halve the part with most rows until there are `count` parts, or every part is one row."""
     divided = list(parts)
     while len(divided) < count:
         at = max(range(len(divided)), key=lambda i: len(divided[i]))
@@ -39,5 +39,5 @@ def split_to(parts: Sequence[Tensor], count: int) -> list[Tensor]:
 
 
 def micro_batches(rows: Tensor, sequence_length: int, token_budget: int) -> list[Tensor]:
-    """Split row numbers so that a part holds at most `token_budget` padded tokens (at least one row)."""
+    """Split row numbers so that a part holds at most `token_budget` padded tokens, or one row."""
     return list(rows.split(max(1, token_budget // sequence_length)))

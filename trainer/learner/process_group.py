@@ -1,4 +1,4 @@
-"""Joining the learner's process group: what DeepSpeed needs before an engine exists."""
+"""Joins the learner's process group, which DeepSpeed needs before an engine exists."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SHARED_MEMORY_OP = "deepspeed_shm_comm"
 
 
 def join_process_group(backend: str, timeout_seconds: float = 1800.0) -> None:
-    """Join the group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe, or that this process has joined.
+    """Join the process group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe, unless this process has.
 
-    backend: "nccl" or "gloo". timeout_seconds: of the group's collective calls, if this makes the group.
-    DeepSpeed would compile its shared-memory collectives for CPUs here, a minute and more on the first run of a machine
-    and only of use where the ranks of one host are many. gloo does without, and without a compiler.
+    backend: "nccl" or "gloo"; timeout_seconds: of collective calls, if this call creates the group. DeepSpeed's
+    shared-memory collectives for CPUs are disabled: compiling them takes a minute on a machine's first run, needs a
+    compiler, and pays off only with many ranks on one host.
     """
     deepspeed.ops.__compatible_ops__[SHARED_MEMORY_OP] = False
     deepspeed.init_distributed(

@@ -1,7 +1,7 @@
-"""The reference of the KL divergence: the policy that the run began with, frozen, beside the one that is trained.
+"""The reference policy of the KL divergence: the starting policy, frozen.
 
-With LoRA it is the same model with its adapters off, and costs no memory. Otherwise it is a second copy in the
-learner's precision, partitioned over the ranks where ZeRO-3 partitions the policy, and in host memory where
+With LoRA it is the trained model with its adapters off and takes no memory. Otherwise it is a second copy in the
+learner's precision, partitioned over the ranks if ZeRO-3 partitions the policy, and in host memory if
 `learner.offload=all` keeps the policy's parameters there.
 """
 
@@ -27,9 +27,9 @@ from trainer.rollouts.batch import RolloutBatch
 
 
 class ReferencePolicy:
-    """Log-probabilities of the starting policy. Collective: all ranks call it with equally many micro-batches.
+    """Measures log-probabilities of the starting policy. Collective: all ranks pass equally many micro-batches.
 
-    engine: the learner's, whose model serves with its adapters off; model_dir: the starting policy.
+    model_dir: the starting policy; engine: the learner's engine, whose model is used with its adapters off under LoRA.
     """
 
     def __init__(self, config: RunConfig, model_dir: Path, engine: Any) -> None:
@@ -50,7 +50,10 @@ class ReferencePolicy:
 
     @torch.no_grad()
     def logprobs(self, batch: RolloutBatch, parts: list[Tensor]) -> Tensor:
-        """Of the batch's tokens at their rows' temperature, float32[N, T], nats. parts: all row numbers, any order."""
+        """Log-probabilities of the batch's tokens at their rows' temperature, float32[N, T], nats.
+
+        parts: the row numbers of each micro-batch, together all rows, in any order.
+        """
         with self._as_reference():
             micros = [batch.select(rows) for rows in parts]
             measured = [forward(self._policy, self._config, micro, micro.temperature)[0] for micro in micros]
@@ -58,9 +61,9 @@ class ReferencePolicy:
 
 
 def reference_kl(batch: RolloutBatch, proximal: Tensor, reference: Tensor) -> float:
-    """Estimate of KL(policy ‖ reference) on base tokens of all ranks, nats per token; 0 without tokens. Collective.
+    """Estimate of KL(policy ‖ reference) over the base tokens of all ranks, nats per token; 0 without tokens.
 
-    proximal, reference: float[N, T], nats. The k3 estimator: never negative, of small variance.
+    proximal, reference: float[N, T], nats. Estimator k3, see `kl_k3`. Collective.
     """
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
     sums = torch.stack([(kl_k3(proximal, reference) * of_base).sum(), of_base.sum()])

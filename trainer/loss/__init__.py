@@ -1,1 +1,1 @@
-"""The SCOPE loss of one step: objective, aggregation over tokens, and the plan of its parts."""
+"""The SCOPE loss of one learner step: the objective, aggregation over tokens, and the step's plan of weights."""

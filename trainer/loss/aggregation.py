@@ -4,8 +4,8 @@
     token_mean     1/sum_i |o_i| sum_i sum_t        DAPO, arXiv 2503.14476, over the batch
     dr_grpo        1/N sum_i 1/L sum_t              Dr. GRPO, arXiv 2503.20783, L a constant budget of tokens
 
-As weights of token means they are 1/N, |o_i| / sum_i |o_i| and |o_i| / (N L). N, the number of rollouts, and the
-sum of lengths are those of the whole step, so a minibatch counts by what it holds.
+As weights of token means they are 1/N, |o_i| / sum_i |o_i| and |o_i| / (N L). N and the sum of lengths are those of
+the whole step, so a minibatch's share follows from the rollouts in it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 def base_row_weights(
     aggregation: str, lengths: Tensor, *, rollouts: float, tokens: float, max_new_tokens: int
 ) -> Tensor:
-    """Weight of each base rollout's token mean.
+    """Weight of each base rollout's token mean, float[N]; 0 for empty rows.
 
-    lengths: float[N], counted tokens of this rank's rollouts; rollouts, tokens: number of base rollouts and of
-    their tokens in the step, all ranks; max_new_tokens: L. Returns float[N], 0 for empty rows.
+    lengths: float[N], counted tokens of this rank's rows; rollouts, tokens: base rollouts and their tokens in the step,
+    over all ranks; max_new_tokens: L. Raises ValueError for an unknown aggregation.
     """
     present = (lengths > 0).to(lengths.dtype)
     match aggregation:

@@ -42,9 +42,9 @@ class LossInputs:
     advantages: Tensor
     """float[N, T]; for auxiliary rows 1, or -1 where failures are lowered"""
     base_weight: Tensor
-    """float[N]; 0 for auxiliary rows, else the weight of the row's token mean (or 0 where nothing would be learned)"""
+    """float[N], weight of the row's token mean; 0 for auxiliary rows and for rows without a gradient"""
     auxiliary_weight: Tensor
-    """float[N]; 0 for base rows and for auxiliary rollouts not learned from; alpha not included"""
+    """float[N], without alpha; 0 for base rows and for auxiliary rollouts that are not learned from"""
     keep: Tensor | None = None
     """float[N, T], 0 where the surrogate is left out; None: nowhere"""
     penalty: Tensor | None = None
@@ -61,14 +61,17 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """`loss` is to be minimised; the rest are detached sums, to be added over micro-batches and ranks."""
+    """The loss to minimise, and detached sums to be added over micro-batches and ranks."""
 
     loss: Tensor
     surrogate: Tensor
-    """penalties included, entropy bonus not"""
+    """of base rollouts, with penalties, without the entropy bonus"""
     auxiliary: Tensor
+    """of auxiliary rollouts, without alpha"""
     clipped_tokens: Tensor
+    """tokens where the clipped ratio bounds the surrogate"""
     tokens: Tensor
+    """tokens of rows with a weight"""
 
 
 def scope_loss(
@@ -82,10 +85,11 @@ def scope_loss(
     entropy_coefficient: float = 0.0,
     kl_coefficient: float = 0.0,
 ) -> LossOutputs:
-    """Negative SCOPE objective of some rows. alpha = 0 leaves GRPO.
+    """Negative SCOPE objective of some rows; with alpha = 0 it is GRPO's.
 
-    The ratio is clipped to [1 - clip_low, 1 + clip_high], that of base rows by the (low, high) of `base_clip` where
-    it is given. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks it.
+    Ratios are clipped to [1 - clip_low, 1 + clip_high], those of base rows by the (low, high) of `base_clip` where it
+    is given; tis_cap: bound of w. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks
+    it.
     """
     log_ratio = inputs.logprobs - inputs.proximal_logprobs
     ratio = log_ratio.exp()
@@ -130,27 +134,27 @@ def scope_loss(
 
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Estimate of KL(policy ‖ reference) from a token that the policy sampled, nats: exp(-d) - 1 + d, never negative.
+    """Estimate of KL(policy ‖ reference) from tokens that the policy sampled, nats: exp(-d) - 1 + d, never negative.
 
-    d = log(policy / reference); "k3" of joschu.net/blog/kl-approx.html, the form that GRPO uses.
+    d = log(policy / reference): the estimator k3 of joschu.net/blog/kl-approx.html, which GRPO uses. Both float[...].
     """
     difference = reference - logprobs
     return difference.exp() - 1 - difference
 
 
 def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:
-    """Unnormalised weight of each auxiliary rollout: 1[learned from] * max(s, floor)^rho.
+    """Unnormalised weight of each auxiliary rollout: 1[learned from] * max(s, floor)^rho, float64[N].
 
-    learned: float[N], see `learned_from`; surprisal: float[N], s = -log pi(o | q) at temperature 1 summed over the
-    answer, nats, detached, from the proximal policy. Returns float64[N]: powers of the floor vanish in float32.
+    learned: float[N], see `learned_from`; surprisal: float[N], s = -log pi(o | q) under the proximal policy at
+    temperature 1, summed over the answer, nats. float64, because powers of the floor vanish in float32.
     """
     return learned * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
 
 
 def learned_from(rewards: Tensor, advantages: Tensor) -> Tensor:
-    """1.0 where an auxiliary rollout is learned from, float[N]: a success to be raised, a failure to be lowered.
+    """1.0 where an auxiliary rollout is learned from, float[N]: rewarded with advantage 1, or failed with -1.
 
-    advantages: float[N], 1 or -1 as `entropy_control.samples` says, 0 for rows without a rollout.
+    advantages: float[N], 1 or -1 by `entropy_control.samples`, 0 for rows without a rollout.
     """
     rewarded = positives(rewards)
     return rewarded * (advantages > 0) + (1 - rewarded) * (advantages < 0)
@@ -159,10 +163,10 @@ def learned_from(rewards: Tensor, advantages: Tensor) -> Tensor:
 def auxiliary_scale(
     normalization: str, positive_count: float, score_sum: float, auxiliary_count: float
 ) -> float:
-    """Factor that turns `surprisal_scores` into weights; sums are over the whole step, all ranks.
+    """Factor that turns `surprisal_scores` into weights; 0 without positives.
 
-    "sum": weights add up to (positives / auxiliary rollouts), the paper's 1/G' for rho = 0; "positives": they
-    add up to 1. Without positives the factor is 0.
+    Counts and score_sum are of the whole step, over all ranks. "sum": the weights add up to positives / auxiliary
+    rollouts, which for rho = 0 is the paper's 1/G'; "positives": they add up to 1.
     """
     if positive_count == 0:
         return 0.0

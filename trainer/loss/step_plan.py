@@ -1,13 +1,14 @@
-"""What a learner step decides once, at its start: every token's advantage and every rollout's weight.
+"""The plan of a learner step, made once at its start: every token's advantage and every rollout's weight.
 
-Everything here follows from the proximal policy and the global batch, so minibatches, micro-batches and the number
-of ranks divide the work and change nothing. Base rollouts are shaped by the regularizer and averaged as
-`loss.aggregation` says; auxiliary rollouts keep their one advantage and the mean over their own tokens.
+The plan follows from the proximal policy and the global batch alone, so splitting the work into minibatches,
+micro-batches and ranks does not change the result. Base rollouts are shaped by the regularizer and averaged as
+`loss.aggregation` says; auxiliary rollouts keep one advantage each and are averaged over their own tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +17,81 @@ from torch import Tensor
 from trainer.collectives import max_over_ranks, rank, sum_over_ranks
 from trainer.config import RunConfig
 from trainer.loss.aggregation import base_row_weights
-from trainer.loss.objective import LossInputs, auxiliary_scale, learned_from, surprisal_scores
+from trainer.loss.objective import LossInputs, auxiliary_scale, kl_k3, learned_from, surprisal_scores
 from trainer.regularizers import ClipRange, Measured, Regularizer
 from trainer.rollouts.batch import RolloutBatch
 
 
+class AuxiliaryScores(NamedTuple):
+    """Which of this rank's rows are auxiliary rollouts that are learned from, and how much they count."""
+
+    learned: Tensor
+    """float[N]: 1 where the row is learned from, see `learned_from`; 0 for base rows"""
+    scores: Tensor
+    """float64[N], see `surprisal_scores`; 0 for base rows"""
+
+
+def auxiliary_scores(batch: RolloutBatch, proximal: Tensor, surprisal_exponent: float) -> AuxiliaryScores:
+    """Scores of the auxiliary rollouts of this rank. proximal: float[N, T], nats."""
+    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
+    surprisal = -(proximal * batch.mask).sum(-1)
+    return AuxiliaryScores(learned, surprisal_scores(learned, surprisal, surprisal_exponent))
+
+
+@dataclass
+class RoleSums:
+    """Sums over the rollouts and tokens of one role, over all ranks. Log-quantities are nats."""
+
+    tokens: float = 0.0
+    rollouts: float = 0.0
+    reward: float = 0.0
+    kl: float = 0.0
+    """estimate of KL(behaviour ‖ proximal), see `kl_k3`"""
+    behaviour: float = 0.0
+    """behaviour log-probabilities"""
+    entropy: float = 0.0
+    learned: float = 0.0
+    """auxiliary rollouts that are learned from; 0 for the base role"""
+    scores: float = 0.0
+    """`surprisal_scores` of these"""
+    ratio_deviation: float = 0.0
+    """largest |proximal / behaviour - 1| over tokens; not a sum"""
+
+
+def role_sums(
+    batch: RolloutBatch, proximal: Tensor, entropy: Tensor, auxiliary: AuxiliaryScores
+) -> tuple[RoleSums, RoleSums]:
+    """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
+    difference = proximal - batch.behaviour_logprobs
+    kl = kl_k3(batch.behaviour_logprobs, proximal)
+    sums, deviations = [], []
+    for rows in (~batch.auxiliary, batch.auxiliary):
+        mask = batch.mask[rows]
+        sums.append(
+            [
+                mask.sum(),
+                mask.any(-1).sum(),
+                batch.rewards[rows].sum(),
+                (kl[rows] * mask).sum(),
+                (batch.behaviour_logprobs[rows] * mask).sum(),
+                (entropy[rows] * mask).sum(),
+                auxiliary.learned[rows].sum(),
+                auxiliary.scores[rows].sum(),
+            ]
+        )
+        deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
+    added = sum_over_ranks(torch.stack([torch.stack([v.double() for v in row]) for row in sums]))
+    worst = max_over_ranks(torch.stack(deviations).double())
+    base, adaptive = (
+        RoleSums(*values, ratio_deviation=deviation)
+        for values, deviation in zip(added.tolist(), worst.tolist(), strict=True)
+    )
+    return base, adaptive
+
+
 @dataclass(frozen=True)
 class StepPlan:
-    """One rank's share of a step. N rows, T token columns; all detached."""
+    """The plan of one rank's rows. N rows, T token columns; all detached."""
 
     proximal: Tensor
     """float[N, T], nats"""
@@ -35,7 +103,7 @@ class StepPlan:
     base_weight: Tensor
     auxiliary_weight: Tensor
     entropy_weight: Tensor
-    """float[N], see `LossInputs`; a minibatch's share of the step counts `loss.minibatches`-fold"""
+    """float[N], see `LossInputs`; times `loss.minibatches`, since a minibatch is that fraction of the step"""
     entropy_coefficient: float
     base_clip: ClipRange | None
     reference: Tensor | None = None
@@ -74,18 +142,19 @@ def plan_step(
     entropy: Tensor,
     tilted: Tensor | None,
     sums: tuple[RoleSums, RoleSums],
+    auxiliary: AuxiliaryScores,
     regularizer: Regularizer,
     config: RunConfig,
     *,
-    surprisal_exponent: float,
     strength: float,
     step: int,
     reference: Tensor | None = None,
 ) -> StepPlan:
-    """Shape the tokens and weigh the rows of this rank. Collective.
+    """The plan of this rank's rows: shaped tokens and row weights. Collective.
 
-    proximal, entropy, tilted: float[N, T], nats, as `Measured` describes them; sums: of base and adaptive rollouts;
-    reference: float[N, T], nats, log-probabilities of the reference policy.
+    proximal, entropy, tilted: float[N, T], nats, see `Measured`; sums, auxiliary: what `role_sums` and
+    `auxiliary_scores` return for this batch; strength: of the regularizer; reference: float[N, T], nats,
+    log-probabilities of the reference policy.
     """
     base, adaptive = sums
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
@@ -111,6 +180,8 @@ def plan_step(
         tokens=base.tokens,
         max_new_tokens=config.rollout.max_new_tokens,
     )
+    normalization = config.entropy_control.normalization
+    scale = auxiliary_scale(normalization, adaptive.learned, adaptive.scores, adaptive.rollouts)
     coefficient = regularizer.entropy_coefficient(strength)
     entropy_weight = minibatches * of_base.sum(-1) / max(base.tokens, 1.0)
     return StepPlan(
@@ -119,9 +190,7 @@ def plan_step(
         keep=keep,
         penalty=penalty,
         base_weight=base_weight * (paid != 0).any(-1),
-        auxiliary_weight=_auxiliary_weights(
-            batch, proximal, adaptive, config.entropy_control.normalization, surprisal_exponent, minibatches
-        ),
+        auxiliary_weight=(auxiliary.scores * scale * minibatches).float(),
         entropy_weight=entropy_weight if coefficient else torch.zeros_like(entropy_weight),
         entropy_coefficient=coefficient,
         base_clip=regularizer.clip_range(strength),
@@ -130,72 +199,7 @@ def plan_step(
     )
 
 
-def _auxiliary_weights(
-    batch: RolloutBatch,
-    proximal: Tensor,
-    adaptive: RoleSums,
-    normalization: str,
-    exponent: float,
-    minibatches: int,
-) -> Tensor:
-    surprisal = -(proximal * batch.mask).sum(-1)
-    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
-    scores = surprisal_scores(learned, surprisal, exponent)
-    scale = auxiliary_scale(normalization, adaptive.learned, adaptive.scores, adaptive.rollouts)
-    return (scores * scale * minibatches).float()
-
-
 def _generator(seed: int, step: int) -> torch.Generator:
-    """Random numbers that depend on the run's seed, the step and the rank alone, on whatever device it computes."""
+    """A CPU generator seeded by run, step and rank, so that every device draws the same numbers."""
     state = np.random.SeedSequence((seed, step, rank())).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
-
-
-@dataclass
-class RoleSums:
-    """Sums over one role's tokens, added over ranks. Log-quantities are nats."""
-
-    tokens: float = 0.0
-    rollouts: float = 0.0
-    reward: float = 0.0
-    kl: float = 0.0
-    behaviour: float = 0.0
-    entropy: float = 0.0
-    learned: float = 0.0
-    """auxiliary rollouts that are learned from; not counted for base rollouts"""
-    scores: float = 0.0
-    ratio_deviation: float = 0.0
-    """largest |proximal / behaviour - 1| over tokens; not a sum"""
-
-
-def role_sums(
-    batch: RolloutBatch, proximal: Tensor, entropy: Tensor, surprisal_exponent: float
-) -> tuple[RoleSums, RoleSums]:
-    """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
-    difference = proximal - batch.behaviour_logprobs
-    kl = difference.exp() - 1 - difference
-    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
-    scores = surprisal_scores(learned, -(proximal * batch.mask).sum(-1), surprisal_exponent)
-    sums, deviations = [], []
-    for rows in (~batch.auxiliary, batch.auxiliary):
-        mask = batch.mask[rows]
-        sums.append(
-            [
-                mask.sum(),
-                mask.any(-1).sum(),
-                batch.rewards[rows].sum(),
-                (kl[rows] * mask).sum(),
-                (batch.behaviour_logprobs[rows] * mask).sum(),
-                (entropy[rows] * mask).sum(),
-                learned[rows].sum(),
-                scores[rows].sum(),
-            ]
-        )
-        deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
-    added = sum_over_ranks(torch.stack([torch.stack([v.double() for v in row]) for row in sums]))
-    worst = max_over_ranks(torch.stack(deviations).double())
-    base, adaptive = (
-        RoleSums(*values, ratio_deviation=deviation)
-        for values, deviation in zip(added.tolist(), worst.tolist(), strict=True)
-    )
-    return base, adaptive

@@ -1,1 +1,1 @@
-"""The policy: loading, forward passes, packing of rollouts, adapters, sampling, saving."""
+"""The policy: loading, forward passes, packing of rollouts, adapters, gathering, sampling."""

@@ -1,4 +1,4 @@
-"""How a policy stands on some problems, measured in this process: entropy and pass rate."""
+"""Measures a policy on problems in this process: entropy and pass rate."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PROBLEMS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a policy stands on some problems at temperature 1."""
+    """Entropy and pass rate of a policy on some problems, at temperature 1."""
 
     entropy: float
-    """nats per token, over all response tokens"""
+    """nats per token, mean over all response tokens"""
     correct: list[int]
-    """fully rewarded samples of each problem"""
+    """number of fully rewarded samples of each problem"""
     samples: int
-    """drawn for each problem"""
+    """samples drawn for each problem"""
 
     @property
     def pass_at_1(self) -> float:
-        """Share of samples that were correct."""
+        """Share of correct samples."""
         return sum(self.correct) / (len(self.correct) * self.samples)
 
 
@@ -65,7 +65,7 @@ def measure(
 def score(
     task: Task, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], drawn: Samples
 ) -> list[Verdict]:
-    """Verdicts of the N rows of `drawn`, equally many responses to each problem in turn."""
+    """Verdict of each row of `drawn`, which holds equally many responses to each problem, in order of problems."""
     samples = len(drawn.lengths) // len(problems)
     verdicts = []
     for row, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""One micro-batch through a policy, without the padding that a token budget does not pay for."""
+"""The forward pass of a micro-batch, trimmed to its longest row where micro-batches are sized by tokens."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def forward(
     with_entropy: bool = False,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropy of a micro-batch, nats, as wide as it is.
+    """Log-probabilities and entropy of a micro-batch, nats, as `PolicyModel.forward` returns them.
 
-    policy: a `PolicyModel`, or DeepSpeed's engine around one; temperature: float[N] or float[N, K]. Returns what
-    `PolicyModel.forward` does. With `learner.micro_batching=tokens` those of different ranks differ in size: the
-    number of logit chunks then follows from the budget, which is the same on all.
+    policy: a `PolicyModel`, or DeepSpeed's engine around one; temperature: float[N] or float[N, K]. The results have
+    all T columns of `batch`. With `learner.micro_batching=tokens` micro-batches differ in size between ranks; the
+    number of logit chunks, which must be the same, then follows from the token budget.
     """
     micro, most = batch, None
     if config.micro_batching == "tokens":

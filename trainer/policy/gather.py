@@ -1,4 +1,4 @@
-"""The whole policy on rank 0's CPU, wherever ZeRO keeps its parts: gathered in buckets, never all on one device."""
+"""Gathers the policy's parameters on rank 0's CPU from wherever ZeRO keeps them, a bucket at a time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 def gather_parameters(
     parameters: Iterable[tuple[str, nn.Parameter]], *, partitioned: bool, bucket_bytes: int
 ) -> dict[str, Tensor] | None:
-    """The named parameters, whole, copied to the CPU; on rank 0 only, None elsewhere. Collective.
+    """Copies of the whole parameters by name, on the CPU; None on ranks other than 0. Collective.
 
-    partitioned: whether ranks hold parts of parameters (ZeRO-3). A device then holds `bucket_bytes` more for the
-    moment, or the largest parameter if that is more.
+    partitioned: ranks hold parts of parameters (ZeRO-3). Gathering then takes `bucket_bytes` of device memory for a
+    moment, or the size of the largest parameter if that is more.
     """
     whole: dict[str, Tensor] = {}
     for bucket in buckets(parameters, bucket_bytes):
@@ -28,16 +28,16 @@ def gather_parameters(
 def buckets(
     parameters: Iterable[tuple[str, nn.Parameter]], most_bytes: int
 ) -> Iterator[list[tuple[str, nn.Parameter]]]:
-    """Neighbours together, as many as fit; a parameter that is larger than a bucket is alone."""
+    """Group neighbouring parameters into buckets of at most `most_bytes`; a larger parameter is alone in its bucket."""
     bucket: list[tuple[str, nn.Parameter]] = []
-    held = 0
+    filled = 0
     for name, parameter in parameters:
-        # Under ZeRO-3 a parameter's own size is that of nothing until it is gathered.
+        # Under ZeRO-3 a parameter has size 0 until it is gathered.
         size = getattr(parameter, "ds_numel", parameter.numel()) * parameter.element_size()
-        if bucket and held + size > most_bytes:
+        if bucket and filled + size > most_bytes:
             yield bucket
-            bucket, held = [], 0
+            bucket, filled = [], 0
         bucket.append((name, parameter))
-        held += size
+        filled += size
     if bucket:
         yield bucket

@@ -1,7 +1,7 @@
-"""Low-rank adapters (arXiv 2106.09685) by peft: what is trained, what generators get, what a run leaves.
+"""Low-rank adapters (arXiv 2106.09685) through peft: adding, merging, saving.
 
-Adapters are put into the model in place, so that the learner's forward pass is the same with and without. Generators
-get merged weights under the model's own names: they know nothing of adapters, and the probe proves the merge.
+Adapters are injected into the model in place, so the learner's forward pass needs no change. Generators get merged
+weights under the model's own names and need not know of adapters; the probe proves the merge.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PEFT_PREFIX = "base_model.model."
 
 
 def add_adapters(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
-    """Freeze `model` and give its linear layers adapters, which change nothing yet; the same ones for the same seed.
+    """Freeze `model` and add adapters to its linear layers, initialised by `seed` so that the outputs do not change.
 
-    Raises ScopeError where a layer that `learner.lora.targets` names is not there.
+    Raises ScopeError for a layer of `learner.lora.targets` that the model does not have.
     """
     import peft
 
@@ -48,7 +48,7 @@ def add_adapters(model: PreTrainedModel, config: LoraConfig, seed: int) -> None:
 
 @contextmanager
 def adapters_off(model: PreTrainedModel) -> Iterator[None]:
-    """Within it the model is the one that the adapters were added to."""
+    """Disable the adapters within the block: the model is then the one that they were added to."""
     layers = list(_layers(model).values())
     for layer in layers:
         layer.enable_adapters(False)
@@ -61,10 +61,9 @@ def adapters_off(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def merged_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters under their names without adapters, adapters added to their layers.
+    """Parameters of the model without adapters, by name, with the adapters merged into their layers.
 
-    weights: every parameter of `model` by its name there, whole. The sum is taken in float32 and rounded to the layer's
-    own type.
+    weights: every parameter of `model`, whole, by name. The sum is computed in float32 and rounded to the layer's type.
     """
     merged = {name: weight for name, weight in weights.items() if not is_adapter(name)}
     for path, layer in _layers(model).items():
@@ -75,24 +74,24 @@ def merged_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> dic
 
 
 def is_adapter(name: str) -> bool:
-    """Whether the parameter of that name belongs to an adapter."""
+    """Whether the parameter `name` belongs to an adapter."""
     return ".lora_" in name
 
 
 def adapter_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapters under peft's names. weights: theirs by the model's names, whole."""
+    """Adapter parameters by peft's names. weights: the same parameters, whole, by the model's names."""
     return {_PEFT_PREFIX + name.replace(f".{ADAPTER}.", "."): weight for name, weight in weights.items()}
 
 
 def save_adapter(directory: Path, config: LoraConfig, weights: dict[str, Tensor]) -> None:
-    """Write what `peft.PeftModel.from_pretrained` reads. weights: as `adapter_weights` gives them."""
+    """Write a directory for `peft.PeftModel.from_pretrained`. weights: from `adapter_weights`."""
     directory.mkdir(parents=True)
     _peft_config(config).save_pretrained(str(directory))
     safetensors.torch.save_file(weights, directory / "adapter_model.safetensors")
 
 
 def _peft_config(config: LoraConfig) -> peft.LoraConfig:
-    import peft  # takes seconds to import, and only runs with adapters need it
+    import peft  # takes seconds to import; only runs with adapters need it
 
     return peft.LoraConfig(
         r=config.rank,

@@ -1,4 +1,4 @@
-"""The policy as the learner sees it: a causal language model with the measuring head on its responses."""
+"""The learner's policy: a causal language model whose head computes log-probabilities and entropy of responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from trainer.policy.packing import pack_rollouts
 
 
 class PolicyModel(nn.Module):
-    """Wraps a Hugging Face causal LM so that one forward pass (and ZeRO-3's hooks) covers body and head."""
+    """Wraps a Hugging Face causal LM so that one forward pass, with ZeRO-3's hooks, covers body and head.
+
+    logit_chunk_tokens: tokens whose logits are computed at once; share_prompts: whether rollouts of one prompt are
+    packed, see `trainer.policy.packing`; fused_head: `learner.fused_head`.
+    """
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class PolicyModel(nn.Module):
     ) -> None:
         super().__init__()
         _choose_head(model, logit_chunk_tokens, fused_head)
-        # Any: what transformers adds to a module is not in its type.
+        # Any: transformers' additions to a module are not in its type.
         self.model: Any = model
         self._chunk = logit_chunk_tokens
         self._share_prompts = share_prompts
@@ -51,10 +55,11 @@ class PolicyModel(nn.Module):
         """Log-probabilities and entropy of the response tokens.
 
         input_ids: int64[N, L], right-padded; prompt_lengths: int64[N]; targets, mask: [N, T]; temperature:
-        float[N], or float[N, K] for log-probabilities at K temperatures. Returns (logprobs, entropy), float32
-        [N, T] ([N, T, K]) in nats, 0 where the mask is 0; see `token_logprobs` for the gradient. The plain head's
-        number of logit chunks follows from `most_tokens`, or else from the size of the mask, and must be the same on
-        all ranks: where theirs differ, `most_tokens` is a number that none exceeds.
+        float[N], or float[N, K] for log-probabilities at K temperatures. Returns logprobs, float32[N, T] or
+        float32[N, T, K], and entropy, float32[N, T]; nats, 0 where the mask is 0. See `token_logprobs` for gradients.
+
+        The plain head's number of logit chunks follows from `most_tokens`, or from the size of the mask, and must be
+        the same on all ranks: where their masks differ in size, pass a `most_tokens` that none of them exceeds.
         """
         rows, columns = mask.nonzero(as_tuple=True)
         hidden = self._predictors(input_ids, prompt_lengths, mask, rows, columns)
@@ -100,10 +105,10 @@ class PolicyModel(nn.Module):
 
 
 def load_policy(model_dir: Path, config: LearnerConfig) -> PolicyModel:
-    """Load a Hugging Face model directory in float32 (DeepSpeed casts it where the run asks for bf16).
+    """Load a Hugging Face model directory in float32; DeepSpeed casts it for runs in bf16.
 
-    Raises ScopeError when prompts are to be shared and the model's attention does not keep rollouts apart, or when
-    layers are to be computed again and the model does not support it.
+    Raises ScopeError for `learner.share_prompts` with a model whose attention does not separate packed rollouts, and
+    for `learner.gradient_checkpointing` or `learner.fused_head=on` with a model that does not support it.
     """
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     if config.share_prompts:
@@ -119,7 +124,7 @@ def load_policy(model_dir: Path, config: LearnerConfig) -> PolicyModel:
 
 
 def _choose_head(model: PreTrainedModel, block_rows: int, fused: str) -> None:
-    """Put the fused head in the place of the model's where it is asked for, or large enough to gain by it."""
+    """Replace the model's head by the fused one, if it is configured or the vocabulary is large enough to gain."""
     head = model.get_output_embeddings()
     large = type(head) is nn.Linear and head.out_features >= FUSED_FROM_VOCABULARY
     if fused == "off" or (fused == "auto" and not large):
@@ -133,10 +138,10 @@ def _choose_head(model: PreTrainedModel, block_rows: int, fused: str) -> None:
 
 
 def _checkpoint_layers(model: PreTrainedModel) -> None:
-    """Keep a layer's input and compute the rest again in the backward pass.
+    """Keep each layer's input only and recompute the rest in the backward pass.
 
-    transformers does so in training mode only. The layers alone are put into it, not what is inside, so that dropout
-    stays off as without it.
+    transformers does so in training mode only. Only the layers are put into it, not their submodules, so dropout stays
+    off.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not model.supports_gradient_checkpointing or not layers:
@@ -150,7 +155,7 @@ def _checkpoint_layers(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _require_separation(model: PreTrainedModel) -> None:
-    """Two rollouts of one prompt must score the same packed as apart; sliding windows are refused unseen."""
+    """Check that two rollouts of one prompt score the same packed as apart; refuse sliding windows outright."""
     advice = "set learner.share_prompts=false"
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
@@ -161,7 +166,7 @@ def _require_separation(model: PreTrainedModel) -> None:
     model.eval()
     ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 5, 4, 6]]) % model.config.vocab_size
     where = torch.full((2,), 3), ids[:, 3:], torch.ones(2, 3), torch.ones(2)
-    # The model keeps its own head: whoever replaces it decides how large the blocks of tokens are.
+    # The model keeps its own head for this check; `load_policy` replaces it with the block size of the run.
     packed, apart = (
         PolicyModel(model, 16, share_prompts=share, fused_head="off")(ids, *where)[0]
         for share in (True, False)

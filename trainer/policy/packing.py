@@ -1,9 +1,8 @@
-"""Prompt sharing: the rollouts of one prompt in one packed sequence, so that the prompt is computed once.
+"""Prompt sharing: packs the rollouts of one prompt into one sequence, so that the prompt is computed once.
 
-A packed sequence holds one or more blocks, each a prompt followed by the responses to it. A response token attends
-to its prompt and to its own response only, and counts its position from the end of the prompt, so the hidden states
-are those of separate sequences. The last token of a response predicts nothing and is left out; equal responses are
-there once.
+A packed sequence holds one or more blocks, each a prompt followed by responses to it. A response token attends only to
+its prompt and its own response, and its position continues the prompt's, so hidden states equal those of separate
+sequences. The last token of a response predicts nothing and is left out; equal responses are packed once.
 
     prompt a | response a1 | response a2 | prompt b | response b1 | padding
 """
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 MAX_PACKED_TOKENS = 1024
-"""Packed sequences grow to this length, since attention costs their square. A longer single rollout fits alone."""
+"""Longest packed sequence, since attention costs its square; a longer single rollout gets a sequence of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,14 @@ class PackedRollouts:
     positions: Tensor
     """int64[B, S], within prompt and response"""
     attention: Tensor
-    """bool[B, 1, S, S], True where the row's token sees the column's"""
+    """bool[B, 1, S, S], True where the row's token attends to the column's"""
     predictor: Tensor
     """int64[N, T]: index into the B * S flattened hidden states that predict each response token; 0 past its end"""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A prompt and some of the rollouts that begin with it, by row. `tokens`: how long it is, packed."""
+    """A prompt and some of its rollouts, by row. tokens: packed length."""
 
     prompt_row: int
     rows: list[int]
@@ -44,7 +43,7 @@ class _Block:
 
 
 def pack_rollouts(input_ids: Tensor, prompt_lengths: Tensor, response_lengths: Tensor) -> PackedRollouts:
-    """Pack rows, sharing a prompt between neighbouring rows that begin with the same one.
+    """Pack rows; neighbouring rows with the same prompt share it.
 
     input_ids: int64[N, L], prompt then response, right-padded; prompt_lengths, response_lengths: int64[N], tokens.
     """
@@ -60,8 +59,8 @@ def pack_rollouts(input_ids: Tensor, prompt_lengths: Tensor, response_lengths: T
         rows = list(first.values())
         blocks.append(_Block(start, rows, int(prompts[start] + inputs[rows].sum())))
     longest = int((prompts + inputs).max())
-    room = max(longest, min(max(b.tokens for b in blocks), MAX_PACKED_TOKENS))
-    bins = _first_fit([piece for b in blocks for piece in _split(b, room, prompts, inputs)], room)
+    capacity = max(longest, min(max(b.tokens for b in blocks), MAX_PACKED_TOKENS))
+    bins = _first_fit([piece for b in blocks for piece in _split(b, capacity, prompts, inputs)], capacity)
     size = max(sum(b.tokens for b in packed) for packed in bins)
     tokens, positions = np.zeros((2, len(bins), size), np.int64)
     block, response = np.full((2, len(bins), size), -1, np.int64)
@@ -90,20 +89,20 @@ def pack_rollouts(input_ids: Tensor, prompt_lengths: Tensor, response_lengths: T
 
 
 def prompt_runs(ids: np.ndarray, prompts: np.ndarray) -> list[tuple[int, int]]:
-    """Row ranges with one prompt: (first, one past the last)."""
+    """Ranges of neighbouring rows with the same prompt: (first, one past the last)."""
     within = np.arange(ids.shape[1]) < prompts[:, None]
     changed = (prompts[1:] != prompts[:-1]) | ((ids[1:] != ids[:-1]) & within[1:]).any(1)
     starts = [0, *(np.flatnonzero(changed) + 1).tolist()]
     return list(zip(starts, [*starts[1:], len(ids)], strict=True))
 
 
-def _split(block: _Block, room: int, prompts: np.ndarray, inputs: np.ndarray) -> list[_Block]:
-    """The block, or parts of it that each fit into `room` and repeat the prompt."""
+def _split(block: _Block, capacity: int, prompts: np.ndarray, inputs: np.ndarray) -> list[_Block]:
+    """The block, or parts of it with at most `capacity` tokens that each repeat the prompt."""
     prompt = int(prompts[block.prompt_row])
     parts: list[list[int]] = [[]]
     used = prompt
     for row in block.rows:
-        if parts[-1] and used + inputs[row] > room:
+        if parts[-1] and used + inputs[row] > capacity:
             parts.append([])
             used = prompt
         parts[-1].append(row)
@@ -111,22 +110,22 @@ def _split(block: _Block, room: int, prompts: np.ndarray, inputs: np.ndarray) ->
     return [_Block(block.prompt_row, rows, prompt + int(inputs[rows].sum())) for rows in parts]
 
 
-def _first_fit(blocks: list[_Block], room: int) -> list[list[_Block]]:
-    """Blocks into packed sequences of at most `room` tokens, larger ones first."""
+def _first_fit(blocks: list[_Block], capacity: int) -> list[list[_Block]]:
+    """Distribute blocks over packed sequences of at most `capacity` tokens, largest block first."""
     bins: list[list[_Block]] = []
     free: list[int] = []
     for block in sorted(blocks, key=lambda b: -b.tokens):
         fit = next((i for i, left in enumerate(free) if left >= block.tokens), len(bins))
         if fit == len(bins):
             bins.append([])
-            free.append(room)
+            free.append(capacity)
         bins[fit].append(block)
         free[fit] -= block.tokens
     return bins
 
 
 def _attention(block: Tensor, response: Tensor) -> Tensor:
-    """Who sees whom. block: int64[B, S], -1 for padding; response: int64[B, S], 0 for a prompt."""
+    """`PackedRollouts.attention`. block: int64[B, S], -1 for padding; response: int64[B, S], 0 for prompts."""
     size = block.shape[1]
     order = torch.arange(size, device=block.device)
     causal = order[:, None] >= order[None, :]

@@ -1,7 +1,4 @@
-"""A plain sampler in the learner's own process, for the warm start's measurement and for in-process runs.
-
-Runs on the full system sample with vLLM; this one needs nothing but the model.
-"""
+"""A plain sampler in the learner's process, for warm-start measurements and in-process runs; other runs use vLLM."""
 
 from __future__ import annotations
 
@@ -16,19 +13,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainer.head.logprobs import entropy_of_logits
 
 COMPACT_BELOW = 0.75
-"""Finished rows leave the batch once fewer than this share of its rows still runs."""
+"""Finished rows are removed from the batch once less than this share of its rows is unfinished."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Sampled responses of N rows; T is the length limit. Everything past a row's length is 0."""
+    """Sampled responses, N rows; T is the length limit. All values past a row's length are 0."""
 
     tokens: Tensor
     """int64[N, T], the end token included"""
     lengths: Tensor
-    """int64[N], tokens up to and with the end token"""
+    """int64[N], tokens including the end token"""
     logprobs: Tensor
-    """float32[N, T], nats, of the sampled tokens at the row's `logprob_temperature`"""
+    """float32[N, T], log-probabilities of the sampled tokens at the row's `logprob_temperature`, nats"""
     entropy: Tensor
     """float32[N, T], nats, exact at temperature 1"""
     ended: Tensor
@@ -47,10 +44,10 @@ def sample(
     max_new_tokens: int,
     generator: torch.Generator,
 ) -> Samples:
-    """`samples` responses to each prompt: row i * samples + j is response j to prompt i.
+    """Sample `samples` responses to each prompt; row i * samples + j is response j to prompt i.
 
-    prompts: texts, or token ids. Temperatures are for all rows or float[N]. Reproducible from `generator`. A prompt is
-    computed once.
+    prompts: texts or token ids, each computed once; temperatures: one for all rows, or float[N]; max_new_tokens: T.
+    Reproducible from `generator`.
     """
     rows = len(prompts) * samples
     end = tokenizer.eos_token_id

@@ -1,1 +1,1 @@
-"""Rollouts before the loss: problems in order, prompts, trajectories, rewards and advantages, batches."""
+"""Rollouts before the loss: problem order, prompts, trajectories, rewards and advantages, batches."""

@@ -1,9 +1,9 @@
-"""From decoded groups to padded arrays: one step's rollouts, shared out over minibatches and learner ranks.
+"""Turns one step's groups into padded tensors, divided over minibatches and learner ranks.
 
-Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W (with `learner.micro_batching`
-at `tokens`: to the rank that has fewest tokens yet), so that both roles of a prompt are learned from together, on one
-rank. Missing groups become empty rows, and slots are filled up with empty ones to
-a multiple of M W, so that every rank has equally many rows in every minibatch: collective calls must match.
+Group j of a role goes to minibatch j mod M and, within it, to rank (j div M) mod W; with `learner.micro_batching` at
+`tokens`, to the rank that has the fewest tokens so far. Both roles of a prompt are therefore on one rank and in one
+minibatch. Missing groups become empty rows, and empty slots are added up to a multiple of M W, so that every rank has
+equally many rows in every minibatch and collective calls match.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RolloutBatch:
     """Rollouts of one rank for one step. N rows; L padded sequence tokens; T padded response tokens."""
 
     input_ids: Tensor
-    """int64[N, L], prompt then response, right-padded with 0 (never attended to by a counted token)"""
+    """int64[N, L], prompt then response, right-padded with 0; no token that counts attends to padding"""
     prompt_lengths: Tensor
     """int64[N]"""
     targets: Tensor
@@ -36,9 +36,9 @@ class RolloutBatch:
     behaviour_logprobs: Tensor
     """float32[N, T], nats at `temperature`, 0 where the mask is 0"""
     temperature: Tensor
-    """float32[N], of the behaviour log-probabilities: base rows the sampling temperature, auxiliary rows 1"""
+    """float32[N], of the behaviour log-probabilities: the sampling temperature for base rows, 1 for auxiliary rows"""
     advantages: Tensor
-    """float32[N]; auxiliary rows 1, or -1 where the loss lowers failures; empty rows 0"""
+    """float32[N]; for auxiliary rows 1, or -1 where the loss lowers failures; 0 for empty rows"""
     rewards: Tensor
     """float32[N]"""
     auxiliary: Tensor
@@ -47,17 +47,17 @@ class RolloutBatch:
     """int64[N]"""
 
     def select(self, rows: Tensor) -> RolloutBatch:
-        """The given rows, in their order. rows: int64[n]."""
+        """The batch of the given rows, in their order. rows: int64[n]."""
         return RolloutBatch(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     @property
     def lengths(self) -> Tensor:
-        """int64[N], tokens of prompt and response up to the last that counts."""
+        """Tokens of prompt and response up to the last that counts, int64[N]."""
         width = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
         return self.prompt_lengths + ((self.mask != 0) * width).amax(1)
 
     def trimmed(self) -> RolloutBatch:
-        """Without the columns in which no row has a token that counts; at least one response column stays."""
+        """The batch without trailing columns in which no row has a token that counts; one response column stays."""
         longest = int(self.lengths.max())
         response = max(int((self.lengths - self.prompt_lengths).max()), 1)
         widths = {"input_ids": longest} | dict.fromkeys(("targets", "mask", "behaviour_logprobs"), response)
@@ -67,9 +67,8 @@ class RolloutBatch:
 def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBatch]:
     """One `RolloutBatch` for each rank, all of equal shape.
 
-    Groups may be missing (dead-lettered); their rows are empty, with mask 0 and advantage 0. Raises
-    ValueError for a group that has no slot of its own: a second one with the same place in the step, or a
-    role that is not used.
+    Rows of missing (dead-lettered) groups are empty: mask 0 and advantage 0. Raises ValueError for two groups with the
+    same place in the step, for a role that the run does not use, and for a group with the wrong number of rollouts.
     """
     workers, minibatches = config.learner.workers, config.loss.minibatches
     by_slot = {(g.role, g.ordinal % config.rollout.prompts_per_step): g for g in groups}
@@ -107,26 +106,26 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
 
 
 def balanced_ranks(tokens: Sequence[int], workers: int, minibatches: int) -> list[int]:
-    """The rank of each slot: equally many slots of every minibatch for each rank, and tokens about equal.
+    """Assign slots to ranks: equally many of every minibatch to each rank, and about equally many tokens.
 
-    tokens: of each slot, a multiple of workers * minibatches in number. Largest slots first, each to the rank with
-    fewest tokens that has room (Graham's longest-processing-time rule).
+    tokens: of each slot; their number is a multiple of workers * minibatches. Largest slots first, each to the rank
+    with the fewest tokens that still takes one (Graham's longest-processing-time rule). Returns the rank of each slot.
     """
     ranks = [0] * len(tokens)
     totals = [0] * workers
     for minibatch in range(minibatches):
         members = range(minibatch, len(tokens), minibatches)
-        room = [len(members) // workers] * workers
+        left = [len(members) // workers] * workers
         for slot in sorted(members, key=lambda slot: -tokens[slot]):
-            rank = min((r for r in range(workers) if room[r]), key=lambda r: totals[r])
+            rank = min((r for r in range(workers) if left[r]), key=lambda r: totals[r])
             ranks[slot] = rank
-            room[rank] -= 1
+            left[rank] -= 1
             totals[rank] += tokens[slot]
     return ranks
 
 
 class _Rows:
-    """Accumulates padded rows."""
+    """Accumulates padded rows. sequence, response: widths L and T of `RolloutBatch`."""
 
     def __init__(self, sequence: int, response: int) -> None:
         self._sequence, self._response = sequence, response

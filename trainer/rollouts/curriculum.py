@@ -1,9 +1,9 @@
-"""Curriculum over a mixture: how often each part comes follows the pass rate measured on it.
+"""Curriculum over a mixture: the share of each part follows its measured pass rate.
 
-A part's share is its weight times 4 p (1 - p), p its smoothed pass rate: groups that are all right or all wrong have no
-gradient, so prompts go where both happen. No share falls below `floor` of the part's weight, so that every pass rate
-stays measured. Pure state on rank 0, stored in each checkpoint; the mix of a step is decided as soon as generators may
-work on it, from the steps that were learned until then, and never from time.
+A part's share is proportional to its weight times 4 p (1 - p), with p its smoothed pass rate: groups that are all right
+or all wrong have no gradient, so parts where both happen get more prompts. The factor is at least `floor`, so every
+pass rate stays measured. Rank 0 holds the state, and every checkpoint stores it. The mix of a step is decided as soon
+as generators may sample it, from the steps learned until then, never from wall-clock time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from trainer.errors import ScopeError
 
 
 class StepMix(NamedTuple):
-    """The parts of one learner step's places, and how many places each part had before the step."""
+    """The mixture part of each prompt of one learner step, and how many prompts each part had before the step."""
 
     parts: list[int]
     before: list[int]
 
     def place(self, slot: int) -> tuple[int, int]:
-        """The part of place `slot`, and that place's number among all that the part ever had."""
+        """The part of the step's prompt `slot`, and the number of prompts that the part had before it."""
         part = self.parts[slot]
         return part, self.before[part] + self.parts[:slot].count(part)
 
 
 class Curriculum:
-    """weights: of the parts; places: prompts of a learner step; ahead: steps that generators may run ahead."""
+    """Decides mixes from measured pass rates.
+
+    weights: of the parts; places: prompts per learner step; ahead: learner steps that generators may sample ahead.
+    """
 
     def __init__(
         self, config: CurriculumConfig, weights: Sequence[float], *, places: int, ahead: int
@@ -43,12 +46,12 @@ class Curriculum:
 
     @property
     def mixes(self) -> dict[int, StepMix]:
-        """Mixes of the steps that are not learned yet and may be sampled, by step."""
+        """Mixes of the steps that may be sampled and have not been learned, by step."""
         return dict(self._mixes)
 
     @property
     def shares(self) -> list[float]:
-        """Of each part in the mixes that are decided from here on; they add up to 1."""
+        """Share of each part in the mixes decided from here on; they add up to 1."""
         raw = [
             weight * max(self._config.floor, 1.0 if rate is None else 4 * rate * (1 - rate))
             for weight, rate in zip(self._weights, self._rates, strict=True)
@@ -57,13 +60,13 @@ class Curriculum:
 
     @property
     def pass_rates(self) -> list[float | None]:
-        """Smoothed, by part; None where none was measured."""
+        """Smoothed pass rate of each part; None where none was measured."""
         return list(self._rates)
 
     def learned(self, step: int, rewards: Sequence[tuple[int, float]]) -> None:
-        """Take what was measured at `step`: (part, reward) of each base rollout. Decides the next mix."""
+        """Update the pass rates by `step` and decide the next mix. rewards: (part, reward) of each base rollout."""
         for part in range(len(self._rates)):
-            passed = [reward >= 1 - 1e-6 for of, reward in rewards if of == part]
+            passed = [reward >= 1 - 1e-6 for rewarded, reward in rewards if rewarded == part]
             if not passed:
                 continue
             now, before = sum(passed) / len(passed), self._rates[part]
@@ -81,18 +84,18 @@ class Curriculum:
         }
 
     def restore(self, state: dict[str, Any], step: int) -> None:
-        """Go on from what `state` gave before learner step `step`. Raises ScopeError where the parts are others."""
+        """Continue from a `state` saved before learner step `step`. Raises ScopeError for another number of parts."""
         if len(state["rates"]) != len(self._rates):
             raise ScopeError(
                 f"task.mixture has {len(self._rates)} parts and the checkpoint's curriculum {len(state['rates'])}: "
-                "a run goes on with the parts that it began with."
+                "a run continues with the parts that it began with."
             )
         self._rates, self._owed, self._given = list(state["rates"]), list(state["owed"]), list(state["given"])
         self._mixes = {step: StepMix(list(parts), list(before)) for step, parts, before in state["mixes"]}
         self._decide(step)
 
     def _decide(self, step: int) -> None:
-        """Decide the mixes up to the newest step that may be sampled while `step` is the next to be learned."""
+        """Decide the mixes of all steps that may be sampled while `step` is the next to be learned."""
         for further in range(max(self._mixes, default=step - 1) + 1, step + self._ahead + 1):
             shares, before, parts = self.shares, list(self._given), []
             for _ in range(self._places):
@@ -105,7 +108,7 @@ class Curriculum:
 
 
 def make_curriculum(config: RunConfig) -> Curriculum | None:
-    """The curriculum of a run; None where the mixture's weights stay as they are."""
+    """The curriculum of a run; None where the mixture's weights are fixed."""
     if config.task.curriculum.kind == "fixed":
         return None
     return Curriculum(

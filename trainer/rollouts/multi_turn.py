@@ -1,7 +1,8 @@
-"""One rollout of several turns: what the policy said and what the environment answered, as one response.
+"""A multi-turn rollout: the policy's turns and the environment's replies as one response.
 
-The response is all that follows the prompt. Tokens of the environment have loss mask 0 and log-probability 0: they are
-read by the policy and not learned. Bounds: `rollout.max_turns` responses, and `rollout.max_new_tokens` tokens of both.
+The response is everything after the prompt. Tokens of the environment have loss mask 0 and log-probability 0: the
+policy reads them and does not learn from them. Bounds: `rollout.max_turns` turns of the policy, and
+`rollout.max_new_tokens` tokens of both sides together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from trainer.tasks.base import Environment, Problem
 
 
 class Dialogue:
-    """A rollout in the making. After each `say`, sample the next turn from the prompt and `tokens`, unless it ended."""
+    """A rollout being sampled. Until `finish` is set, sample a turn from the prompt and `tokens` and `add_turn` it."""
 
     def __init__(self, task: Environment, problem: Problem, tokenizer: Any, config: RunConfig) -> None:
         self._task, self._problem, self._tokenizer, self._config = task, problem, tokenizer, config
@@ -26,26 +27,26 @@ class Dialogue:
         self.logprobs: list[float] = []
         """nats, 0 for tokens of the environment"""
         self.mask: list[int] = []
-        """1 for tokens of the policy"""
+        """1 for tokens of the policy, 0 for tokens of the environment"""
         self.spans: list[VersionSpan] = []
-        """which policy version sampled which tokens; those of the environment count with what precedes them"""
+        """which policy version sampled which tokens; tokens of the environment belong to the span before them"""
         self.turns: list[str] = []
         """the policy's responses, without the end token"""
         self.finish: Literal["stop", "length"] | None = None
-        """None while it goes on; length: cut off by `rollout.max_new_tokens`"""
+        """None until the rollout ends; length: cut off by `rollout.max_new_tokens`"""
 
     @property
-    def room(self) -> int:
-        """Tokens that the next turn may take."""
+    def tokens_left(self) -> int:
+        """Largest number of tokens that the next turn may have."""
         return self._config.rollout.max_new_tokens - len(self.tokens)
 
-    def say(
+    def add_turn(
         self, tokens: Sequence[int], logprobs: Sequence[float], spans: Sequence[VersionSpan], *, stopped: bool
     ) -> None:
-        """Add a turn of the policy, and the environment's answer if there is one.
+        """Add a turn of the policy, and the environment's reply if there is one.
 
-        tokens: at most `room`, the end token included; spans: counted from the turn's first token; stopped: the policy
-        ended the turn itself.
+        tokens: at most `tokens_left`, with the end token; spans: counted from the turn's first token; stopped: the
+        policy sampled the end token.
         """
         self._add_spans(spans)
         self.tokens += [int(token) for token in tokens]
@@ -54,19 +55,19 @@ class Dialogue:
         if not stopped:
             self.finish = "length"
             return
-        said = self.tokens[len(self.tokens) - len(tokens) : -1]
-        self.turns.append(str(self._tokenizer.decode(said)))
+        text = self.tokens[len(self.tokens) - len(tokens) : -1]
+        self.turns.append(str(self._tokenizer.decode(text)))
         reply = self._task.reply(self._problem, tuple(self.turns))
         if reply is None or len(self.turns) == self._config.rollout.max_turns:
             self.finish = "stop"
             return
-        heard = encode_reply(self._tokenizer, reply, self._config)
-        if len(heard) >= self.room:
+        reply_tokens = encode_reply(self._tokenizer, reply, self._config)
+        if len(reply_tokens) >= self.tokens_left:
             self.finish = "length"
             return
-        self.tokens += heard
-        self.logprobs += [0.0] * len(heard)
-        self.mask += [0] * len(heard)
+        self.tokens += reply_tokens
+        self.logprobs += [0.0] * len(reply_tokens)
+        self.mask += [0] * len(reply_tokens)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Tokens int32[T], log-probabilities float32[T] in nats, mask uint8[T]."""

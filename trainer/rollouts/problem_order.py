@@ -1,7 +1,7 @@
-"""Which problem each place of the data cursor gets: in the stream's order, refilled, or from a mixture that changes.
+"""The problem of each ordinal of the data cursor: in the stream's order, at a refill, or from a curriculum's mix.
 
-All pure functions of the configuration and of what the learner measured before, so that every generator, in every
-incarnation, makes a group of the same problem.
+Pure functions of the configuration and the curriculum's mixes, so that every generator, in every incarnation, samples
+the same problem for an ordinal.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from trainer.tasks.mixture import Mixture
 def problem_at(
     task: Task, config: RunConfig, ordinal: int, attempt: int = 0, mix: StepMix | None = None
 ) -> Problem:
-    """The training problem of `ordinal`, at the `attempt`-th refill of its group; attempt 0 is the first.
+    """The training problem of `ordinal` at refill `attempt` of its group; 0: the first problem.
 
-    mix: of the ordinal's learner step, where `task.curriculum` decides it. Refills come from the same stream (with a
-    curriculum of the same part), an equal share of it further on for each: the order of first attempts is the same
-    with refills and without, and no problem comes twice before the stream has come that far.
+    mix: of the ordinal's learner step, where `task.curriculum` decides it. Refills take problems of the same stream
+    (with a curriculum, of the same part), each an equal share of the stream further on. So first problems come in the
+    same order with and without refills, and no problem repeats before the cursor has passed that share.
+
+    Raises TypeError for a mix with a task that is no mixture.
     """
     start = config.data_position(0)
     if mix is None:
@@ -33,5 +35,5 @@ def problem_at(
 
 
 def refill_offset(attempt: int, refills: int, size: int) -> int:
-    """How far from a place in a stream of `size` problems its `attempt`-th refill lies, of at most `refills`."""
+    """Distance to refill `attempt` of an ordinal's problem, in a stream of `size` problems with at most `refills`."""
     return attempt * -(-size // (refills + 1))

@@ -1,6 +1,6 @@
-"""What a group's rewards say: advantages within the group (GRPO, arXiv 2402.03300), positives, uniform groups.
+"""Rewards of a group: advantages within it (GRPO, arXiv 2402.03300), positives, and whether they are uniform.
 
-Free of torch at import, since generators ask whether a group is uniform.
+Does not import torch, because the generator module imports it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def group_advantages(
 ) -> NDArray[np.float64]:
     """A_i = (R_i - mean) / (std + epsilon) within one group; without `standardized`, R_i - mean.
 
-    `rewards`: float64[G]. The standard deviation is the population one; leaving it out is Dr. GRPO's form (arXiv
-    2503.20783), which does not weigh up prompts that are nearly always or nearly never solved. A group whose
-    rewards are all equal has advantage 0 everywhere.
+    rewards: float64[G]. std is the population standard deviation. Without it the form is Dr. GRPO's (arXiv 2503.20783),
+    which gives no extra weight to prompts that are nearly always or nearly never solved. A group whose rewards are all
+    equal has advantage 0 everywhere.
     """
     centred = rewards - rewards.mean()
     return centred / (rewards.std() + epsilon) if standardized else centred

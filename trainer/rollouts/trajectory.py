@@ -1,9 +1,9 @@
-"""The data contract between generators and the learner: trajectories, in groups, as bytes.
+"""The data contract between generators and the learner: groups of trajectories, and their encoding.
 
-A *group* is every rollout of one prompt by one role; it enters the replay queue whole. Encoding is msgpack
-(msgspec) with raw little-endian buffers for arrays, never pickle. Decoding checks types, schema version, size, numbers
-and the lengths of arrays against each other. Counts are limited, so that no entry takes much more memory than its
-bytes: lists and maps by their declared lengths, before anything is made of them.
+A *group* is every rollout of one prompt by one role; it enters the replay queue whole. The encoding is msgpack
+(msgspec) with raw little-endian buffers for arrays, never pickle. Decoding checks schema version, size, types, values
+and the lengths of arrays against each other. Counts are limited, so that a decoded entry takes little more memory than
+its bytes: the declared lengths of lists and maps are checked before these are built.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.roles import MOST_ROLLOUTS, Role
 
 SCHEMA_VERSION = 2
 MOST_SPANS = 128
-"""version spans of one rollout; one that spans more than `pipeline.max_staleness` steps, at most 64, is not used"""
+"""version spans of one rollout; `pipeline.max_staleness` is at most 64, and a rollout over more steps is not used"""
 MOST_COMPONENTS = 16
 """parts of one reward"""
 LONGEST_TEXT = 4096
@@ -30,18 +30,18 @@ FinishReason = Literal["stop", "length"]
 
 
 class TrajectoryError(ValueError):
-    """An entry that is not a valid group; the message says what is wrong with it."""
+    """An entry is not a valid group; the message says why."""
 
 
 class PolicyVersion(NamedTuple):
-    """A published policy: the weights after `step` learner steps of `lineage`. A rollback begins a new lineage."""
+    """A published policy: the weights after `step` learner steps of `lineage`, one learner incarnation's epoch."""
 
     lineage: int
     step: int
 
 
 class VersionSpan(msgspec.Struct, frozen=True, array_like=True):
-    """From response token `first_token` on, tokens were sampled by policy version (`lineage`, `step`)."""
+    """Response tokens from `first_token` on were sampled by policy version (`lineage`, `step`)."""
 
     first_token: int
     lineage: int
@@ -126,7 +126,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class _Header(msgspec.Struct):
-    """What is read first: an entry of another schema version is refused by that name, whatever else it holds."""
+    """Decoded first, so that an entry of another schema version is refused with that reason."""
 
     schema_version: int
 
@@ -194,7 +194,7 @@ def _check(group: Group) -> None:
 
 
 def _check_numbers(trajectories: list[Trajectory]) -> None:
-    """Of all trajectories at once: for short ones the calls into numpy are most of what a check takes."""
+    """Check all trajectories at once, because for short ones calling numpy takes most of the time."""
     if np.frombuffer(b"".join(t.response_tokens for t in trajectories), dtype="<i4").min() < 0:
         raise TrajectoryError("response_tokens holds a negative token id")
     logprobs = np.frombuffer(b"".join(t.behaviour_logprobs for t in trajectories), dtype="<f4")

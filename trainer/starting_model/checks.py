@@ -41,41 +41,60 @@ def check_model(directory: Path, config: RunConfig) -> None:
 
 
 def check_tokenizer(directory: Path, config: ModelConfig) -> None:
-    """Raise ScopeError for a tokenizer with ids that the model does not have, without end token or chat template.
+    """Raise ScopeError for a tokenizer without an end token, or with token ids that the model does not have.
 
-    The template is required only with `model.chat=on`. Ids are checked only with a `tokenizer.json`.
+    With `model.chat=on` it must also have a chat template. Reads the tokenizer's files without loading it; the ids of a
+    directory without `tokenizer.json` (a slow tokenizer) are not checked.
     """
     settings = _read(directory / "tokenizer_config.json")
     end = settings.get("eos_token")
-    end = end.get("content") if isinstance(end, dict) else end
-    if not end:
-        raise ScopeError(
-            f"model.path={str(directory)!r}: its tokenizer_config.json has no eos_token, so no response could end."
-        )
     template = "chat_template" in settings or (directory / "chat_template.jinja").is_file()
+    ids = None
+    if (directory / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        ids = Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
+    _apply_rules(directory, config, end.get("content") if isinstance(end, dict) else end, template, ids)
+
+
+def check_loaded_tokenizer(directory: Path, config: ModelConfig) -> None:
+    """Raise ScopeError for a tokenizer that transformers cannot load, or that violates a rule of `check_tokenizer`.
+
+    Takes seconds, because it imports transformers' tokenizers.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ScopeError(f"model.path={str(directory)!r} has no tokenizer that loads: {error}") from error
+    template = tokenizer.chat_template is not None
+    _apply_rules(directory, config, tokenizer.eos_token, template, tokenizer.get_vocab())
+
+
+def _apply_rules(
+    directory: Path, config: ModelConfig, end: str | None, template: bool, ids: dict[str, int] | None
+) -> None:
+    """end: the end-of-sequence token. template: whether there is a chat template. ids: token → id, None if unknown."""
+    name = f"model.path={str(directory)!r}"
+    if not end:
+        raise ScopeError(f"{name}: its tokenizer names no eos_token: no response could end.")
     if config.chat == "on" and not template:
         raise ScopeError(
-            f"model.chat='on', but the tokenizer in model.path={str(directory)!r} has no chat template; use "
-            "model.chat=auto or off."
+            f"model.chat='on', but the tokenizer in {name} has no chat template; use model.chat=auto or off."
         )
-    if not (directory / "tokenizer.json").is_file():
+    if ids is None:
         return
-    from tokenizers import Tokenizer
-
-    ids = Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
     model = _read(directory / "config.json")
     size = model.get("vocab_size", model.get("text_config", {}).get("vocab_size"))
     if size is not None and max(ids.values()) >= size:
         token = max(ids, key=lambda name: ids[name])
         raise ScopeError(
-            f"model.path={str(directory)!r}: its tokenizer has token ids up to {ids[token]} ({token!r}) and the "
-            f"model only {size}: they do not belong together."
+            f"{name}: its tokenizer gives token ids up to {ids[token]} ({token!r}), and the model has {size}: "
+            "tokenizer and model do not belong together."
         )
     if end not in ids:
-        raise ScopeError(
-            f"model.path={str(directory)!r}: eos_token={end!r} of its tokenizer_config.json is not in its "
-            "tokenizer.json."
-        )
+        raise ScopeError(f"{name}: the eos_token={end!r} of its tokenizer is no token of its vocabulary.")
 
 
 def _read(path: Path) -> dict[str, Any]:

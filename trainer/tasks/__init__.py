@@ -1,4 +1,4 @@
-"""Tasks by name: each is a source of problems and the verifier of their responses.
+"""Tasks: prompts, verifiers and rewards, chosen by `task.name`.
 
 To add a built-in task, write its module and add a line to `_TASKS`. For your own task, set `task.name` to
 `module:object`, a callable that makes a `Task` from its configuration, and `task.folder` to the module's folder.

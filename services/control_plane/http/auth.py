@@ -19,7 +19,7 @@ from services.access import tokens
 from services.access.tokens import Grant, Principal, Scope, authenticate, token_keys, valid_token_read
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.rate_limit import admission, admit
-from services.redis.query import Read, fetch, together
+from services.redis.query import Read, combine, fetch
 from services.run.ids import is_run_id
 
 T = TypeVar("T")
@@ -99,11 +99,11 @@ def _allowed(
     if is_run_id(run_id):
         record, admitted, documents = fetch(
             redis,
-            together(
+            combine(
                 valid_token_read(run_id, token),
                 # Evaluated later: a caller who may not read the run learns nothing of its limits and documents.
-                admission(request, token, token_keys(run_id)).later(),
-                wanted(run_id).later(),
+                admission(request, token, token_keys(run_id)).deferred(),
+                wanted(run_id).deferred(),
             ),
         )
         if record is not None:
@@ -139,7 +139,7 @@ def allowed_everywhere(needed: Scope) -> Callable[[Request, Redis, str], Princip
     return check
 
 
-_NOTHING: Read[None] = together().then(lambda _: None)
+_NOTHING: Read[None] = combine().map(lambda _: None)
 _INSUFFICIENT = {"WWW-Authenticate": 'Bearer realm="scope-rl", error="insufficient_scope"'}
 _MOST_NAMED = 5
 

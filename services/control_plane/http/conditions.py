@@ -14,7 +14,14 @@ from starlette.responses import Response
 from services.control_plane.http.auth import Token
 from services.control_plane.http.problems import Problem
 from services.control_plane.schemas.base import FieldProblem
-from services.redis.idempotency import Answer, Once, first_is_running, keep_answer, kept_answer, once
+from services.redis.idempotency import (
+    Answer,
+    IdempotentRequest,
+    first_is_running,
+    idempotent_request,
+    keep_answer,
+    kept_answer,
+)
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -69,12 +76,12 @@ class Repeatable(NamedTuple):
     route: str
     key: str | None
 
-    def use(self, body: str, wait_seconds: float = 0.0) -> Once | None:
-        """The use of the idempotency key by a request with this body; None without a key."""
+    def with_body(self, body: str, wait_seconds: float = 0.0) -> IdempotentRequest | None:
+        """The request with this body; None without an idempotency key."""
         if self.key is None:
             return None
         seconds = wait_seconds + ANSWER_SECONDS
-        return once(self.run_id, self.token, self.route, self.key, body.encode(), seconds)
+        return idempotent_request(self.run_id, self.token, self.route, self.key, body.encode(), seconds)
 
 
 async def repeatable(
@@ -92,19 +99,19 @@ Known = Annotated[frozenset[int] | None, Depends(known_generations)]
 Repeat = Annotated[Repeatable, Depends(repeatable)]
 
 
-async def answered(redis: Redis, use: Once | None, answer: Answer) -> Response:
-    """The response, also stored for repetitions of the request."""
-    if use is not None:
-        await run_in_threadpool(keep_answer, redis, use, answer)
+async def answered(redis: Redis, request: IdempotentRequest | None, answer: Answer) -> Response:
+    """Give the answer, and keep it for a repetition."""
+    if request is not None:
+        await run_in_threadpool(keep_answer, redis, request, answer)
     return _response(answer)
 
 
-async def answer_again(redis: Redis, use: Once) -> Response | None:
-    """The stored answer of the first request; None if it ended without one. Refuses with 409 while it still runs."""
-    kept = await run_in_threadpool(kept_answer, redis, use)
+async def answer_again(redis: Redis, request: IdempotentRequest) -> Response | None:
+    """The answer of the first request, or None when it ended without one; 409 while it may still come."""
+    kept = await run_in_threadpool(kept_answer, redis, request)
     if kept is not None:
         return _response(kept, {"Idempotency-Replayed": "true"})
-    if await run_in_threadpool(first_is_running, redis, use):
+    if await run_in_threadpool(first_is_running, redis, request):
         raise Problem(
             HTTPStatus.CONFLICT,
             "The first request with this Idempotency-Key is still in progress. Try again.",

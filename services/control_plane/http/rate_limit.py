@@ -16,35 +16,19 @@ from redis import Redis
 from services.access.tokens import digest_of
 from services.control_plane.http.problems import Problem
 from services.redis.keys import rate_key
-from services.redis.query import Read, fetch, one
+from services.redis.query import Read, command, fetch
+from services.redis.scripts import script_text
 from trainer.config import ControlPlaneConfig
 
 BURST_SECONDS = 10
 """depth of a bucket: the burst allowed is what the rate allows in this time"""
 _READING = ("GET", "HEAD", "OPTIONS")
 
-_TAKE = """
-for i = 2, #KEYS do
-    if redis.call('HEXISTS', KEYS[i], ARGV[3]) == 1 then break end
-    if i == #KEYS then return -1 end
-end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local interval, depth = tonumber(ARGV[1]), tonumber(ARGV[2])
-local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
-if full - now + interval > depth then return math.ceil(full - now + interval - depth) end
-full = full + interval
-redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000) + 1000)
-return 0
-"""
-"""Take one request from the bucket, where the token is one of those in the further keys, or there are none: a stranger
-writes nothing. Returns microseconds to wait before one could be taken; -1 where nothing was looked at."""
-
 
 def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Read[None]:
     """The read that counts this request against the token's limit, if the token is in one of the hashes `known_in`.
 
-    known_in: Redis keys; empty: count it in any case. The read raises a 429 problem with the time to wait.
+    known_in: hashes of tokens; none: count it in any case. Parsing raises a 429 problem that says when to try again.
     """
     limits: ControlPlaneConfig = request.app.state.limits
     reading = request.method in _READING
@@ -65,7 +49,8 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
             )
 
     names = (rate_key(digest, kind), *known_in)
-    return one(judge, "EVAL", _TAKE, len(names), *names, repr(interval), repr(depth), digest)
+    script = script_text("services.control_plane.http", "take")
+    return command(judge, "EVAL", script, len(names), *names, repr(interval), repr(depth), digest)
 
 
 def admit(request: Request, redis: Redis, token: str) -> None:

@@ -36,7 +36,13 @@ from services.control_plane.schemas.entropy_target import (
     EntropyTargetHistory,
     EntropyTargetPatch,
 )
-from services.entropy_target.documents import DesiredTarget, Repeated, StaleGeneration, TargetRefused, Terms
+from services.entropy_target.documents import (
+    ChangeConditions,
+    DesiredTarget,
+    Repeated,
+    StaleGeneration,
+    TargetRefused,
+)
 from services.entropy_target.store import (
     applied_read,
     change_entropy_target,
@@ -46,7 +52,7 @@ from services.entropy_target.store import (
     reset_entropy_target,
 )
 from services.redis.idempotency import Answer, KeyReused
-from services.redis.query import Read, fetch, together
+from services.redis.query import Read, combine, fetch
 from services.redis.streams import STREAM_ID
 from services.run.control import Refused
 from services.run.state import RunSpec, spec_read
@@ -99,7 +105,7 @@ def target_read(run_id: str) -> Read[EntropyTarget]:
             raise _not_started(run_id)
         return resource(run_id, entropy_target, applied, control)
 
-    return together(_control_read(run_id), entropy_target_read(run_id), applied_read(run_id)).then(shown)
+    return combine(_control_read(run_id), entropy_target_read(run_id), applied_read(run_id)).map(shown)
 
 
 @router.get("")
@@ -172,7 +178,7 @@ async def put_entropy_target(
         known,
         repeat,
         change.model_dump_json(),
-        lambda terms: _set(redis, run_id, by, change, terms),
+        lambda conditions: _set(redis, run_id, by, change, conditions),
     )
 
 
@@ -188,7 +194,7 @@ async def patch_entropy_target(
         known,
         repeat,
         patch.model_dump_json(exclude_unset=True),
-        lambda terms: _patched(redis, run_id, by, patch, terms),
+        lambda conditions: _patched(redis, run_id, by, patch, conditions),
     )
 
 
@@ -196,8 +202,10 @@ async def patch_entropy_target(
 async def delete_entropy_target(
     run_id: str, redis: RedisClient, by: Steered, known: Known, repeat: Repeat
 ) -> Response:
-    """Return to the configured schedule, at its value for the current learner step. Answers like PUT."""
-    return await _made(redis, run_id, by, known, repeat, "", lambda terms: _reset(redis, run_id, by, terms))
+    """Return to the configured schedule, at the learner step where the run is. Answers like PUT."""
+    return await _made(
+        redis, run_id, by, known, repeat, "", lambda conditions: _reset(redis, run_id, by, conditions)
+    )
 
 
 async def _made(
@@ -207,9 +215,9 @@ async def _made(
     known: frozenset[int] | None,
     repeat: Repeatable,
     body: str,
-    change: Callable[[Terms], DesiredTarget],
+    change: Callable[[ChangeConditions], DesiredTarget],
 ) -> Response:
-    """Make the change, wait as long as requested, and answer."""
+    """Make the change, wait until it is applied if the caller asked for it, and answer."""
     response = await _answer(redis, run_id, by, known, repeat, body, change)
     response.headers["Location"] = f"/v1/runs/{run_id}/entropy-target"
     return response
@@ -222,24 +230,28 @@ async def _answer(
     known: frozenset[int] | None,
     repeat: Repeatable,
     body: str,
-    change: Callable[[Terms], DesiredTarget],
+    change: Callable[[ChangeConditions], DesiredTarget],
 ) -> Response:
-    use = repeat.use(body, by.wait_seconds)
+    request = repeat.with_body(body, by.wait_seconds)
     try:
-        entropy_target = await run_in_threadpool(_accepted, change, Terms(known, use, by.origin))
+        entropy_target = await run_in_threadpool(
+            _accepted, change, ChangeConditions(known, request, by.origin)
+        )
     except Repeated as again:
-        assert use is not None
-        kept = await answer_again(redis, use)
+        assert request is not None
+        kept = await answer_again(redis, request)
         if kept is not None:
             return kept
         entropy_target = again.entropy_target
     target = await settled(redis, run_id, entropy_target, by.control, by.wait_seconds)
     status = HTTPStatus.OK if target.status.state == "applied" else HTTPStatus.ACCEPTED
     headers = {"etag": etag(entropy_target.generation)}
-    return await answered(redis, use, Answer(status, target.model_dump_json(), headers))
+    return await answered(redis, request, Answer(status, target.model_dump_json(), headers))
 
 
-def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, terms: Terms) -> DesiredTarget:
+def _set(
+    redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, conditions: ChangeConditions
+) -> DesiredTarget:
     return change_entropy_target(
         redis,
         run_id,
@@ -248,22 +260,22 @@ def _set(redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, t
         by.control,
         regularizer_tracks=by.regularizer_tracks,
         over_steps=change.over_steps,
-        terms=terms,
+        conditions=conditions,
     )
 
 
-def _reset(redis: Redis, run_id: str, by: Steering, terms: Terms) -> DesiredTarget:
+def _reset(redis: Redis, run_id: str, by: Steering, conditions: ChangeConditions) -> DesiredTarget:
     return reset_entropy_target(
-        redis, run_id, by.caller, by.control, regularizer_tracks=by.regularizer_tracks, terms=terms
+        redis, run_id, by.caller, by.control, regularizer_tracks=by.regularizer_tracks, conditions=conditions
     )
 
 
 def _patched(
-    redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, terms: Terms
+    redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, conditions: ChangeConditions
 ) -> DesiredTarget:
     """Merge with the newest state. With `If-Match: *`, retry on the state that a concurrent change left."""
     if "target" in patch.model_fields_set and patch.target is None:
-        return _reset(redis, run_id, by, terms)
+        return _reset(redis, run_id, by, conditions)
     for _ in range(_PATCH_ATTEMPTS):
         current = read_entropy_target(redis, run_id)
         if current is None:
@@ -283,14 +295,14 @@ def _patched(
             target=target, over_steps=(patch.over_steps or 0) if given else current.over_steps
         )
         here = (
-            terms
-            if terms.generations is not None
-            else terms._replace(generations=frozenset({current.generation}))
+            conditions
+            if conditions.generations is not None
+            else conditions._replace(generations=frozenset({current.generation}))
         )
         try:
             return _set(redis, run_id, by, merged, here)
         except StaleGeneration:
-            if terms.generations is not None:
+            if conditions.generations is not None:
                 raise
     raise Problem(
         HTTPStatus.CONFLICT,
@@ -310,7 +322,7 @@ def _control_read(run_id: str) -> Read[tuple[EntropyControlConfig, bool]]:
             raise _not_started(run_id)
         return _parsed(json.dumps(spec.config["entropy_control"]), json.dumps(spec.config["regularizer"]))
 
-    return spec_read(run_id).then(blocks)
+    return spec_read(run_id).map(blocks)
 
 
 @lru_cache(maxsize=64)
@@ -324,9 +336,11 @@ def _not_started(run_id: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
 
 
-def _accepted(change: Callable[[Terms], DesiredTarget], terms: Terms) -> DesiredTarget:
+def _accepted(
+    change: Callable[[ChangeConditions], DesiredTarget], conditions: ChangeConditions
+) -> DesiredTarget:
     try:
-        return change(terms)
+        return change(conditions)
     except TargetRefused as refused:
         field = FieldProblem(field="body.target", value=repr(refused.value), allowed=refused.allowed)
         conflict = refused.reason == "no_control"

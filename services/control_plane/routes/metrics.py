@@ -20,7 +20,7 @@ from services.control_plane.schemas.runs import MetricSeries
 from services.records.redis_records import Extent, extent_read, series_of
 from services.records.step_record import StepRecord
 from services.redis.keys import RunKeys
-from services.redis.query import Read, one, together
+from services.redis.query import Read, combine, command
 
 HEADLINE = "entropy,entropy_target,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000
@@ -97,5 +97,5 @@ def get_metrics(
 
 def _extent_read(run_id: str) -> Read[tuple[bool, Extent]]:
     """Whether the run has started, and how far its records go."""
-    started = one(bool, "EXISTS", RunKeys(run_id).spec)
-    return together(started, extent_read(run_id)).then(lambda found: (found[0], found[1]))
+    started = command(bool, "EXISTS", RunKeys(run_id).spec)
+    return combine(started, extent_read(run_id)).map(lambda found: (found[0], found[1]))

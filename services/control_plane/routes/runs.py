@@ -23,7 +23,7 @@ from services.control_plane.schemas.runs import (
     RunStatusView,
     RunSummary,
 )
-from services.redis.query import TIME, Read, fetch, together
+from services.redis.query import TIME, Read, combine, fetch
 from services.run.control import Action, Desired, Refused, ask, desired_read
 from services.run.heartbeats import generators_read
 from services.run.state import DamagedDocument, RunSpec, RunStatus, documents_read, evaluations_read
@@ -46,7 +46,7 @@ def list_runs(
     """
     left = [run_id for run_id in visible if cursor is None or run_id > cursor]
     shown = left[:limit]
-    documents = fetch(redis, together(*(documents_read(run_id).later() for run_id in shown)))
+    documents = fetch(redis, combine(*(documents_read(run_id).deferred() for run_id in shown)))
     runs, unreadable = [], []
     for run_id, made in zip(shown, documents, strict=True):
         try:
@@ -84,14 +84,14 @@ def checkpoint_run(run_id: str, redis: RedisClient, request: Request, caller: Op
 
 
 def run_read(run_id: str) -> Read[Run]:
-    """The read of a run. Raises a 404 problem for one that has not started."""
-    return together(
-        documents_read(run_id).then(lambda found: _started(run_id, *found)),
+    """The read of a run; raises a 404 problem for one that has not started."""
+    return combine(
+        documents_read(run_id).map(lambda found: _started(run_id, *found)),
         desired_read(run_id),
         generators_read(run_id),
         evaluations_read(run_id),
         TIME,
-    ).then(lambda found: _run(*found))
+    ).map(lambda found: _run(*found))
 
 
 @router.get("/{run_id}")

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Acknowledges entries whose effect a verified checkpoint holds.
 -- KEYS fence, trajectories, counters
--- ARGV epoch, consumer group, bytes of these entries, which are then pending or acknowledged all together, or '' where
---      each is looked at, id...
+-- ARGV epoch, consumer group, size, id...
+--      size: bytes of these entries, of which all or none are pending; '' where the script looks each one up
 -- Returns how many were pending
+-- include: fence
 local acknowledged, bytes = 0, tonumber(ARGV[3])
 if bytes then
     acknowledged = redis.call('XACK', KEYS[2], ARGV[2], unpack(ARGV, 4))

@@ -1,8 +1,8 @@
 #!lua
--- Adds groups to the stream: dedupe, capacity and XADD in one indivisible act. Their leases, whoever holds them, end.
+-- Atomically checks duplicates and capacity and adds groups to the stream. Ends their leases, whoever holds them.
 -- KEYS trajectories, seen bitmap, seen attempts, leases, lease owners, cursor, counters, lost
 -- ARGV role, producer id, capacity, then for each group: ordinal, attempt, data
--- Returns for each added | duplicate | full | unleased
+-- Returns added, duplicate, full or unleased for each
 local role, producer = ARGV[1], ARGV[2]
 local cursor = tonumber(redis.call('GET', KEYS[6]) or '0')
 local produced, read = unpack(redis.call('HMGET', KEYS[7], 'produced', 'read'))

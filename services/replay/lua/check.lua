@@ -1,3 +1,7 @@
 #!lua flags=no-writes
--- Only the fence.
+-- Checks that the caller is the newest learner incarnation.
+-- KEYS fence
+-- ARGV epoch
+-- Returns 1
+-- include: fence
 return 1

@@ -3,6 +3,7 @@
 -- KEYS fence, trajectories, counters, dead letters, lost
 -- ARGV epoch, consumer group, id, reason
 -- Returns 1, or 0 if the entry is not pending
+-- include: fence
 local id = ARGV[3]
 local pending = redis.call('XPENDING', KEYS[2], ARGV[2], id, id, 1)[1]
 if not pending then

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- What the counters do not say: how long the oldest unread entry has waited, and who holds leases.
+-- Reads what the counters do not hold: the wait of the oldest unread entry, and the leases by role.
 -- KEYS counters, trajectories, lost, leases...
--- Returns {milliseconds or -1, size of lost, {leases held, leases expired}...}
+-- Returns {milliseconds or -1, places lost, {leases held, leases expired}...}
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
 local last_read = redis.call('HGET', KEYS[1], 'last_read') or '0-0'

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Leases groups to a producer: first those whose lease expired, lowest ordinal first, then new ones from the cursor.
--- A run that is not to work gives out nothing.
+-- A run that is paused or stopping leases none.
 -- KEYS cursor, leases, lease owners, actuators, counters, desired state
 -- ARGV producer id, limit (ordinals below it are admissible), count, seconds
 -- Returns {ordinals, actuators} or nil before the learner has set the actuators

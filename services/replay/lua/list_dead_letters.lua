@@ -1,8 +1,8 @@
 #!lua flags=no-writes
--- A page of dead letters, newest first, without what they hold; one is looked at a time, since payloads are large.
+-- Lists dead letters, newest first, without their payloads; reads one at a time, since payloads are large.
 -- KEYS dead letters
 -- ARGV id of the letter before the page or '', count
--- Returns {id, group id, producer id, reason, deliveries, size} of each
+-- Returns {id, group id, producer id, reason, deliveries, size in bytes} of each
 local page, before = {}, ARGV[1] == '' and '+' or '(' .. ARGV[1]
 while #page < tonumber(ARGV[2]) do
     local item = redis.call('XREVRANGE', KEYS[1], before, '-', 'COUNT', 1)[1]

@@ -1,7 +1,10 @@
 #!lua flags=allow-oom
--- Sets what the learner computes from now on. What it computed before got through: its deliveries count anew.
+-- Records the entries of the step that the learner computes. The step before it has succeeded, so the delivery counts
+-- of its entries start again at 1.
 -- KEYS fence, trajectories, learning
 -- ARGV epoch, consumer group, consumer, id...
+-- Returns 1
+-- include: fence
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
     local pending = redis.call('XPENDING', KEYS[2], ARGV[2], id, id, 1)[1]
     if pending and pending[4] > 1 then

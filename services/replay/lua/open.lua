@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Begins a learner incarnation: fences off every earlier one and makes the consumer group if there is none.
--- What the one before had in hand when it ended counts one more delivery; repeating the call counts nothing twice.
+-- Begins a learner incarnation: fences off every earlier one and makes the consumer group if there is none. Counts one
+-- delivery against the entries that the incarnation before was reading or learning from; a repeated call counts none.
 -- KEYS fence, trajectories, counters, reading, learning
 -- ARGV consumer group, consumer
--- Returns {the new epoch, newest id that any incarnation read}
+-- Returns {the new epoch, newest id that any incarnation has read}
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[1], '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
     return made

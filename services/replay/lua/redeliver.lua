@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Delivers pending entries once more; they are what the reader has in hand from now on.
+-- Delivers pending entries again and records them, in place of those before, as the entries that the learner reads.
 -- KEYS fence, trajectories, reading
 -- ARGV epoch, consumer group, id...
 -- Returns {id, group id, producer id, data, deliveries} of each that is still pending
+-- include: fence
 local entries = {}
 redis.call('DEL', KEYS[3])
 for i = 3, #ARGV do

@@ -1,11 +1,12 @@
 #!lua
--- Puts a dead letter back into the stream under the next attempt and resolves it, in one indivisible act.
+-- Atomically adds a dead letter to the stream again, under the next attempt, and resolves it.
 -- KEYS dead letters, outcomes, counters, audit, trajectories, seen attempts, lost
 -- ARGV by, origin, letter, capacity, role, ordinal, attempt, producer id, data
 -- Returns {resolved, {letter, group id, outcome, became, reason, by, at}} | {full} | {unknown}
+-- include: resolve_dead_letter
 local letter = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if not letter then
-    local found = earlier(ARGV[3])
+    local found = earlier_outcome(ARGV[3])
     return found and {'resolved', found} or {'unknown'}
 end
 local role, again = ARGV[5], ARGV[6] .. ':' .. ARGV[7]

@@ -1,12 +1,11 @@
--- Begins every script that resolves dead letters: takes one out of its stream, records what became of it and who asked.
+-- Fragment: resolves a dead letter, that is, removes it from its stream and records its outcome and who asked.
 -- KEYS[1] dead letters, [2] outcomes, [3] counters, [4] audit; ARGV[1] by, [2] origin
-local EARLIER = 1000
-local clock = redis.call('TIME')
-local now = string.format('%d.%06d', clock[1], clock[2])
+-- include: now
+local OUTCOMES_SEARCHED = 1000
 
--- The newest outcomes are looked through, so that a repeated request gets its first answer.
-local function earlier(letter)
-    for _, item in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', EARLIER)) do
+-- The outcome of a letter that was resolved before, so that a repeated request gets its first answer; else false.
+local function earlier_outcome(letter)
+    for _, item in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', OUTCOMES_SEARCHED)) do
         local fields = item[2]
         if fields[2] == letter then
             return {fields[2], fields[4], fields[6], fields[8], fields[10], fields[12], fields[14]}
@@ -15,6 +14,7 @@ local function earlier(letter)
     return false
 end
 
+-- Returns {letter, group id, outcome, became, reason, by, at}.
 local function resolve(letter, group, outcome, became, reason)
     redis.call('XDEL', KEYS[1], letter)
     redis.call('XADD', KEYS[2], '*', 'letter', letter, 'group', group, 'outcome', outcome, 'became', became,

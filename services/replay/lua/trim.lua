@@ -2,7 +2,8 @@
 -- Deletes the entries before the lowest one that is pending or not yet read.
 -- KEYS fence, trajectories, counters
 -- ARGV epoch, consumer group
--- Returns how many
+-- Returns how many entries were deleted
+-- include: fence
 local lowest = redis.call('XPENDING', KEYS[2], ARGV[2])[2]
 if not lowest then
     local last_read = redis.call('HGET', KEYS[3], 'last_read')

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.loss_cases import KINDS, kinds, present
 from tests.support.ranks import Ranks
 from trainer.config.load import validate_config
 from trainer.config.regularizer import RegularizerConfig
@@ -17,18 +18,6 @@ from trainer.errors import ScopeError
 from trainer.loss.objective import LossInputs, scope_loss
 from trainer.regularizers import Measured, TokenTerms, make_regularizer, make_strength_law
 from trainer.regularizers.covariance import smallest_over_ranks
-
-KINDS = (
-    "none",
-    "entropy_bonus",
-    "adaptive_coefficient",
-    "clip_higher",
-    "clip_cov",
-    "kl_cov",
-    "entropy_advantage",
-    "dcpo",
-)
-kinds = st.sampled_from(KINDS)
 
 
 def block(kind: str, **fields: float) -> RegularizerConfig:
@@ -52,12 +41,6 @@ MEASURED = Measured(
     logprobs=matrix([-0.1, -4.0], [-0.1, 0], [-9, -9]),
     entropy=matrix([0.5, 2.0], [0.1, 0], [7, 7]),
 )
-
-
-def present(values: torch.Tensor | None) -> torch.Tensor:
-    """For what a control must have set."""
-    assert values is not None
-    return values
 
 
 # Strength laws

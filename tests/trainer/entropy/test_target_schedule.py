@@ -13,6 +13,7 @@ from redis import Redis
 from services.entropy_target import store
 from services.learner.target_in_force import TargetInForce
 from services.redis.keys import RunKeys
+from services.redis.query import fetch
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
@@ -187,7 +188,7 @@ def test_the_schedule_moves_the_target_without_making_generations(redis, run):
     learner = Boundary(redis, run, control(**LINEAR))
     assert learner.steps(0, 1, 2, 8, 9) == pytest.approx([0.6, 0.55, 0.5, 0.2, 0.2])
     assert learner.in_force == (1, 0, 0.2, 9)
-    assert [event.event for event in store.history(redis, run)] == ["applied", "changed"]
+    assert [event.event for event in fetch(redis, store.history_read(run, 100))] == ["applied", "changed"]
 
 
 def test_a_target_set_live_holds_until_the_schedule_is_asked_back_and_that_is_where_it_would_be(redis, run):

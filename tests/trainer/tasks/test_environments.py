@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from services.checks.preflight import preflight_learning
 from tests.support.tiny import LearnerView, tiny_config
-from tests.trainer.test_task_training import make_model
+from tests.support.word_model import make_model
 from trainer.config import RunConfig
 from trainer.config.load import default_config
 from trainer.errors import ScopeError
@@ -62,7 +62,7 @@ def say(
     dialogue: Dialogue, text: str, spans: list[VersionSpan] | None = None, *, stopped: bool = True
 ) -> None:
     tokens = [*TOKENIZER.encode(text), *([EOS] if stopped else [])]
-    dialogue.say(tokens, [-0.5] * len(tokens), spans or [VersionSpan(0, 0, 0)], stopped=stopped)
+    dialogue.add_turn(tokens, [-0.5] * len(tokens), spans or [VersionSpan(0, 0, 0)], stopped=stopped)
 
 
 @given(st.integers(5, 40), st.data())
@@ -130,7 +130,7 @@ def test_a_dialogue_ends_at_its_bounds(overrides: list[str], turns: int, finish:
     problem = next(p for p in map(task.train_problem, range(64)) if p.data["turns"] == 5)
     dialogue = Dialogue(task, problem, TOKENIZER, config)
     while dialogue.finish is None:
-        assert dialogue.room > 0
+        assert dialogue.tokens_left > 0
         say(dialogue, "no")
     assert (len(dialogue.turns), dialogue.finish) == (turns, finish)
     assert len(dialogue.tokens) <= config.rollout.max_new_tokens

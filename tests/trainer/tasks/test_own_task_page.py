@@ -1,4 +1,4 @@
-"""docs/tasks.md, "Your own task in ten minutes": the files of the page, trained on and evaluated in one process."""
+"""docs/how-to/your-own-task.md: the files of its first section, trained on and evaluated in one process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.in_process.run import InProcessRun
 from trainer.starting_model.warm_start import cache_key, ensure_warm_start
 from trainer.tasks import TaskWithSolutions, make_task
 
-PAGE = ROOT / "docs" / "tasks.md"
+PAGE = ROOT / "docs" / "how-to" / "your-own-task.md"
 
 
 @pytest.mark.timeout(300)
 def test_the_task_of_the_page_warm_starts_trains_and_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    section = PAGE.read_text().partition("## Your own task")[2].partition("\n## ")[0]
+    section = PAGE.read_text().partition("\n## A task in ten minutes\n")[2].partition("\n## ")[0]
     (program,), (config_text,) = (
         re.findall(f"```{kind}\n(.*?)```", section, re.DOTALL) for kind in ("python", "yaml")
     )

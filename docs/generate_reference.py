@@ -1,0 +1,223 @@
+"""Writes what the documentation takes from the code.
+
+    .venv/bin/python docs/generate_reference.py
+
+docs/reference/configuration.md and docs/reference/command-line.md are written whole; of docs/architecture.md, the
+table of packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from services.cli.connect import add_run
+from services.cli.main import make_parser
+from trainer import config
+from trainer.config.fields import FieldDescription, describe_fields
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+CONFIGURATION = DOCS / "reference" / "configuration.md"
+COMMAND_LINE = DOCS / "reference" / "command-line.md"
+ARCHITECTURE = DOCS / "architecture.md"
+
+CONFIGURATION_INTRODUCTION = """\
+# Configuration
+
+<!-- Written by docs/generate_reference.py from trainer/config/. Edit the fields there and run the script again. -->
+
+One YAML file describes a run. `deploy/configs/` has files to start from: `deploy/configs/countdown-cpu.yaml` is the
+quickstart, `deploy/configs/countdown-cot-cpu.yaml` the task with a chain of thought. A field that the file leaves out
+has the default given here. `scope train --set a.b=c` overrides a field; it may be given any number of times, and the
+last one wins. The value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
+
+Types are strict: `3` is not a string and `"3"` is not a number. An unknown field, a wrong type or a value out of range
+is refused before anything starts, with the field, the value and what is allowed. Some fields depend on each other; the
+message then names both. The resolved tree is written to `config.yaml` in the run directory.
+
+The tree is immutable, and no environment variable changes a field. Environment variables carry secrets only:
+`SCOPE_REDIS_PASSWORD` is the password of `redis.url`, `SCOPE_TOKEN` a bearer token of the control plane, and
+`task.verifier.authorization_variable` names the variable whose value a remote verifier receives as authorization.
+"""
+
+COMMAND_LINE_INTRODUCTION = """\
+# Command line
+
+<!-- Written by docs/generate_reference.py from the parsers of services/cli/. Edit them and run the script again. -->
+
+`make install` puts `scope` into `.venv/bin/`. `scope COMMAND --help` prints the same options as this page.
+
+| exit status | meaning |
+|---|---|
+| 0 | the command succeeded; the run finished, or stopped in order |
+| 1 | an unexpected error, with a traceback, or `scope doctor` found an error |
+| 2 | an error that the message explains and that the user can correct |
+| 130 | interrupted with a second Ctrl-C |
+
+"""
+
+SELECTING = """\
+## Options that select a run
+
+Commands that talk to a control plane take these options. Without any of them they use the newest run under `runs/`.
+
+"""
+
+COLUMNS = "| field | type and range | default | meaning |\n|---|---|---|---|"
+OPTION_COLUMNS = "| argument | meaning |\n|---|---|"
+PACKAGE_COLUMNS = "| package | what it holds |\n|---|---|"
+PACKAGES = re.compile(r"(?<=<!-- packages -->\n).*?(?=<!-- end of packages -->)", re.DOTALL)
+
+
+def configuration_page() -> str:
+    """docs/reference/configuration.md."""
+    blocks = [
+        _block(name, list(fields))
+        for name, fields in groupby(describe_fields(), key=lambda field: field.path.rpartition(".")[0])
+    ]
+    return "\n".join([CONFIGURATION_INTRODUCTION, *blocks])
+
+
+def command_line_page() -> str:
+    """docs/reference/command-line.md."""
+    sections = [_command(name, parser, purpose) for name, parser, purpose in commands()]
+    return COMMAND_LINE_INTRODUCTION + "\n".join([*sections, SELECTING + _options(_selecting())])
+
+
+def architecture_page() -> str:
+    """docs/architecture.md as it is, with the table of packages written anew."""
+    tables = [_package_table(room) for room in ("services", "trainer")]
+    return PACKAGES.sub(lambda _: "\n" + "\n\n".join(tables) + "\n\n", ARCHITECTURE.read_text())
+
+
+def packages(room: str) -> dict[str, str]:
+    """Every package under `services` or `trainer`, as a path, and the first sentence of its docstring."""
+    found = sorted((ROOT / room).rglob("__init__.py"), key=lambda path: path.parent.parts)
+    return {
+        f"{file.parent.relative_to(ROOT)}/": _first_sentence(file)
+        for file in found
+        if file.parent.name != room
+    }
+
+
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Name, parser and purpose of every command that takes no further subcommand."""
+    parsers = _subparsers(make_parser())
+    for name, parser, purpose in parsers:
+        inner = _subparsers(parser)
+        if not inner:
+            yield name, parser, purpose
+        for action, action_parser, action_purpose in inner:
+            yield f"{name} {action}", action_parser, action_purpose
+
+
+def arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What a command takes, but for `--help`."""
+    return [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser, str]]:
+    return [
+        (choice.dest, action.choices[choice.dest], choice.help or "")
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for choice in action._choices_actions
+    ]
+
+
+def _selecting() -> list[argparse.Action]:
+    parser = argparse.ArgumentParser()
+    add_run(parser)
+    return arguments(parser)
+
+
+def _command(name: str, parser: argparse.ArgumentParser, purpose: str) -> str:
+    selecting = {action.dest for action in _selecting()}
+    taken = arguments(parser)
+    selects = selecting <= {action.dest for action in taken}
+    own = [action for action in taken if not (selects and action.dest in selecting)]
+    parts = [f"## `scope {name}`", f"{purpose[0].upper()}{purpose[1:]}."]
+    parts += [_options(own).rstrip("\n")] if own else []
+    if selects:
+        also = "Also takes" if own else "Takes"
+        parts.append(f"{also} the [options that select a run](#options-that-select-a-run).")
+    return "\n\n".join(parts) + "\n"
+
+
+def _options(actions: list[argparse.Action]) -> str:
+    return "\n".join([OPTION_COLUMNS, *(_option(action) for action in actions)]) + "\n"
+
+
+def _option(action: argparse.Action) -> str:
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    name = ", ".join(action.option_strings)
+    takes = action.nargs != 0
+    shown = " ".join(part for part in (name, str(value) if takes else "") if part)
+    if action.nargs == "+":
+        shown += " ..."
+    meaning = action.help or ""
+    if action.required == bool(action.option_strings):
+        meaning += " (required)" if action.required else " (optional)"
+    elif takes and "default" not in meaning and action.default not in (None, [], ""):
+        meaning += f"; default: {action.default}"
+    return f"| `{_cell(shown)}` | {_cell(meaning)} |"
+
+
+def _package_table(room: str) -> str:
+    rows = [f"| `{path}` | {_cell(sentence)} |" for path, sentence in packages(room).items()]
+    return "\n".join([PACKAGE_COLUMNS, *rows])
+
+
+def _first_sentence(file: Path) -> str:
+    """Up to the first full stop that ends a sentence of the module's docstring."""
+    docstring = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
+    return re.split(r"(?<=\.) ", docstring, maxsplit=1)[0]
+
+
+def _block(name: str, fields: list[FieldDescription]) -> str:
+    rows = "\n".join(_row(field) for field in fields)
+    heading = f"## `{name}`" if name else "## The run"
+    return f"{heading}\n\n{_purpose(name)}\n\n{COLUMNS}\n{rows}\n"
+
+
+def _purpose(name: str) -> str:
+    """The docstring of the block's class, as one paragraph."""
+    model: type[config.Block] = config.RunConfig
+    for part in filter(None, name.split(".")):
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, config.Block)):
+            raise TypeError(f"{name} is not a block of the configuration")
+        model = annotation
+    return " ".join((model.__doc__ or "").split())
+
+
+def _row(field: FieldDescription) -> str:
+    shown = field.default if isinstance(field.default, str) else json.dumps(field.default)
+    cells = (
+        f"`{field.path}`",
+        f"{field.type} {field.allowed}".strip(),
+        f"`{shown}`",
+        field.description,
+    )
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+PAGES = {
+    CONFIGURATION: configuration_page,
+    COMMAND_LINE: command_line_page,
+    ARCHITECTURE: architecture_page,
+}
+
+if __name__ == "__main__":
+    for path, page in PAGES.items():
+        path.write_text(page())

@@ -1,0 +1,21 @@
+"""Two policies that an engine can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny import LearnerView, perturbed
+
+
+@pytest.fixture(scope="module")
+def old(tiny_model_dir: Path) -> LearnerView:
+    """Weights of a policy flat enough to end its responses early and late."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=1, head=0.15))
+
+
+@pytest.fixture(scope="module")
+def new(tiny_model_dir: Path) -> LearnerView:
+    """Weights far enough from the old ones to be told apart."""
+    return LearnerView(tiny_model_dir, perturbed(0.3, seed=2, head=0.15))

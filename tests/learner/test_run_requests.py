@@ -1,0 +1,129 @@
+"""Requests to a run as rank 0 takes them: which comes first, what a pause does, when a checkpoint counts as written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from services.learner import run_requests
+from services.learner.run_requests import RunRequests
+from services.redis.fencing import FencedError
+from services.redis.keys import RunKeys
+from services.run.control import ask, desired
+from services.run.state import Phase, read_status
+from tests.support.control_plane import start_run
+
+EPOCH = 3
+
+
+def nothing() -> None:
+    """No checkpoint is in flight."""
+
+
+@pytest.fixture
+def requests(redis: Redis, run_id: str, monkeypatch: pytest.MonkeyPatch) -> RunRequests:
+    """The requests of a run that works, as its newest learner sees them; a pause is held for two looks."""
+    monkeypatch.setattr(run_requests, "HOLD_SECONDS", 0.03)
+    monkeypatch.setattr(run_requests, "HOLD_POLL_SECONDS", 0.02)
+    start_run(redis, run_id)
+    redis.set(RunKeys(run_id).fence, EPOCH)
+    return RunRequests(redis, run_id, EPOCH)
+
+
+@pytest.fixture
+def waiting(redis: Redis, run_id: str) -> Callable[[], int]:
+    """Number of checkpoints that were asked for and are not written."""
+    return lambda: desired(redis, run_id).checkpoints
+
+
+def phase(redis: Redis, run_id: str) -> Phase:
+    status = read_status(redis, run_id)
+    assert status is not None
+    return status.phase
+
+
+def test_without_requests_the_run_continues(requests: RunRequests) -> None:
+    assert not requests.pending()
+    assert requests.next(nothing) is None
+
+
+def test_a_pause_is_held_and_announced_and_ends_with_the_resume(
+    requests: RunRequests, redis: Redis, run_id: str
+) -> None:
+    looks: list[None] = []
+    ask(redis, run_id, "pause", "ada")
+    assert requests.pending()
+    assert requests.next(lambda: looks.append(None)) == "idle"
+    assert len(looks) > 1, "checkpoints in flight are settled at each look"
+    assert phase(redis, run_id) == "paused"
+    ask(redis, run_id, "resume", "ada")
+    assert not requests.pending()
+    assert requests.next(nothing) is None
+    assert phase(redis, run_id) == "running"
+
+
+def test_a_checkpoint_is_taken_during_a_pause_and_a_stop_comes_before_it(
+    requests: RunRequests, redis: Redis, run_id: str
+) -> None:
+    ask(redis, run_id, "pause", "ada")
+    ask(redis, run_id, "checkpoint", "ada")
+    assert requests.next(nothing) == "checkpoint"
+    ask(redis, run_id, "stop", "ada")
+    assert requests.pending()
+    assert requests.next(nothing) == "stop"
+
+
+def test_requests_are_done_at_once_where_the_checkpoint_exists(
+    requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
+) -> None:
+    for name in ("ada", "bob"):
+        ask(redis, run_id, "checkpoint", name)
+    assert requests.next(nothing) == "checkpoint"
+    ask(redis, run_id, "checkpoint", "eve")
+    requests.answer_checkpoint(in_flight=False)
+    assert waiting() == 1, "the third came after the others were taken"
+    assert requests.next(nothing) == "checkpoint"
+
+
+def test_promised_requests_are_done_when_their_checkpoint_is_committed(
+    requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
+) -> None:
+    ask(redis, run_id, "checkpoint", "ada")
+    assert requests.next(nothing) == "checkpoint"
+    requests.answer_checkpoint(in_flight=True)
+    assert waiting() == 1
+    assert not requests.pending(), "nothing more is to be done for it"
+    assert requests.next(nothing) is None
+    requests.checkpoint_committed()
+    assert waiting() == 0
+    requests.checkpoint_committed()
+    assert waiting() == 0
+
+
+def test_a_checkpoint_that_nobody_asked_for_answers_no_request(
+    requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
+) -> None:
+    assert requests.next(nothing) is None
+    ask(redis, run_id, "checkpoint", "ada")
+    requests.answer_checkpoint(in_flight=False)
+    assert waiting() == 1
+
+
+def test_what_settling_raises_ends_the_wait(requests: RunRequests, redis: Redis, run_id: str) -> None:
+    def fail() -> None:
+        raise OSError("the disk is gone")
+
+    ask(redis, run_id, "pause", "ada")
+    with pytest.raises(OSError, match="the disk is gone"):
+        requests.next(fail)
+
+
+def test_a_replaced_learner_announces_nothing(requests: RunRequests, redis: Redis, run_id: str) -> None:
+    before = phase(redis, run_id)
+    redis.incr(RunKeys(run_id).fence)
+    ask(redis, run_id, "pause", "ada")
+    with pytest.raises(FencedError):
+        requests.next(nothing)
+    assert phase(redis, run_id) == before

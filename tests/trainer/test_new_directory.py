@@ -1,0 +1,50 @@
+"""A directory appears whole or not at all, and takes the place of an earlier one only where it may."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import ScopeError
+from trainer.files import new_directory, replaced_directory
+
+Maker = Callable[[Path], AbstractContextManager[Path]]
+
+
+def build(make: Maker, out: Path, text: str) -> None:
+    with make(out) as writing:
+        writing.mkdir()
+        (writing / "file").write_text(text)
+
+
+@pytest.mark.parametrize("make", [new_directory, replaced_directory])
+def test_it_appears_and_leaves_nothing_beside_it(tmp_path: Path, make: Maker) -> None:
+    build(make, tmp_path / "model", "new")
+    assert (tmp_path / "model" / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_existing_directory_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    build(new_directory, tmp_path / "model", "old")
+    (tmp_path / "model" / "left-over").write_text("")
+    with pytest.raises(ScopeError, match="exists and is not empty"):
+        build(new_directory, tmp_path / "model", "new")
+    assert (tmp_path / "model" / "file").read_text() == "old"
+    build(replaced_directory, tmp_path / "model", "new")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["file"]
+    assert (tmp_path / "model" / "file").read_text() == "new"
+
+
+def test_a_failure_leaves_the_earlier_directory(tmp_path: Path) -> None:
+    build(replaced_directory, tmp_path / "model", "old")
+
+    def fail() -> None:
+        with replaced_directory(tmp_path / "model") as writing:
+            writing.mkdir()
+            raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "file").read_text() == "old"
