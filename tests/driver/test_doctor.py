@@ -113,7 +113,7 @@ def test_what_was_left_out_of_the_data_is_said_by_the_doctor_and_by_a_run(capsys
         "control_plane.enabled=false",
         "ray.dashboard=false",
     ]
-    said = f"task.dataset.train='{data}': of 25 rows 5 repeated are left out"
+    said = f"task.dataset.train='{data}': of 25 rows 5 repeated are skipped"
     status, findings, _ = examine(capsys, *settings)
     assert status == 0
     assert ("warning", said) in {(f["level"], f["text"]) for f in findings if f["field"] == "task.name"}

@@ -93,16 +93,16 @@ def test_weights_and_tokenizer_are_those_of_the_file(
 
 def test_what_cannot_be_imported_is_said(model: LlamaForCausalLM, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ScopeError, match=r"FILE = '.*missing.gguf' cannot be read"):
+    with pytest.raises(ScopeError, match=r"FILE='.*missing.gguf' cannot be read"):
         import_gguf(tmp_path / "missing.gguf", out, "float32")
     (tmp_path / "text.gguf").write_text("no model")
-    with pytest.raises(ScopeError, match="is no GGUF file"):
+    with pytest.raises(ScopeError, match="is not a GGUF file"):
         import_gguf(tmp_path / "text.gguf", out, "float32")
     write_gguf(tmp_path / "other.gguf", model, architecture="unheard-of")
     with pytest.raises(ScopeError, match="cannot be read by transformers"):
         import_gguf(tmp_path / "other.gguf", out, "float32")
     write_gguf(tmp_path / "more.gguf", model, more_tokens=2)
-    with pytest.raises(ScopeError, match=r"more\.gguf.* is no model to train from: .*do not belong together"):
+    with pytest.raises(ScopeError, match=r"more\.gguf.* cannot be trained: .*do not belong together"):
         import_gguf(tmp_path / "more.gguf", out, "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["more.gguf", "other.gguf", "text.gguf"]
     out.mkdir()

@@ -94,7 +94,7 @@ def test_a_path_that_exists_wins_over_the_hub(
     found = find_starting_model(hub_model())
     assert found is not None
     assert (found.directory, found.hub_id) == (files, None)
-    with pytest.raises(ScopeError, match=r"model\.revision='main' is of a hub id"):
+    with pytest.raises(ScopeError, match=r"model\.revision='main' is only for hub ids"):
         find_starting_model(hub_model("main"))
 
 
@@ -160,7 +160,7 @@ def test_a_model_is_downloaded_once_and_its_settings_before_its_weights(files: P
         assert find(home, endpoint, NAME).stdout.strip() == str(snapshot)
         assert fetched == ["model.safetensors"]
         unknown = find(home, endpoint, "someone/else")
-        assert "model.path='someone/else' is no directory here" in unknown.stderr
+        assert "model.path='someone/else' is not a local directory" in unknown.stderr
         assert "RepositoryNotFoundError" in unknown.stderr
     # The hub is away: the cache is enough.
     assert find(home, endpoint, NAME).stdout.strip() == str(snapshot)
@@ -238,7 +238,7 @@ def test_the_doctor_downloads_nothing_and_says_what_a_run_would_do(
     with monkeypatch.context() as online:
         online.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         ((level, text),) = model_findings()
-        assert (level, "scope train would download it" in text) == ("warning", True)
+        assert (level, "scope train downloads it" in text) == ("warning", True)
         snapshot = add_snapshot(cache, FIRST, files)
         assert {level for level, _ in model_findings()} == {"ok"}
         assert any(str(snapshot) in text for _, text in model_findings())
@@ -251,7 +251,7 @@ def test_an_evaluation_takes_a_hub_id_with_or_without_a_revision(
     latest, tagged = find_model(NAME, tmp_path), find_model(f"{NAME}@v1", tmp_path)
     assert (latest.directory, latest.name, latest.run) == (second, "tiny-model", None)
     assert (tagged.directory, tagged.context()) == (first, 64)
-    with pytest.raises(ScopeError, match=r"MODEL='someone/else' is no directory here"):
+    with pytest.raises(ScopeError, match=r"MODEL='someone/else' is not a local directory"):
         find_model("someone/else", tmp_path)
 
 

@@ -43,7 +43,7 @@ def test_an_incomplete_task_is_refused_with_what_is_missing(task: dict[str, obje
         (TaskConfig(name="countdwn"), "Nearest valid names: countdown"),
         (TaskConfig(name="no_such_module_of_mine:Sums"), "there is no module 'no_such_module_of_mine'"),
         (TaskConfig(name="json:Sums"), "json has no Sums"),
-        (TaskConfig(name="builtins:str"), "made a str, which is no task"),
+        (TaskConfig(name="builtins:str"), "gives a str, which is not a task"),
         (
             TaskConfig(name="my:Task", folder="/no/such/folder"),
             "task.folder='/no/such/folder' is not a folder",

@@ -208,13 +208,13 @@ def test_a_task_that_writes_no_solutions_is_refused(tmp_path: Path, monkeypatch:
 
 def test_a_context_too_short_for_the_task_is_refused(tmp_path: Path) -> None:
     short = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"max_length": 16})})
-    with pytest.raises(ScopeError, match=r"model\.max_length=16 is shorter .* Use at least \d+"):
+    with pytest.raises(ScopeError, match=r"model\.max_length=16 is shorter .* use at least \d+"):
         ensure_warm_start(short, tmp_path, ignore)
 
 
 def test_a_cache_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ScopeError, match=r"warm_start\.cache_dir.*directory that can be written"):
+    with pytest.raises(ScopeError, match=r"warm_start\.cache_dir.*writable directory"):
         ensure_warm_start(CONFIG, tmp_path / "file" / "cache", lambda _: pytest.fail("trained"))
 
 

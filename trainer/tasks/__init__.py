@@ -1,7 +1,7 @@
-"""Tasks: prompts, verifiers and rewards, chosen by `task.name`. To add one, add its class to `_TASKS`.
+"""Tasks: prompts, verifiers and rewards, chosen by `task.name`.
 
-A task of your own needs neither: `task.name` may be `module:object`, for anything that makes a `Task` of its
-configuration, and `task.folder` is where the module is.
+To add a built-in task, write its module and add a line to `_TASKS`. For your own task, set `task.name` to
+`module:object`, a callable that makes a `Task` from its configuration, and `task.folder` to the module's folder.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _TASKS: dict[str, Callable[[Any], Task]] = {
 
 
 def make_task(config: TaskConfig) -> Task:
-    """The task that `config.name` says; raises ScopeError for one that there is not, or that cannot be made."""
+    """The task named `config.name`. Raises ScopeError if there is none, or if it cannot be created."""
     if config.name == "mixture":
         parts = [_single(part) for part in config.mixture]
         if any(isinstance(part, Environment) for part in parts):
             raise ScopeError(
-                "a part of task.mixture takes several turns (number_guess, calculator, or one of your own); "
-                "such a task runs alone, as task.name."
+                "a part of task.mixture is a task of several turns (number_guess, calculator, or your own), which "
+                "cannot be part of a mixture: set it as task.name."
             )
         return Mixture(parts, [part.weight for part in config.mixture])
     return _single(config)
@@ -73,7 +73,7 @@ def _single(config: SingleTaskConfig) -> Task:
         task = load_reference(config.name, config.folder, "task.name")(config)
         if not isinstance(task, Task):
             raise ScopeError(
-                f"task.name={config.name!r} made a {type(task).__name__}, which is no task: a task has name, "
+                f"task.name={config.name!r} gives a {type(task).__name__}, which is not a task: a task has name, "
                 "train_size, heldout_size, train_problem, heldout_problem and verify (trainer/tasks/base.py)."
             )
         return task
@@ -82,6 +82,6 @@ def _single(config: SingleTaskConfig) -> Task:
         near = difflib.get_close_matches(config.name, known, n=3, cutoff=0.4) or sorted(known)
         raise ScopeError(
             f"task.name={config.name!r} is not a task. Nearest valid names: {', '.join(near)}; "
-            f"all valid names: {', '.join(sorted(known))}, or module:object for one of your own."
+            f"all valid names: {', '.join(sorted(known))}, or module:object for your own task."
         )
     return _TASKS[config.name](config)

@@ -1,7 +1,6 @@
-"""What a task is: a source of prompts and the verifier that scores responses. First box of the picture.
+"""The interface of a task: a source of problems and the verifier of responses.
 
-Generators and the evaluation know tasks only through this interface. A new task is one file here and one line
-in `trainer.tasks`.
+Generators and evaluation use tasks only through this interface.
 """
 
 from __future__ import annotations
@@ -15,43 +14,43 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Problem:
-    """One prompt. `data` is what the verifier needs to score a response, plain values only."""
+    """One prompt. `data` is what the verifier needs; plain values only."""
 
     id: str
-    """unique within the task, the same in every run"""
+    """unique in the task, and the same in every run"""
     prompt: str
     data: Mapping[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The score of one response. `reward` and every component lie in [0, 1]."""
+    """The score of one response. `reward` and every component are in [0, 1]."""
 
     reward: float
     components: dict[str, float] = field(hash=False)
     """parts of the reward, at most `trainer.rollouts.trajectory.MOST_COMPONENTS`"""
     verdict: str
-    """a short phrase for counting, such as "correct" or "wrong value\""""
+    """a short label, such as "correct" or "wrong value\""""
 
 
 NO_END = Verdict(0.0, {}, "no end")
-"""For a rollout cut off at the length limit: it is not shown to the verifier."""
+"""the verdict on a rollout that is truncated at the length limit, which the verifier does not get"""
 
 
-def graded(score: float, components: dict[str, float], said: str | None = None) -> Verdict:
-    """The verdict of a finite `score`, clipped to [0, 1]: "correct" for 1, "wrong" for 0, else "partial", or `said`."""
+def graded(score: float, components: dict[str, float], label: str | None = None) -> Verdict:
+    """The verdict of a finite `score`, clipped to [0, 1]. label: default "correct", "wrong" (0) or "partial"."""
     reward = min(max(score, 0.0), 1.0)
     word = "correct" if reward == 1.0 else "wrong" if reward == 0.0 else "partial"
-    return Verdict(reward, components, said or word)
+    return Verdict(reward, components, label or word)
 
 
 @runtime_checkable
 class Task(Protocol):
-    """A stream of training problems and a disjoint, fixed set of held-out ones, set by the configuration."""
+    """A stream of training problems and a disjoint, fixed set of held-out problems."""
 
     @property
     def name(self) -> str:
-        """The registered name."""
+        """Name of the task."""
         ...
 
     @property
@@ -73,61 +72,61 @@ class Task(Protocol):
         ...
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """Score a finished response: its text without the end token, other special tokens kept.
+        """Score a finished response: its text without the end token, with other special tokens.
 
-        Never takes long, and whatever the text is, it gets a verdict. Raises ScopeError only where nobody can give one,
-        such as for a service that does not answer; that ends the run.
+        Must be quick and give a verdict on any text. Raises ScopeError, which ends the run, only if no verdict is
+        possible, for instance if a service does not answer.
         """
         ...
 
 
 @runtime_checkable
 class Environment(Task, Protocol):
-    """A task whose rollouts take turns: after each response it may answer, and the policy goes on.
+    """A task with rollouts of several turns: after each response it may reply, and the policy continues.
 
-    Both methods are functions of their arguments alone, so that a rollout can be made again. turns: the policy's
-    responses so far, each without the end token, oldest first, never empty; what was answered follows from them.
+    Both methods depend on their arguments only, so that a rollout can be sampled again. turns: the policy's responses
+    so far, oldest first, without end tokens, never empty; they determine the replies.
     """
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        """The answer to the newest turn, such as a tool's result; None ends the rollout.
+        """The reply to the newest turn, such as the result of a tool; None ends the rollout.
 
-        Quick and for any text, as `verify`. It is not asked after turn `rollout.max_turns`.
+        Must be quick and accept any text, like `verify`. Not called after turn `rollout.max_turns`.
         """
         ...
 
     def verify_turns(self, problem: Problem, turns: Sequence[str]) -> Verdict:
-        """Score a rollout that has ended; otherwise as `verify`, which is not called for it."""
+        """Score a finished rollout, in place of `verify` and with the same requirements."""
         ...
 
 
 @runtime_checkable
 class TaskWithAnswers(Task, Protocol):
-    """A task that can say what a response answers, so that a majority of responses can be asked for theirs."""
+    """A task that can extract the answer of a response, for majority votes."""
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """The answer in a form in which equal ones are equal texts; None for a response without one.
+        """The answer, in a form in which equal answers are equal texts; None for a response without one.
 
-        response_text: of a rollout of several turns, its last one.
+        response_text: for a rollout of several turns, its last one.
         """
         ...
 
 
 @runtime_checkable
 class TaskWithNotes(Task, Protocol):
-    """A task that has something to say of its data: what it left out of it, and what is odd."""
+    """A task with notes on its data, such as rows that it skipped."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences for a person who starts a run."""
+        """Sentences to print when a run starts."""
         ...
 
 
 @runtime_checkable
 class TaskWithIdentities(Task, Protocol):
-    """A task that can leave out training problems which another task of a mixture holds out.
+    """A task that can skip training problems that another task of a mixture holds out.
 
-    Equal ids of two such tasks are the same problem.
+    Problems of two such tasks with equal ids are the same problem.
     """
 
     @property
@@ -136,32 +135,32 @@ class TaskWithIdentities(Task, Protocol):
         ...
 
     def leave_out(self, ids: Set[str]) -> None:
-        """Train on none of these. Asked for at most once, before the first training problem.
+        """Skip these training problems. Called at most once, before the first training problem.
 
-        Raises ScopeError where nothing is left.
+        Raises ScopeError if none is left.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the built-in model reads and writes: one token for each entry, in this order."""
+    """The vocabulary of the built-in model: one token per entry, in this order."""
 
     tokens: tuple[str, ...]
     split: Literal["characters", "words"]
-    """"characters": each is a token. "words": runs of letters and runs of digits are tokens, and every other
-    character but white space is one; decoding puts one space between tokens"""
+    """"characters": each is a token. "words": sequences of letters, sequences of digits, and every other character but
+    white space are tokens; decoding joins tokens with spaces"""
 
 
 @runtime_checkable
 class TaskWithSolutions(Task, Protocol):
-    """A task that can write correct responses itself, which is what a warm start learns from."""
+    """A task that can generate correct responses, for the warm start."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Enough to write every prompt and solution."""
+        """The vocabulary of all prompts and solutions."""
         ...
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
-        """A response that `verify` rewards in full, drawn at random from many."""
+        """A random correct response."""
         ...

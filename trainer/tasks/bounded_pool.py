@@ -1,4 +1,4 @@
-"""Calls that may hang or eat memory, in processes that are killed for it: verifiers of arbitrary text run here."""
+"""Function calls in processes with limits on time and memory, for verifiers of arbitrary text."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 RECYCLE_AFTER = 10_000
-"""calls, after which a process is replaced: libraries leak"""
+"""calls after which a process is replaced, since libraries may leak memory"""
 
 
 class BoundedError(Exception):
-    """A call that was ended: too slow, out of memory, or its process died. The text says which."""
+    """A call that was stopped: too slow, out of memory, or its process died. The message says which."""
 
 
 class BoundedPool:
-    """Runs `function`, a module's function with plain arguments, in `workers` processes of their own.
+    """Calls `function`, a function of a module with plain arguments, in `workers` processes. Thread-safe.
 
-    seconds: for one call; memory_mib: address space of a process; warm_up: arguments of a call that each process makes
-    first, outside both bounds, so that importing a library counts against neither. Processes start with the first
-    call, are replaced when they are killed, and end with this one. Thread-safe.
+    seconds: limit per call; memory_mib: address space per process; warm_up: arguments of a first call in each process,
+    outside both limits, so that importing libraries does not count. Processes start at the first call, are replaced
+    when they are killed, and end with this process.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class BoundedPool:
         )
 
     def call(self, *arguments: Any) -> Any:
-        """The function's value. Raises `BoundedError`, and whatever the function raises."""
+        """The result of the function. Raises `BoundedError`, and what the function raises."""
         future = self._pool.schedule(self._function, args=arguments, timeout=self._seconds)
         try:
             return future.result()
@@ -58,13 +58,13 @@ class BoundedPool:
             raise BoundedError("verifier died") from error
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         self._pool.stop()
         self._pool.join()
 
 
 def _limit(memory_mib: int, function: Callable[..., Any], warm_up: tuple[Any, ...]) -> None:
-    """Bound this process, and import what the function needs before the clock of a call runs."""
+    """Limit this process, after a first call that imports what the function needs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if warm_up:
         function(*warm_up)

@@ -1,8 +1,8 @@
-"""Sums of large numbers with a calculator at hand: the worked example of a task with a tool.
+"""Arithmetic with large numbers and a calculator: the example of a task with a tool.
 
-A turn that ends with <calc>EXPRESSION</calc> is answered with <result>VALUE</result>; one without a call ends the
-rollout, and its last whole number is the answer. The tool reads whole numbers, + - * and parentheses with Countdown's
-parser, never with `eval`; what is longer than `LONGEST_EXPRESSION` it does not read.
+The reply to a turn that ends with <calc>EXPRESSION</calc> is <result>VALUE</result>. A turn without a call ends the
+rollout, and its last whole number is the answer. The tool reads whole numbers, + - * and parentheses with the parser of
+Countdown, not with `eval`, up to `LONGEST_EXPRESSION` characters.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from trainer.tasks.countdown.task import MalformedError, evaluate_tokens
 from trainer.tasks.split import Split, seeded_rank
 
 PROBLEMS = 8192
-"""about as many: equal ones count once"""
+"""number of problems drawn; duplicates are removed"""
 LONGEST_EXPRESSION = 64
-"""characters; this also bounds the value, to fewer digits, and the parser's recursion"""
+"""characters; also bounds the digits of the value and the recursion of the parser"""
 _LONGEST_NUMBER = 12
 _FORMS = (
     ("Multiply {0} by {1}, then add {2}.", "{0}*{1}+{2}"),
@@ -35,12 +35,12 @@ _CALL = re.compile(r"<calc>([^<>]*)</calc>")
 
 
 class Calculator(Split):
-    """The task. Numbers have three digits, and follow from the seed."""
+    """The task. Numbers have three digits and are determined by the seed."""
 
     name = "calculator"
 
     def __init__(self, config: SingleTaskConfig) -> None:
-        """Raises ScopeError where `task.heldout` leaves nothing to train on."""
+        """Raises ScopeError if `task.heldout` leaves no training problem."""
         drawn = [_problem(seeded_rank(config.seed, f"calculator {i}")) for i in range(PROBLEMS)]
         problems = list({problem.id: problem for problem in drawn}.values())
         if config.heldout >= len(problems):
@@ -51,7 +51,7 @@ class Calculator(Split):
         super().__init__(problems[config.heldout :], problems[: config.heldout])
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        """The result of the newest turn's last call, or that it cannot be read; None for a turn without a call."""
+        """The result of the newest turn's last call, or an error message; None for a turn without a call."""
         calls = _CALL.findall(turns[-1])
         if not calls:
             return None
@@ -59,7 +59,7 @@ class Calculator(Split):
         return "<result>cannot be read</result>\n" if value is None else f"<result>{value}</result>\n"
 
     def verify_turns(self, problem: Problem, turns: Sequence[str]) -> Verdict:
-        """Right when the last turn, which has no call, answers with the value. Verdicts: correct, wrong, no answer."""
+        """Reward 1 if the answer in the last turn is the value. Verdicts: "correct", "wrong", "no answer"."""
         calls = [call for turn in turns for call in _CALL.findall(turn)]
         components = {"tool": float(any(compute(call) is not None for call in calls))}
         answer = self.final_answer(problem, turns[-1])
@@ -72,13 +72,13 @@ class Calculator(Split):
         return self.verify_turns(problem, (response_text,))
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """The last whole number of the last turn; None where that has none, or is a call."""
+        """The last whole number of the last turn; None if it has none, or has a call."""
         numbers = re.findall(rf"(?<![0-9])-?[0-9]{{1,{_LONGEST_NUMBER}}}(?![0-9])", response_text)
         return str(int(numbers[-1])) if numbers and not _CALL.search(response_text) else None
 
 
 def compute(expression: str) -> int | None:
-    """Its value; None where the tool does not read it."""
+    """The value of an expression; None if the tool cannot read it."""
     if len(expression) > LONGEST_EXPRESSION:
         return None
     try:
@@ -88,7 +88,7 @@ def compute(expression: str) -> int | None:
 
 
 def _problem(digest: bytes) -> Problem:
-    """digest: bytes[16] that decide it."""
+    """The problem determined by digest, bytes[16]."""
     numbers = [100 + int.from_bytes(digest[i : i + 2]) % 900 for i in range(0, 8, 2)]
     text, form = _FORMS[digest[8] % len(_FORMS)]
     expression = form.format(*numbers)

@@ -1,4 +1,4 @@
-"""`module:object`, from a folder of the user's own: how their tasks and verifiers are found."""
+"""Importing users' tasks and verifiers by `module:object`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.errors import ScopeError
 
 
 def load_reference(reference: str, folder: str | None, field: str) -> Any:
-    """The object that `module:object` names; `folder` is searched first. Raises ScopeError, which names `field`."""
+    """The object `module:object`, searched in `folder` first. Raises ScopeError, which names `field`."""
     if folder is not None:
         path = Path(folder).expanduser().resolve()
         if not path.is_dir():
@@ -25,19 +25,19 @@ def load_reference(reference: str, folder: str | None, field: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ScopeError(
-            f"{field}={reference!r}: there is no module {error.name!r}. Set task.folder to the folder that it is in."
+            f"{field}={reference!r}: there is no module {error.name!r}. Set task.folder to its folder."
         ) from error
     except AttributeError as error:
         raise ScopeError(f"{field}={reference!r}: {module} has no {name}.") from error
 
 
 def source_digest(reference: str, folder: str | None, field: str) -> str:
-    """Hash of the file of the object that `module:object` names. Raises like `load_reference`."""
+    """SHA-256 of the source file of the object `module:object`. Raises like `load_reference`."""
     module = sys.modules[load_reference(reference, folder, field).__module__]
     return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
 
 
 def call_reference(reference: str, folder: str | None, arguments: Mapping[str, Any] | None = None) -> Any:
-    """Load the object, and call it if there are arguments; a function that a bounded process can be told to run."""
+    """Load the object and, given arguments, call it; for use in a `BoundedPool`."""
     found = load_reference(reference, folder, "task.verifier.function")
     return None if arguments is None else found(**arguments)

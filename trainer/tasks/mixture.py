@@ -1,4 +1,4 @@
-"""Several tasks in one run, their prompts interleaved by weight."""
+"""A mixture of tasks, whose prompts are interleaved by weight."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trainer.tasks.base import (
 
 
 class Mixture:
-    """Position i of the training stream belongs to the part that is furthest behind its share: no randomness.
+    """Each position of the training stream belongs to the part that is furthest behind its share; deterministic.
 
-    Held-out problems are those of all parts, one after the other. What one part holds out no other trains on, as far
-    as they can tell (`TaskWithIdentities`).
+    Held-out problems are those of the first part, then of the second, and so on. No part trains on held-out problems of
+    another, if both are `TaskWithIdentities`.
     """
 
     name = "mixture"
 
     def __init__(self, tasks: Sequence[Task], weights: Sequence[float]) -> None:
-        """Raises ScopeError where the held-out problems of the others leave a part nothing to train on."""
+        """Raises ScopeError if held-out problems of the other parts leave a part without training problems."""
         self._tasks = tasks
         _separate(tasks)
         self._round = _round(weights)
@@ -39,7 +39,7 @@ class Mixture:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the parts say of their data."""
+        """The notes of the parts."""
         return [
             f"part {part} of task.mixture: {note}"
             for part, task in enumerate(self._tasks)
@@ -57,16 +57,16 @@ class Mixture:
         return self.part_problem(part, within)
 
     def part_problem(self, part: int, i: int) -> Problem:
-        """Training problem at position `i` of the stream of one part."""
+        """Training problem at position `i` of the stream of a part."""
         return self._of(part, self._tasks[part].train_problem(i))
 
     def part_size(self, part: int) -> int:
-        """Positions after which the stream of one part repeats."""
+        """Positions after which the training stream of a part repeats."""
         return self._tasks[part].train_size
 
     @staticmethod
     def part_of(problem_id: str) -> int:
-        """The part that a problem of a mixture is from, by its id; -1 where that is no id of one."""
+        """The part of a problem, from its id; -1 if the id is not of a mixture."""
         part = problem_id.partition(":")[0]
         return int(part) if part.isascii() and part.isdigit() and len(part) < 6 else -1
 
@@ -81,12 +81,12 @@ class Mixture:
         raise IndexError(f"held-out problem {i} is not in 0..{self.heldout_size - 1}")
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """The verdict of the part that the problem is from."""
+        """The verdict of the problem's part."""
         inner: Problem = problem.data["problem"]
         return self._tasks[problem.data["part"]].verify(inner, response_text)
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """As the part that the problem is from says; None where it does not know."""
+        """The answer according to the problem's part; None if the part cannot extract answers."""
         task, inner = self._tasks[problem.data["part"]], problem.data["problem"]
         return task.final_answer(inner, response_text) if isinstance(task, TaskWithAnswers) else None
 
@@ -96,7 +96,7 @@ class Mixture:
 
 
 def _separate(tasks: Sequence[Task]) -> None:
-    """Keep out of each part's training what the other parts hold out."""
+    """Remove from each part's training problems what other parts hold out."""
     knowing = [task for task in tasks if isinstance(task, TaskWithIdentities)]
     heldout = [frozenset(task.heldout_ids) for task in knowing]
     for i, task in enumerate(knowing):
@@ -104,11 +104,11 @@ def _separate(tasks: Sequence[Task]) -> None:
 
 
 ROUND = 100
-"""prompts in which every part has its share, to within one"""
+"""prompts per round, in which every part has its share to within one"""
 
 
 def _round(weights: Sequence[float]) -> list[int]:
-    """Which part has each place: the one furthest behind its share, the first of equals."""
+    """The part of each position in a round: the one furthest behind its share, the first on a tie."""
     total, given, order = sum(weights), [0] * len(weights), []
     for place in range(1, ROUND + 1):
         behind = [place * weight / total - count for weight, count in zip(weights, given, strict=True)]

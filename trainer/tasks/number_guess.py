@@ -1,8 +1,8 @@
-"""Guess a hidden number in several turns: the environment answers each guess with "higher" or "lower".
+"""Guessing a hidden number in several turns, with the replies "higher" and "lower".
 
-The smallest example of a task with an environment (`trainer.tasks.base.Environment`). The number is hidden in a range
-within 1..`task.max_number` that the prompt names; a guess is the last whole number of a turn. Bisection finds it within
-ceil(log2(size of the range + 1)) turns, which is also when the environment gives up.
+The smallest example of a task with an environment (`trainer.tasks.base.Environment`). The prompt names the range of the
+number, within 1..`task.max_number`; a guess is the last whole number of a turn. The rollout ends after
+ceil(log2(size of the range + 1)) turns, in which bisection always finds the number.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LONGEST_NUMBER = 9
 
 
 class NumberGuess(Split):
-    """The task. Problems are the numbers of every range in a few wordings; held-out ones are chosen by the seed."""
+    """The task: every number of every range in several wordings. The seed selects the held-out problems."""
 
     name = "number_guess"
 
     def __init__(self, config: SingleTaskConfig) -> None:
-        """Raises ScopeError where `task.heldout` leaves nothing to train on."""
+        """Raises ScopeError if `task.heldout` leaves no training problem."""
         most = config.max_number
         problems = [
             _problem(wording, low, high, number)
@@ -49,7 +49,7 @@ class NumberGuess(Split):
         super().__init__(problems[config.heldout :], problems[: config.heldout])
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        """What the environment says to the newest turn; None when the number was found or the turns are used up."""
+        """The reply to the newest turn; None if the number is found or no turns are left."""
         guess, number = _guess(turns[-1]), problem.data["number"]
         if guess == number or len(turns) >= problem.data["turns"]:
             return None
@@ -58,7 +58,7 @@ class NumberGuess(Split):
         return "higher\n" if number > guess else "lower\n"
 
     def verify_turns(self, problem: Problem, turns: Sequence[str]) -> Verdict:
-        """Right when the last turn has the number."""
+        """Reward 1 if the guess of the last turn is the number. Verdicts: "correct", "wrong", "no number"."""
         guess = _guess(turns[-1])
         found = guess == problem.data["number"]
         components = {"turns": float(len(turns)) / problem.data["turns"]}

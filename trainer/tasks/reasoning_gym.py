@@ -1,4 +1,4 @@
-"""Procedural problems of reasoning-gym, any of its data sets by name."""
+"""Generated problems of reasoning-gym: any of its data sets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trainer.tasks.bounded_pool import BoundedError, BoundedPool
 
 
 class ReasoningGym:
-    """The task. Problems are made when they are asked for; a training problem that is held out gives way to another."""
+    """The task. Problems are generated on demand; a training problem that is held out is replaced by the next one."""
 
     name = "reasoning_gym"
 
     def __init__(self, config: SingleTaskConfig) -> None:
-        """Raises ScopeError for an unknown data set or options that it refuses."""
+        """Raises ScopeError for an unknown data set or invalid options."""
         gym = config.reasoning_gym
-        # Seeds of the two splits lie far apart: problem i of a data set comes from seed + i.
+        # The seeds of the splits must be far apart: problem i of a data set comes from seed + i.
         self._train = make_dataset(gym, seed=config.seed * 2_000_003, size=gym.size)
         self._heldout = make_dataset(gym, seed=config.seed * 2_000_003 + 1_000_000_007, size=config.heldout)
         self._instruction, self.heldout_size = gym.instruction, config.heldout
@@ -41,7 +41,7 @@ class ReasoningGym:
         self._gym = gym
 
     def leave_out(self, ids: Set[str]) -> None:
-        """Train on none of these problems either."""
+        """Skip these training problems as well."""
         self._known |= ids
 
     def train_problem(self, i: int) -> Problem:
@@ -53,7 +53,7 @@ class ReasoningGym:
             if problem.id not in self._known:
                 return problem
         raise ScopeError(
-            f"task.reasoning_gym.dataset={self._gym.dataset!r} makes no problem that is not held out: "
+            f"task.reasoning_gym.dataset={self._gym.dataset!r} has only problems that are held out: "
             "use harder task.reasoning_gym.options, or a smaller task.heldout."
         )
 
@@ -64,7 +64,7 @@ class ReasoningGym:
         return self._problem(self._heldout[i])
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """The data set's own score, in [0, 1], of what the last <answer> holds."""
+        """The data set's score of the last <answer>, in [0, 1]."""
         try:
             score = self._pool.call(
                 self._gym.dataset, self._gym.options, problem.data["entry"], response_text
@@ -76,7 +76,7 @@ class ReasoningGym:
         return graded(score, {"correct": min(max(score, 0.0), 1.0), "format": 1.0})
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """What the last <answer> holds, in lower case and single spaces."""
+        """The last <answer>, in lower case and with single spaces."""
         from reasoning_gym.utils import extract_answer
 
         answer = extract_answer(response_text)
@@ -92,7 +92,7 @@ class ReasoningGym:
 
 
 def make_dataset(gym: GymConfig, *, seed: int, size: int) -> Any:
-    """The data set. Raises ScopeError for an unknown one or options that it refuses."""
+    """The data set. Raises ScopeError for an unknown one or invalid options."""
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
@@ -110,7 +110,7 @@ def make_dataset(gym: GymConfig, *, seed: int, size: int) -> Any:
         return reasoning_gym.create_dataset(gym.dataset, seed=seed, size=size, **gym.options)
     except (TypeError, ValueError, AssertionError) as error:
         raise ScopeError(
-            f"task.reasoning_gym.options={gym.options} are refused by {gym.dataset}: {error}"
+            f"task.reasoning_gym.options={gym.options} are not valid for {gym.dataset}: {error}"
         ) from error
 
 
@@ -118,7 +118,7 @@ _graders: dict[str, Any] = {}
 
 
 def grade(dataset: str, options: dict[str, Any], entry: dict[str, Any], response: str) -> float | None:
-    """Score of a response; None when it has no <answer>. Runs in a bounded process, which keeps the data set."""
+    """The score of a response; None without an <answer>. Runs in a `BoundedPool`, which caches the data set."""
     from reasoning_gym.utils import extract_answer
 
     if dataset not in _graders:

@@ -1,4 +1,4 @@
-"""The problems of a task that can list them all: an endless training stream and a fixed held-out set."""
+"""Training stream and held-out set of a task that can list all its problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainer.tasks.base import Problem
 
 
 class Split:
-    """What `Task` asks for about problems, from two lists of them."""
+    """The problem methods of `Task`, from two lists of problems."""
 
     def __init__(self, train: Sequence[Problem], heldout: Sequence[Problem]) -> None:
         self._train = train
@@ -39,5 +39,5 @@ class Split:
 
 
 def seeded_rank(seed: int, identity: str) -> bytes:
-    """A position in the seed's order that no library's random stream can change."""
+    """A sort key for an order by seed, independent of any library's random stream."""
     return hashlib.blake2b(f"{seed}:{identity}".encode(), digest_size=16).digest()

@@ -110,7 +110,7 @@ def test_a_start_from_which_auto_leaves_the_allowed_range_is_refused_with_all_it
         Schedule(control("auto"), 0.01)
     for words in ("target=auto", "0.007 nats", "auto_fraction=0.7", "starting entropy 0.01", "[0.01, 5]"):
         assert words in str(caught.value)
-    with pytest.raises(ScopeError, match=r"comes out as 6 nats per token \(the starting entropy 6\)"):
+    with pytest.raises(ScopeError, match=r"gives 6 nats per token \(the starting entropy 6\)"):
         Schedule(control("auto", kind="linear", to=0.3, until_step=9), 6.0)
 
 

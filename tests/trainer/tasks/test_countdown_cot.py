@@ -340,5 +340,5 @@ def test_a_heldout_set_that_leaves_nothing_to_train_on_is_refused() -> None:
 
 
 def test_a_share_of_easy_problems_is_refused_where_there_are_none() -> None:
-    with pytest.raises(ScopeError, match=r"task\.easy_share=0\.2 does nothing.*Use task\.easy_share=0"):
+    with pytest.raises(ScopeError, match=r"task\.easy_share=0\.2 is not possible.*Use task\.easy_share=0"):
         make_task(TaskConfig(name="countdown", easy_share=0.2))

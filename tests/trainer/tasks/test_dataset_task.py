@@ -75,7 +75,7 @@ def notes_of(task: Task) -> list[str]:
 def test_repeated_problems_are_kept_once_and_counted(tmp_path: Path) -> None:
     task = task_of(write(tmp_path / "t.jsonl", rows(40) * 3))
     assert task.train_size == 24
-    assert notes_of(task) == ["of 120 rows 80 repeated are left out"]
+    assert notes_of(task) == ["of 120 rows 80 repeated are skipped"]
     once = task_of(write(tmp_path / "once.jsonl", rows(40)))
     assert notes_of(once) == []
     assert [once.train_problem(i).id for i in range(24)] == [task.train_problem(i).id for i in range(24)]
@@ -97,7 +97,7 @@ def test_rows_are_counted_by_why_they_are_left_out(tmp_path: Path) -> None:
         "1 repeated with another answer",
         "1 without a problem or an answer",
     ]
-    assert notes_of(task) == [f"of 44 rows {', '.join(reasons)} are left out"]
+    assert notes_of(task) == [f"of 44 rows {', '.join(reasons)} are skipped"]
 
 
 def test_repeated_rows_are_found_in_nested_columns_and_json_text_too(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_repeated_rows_are_found_in_nested_columns_and_json_text_too(tmp_path: P
     config = DatasetConfig(prompt_field="prompt.0.content", answer_field="model.answer")
     found, notes = read_rows(write(tmp_path / "t.jsonl", records), config, field="x", split="train")
     assert [(row.text, row.answer) for row in found] == [("Q1", "1"), ("Q2", "2"), ("Q3", "3")]
-    assert notes[0].endswith("of 6 rows 3 repeated are left out")
+    assert notes[0].endswith("of 6 rows 3 repeated are skipped")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_no_part_of_a_mixture_trains_on_what_another_holds_out(train_file: str, 
     assert kept_out == 1 + (sizes[2] < 24)
     assert any(note.startswith("part 1 of task.mixture: ") for note in task.notes)
     all_of_it = MixturePart(name="dataset", dataset=DatasetConfig(train=train_file, heldout=other))
-    with pytest.raises(ScopeError, match="none is left to train"):
+    with pytest.raises(ScopeError, match="none is left for training"):
         make_task(TaskConfig(name="mixture", mixture=(parts[1], all_of_it)))
 
 
@@ -168,7 +168,7 @@ def test_a_wrapper_around_each_problem_is_taken_off_where_it_is(tmp_path: Path) 
     config = DatasetConfig(strip_before="Solve: ", strip_after="\nThink.")
     found, notes = read_rows(write(tmp_path / "t.jsonl", records), config, field="x", split="train")
     assert [row.text for row in found] == ["0+0=?", "1+1=?", "2+2=?", "9+9=?"]
-    assert notes[0].endswith(": 1 have not the text around the problem that is taken off")
+    assert notes[0].endswith(": 1 do not have the text to remove around the problem")
 
 
 def test_nested_columns_lists_and_answers_after_a_mark_are_read(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_parquet_is_read_too(tmp_path: Path) -> None:
         ('{"question": "?", "answer": "1"}\n', "has no 'problem'; its columns are question, answer"),
         ("not json\n", "cannot be read"),
         ('{"problem": "?", "answer": null, "level": 1}\n', "has no rows with a problem and an answer"),
-        ("".join(json.dumps(r) + "\n" for r in rows(16)), "none is left to train"),
+        ("".join(json.dumps(r) + "\n" for r in rows(16)), "none is left for training"),
     ],
 )
 def test_a_file_that_cannot_serve_is_refused(tmp_path: Path, content: str, message: str) -> None:

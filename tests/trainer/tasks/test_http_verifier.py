@@ -58,14 +58,14 @@ def test_a_fault_is_followed_by_another_try_and_silence_ends_the_run(train_file:
         assert task.verify(task.train_problem(0), FLAKY).verdict == "wrong"
         assert len(service.seen) == 2
         for response, fault in ((BROKEN, "HTTPStatusError"), (ODD, "must give a finite number")):
-            with pytest.raises(ScopeError, match=f"gave no verdict in 3 tries: .*{fault}"):
+            with pytest.raises(ScopeError, match=f"gave no verdict in 3 attempts: .*{fault}"):
                 task.verify(task.train_problem(0), response)
 
 
 def test_the_pauses_between_tries_double(train_file: str) -> None:
     with reward_service() as service:
         task = task_of(train_file, service, attempts=4, retry_seconds=0.1)
-        with pytest.raises(ScopeError, match="in 4 tries"):
+        with pytest.raises(ScopeError, match="in 4 attempts"):
             task.verify(task.train_problem(0), BROKEN)
         pauses = [later - earlier for earlier, later in pairwise(service.times)]
     assert len(pauses) == 3
@@ -76,7 +76,7 @@ def test_the_pauses_between_tries_double(train_file: str) -> None:
 def test_a_service_that_takes_too_long_is_not_waited_for(train_file: str) -> None:
     with reward_service() as service:
         task = task_of(train_file, service, attempts=2, timeout_seconds=0.2)
-        with pytest.raises(ScopeError, match="in 2 tries: ReadTimeout"):
+        with pytest.raises(ScopeError, match="in 2 attempts: ReadTimeout"):
             task.verify(task.train_problem(0), SLOW)
         first, second = service.times
         assert 0.2 <= second - first < 0.9

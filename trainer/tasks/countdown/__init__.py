@@ -1,1 +1,1 @@
-"""Countdown: reach a number from given ones, by a formula alone or with a chain of thought."""
+"""Countdown: reach a target from given numbers, with an expression alone or after a chain of thought."""

@@ -1,12 +1,12 @@
-"""Countdown with a chain of thought: the built-in task whose answers are long and mostly free, as language is.
+"""Countdown with a chain of thought: the built-in task with long responses whose wording is mostly free.
 
-The problems are Countdown's: reach a target from three given numbers with +, - and *, here without a value
-outside 0..limit on the way, and, for an easy problem, from two. A response argues in words
-(`trainer.tasks.countdown.language`) and ends in an expression. The expression alone is scored, so that wording,
-order, checks and failed attempts do not change the reward: an entropy that the task leaves free.
+A problem is to reach a target from three given numbers (two for an easy one) with +, - and *, with all intermediate
+values in 0..limit. A response reasons in words (`trainer.tasks.countdown.language`) and ends with an expression. Only
+the expression is scored: wording, order, checks and failed attempts do not change the reward, so the policy is free in
+them and has high entropy.
 
-Held-out problems are all of three numbers. `task.easy_share` of the training stream are easy ones, spread
-evenly; they are few, so they come up more often than the others.
+Held-out problems have three numbers. `task.easy_share` of the training stream are easy problems, evenly spread; there
+are few of them, so they repeat more often.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from trainer.tasks.countdown.task import (
 from trainer.tasks.split import Split, seeded_rank
 
 MAX_CHAIN_CHARACTERS = 1 << 16
-"""Longer responses are malformed unread."""
+"""longer responses are not parsed: malformed"""
 
 
 class CountdownCot(Split):
-    """The task. Making one enumerates the universe, in seconds, and orders it by the seed."""
+    """The task. Its construction enumerates all problems, in seconds, and orders them by the seed."""
 
     name = "countdown_cot"
 
     def __init__(self, config: TaskConfig) -> None:
-        """Raises ScopeError when `heldout` leaves nothing to train on."""
+        """Raises ScopeError if `task.heldout` leaves no training problem."""
         self._limit = max(config.max_number, config.max_target)
         hard, easy = (
             sorted(
@@ -53,17 +53,17 @@ class CountdownCot(Split):
             raise ScopeError(
                 f"task.heldout={config.heldout} leaves no training problem: "
                 f"task.max_number={config.max_number} and task.max_target={config.max_target} give "
-                f"{len(hard)} problems of three numbers. Use a heldout below that, or larger numbers."
+                f"{len(hard)} problems of three numbers. Use a smaller task.heldout, or larger numbers."
             )
         super().__init__(_mixed(hard[config.heldout :], easy, config.easy_share), hard[: config.heldout])
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """A token for every number up to the limit and for every word."""
+        """One token for every number up to the limit and for every word."""
         return Vocabulary((*map(str, range(self._limit + 1)), *WORDS), split="words")
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """Reward 1 if what follows the last "answer" uses each number once and equals the target, else 0.
+        """Reward 1 if the expression after the last "answer" uses each number once and equals the target, else 0.
 
         Verdicts: "correct", "wrong value", "wrong numbers", "malformed", "no answer".
         """
@@ -77,7 +77,7 @@ class CountdownCot(Split):
         return score(problem, value, operands)
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """The expression after the last "answer"; None without one, or where it is malformed."""
+        """The expression after the last "answer"; None if there is none or it is malformed."""
         try:
             final = _final(response_text)
             if final is None:
@@ -88,7 +88,7 @@ class CountdownCot(Split):
         return " ".join(final)
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
-        """A chain of thought of true statements, drawn at random, that ends in a correct answer."""
+        """A random chain of thought of true statements that ends with a correct answer."""
         given = [Term(number) for number in problem.data["numbers"]]
         target = problem.data["target"]
         distinct = dict.fromkeys(derivations(given, self._limit))
@@ -104,7 +104,7 @@ class CountdownCot(Split):
 
 
 def _final(response_text: str) -> list[str] | None:
-    """The tokens of what follows the last "answer"; None where there is none. Raises `MalformedError`."""
+    """The tokens after the last "answer"; None if there is none. Raises `MalformedError`."""
     if len(response_text) > MAX_CHAIN_CHARACTERS:
         raise MalformedError(f"{len(response_text)} characters, at most {MAX_CHAIN_CHARACTERS} are read")
     words = response_text.split()
@@ -119,7 +119,7 @@ def _final(response_text: str) -> list[str] | None:
 
 
 def _universe(count: int, config: TaskConfig, limit: int) -> Iterator[Problem]:
-    """Every problem of `count` numbers that a derivation within the limit solves."""
+    """Every problem of `count` numbers that has a derivation within the limit."""
     for numbers in itertools.combinations_with_replacement(range(1, config.max_number + 1), count):
         reached = {term.value for term in derivations([Term(n) for n in numbers], limit)}
         for target in sorted(reached & set(range(1, config.max_target + 1))):
@@ -129,7 +129,7 @@ def _universe(count: int, config: TaskConfig, limit: int) -> Iterator[Problem]:
 
 
 def _mixed(hard: Sequence[Problem], easy: Sequence[Problem], share: float) -> list[Problem]:
-    """All hard problems once, with easy ones spread evenly until they make up `share`."""
+    """All hard problems once, with a `share` of easy ones evenly spread among them."""
     easy_count = round(len(hard) * share / (1 - share))
     total = len(hard) + easy_count
     stream, hard_next, easy_next = [], iter(hard), itertools.cycle(easy)

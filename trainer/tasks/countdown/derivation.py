@@ -1,4 +1,4 @@
-"""Derivations: ways to join given numbers, two at a time, into one value. What a chain of thought speaks of."""
+"""Derivations: ways to combine given numbers, two at a time, into one value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 
 @dataclass(frozen=True)
 class Term:
-    """A number, or the value of two terms joined by an operator."""
+    """A number, or the combination of two terms by an operator."""
 
     value: int
     operator: str = ""
@@ -18,7 +18,7 @@ class Term:
 
 
 def joined(a: Term, b: Term, limit: int) -> Iterator[Term]:
-    """Every term made of both by one operator whose value lies in 0..limit, one for each operator."""
+    """The combinations of two terms by each operator, with a value in 0..limit."""
     larger, smaller = (a, b) if a.value >= b.value else (b, a)
     for operator, value, operands in (
         ("+", a.value + b.value, (a, b)),
@@ -30,7 +30,7 @@ def joined(a: Term, b: Term, limit: int) -> Iterator[Term]:
 
 
 def derivations(terms: Sequence[Term], limit: int) -> Iterator[Term]:
-    """Every way to join all terms, two at a time, with no value outside 0..limit on the way; some twice."""
+    """Every way to combine all terms, two at a time, with intermediate values in 0..limit; some occur twice."""
     if len(terms) == 1:
         yield terms[0]
     for i, j in combinations(range(len(terms)), 2):
@@ -40,14 +40,14 @@ def derivations(terms: Sequence[Term], limit: int) -> Iterator[Term]:
 
 
 def steps(term: Term) -> list[Term]:
-    """The joins of a derivation, each after those it needs."""
+    """The combinations of a derivation, each after its operands."""
     if not term.operator:
         return []
     return [*(step for operand in term.operands for step in steps(operand)), term]
 
 
 def expression(term: Term, *, outermost: bool = True) -> str:
-    """The derivation as one expression, every inner join in parentheses."""
+    """The derivation as one expression, with every inner combination in parentheses."""
     if not term.operator:
         return str(term.value)
     left, right = (expression(operand, outermost=False) for operand in term.operands)

@@ -1,13 +1,13 @@
-"""The language of `countdown_cot`: what may be said about a derivation, in words that may be chosen freely.
+"""The language of `countdown_cot`: sentences about a derivation, with freely chosen words.
 
 A chain of thought is a list of sentences that ends with the answer:
 
     okay , let us start . now , if we take 7 plus 12 , then i see that it gives 19 . check : 19 minus 7 is 12 ,
     good . next , if we use 19 - 8 , then you find that it makes 11 ! so the answer is ( 7 + 12 ) - 8
 
-Of a sentence's words, those written in capitals in its pattern are slots, each filled by one of several
-synonyms. The steps and the answer are necessary; every other sentence may be left out, and each may stand
-anywhere after what it speaks of. Only the answer is scored (`countdown_cot.verify`).
+Words in capitals in the pattern of a sentence are slots, each filled by one of several synonyms. The steps and the
+answer are required; every other sentence is optional and may come anywhere after the step that it refers to. Only the
+answer is scored (`CountdownCot.verify`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from trainer.tasks.countdown.derivation import Term, expression, steps
 
 ANSWER = "answer"
-"""What stands after its last occurrence is the final answer."""
+"""the final answer follows the last occurrence of this word"""
 
 SLOTS = {
     "OPENING": ("okay", "well", "right", "hmm"),
@@ -51,7 +51,7 @@ _CHECK = "CHECK : {a} {op} {b} GIVES {r} , FINE STOP"
 _ANSWER = f"SO MY {ANSWER} LINK {{expression}}"
 
 _OPTIONAL = {word for slot in ("OPENING", "TRY", "LEFT", "CHECK") for word in SLOTS[slot]}
-"""First words of sentences that may be left out."""
+"""first words of optional sentences"""
 _SIGNS = {"(", ")", *(word for operator in "+-*" for word in SLOTS[operator])}
 
 WORDS = tuple(
@@ -71,17 +71,17 @@ WORDS = tuple(
         ]
     )
 )
-"""Every word but the numbers."""
+"""every word except numbers"""
 
 OPENING_SHARE, ATTEMPT_SHARE, REMARK_SHARE, CHECK_SHARE = 0.7, 0.3, 0.5, 0.5
-"""How often a sentence is written that may be left out; attempts are drawn twice, checks once a step."""
+"""probabilities of optional sentences; attempts are drawn twice, checks once per step"""
 
 
 def write(derivation: Term, dead_ends: Sequence[Term], rng: np.random.Generator) -> str:
-    """A random chain of thought for a derivation; attempts are drawn from `dead_ends`, joins that lead nowhere."""
+    """A random chain of thought for a derivation. dead_ends: combinations that solve nothing, for attempts."""
     derivation = _with_free_operand_order(derivation, rng)
     sequence = steps(derivation)
-    # a sentence stands at a real position: step k at k, what may be left out anywhere after what it speaks of
+    # Sentences are sorted by a real position: step k at k, optional ones anywhere after what they refer to.
     placed = [(float(k), _fill(_STEP, step, rng)) for k, step in enumerate(sequence, start=1)]
     if rng.random() < OPENING_SHARE:
         placed.append((0.0, _words(_OPENING, rng)))
@@ -100,12 +100,11 @@ def write(derivation: Term, dead_ends: Sequence[Term], rng: np.random.Generator)
 
 
 def free_words(words: Sequence[str]) -> list[bool]:
-    """Which words of a correct response could be another synonym or absent and leave it correct, bool[T].
+    """Which words of a correct response could be replaced by a synonym or omitted, bool[T].
 
-    Bound are the numbers and operators of the steps and, of the closing sentence, "answer" and the expression.
-    Free are all others: whole sentences that may be left out, with their numbers, and every word of a step that
-    carries no arithmetic. Of the bound words only the closing ones are scored, but the steps are what a model
-    reads its answer off; so this counts fewer free words than the verifier alone would.
+    Not free are the numbers and operators of the steps and, in the last sentence, "answer" and the expression. All
+    other words are free: optional sentences, including their numbers, and the words of steps other than arithmetic. The
+    steps are not scored, but a model derives its answer from them, so they count as not free.
     """
     free: list[bool] = []
     optional, answering = False, False
@@ -126,7 +125,7 @@ def _fill(pattern: str, step: Term, rng: np.random.Generator) -> str:
 
 
 def _words(pattern: str, rng: np.random.Generator) -> str:
-    """A pattern with every slot filled at random."""
+    """The pattern with random words in its slots."""
     return " ".join(
         SLOTS[word][int(rng.integers(len(SLOTS[word])))] if word in SLOTS else word
         for word in pattern.split()
@@ -134,7 +133,7 @@ def _words(pattern: str, rng: np.random.Generator) -> str:
 
 
 def _with_free_operand_order(term: Term, rng: np.random.Generator) -> Term:
-    """The same derivation with the operands of + and * in random order."""
+    """The derivation with the operands of + and * in random order."""
     operands = tuple(_with_free_operand_order(operand, rng) for operand in term.operands)
     if term.operator in ("+", "*") and rng.random() < 0.5:
         operands = operands[::-1]
@@ -142,7 +141,7 @@ def _with_free_operand_order(term: Term, rng: np.random.Generator) -> Term:
 
 
 def _inverse(step: Term) -> Term:
-    """The statement that checks a step: a + b = r by r - b = a, a - b = r by r + b = a, a * b = r by b * a = r."""
+    """The check of a step: r - b = a for a + b = r, r + b = a for a - b = r, b * a = r for a * b = r."""
     a, b = step.operands
     match step.operator:
         case "+":

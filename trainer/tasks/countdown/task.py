@@ -1,10 +1,10 @@
-"""Countdown: reach a target from three given numbers with +, - and *. The built-in task.
+"""Countdown, the built-in task: reach a target from three given numbers with +, - and *.
 
-The universe is every (numbers, target) with numbers 1..max_number and a target in 1..max_target that has a
-solution; `heldout` of them, chosen by the seed, are kept out of training. A problem is its sorted numbers and
-its target, so no reordering of a training problem is ever held out.
+The problems are all (numbers, target) with numbers in 1..max_number and a target in 1..max_target that have a solution;
+the seed selects `heldout` of them as held-out problems. The numbers are sorted, so no reordering of a training problem
+is held out.
 
-The verifier reads the response with its own tokenizer and recursive-descent parser:
+The verifier parses the response with its own tokenizer and recursive-descent parser:
 
     sum     = product { ("+" | "-") product }
     product = factor { "*" factor }
@@ -25,24 +25,24 @@ from trainer.tasks.base import Problem, Verdict, Vocabulary
 from trainer.tasks.split import Split, seeded_rank
 
 MAX_RESPONSE_CHARACTERS = 64
-"""Longer responses are malformed unread; this also bounds the parser's recursion."""
+"""longer responses are not parsed: malformed; this also bounds the recursion of the parser"""
 
 _TOKEN = re.compile(r"0|[1-9][0-9]*|[-+*()]", re.ASCII)
 _OPERATORS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 
 
 class Countdown(Split):
-    """The task. Making one enumerates the universe, in a second or less, and orders it by the seed."""
+    """The task. Its construction enumerates all problems, in about a second, and orders them by the seed."""
 
     name = "countdown"
     vocabulary = Vocabulary(tuple("0123456789+-*()=: "), split="characters")
 
     def __init__(self, config: TaskConfig) -> None:
-        """Raises ScopeError when `heldout` leaves nothing to train on, or for a share of easy problems."""
+        """Raises ScopeError if `task.heldout` leaves no training problem, or for a share of easy problems."""
         if config.easy_share:
             raise ScopeError(
-                f"task.easy_share={config.easy_share} does nothing with task.name='countdown', which has no easy "
-                "problems to mix in. Use task.easy_share=0, or task.name=countdown_cot."
+                f"task.easy_share={config.easy_share} is not possible with task.name='countdown', which has no easy "
+                "problems. Use task.easy_share=0, or task.name=countdown_cot."
             )
         universe = sorted(
             map(_problem, _universe(config.max_number, config.max_target)),
@@ -52,7 +52,7 @@ class Countdown(Split):
             raise ScopeError(
                 f"task.heldout={config.heldout} leaves no training problem: "
                 f"task.max_number={config.max_number} and task.max_target={config.max_target} give "
-                f"{len(universe)} problems in all. Use a heldout below that, or larger numbers."
+                f"{len(universe)} problems. Use a smaller task.heldout, or larger numbers."
             )
         super().__init__(universe[config.heldout :], universe[: config.heldout])
 
@@ -68,7 +68,7 @@ class Countdown(Split):
         return score(problem, value, operands)
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """The expression as it is written; None where it is malformed."""
+        """The expression as written; None if it is malformed."""
         try:
             evaluate(response_text)
         except MalformedError:
@@ -81,13 +81,13 @@ class Countdown(Split):
         return sorted({text for text, value in _expressions(problem.data["numbers"]) if value == target})
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
-        """One of `solutions`, uniformly."""
+        """One of `solutions`, uniformly at random."""
         solutions = self.solutions(problem)
         return solutions[rng.integers(len(solutions))]
 
 
 def unreadable(verdict: str) -> Verdict:
-    """No reward, for a response without an expression that can be read."""
+    """The verdict with reward 0 on a response without a readable expression."""
     return Verdict(0.0, {"format": 0.0, "numbers": 0.0, "value": 0.0}, verdict)
 
 
@@ -105,14 +105,14 @@ class MalformedError(ValueError):
 
 
 def evaluate(text: str) -> tuple[int, list[int]]:
-    """Value of an expression and its operands in the order written; raises `MalformedError`."""
+    """The value of an expression, and its operands in the order written. Raises `MalformedError`."""
     if len(text) > MAX_RESPONSE_CHARACTERS:
         raise MalformedError(f"{len(text)} characters, at most {MAX_RESPONSE_CHARACTERS} are read")
     return evaluate_tokens(_tokens(text))
 
 
 def evaluate_tokens(tokens: Sequence[str]) -> tuple[int, list[int]]:
-    """`evaluate` for a text that is already cut into tokens; the caller bounds their number and length."""
+    """`evaluate` for tokens; the caller bounds their number and length."""
     for token in tokens:
         if _TOKEN.fullmatch(token) is None:
             raise MalformedError(f"unexpected {token!r}")
@@ -176,7 +176,7 @@ class _Parser:
 
 
 _Key = tuple[tuple[int, int, int], int]
-"""Sorted numbers and target: what makes two problems the same."""
+"""sorted numbers and target, the identity of a problem"""
 
 
 def _universe(max_number: int, max_target: int) -> Iterator[_Key]:

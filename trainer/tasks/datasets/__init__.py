@@ -1,1 +1,1 @@
-"""Problems from data sets: rows read, told apart, and answers verified."""
+"""Problems from data sets: reading rows, removing duplicates, verifying answers."""

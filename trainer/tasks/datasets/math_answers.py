@@ -1,7 +1,7 @@
-r"""Is the answer in the last `\boxed{}` of a response the right one? By math-verify, on LaTeX or plain text.
+r"""Verifying the answer in the last `\boxed{}` of a response with math-verify, for LaTeX and plain text.
 
-Only the last box counts, so listing several guesses does not help; a response without one has no answer, however
-right its prose is. Runs in a bounded process: hostile expressions can take for ever.
+Only the last box counts, so several guesses do not help; a response without a box has no answer. Runs in a
+`BoundedPool`, because adversarial expressions can take forever.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from math_verify import LatexExtractionConfig, parse, verify
 
 from trainer.tasks.datasets.units import stated_unit
 
-# It warns at every call that its own timeouts, which need signals, are off.
+# Without this, every call warns that timeouts by signals are off.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 LONGEST_ANSWER = 512
-"""characters; no right answer is longer"""
+"""characters; longer answers are wrong"""
 BOX = "\\boxed"
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z]{2}[A-Za-z ]*|[A-Za-z]")
 
 
 def judge(gold: str, response: str) -> str:
-    """ "correct", "wrong" or "no answer" (no box, an empty or unclosed one, or one that cannot be read)."""
+    """ "correct", "wrong", or "no answer": no box, or one that is empty, unclosed or cannot be parsed."""
     answer = last_boxed(response)
     if answer is None or not answer.strip():
         return "no answer"
@@ -46,10 +46,9 @@ def judge(gold: str, response: str) -> str:
 
 
 def final_answer(response: str) -> str | None:
-    """What the last box holds, words in lower case and anything else without white space; None where it is empty.
+    """The contents of the last box: words in lower case, anything else without white space; None if empty.
 
-    Answers that are equal as mathematics and written differently stay different: to compare each with each would
-    take as long as judging them all.
+    Mathematically equal answers that are written differently stay different: comparing all pairs would take too long.
     """
     answer = last_boxed(response)
     if answer is None or not answer.strip() or len(answer) > LONGEST_ANSWER:
@@ -58,7 +57,7 @@ def final_answer(response: str) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{...}` holds, braces inside it balanced; None when there is none or it is not closed."""
+    r"""The contents of the last `\boxed{...}`, with balanced braces; None if there is none or it is not closed."""
     start = text.rfind(BOX)
     if start < 0:
         return None
@@ -69,7 +68,7 @@ def last_boxed(text: str) -> str | None:
         return None
     depth = 0
     for position in range(opening, len(text)):
-        # An escaped brace is a character of a set, not a delimiter.
+        # An escaped brace belongs to a set and is no delimiter.
         if text[position] in "{}" and text[position - 1] != "\\":
             depth += 1 if text[position] == "{" else -1
             if depth == 0:
@@ -92,13 +91,13 @@ def _parse(answer: str) -> list[Any]:
 
 
 def _word(answer: str) -> str | None:
-    """A word or several, in lower case; None for anything with other signs. As symbols, "on" would equal "no"."""
+    """One or several words in lower case; None with other characters. As products of symbols, "on" equals "no"."""
     text = _TEXT.sub(r"\1", answer.strip().strip("$")).strip(" .()")
     return " ".join(text.lower().split()) if _WORDS.fullmatch(text) else None
 
 
 def _other_unit(gold: str, answer: str) -> bool:
-    """Whether both state a unit that is known, and not the same."""
+    """Whether both have known units, and different ones."""
     wanted, said = stated_unit(gold), stated_unit(answer)
     return wanted is not None and said is not None and wanted != said
 

@@ -1,7 +1,4 @@
-"""Public data sets of mathematical problems by short names: where they are and which columns hold what.
-
-All are on the Hugging Face hub. Names of columns are those of the published versions.
-"""
+"""Presets: public data sets of mathematical problems on the Hugging Face hub, with their columns."""
 
 from __future__ import annotations
 
@@ -10,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """A data set, its split, and the columns of problem and answer; a dot reaches into a column."""
+    """A data set, its split, and the columns of problem and answer; dots for parts of a column."""
 
     path: str
     split: str
     prompt: str
     answer: str
-    """a column of text or numbers, or of lists of them, of which a right response has all"""
+    """column of text or numbers, or of lists of them, all of which a correct response must have"""
     subset: str | None = None
     answer_after: str | None = None
-    """the answer is what follows the last one of these in its column"""
+    """the answer is the text after the last occurrence of this"""
     before: str = ""
-    """what stands before each problem and is no part of it, such as an instruction"""
+    """text before each problem that is not part of it, such as an instruction"""
     after: str = ""
-    """the same, behind it"""
+    """text after each problem that is not part of it"""
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""When two texts are the same problem: for repeated rows, and for held-out problems among the training ones."""
+"""The identity of a problem, to find duplicate rows, and held-out problems among training problems."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
 
 
 def comparable(text: str) -> str:
-    r"""`text` without what does not change the problem: white space, case, forms of the same letter in Unicode, and
-    LaTeX's delimiters of mathematics (`$`, `\(`, `\[`), spaces (`\,`, `~`, `\quad`), `\left`, `\right`, `\dfrac`."""
+    r"""`text` without differences that do not change the problem: white space, case, Unicode variants of letters, and
+    LaTeX's math delimiters (`$`, `\(`, `\[`), spaces (`\,`, `~`, `\quad`), `\left`, `\right`, `\dfrac`."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return _FRACTION.sub(r"\\frac", _LAYOUT.sub("", folded))
 
 
 def identity(text: str) -> str:
-    """20 hexadecimal digits, the same for texts that are `comparable` alike."""
+    """20 hexadecimal digits, equal for texts with equal `comparable`."""
     return hashlib.blake2b(comparable(text).encode(errors="surrogatepass"), digest_size=10).hexdigest()

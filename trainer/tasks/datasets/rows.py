@@ -1,4 +1,4 @@
-"""Rows of a Hugging Face data set or a local file as problem, answer and further columns, repetitions left out."""
+"""Reading the rows of a Hugging Face data set or a local file, without duplicates."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from trainer.tasks.datasets.problem_identity import identity
 
 LOCAL = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 BATCH = 10_000
-"""rows that are looked at together"""
+"""rows per batch"""
 EXTRA_INFO = "extra_info"
-"""A column of this name that holds a mapping is verl's: its entries are the further columns."""
+"""a mapping in the column of this name (as in verl) adds its entries, not itself"""
 _MATHEMATICS = re.compile(r"(?<!\\)\$")
 
 
@@ -29,25 +29,25 @@ class Row:
     """One problem and its answer."""
 
     identity: str
-    """the same for texts that are one problem (`problem_text`)"""
+    """see `problem_identity`"""
     text: str
     answer: str
     extra: Mapping[str, Any]
     source: str | None
-    """what the data itself says it is from, if it does"""
+    """the source according to the data, if it has one"""
 
 
 class Rows(NamedTuple):
-    """Different problems in the data's own order, and sentences on what was left out or is odd."""
+    """Distinct problems in the order of the data, and notes on skipped and irregular rows."""
 
     rows: list[Row]
     notes: tuple[str, ...]
 
 
 def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Rows:
-    """The rows of `name`, a preset, local file or hub id. Of repeated problems the first is kept.
+    """The rows of `name`, a preset, local file or hub id, with the first of duplicate problems.
 
-    Raises ScopeError, which names `field`, when it cannot be read or a column is missing.
+    Raises ScopeError, which names `field`, if it cannot be read or a column is missing.
     """
     source = PRESETS.get(name) or Source(
         name,
@@ -59,7 +59,7 @@ def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Ro
     )
     reader = _Reader(source, config, f"{field}={name!r}")
     data = _load(source, field)
-    for number, record in _different(data, source, reader.roots(data.column_names)):
+    for number, record in _distinct(data, source, reader.roots(data.column_names)):
         reader.take(number, record)
     if not reader.rows:
         limit = "" if config.max_characters is None else f" of at most {config.max_characters} characters"
@@ -68,7 +68,7 @@ def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Ro
 
 
 def reads_hub(config: SingleTaskConfig) -> bool:
-    """Whether the task's problems come from the Hugging Face hub, or its cache on this machine."""
+    """Whether the task's problems come from the Hugging Face hub or its cache."""
     if isinstance(config, TaskConfig) and config.mixture:
         return any(reads_hub(part) for part in config.mixture)
     names = [name for name in (config.dataset.train, config.dataset.heldout) if name is not None]
@@ -76,7 +76,7 @@ def reads_hub(config: SingleTaskConfig) -> bool:
 
 
 class _Reader:
-    """Makes rows of records, and counts those of which it makes none."""
+    """Converts records to rows, and counts those that are skipped."""
 
     def __init__(self, source: Source, config: DatasetConfig, where: str) -> None:
         self._source, self._config, self._where = source, config, where
@@ -86,7 +86,7 @@ class _Reader:
         self.rows: dict[str, Row] = {}
 
     def roots(self, columns: Sequence[str]) -> list[str]:
-        """The columns that are wanted. Raises ScopeError for one that is not there."""
+        """The columns to read. Raises ScopeError if one is missing."""
         self._columns = columns
         names = [self._source.prompt, self._source.answer, *self._config.keep_fields]
         for name in names:
@@ -97,7 +97,7 @@ class _Reader:
         return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
     def take(self, number: int, record: Mapping[str, Any]) -> None:
-        """One record, whose problem and answer together are new."""
+        """Add a record."""
         text = self._problem(self._part(record, self._source.prompt, number))
         answer = self._answer(self._part(record, self._source.answer, number))
         limit, key = self._config.max_characters, identity(text)
@@ -112,13 +112,13 @@ class _Reader:
             self._left["repeated" if same else "repeated with another answer"] += 1
 
     def notes(self, total: int) -> tuple[str, ...]:
-        """At most one sentence on `total` rows."""
+        """At most one sentence, on `total` rows."""
         counted = self._left + Counter(repeated=total - len(self.rows) - self._left.total())
         parts = [f"{count:,} {what}" for what, count in sorted(counted.items())]
-        said = [f"of {total:,} rows {', '.join(parts)} are left out"] if parts else []
+        notes = [f"of {total:,} rows {', '.join(parts)} are skipped"] if parts else []
         if self._bare:
-            said.append(f"{self._bare:,} have not the text around the problem that is taken off")
-        return (f"{self._where}: {'; '.join(said)}",) if said else ()
+            notes.append(f"{self._bare:,} do not have the text to remove around the problem")
+        return (f"{self._where}: {'; '.join(notes)}",) if notes else ()
 
     def _problem(self, value: Any) -> str:
         if value is None:
@@ -148,7 +148,7 @@ class _Reader:
         return None if value is None else str(value)
 
     def _part(self, record: Mapping[str, Any], name: str, number: int) -> Any:
-        """What `name` reaches; parts of it are keys, or positions in lists, of columns that may be JSON text."""
+        """The value at `name`, whose parts are keys or list positions, in columns that may be JSON text."""
         value: Any = record
         for part in name.split("."):
             try:
@@ -164,11 +164,11 @@ class _Reader:
         return ScopeError(f"{self._where}{row} has no {name!r}; its columns are {columns}.")
 
 
-def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(number, columns `roots`) of each row of which no earlier one has problem and answer to the letter.
+def _distinct(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(number, columns `roots`) of each row whose exact problem and answer are not in an earlier row.
 
-    That is decided on the columns of whole batches: a data set may hold each problem a hundred times, and a Python
-    mapping of every row would take minutes.
+    Works on columns of whole batches: a data set may repeat each problem a hundred times, and converting every row to a
+    Python mapping would take minutes.
     """
     import pyarrow as pa
 
@@ -176,8 +176,8 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
     first = 0
     for batch in data.with_format("arrow").iter(batch_size=BATCH):
         new = []
-        problems = map(str, _reached(batch, source.prompt))
-        for row, (text, answer) in enumerate(zip(problems, _reached(batch, source.answer), strict=True)):
+        problems = map(str, _values_at(batch, source.prompt))
+        for row, (text, answer) in enumerate(zip(problems, _values_at(batch, source.answer), strict=True)):
             key = f"{len(text)} {text}{answer}".encode(errors="surrogatepass")
             digest = hashlib.blake2b(key, digest_size=16).digest()
             if digest not in seen:
@@ -188,8 +188,8 @@ def _different(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[in
         first += batch.num_rows
 
 
-def _reached(batch: Any, name: str) -> list[Any]:
-    """The values that `name` reaches, or those on the way to them where it leads into JSON text or nowhere."""
+def _values_at(batch: Any, name: str) -> list[Any]:
+    """The values at `name`, or the innermost values above it if it leads into JSON text or does not exist."""
     import pyarrow as pa
     import pyarrow.compute
 
@@ -220,13 +220,15 @@ def _load(source: Source, field: str) -> Any:
     path = Path(source.path).expanduser()
     kind = LOCAL.get(path.suffix)
     if kind is not None and not path.is_file():
-        raise ScopeError(f"{field}={source.path!r} is not a file. Give a file, a preset or a hub id.")
+        raise ScopeError(
+            f"{field}={source.path!r} is not a file. Give an existing file, a preset or a hub id."
+        )
     try:
         if kind is not None:
             return datasets.load_dataset(kind, data_files=str(path), split="train")
         return datasets.load_dataset(source.path, source.subset, split=source.split)
     except Exception as error:
-        # The library raises errors of a dozen kinds for what is wrong with a name, a file or the network.
+        # The library raises many types of errors for names, files and the network.
         words = str(error).strip().splitlines()
         presets = ", ".join(PRESETS)
         raise ScopeError(

@@ -1,4 +1,4 @@
-"""Problems from a data set, scored by the configured verifier; mathematics by default."""
+"""Problems from a data set with the configured verifier, by default for mathematics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.tasks.split import Split, seeded_rank
 
 
 class _Verified(Split):
-    """Problems of rows, and the configured verifier."""
+    """Problems from rows, and the configured verifier."""
 
     name = "dataset"
 
@@ -24,19 +24,19 @@ class _Verified(Split):
         self._verifier = make_verifier(config.verifier, config.folder)
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """What the verifier says."""
+        """The verdict of the verifier."""
         return self._verifier.verify(problem, response_text)
 
     def final_answer(self, problem: Problem, response_text: str) -> str | None:
-        """What the verifier takes for the answer."""
+        """The answer according to the verifier."""
         return self._verifier.final_answer(response_text)
 
 
 class Dataset(_Verified):
-    """The task. The order of training problems is the seed's; no held-out problem is ever trained on."""
+    """The task. The seed orders the training problems; held-out problems are never among them."""
 
     def __init__(self, config: SingleTaskConfig) -> None:
-        """Raises ScopeError for data that cannot be read, or that leaves nothing to train on."""
+        """Raises ScopeError if the data cannot be read or leaves no training problem."""
         source = config.dataset
         if source.train is None:
             raise ScopeError("task.name='dataset' needs task.dataset.train")
@@ -47,10 +47,10 @@ class Dataset(_Verified):
         if source.heldout is None:
             heldout, rows = rows[: config.heldout], rows[config.heldout :]
         else:
-            heldout, said = read_rows(
+            heldout, more = read_rows(
                 source.heldout, source, field="task.dataset.heldout", split=source.heldout_split
             )
-            notes += said
+            notes += more
         self._notes = list(notes)
         super().__init__(
             _problems(rows, source.instruction, source.train),
@@ -62,16 +62,16 @@ class Dataset(_Verified):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was left out of the data, as sentences."""
+        """Notes on skipped rows and problems."""
         return tuple(self._notes)
 
     @property
     def heldout_ids(self) -> Set[str]:
-        """Ids of the held-out problems; two texts that are `comparable` alike have the same."""
+        """Ids of the held-out problems (`problem_identity`)."""
         return self._heldout_ids
 
     def leave_out(self, ids: Set[str]) -> None:
-        """Train on none of these problems. Raises ScopeError where nothing is left."""
+        """Skip these training problems. Raises ScopeError if none is left."""
         self._without(ids, "another part of the mixture holds out")
 
     def _without(self, ids: Set[str], who: str) -> None:
@@ -81,17 +81,17 @@ class Dataset(_Verified):
             self._notes.append(f"{self._where}: {count:,} problems that {who} are not trained on")
         if not left:
             raise ScopeError(
-                f"{self._where} has {self._different} different problems, and none is left to train on: use "
+                f"{self._where} has {self._different} distinct problems, and none is left for training: use "
                 f"task.heldout below {self._different}, or another task.dataset.heldout."
             )
         self._train = left
 
 
 class Benchmark(_Verified):
-    """Every problem of a data set, in its own order, as a held-out one; there is nothing to train on."""
+    """Every problem of a data set, in its order, as a held-out problem; without training problems."""
 
     def __init__(self, source: str, config: SingleTaskConfig, field: str) -> None:
-        """source: as `task.dataset.heldout`. Raises ScopeError, which names `field`, where it cannot be read."""
+        """source: as `task.dataset.heldout`. Raises ScopeError, which names `field`, if it cannot be read."""
         rows, self.notes = read_rows(source, config.dataset, field=field, split=config.dataset.heldout_split)
         super().__init__([], _problems(rows, config.dataset.instruction, source), config)
 

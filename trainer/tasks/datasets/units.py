@@ -1,4 +1,4 @@
-"""Which unit an answer states: math-verify compares numbers, and takes 10 m for 10 cm."""
+"""The unit of an answer; math-verify compares numbers only, so that 10 m equals 10 cm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?$")
 
 
 def stated_unit(answer: str) -> tuple[str, int] | None:
-    """(unit, its power) at the end of a LaTeX answer, or a dollar sign before it; None for none, or an unknown one."""
+    """(unit, power) at the end of a LaTeX answer, or of a dollar sign before it; None without a known unit."""
     text = answer.strip().strip(".").strip()
     if text.startswith("\\$"):
         return "dollar", 1

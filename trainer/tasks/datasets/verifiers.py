@@ -1,4 +1,4 @@
-"""Verifiers of data set tasks: math-verify, a verl-style function, or an HTTP service. None can stall a generator."""
+"""Verifiers of data sets: math-verify, a function as in verl, or an HTTP service, all with time limits."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from trainer.tasks.bounded_pool import BoundedError, BoundedPool
 from trainer.tasks.import_reference import call_reference, load_reference
 
 LONGEST_WAIT = 60.0
-"""seconds between two tries of a request"""
+"""seconds between two attempts of a request"""
 FINAL = {400, 401, 403, 404, 405, 410, 422}
-"""Answers of a service that another try does not change."""
+"""status codes that another attempt does not change"""
 
 
 class Verifier(Protocol):
     """Scores a response to a problem whose `data` has `answer` and `extra`."""
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """Never takes longer than the configuration allows."""
+        """The verdict, within the configured time limit."""
         ...
 
     def final_answer(self, response: str) -> str | None:
-        """As of `TaskWithAnswers`."""
+        """The answer of a response, as in `TaskWithAnswers`."""
         ...
 
 
 def make_verifier(config: VerifierConfig, folder: str | None) -> Verifier:
-    """The configured verifier. Raises ScopeError when a package or the user's function is missing."""
+    """The configured verifier. Raises ScopeError if a package or the user's function is missing."""
     if config.kind == "http":
         return HttpVerifier(config)
     return FunctionVerifier(config, folder) if config.kind == "function" else MathVerifier(config)
 
 
 class MathVerifier:
-    r"""Reward 1 when the last `\boxed{}` equals the answer by math-verify; format is whether there is an answer."""
+    r"""Reward 1 if the last `\boxed{}` equals the answer by math-verify. Component `format`: there is an answer."""
 
     def __init__(self, config: VerifierConfig) -> None:
         try:
@@ -63,7 +63,7 @@ class MathVerifier:
         return Verdict(correct, {"correct": correct, "format": float(verdict != "no answer")}, verdict)
 
     def final_answer(self, response: str) -> str | None:
-        """What the last box holds."""
+        """The contents of the last box."""
         from trainer.tasks.datasets.math_answers import final_answer
 
         return final_answer(response)
@@ -72,8 +72,8 @@ class MathVerifier:
 class FunctionVerifier:
     """verl's `compute_score(data_source, solution_str, ground_truth, extra_info)`: a number, or a dict with `score`.
 
-    Runs in the bounded processes. Numbers outside [0, 1] are clipped; other entries of a dict that are numbers become
-    components. What it raises ends the run: it is a fault of the function.
+    Runs in a `BoundedPool`. Scores are clipped to [0, 1]; other numbers in a dict become components. An exception of
+    the function ends the run.
     """
 
     def __init__(self, config: VerifierConfig, folder: str | None) -> None:
@@ -84,7 +84,7 @@ class FunctionVerifier:
         self._pool = _pool(call_reference, config, warm_up=(self._reference, folder))
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """Verdicts: "correct" (score 1), "partial", "wrong" (0), and those of a bounded call."""
+        """Verdicts: "correct" (score 1), "partial", "wrong" (0), "too slow", "out of memory", "verifier died"."""
         arguments = {
             "data_source": problem.data["source"],
             "solution_str": response,
@@ -99,15 +99,15 @@ class FunctionVerifier:
         return _verdict(parts.pop("score", None), parts, f"task.verifier.function={self._reference!r}")
 
     def final_answer(self, response: str) -> str | None:
-        """None: only the function knows."""
+        """Always None: the function gives no answers."""
         return None
 
 
 class HttpVerifier:
     """POSTs {"problem_id", "problem", "answer", "extra", "response"} and reads {"reward", "verdict", "components"}.
 
-    A service that is slow, absent or answers nonsense `attempts` times in a row, with growing pauses between, ends the
-    run with a clear error, and one that refuses the request at once: a reward that nobody computed is not 0.
+    A service that is slow, unreachable or gives invalid answers `attempts` times in a row, with growing pauses, ends
+    the run; so does a refusal, at once. A failure of the service is never a reward of 0.
     """
 
     def __init__(self, config: VerifierConfig) -> None:
@@ -121,7 +121,7 @@ class HttpVerifier:
         )
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """The service's verdict. Raises ScopeError when there is none."""
+        """The verdict of the service. Raises ScopeError if there is none."""
         data = problem.data
         body = {"problem_id": problem.id, "problem": data["text"], "answer": data["answer"]}
         body |= {"extra": dict(data["extra"]), "response": response}
@@ -138,39 +138,39 @@ class HttpVerifier:
             else:
                 raise ScopeError(
                     f"task.verifier.url={self._url!r} refuses the request: {answer.status_code} "
-                    f"{answer.reason_phrase}. What task.verifier.authorization_variable names is its authorization."
+                    f"{answer.reason_phrase}. task.verifier.authorization_variable names its authorization."
                 )
         raise ScopeError(
-            f"task.verifier.url={self._url!r} gave no verdict in {self._attempts} tries: "
+            f"task.verifier.url={self._url!r} gave no verdict in {self._attempts} attempts: "
             f"{type(fault).__name__}: {fault}"
         ) from fault
 
     def final_answer(self, response: str) -> str | None:
-        """None: only the service knows."""
+        """Always None: the service gives no answers."""
         return None
 
 
 def _authorization(variable: str | None) -> dict[str, str]:
-    """The header whose value the environment variable holds. Raises ScopeError, without the value."""
+    """The header with the value of the environment variable. Raises ScopeError, which does not contain the value."""
     if variable is None:
         return {}
     secret = os.environ.get(variable, "").strip()
     if not secret or not (secret.isascii() and secret.isprintable()):
         raise ScopeError(
             f"task.verifier.authorization_variable={variable!r} must name an environment variable of the driver and "
-            "of every generator that holds one line of plain text, such as 'Bearer …'."
+            "of every generator with one line of plain text, such as 'Bearer …'."
         )
     return {"Authorization": secret}
 
 
 def _read(answer: httpx.Response) -> Verdict:
-    """The verdict that a service gave; raises half a dozen kinds of error where it gave none."""
+    """The verdict in an answer. Raises various errors if there is none."""
     answer.raise_for_status()
     found = answer.json()
     return _verdict(found["reward"], found.get("components", {}), "its reward", found.get("verdict"))
 
 
-def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = None) -> Verdict:
+def _verdict(score: Any, parts: Mapping[str, Any], who: str, label: str | None = None) -> Verdict:
     if isinstance(score, bool):
         score = float(score)
     if not isinstance(score, int | float) or not math.isfinite(score):
@@ -180,7 +180,7 @@ def _verdict(score: Any, parts: Mapping[str, Any], who: str, said: str | None = 
         for name, value in parts.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
-    return graded(float(score), components, said)
+    return graded(float(score), components, label)
 
 
 def _pool(function: Any, config: VerifierConfig, warm_up: tuple[Any, ...]) -> BoundedPool:
