@@ -18,7 +18,7 @@ from redis import Redis
 from services.records.step_record import MAPS_OF_COUNTS, StepRecord
 from services.redis.fencing import call_fenced
 from services.redis.keys import RunKeys
-from services.redis.query import Read, fetch
+from services.redis.query import Read
 from services.redis.scripts import script_text
 from services.run.state import EVENTS_KEPT
 
@@ -73,16 +73,6 @@ class Series(NamedTuple):
 
 
 def read_series(
-    redis: Redis, run_id: str, fields: Iterable[str], first: int, last: int | None, rows: int
-) -> Series:
-    """Fields of the steps first..last (None: the newest), averaged to at most `rows` buckets of equal size.
-
-    fields: named as by `step_record.flatten`. Of a range of more than `MOST_READ` steps, `MOST_READ` are read.
-    """
-    return series_of(redis, run_id, fetch(redis, extent_read(run_id)), fields, first, last, rows)
-
-
-def series_of(
     redis: Redis,
     run_id: str,
     extent: Extent,
@@ -91,7 +81,10 @@ def series_of(
     last: int | None,
     rows: int,
 ) -> Series:
-    """`read_series` with an extent that was read before."""
+    """Fields of the steps first..last (None: the newest), averaged to at most `rows` buckets of equal size.
+
+    fields: named as by `step_record.flatten`. Of a range of more than `MOST_READ` steps, `MOST_READ` are read.
+    """
     key, newest, fields = RunKeys(run_id).records, extent.newest, tuple(fields)
     last = newest if last is None else min(last, newest)
     if last < first:

@@ -14,13 +14,18 @@ from services.control_plane.app import create_app
 from services.entropy_target.store import change_entropy_target, mark_applied
 from services.host.sockets import bind
 from services.records import redis_records
-from services.records.redis_records import RedisRecords, read_series
+from services.records.redis_records import RedisRecords, Series, extent_read, read_series
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
+from services.redis.query import fetch
 from services.run.state import update_status
 from tests.support.control_plane import is_problem
 from tests.support.step_records import record
 from trainer.config import EntropyControlConfig
+
+
+def series_of(redis, run: str, fields: list[str], first: int, last: int | None, rows: int) -> Series:
+    return read_series(redis, run, fetch(redis, extent_read(run)), fields, first, last, rows)
 
 
 @pytest.fixture
@@ -64,11 +69,11 @@ def test_a_run_without_steps_has_empty_curves(client, run, viewer):
 def test_a_long_range_is_averaged_over_equal_buckets_and_looked_at_in_places(redis, run, monkeypatch):
     learn(redis, run, range(40))
     entropies = [record(step).entropy for step in range(40)]
-    halves = read_series(redis, run, ["entropy"], 0, None, 2)
+    halves = series_of(redis, run, ["entropy"], 0, None, 2)
     assert halves.steps == [19, 39]
     assert halves.values["entropy"] == pytest.approx([sum(entropies[:20]) / 20, sum(entropies[20:]) / 20])
     monkeypatch.setattr(redis_records, "MOST_READ", 4)
-    sampled = read_series(redis, run, ["entropy"], 0, 39, 100)
+    sampled = series_of(redis, run, ["entropy"], 0, 39, 100)
     assert sampled.steps == [0, 13, 26, 39]
     assert sampled.values["entropy"] == pytest.approx([entropies[step] for step in sampled.steps])
 
@@ -77,20 +82,18 @@ def test_what_is_not_a_number_is_left_out_of_the_means(redis, run):
     sink = learn(redis, run, range(3))
     sink.write(record(3, entropy=float("nan"), entropy_target=None))
     update_status(redis, run, step=4)
-    series = read_series(redis, run, ["entropy", "entropy_target"], 2, 3, 1)
+    series = series_of(redis, run, ["entropy", "entropy_target"], 2, 3, 1)
     assert series.values["entropy"] == pytest.approx([record(2).entropy])
-    assert read_series(redis, run, ["entropy_target"], 3, 3, 1).values["entropy_target"] == [None]
+    assert series_of(redis, run, ["entropy_target"], 3, 3, 1).values["entropy_target"] == [None]
 
 
 def test_a_learner_that_begins_again_forgets_the_steps_of_the_dead_lineage_and_an_old_one_may_not_write(
     redis, run
 ):
-    from services.redis.keys import RunKeys
-
     old = learn(redis, run, range(6), reward=0.1)
     redis.incr(RunKeys(run).fence)
     learn(redis, run, range(3, 5), epoch=1, reward=0.9)
-    rewards = read_series(redis, run, ["reward"], 0, None, 100)
+    rewards = series_of(redis, run, ["reward"], 0, None, 100)
     assert (rewards.steps, rewards.values["reward"]) == ([0, 1, 2, 3, 4], [0.1] * 3 + [0.9] * 2)
     assert not redis.hexists(RunKeys(run).records, "5")
     with pytest.raises(FencedError):
@@ -196,7 +199,7 @@ def test_an_age_that_no_rollout_of_a_step_has_counts_nothing(redis, run):
     sink.write(record(3, staleness={0: 2, 1: 2}))
     update_status(redis, run, step=4)
     fields = ["staleness/0", "staleness/1", "staleness/7", "generator_busy_share/absent"]
-    series = read_series(redis, run, fields, 0, None, 1)
+    series = series_of(redis, run, fields, 0, None, 1)
     assert [series.values[field] for field in fields] == [[3.5], [0.5], [0.0], [None]]
 
 

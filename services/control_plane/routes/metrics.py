@@ -17,7 +17,7 @@ from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.base import FieldProblem
 from services.control_plane.schemas.runs import MetricSeries
-from services.records.redis_records import Extent, extent_read, series_of
+from services.records.redis_records import Extent, extent_read, read_series
 from services.records.step_record import StepRecord
 from services.redis.keys import RunKeys
 from services.redis.query import Read, combine, command
@@ -52,7 +52,7 @@ def _answer(
     last: int | None,
     rows: int,
 ) -> bytes:
-    series = series_of(redis, run_id, extent, names, first, last, rows)
+    series = read_series(redis, run_id, extent, names, first, last, rows)
     shown = MetricSeries(first=series.first, last=series.last, steps=series.steps, values=series.values)
     return shown.model_dump_json().encode()
 
