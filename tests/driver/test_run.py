@@ -1,4 +1,4 @@
-"""The whole loop with every part real: the promises that only a running system can show."""
+"""The whole loop with real parts: guarantees that only a running system can show."""
 
 from __future__ import annotations
 
