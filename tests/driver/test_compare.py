@@ -91,14 +91,14 @@ def test_holding_is_judged_over_the_window_alone() -> None:
     assert (held.low, held.high) == (pytest.approx(0.3), pytest.approx(0.7))
 
 
-def test_the_error_follows_a_entropy_target_that_moves() -> None:
+def test_the_error_follows_an_entropy_target_that_moves() -> None:
     moving = [step_point(i, entropy=0.5, entropy_target=0.5 - 0.1 * (i % 2)) for i in range(16)]
     held = statistics.holding(moving)
     assert held.mean_error == pytest.approx(0.05)
     assert held.entropy_target == pytest.approx(0.45)
 
 
-def test_without_a_entropy_target_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
+def test_without_an_entropy_target_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
     steps = [step_point(i, entropy_target=None, entropy=None if i == 15 else 0.2) for i in range(16)]
     held = statistics.holding(steps)
     assert (held.entropy_target, held.mean_error, held.rms_error, held.saturated_share) == (

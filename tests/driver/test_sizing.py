@@ -89,7 +89,7 @@ def test_what_is_offloaded_moves_to_the_host(offload, weights, optimizer, host):
 
 
 def test_activations_by_hand():
-    """bf16: 2 bytes times (6 D + (2 (H + 2 KV) + H) hd + 4 F) per token and layer; checkpointed: D per layer, one layer."""
+    """bf16: 2 bytes times (6 D + (2 (H + 2 KV) + H) hd + 4 F) per token and layer; checkpointed: D a layer, 1 layer"""
     inside = 2 * (6 * 100 + (2 * 8 + 4) * 10 + 4 * 300)
     shape = model_shape(SIZES)
     assert activation_bytes(shape, 7, 2, checkpointing=False) == 7 * 2 * inside

@@ -126,7 +126,7 @@ def logprobs_on_kept_caches(
 ) -> np.ndarray:
     """Like `LearnerView.logprobs`, for one response that several policies sampled, each from a given token index on.
 
-    A policy attends to the keys and values that earlier policies cached; the last sampled token is computed by the next.
+    A policy attends to keys and values cached by earlier policies; the last sampled token is computed by the next one.
     """
     ids = torch.tensor([*PROMPT, *response.tolist()])[None]
     cache, logits = DynamicCache(), []
