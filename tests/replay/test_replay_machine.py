@@ -79,7 +79,7 @@ def size(group_id: str) -> int:
 
 
 class ReplayMachine(RuleBasedStateMachine):
-    """Drives the real queue and the model in parallel; every reply and every counter must agree."""
+    """Drives the real queue and the model in lockstep; every reply and every counter must agree."""
 
     access: RedisAccess
 

@@ -150,7 +150,7 @@ def test_a_coefficient_without_an_entropy_is_refused():
 
 
 def test_clip_higher_by_hand():
-    """Ratio 1.25: clipped at 1.2 with the loss block's range, free at 1.28, which never applies to auxiliary rows."""
+    """Ratio 1.25: clipped at 1.2 by the loss block's range, not at 1.28, which never applies to auxiliary rows."""
     config = block("clip_higher")
     clip = make_regularizer(config).clip_range(make_strength_law(config).strength)
     assert clip == (0.2, 0.28)
