@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: one embedded Redis and one pair of engines for the session, a run for each test."""
+"""Fixtures shared by all tests: one embedded Redis and one pair of engines per session, and a new run for each test."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from tests.support.engines import Engines
     from tests.support.run_harness import Run
 
-# A loaded machine stalls a single example for longer than any sensible deadline; and a red run must be red again.
+# No deadline, because a busy machine can stall any example; derandomized, so that a failure can be reproduced.
 settings.register_profile("scope", deadline=None, derandomize=True)
 settings.load_profile("scope")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the tests that can be made longer."""
+    """Add the options that make some tests longer."""
     parser.addoption(
         "--api-cases", type=int, default=80, help="requests to each group of the control plane's routes"
     )
@@ -42,9 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group tests by worker, order the groups, and skip the tests marked `chaos` unless `--chaos` is given.
 
-    The tests of a file share a worker, as their fixtures do. So do all tests that use the whole runs, and all tests
-    that use or start engines, which take a minute to start. The whole runs come first, because they take longest. The
-    engines come last: beside the two engines of a run there would be four, of 2 GiB each.
+    The tests of a file share a worker, because they share fixtures. So do all tests that use the whole runs, and all
+    tests that use or start engines, which take a minute to start. The whole runs come first, because they take longest.
+    The engines come last: run at the same time as a whole run, there would be four engines of 2 GiB each.
     """
     order: dict[str, int] = {"whole runs": 0, "engines": 3}
     places: dict[pytest.Item, tuple[int, bool]] = {}
@@ -73,20 +73,20 @@ def redis_access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisAcce
 
 @pytest.fixture
 def redis(redis_access: RedisAccess) -> Iterator[Redis]:
-    """A client of the session's server."""
+    """A client of the session's Redis server."""
     with redis_access.sync() as client:
         yield client
 
 
 @pytest.fixture
 def run_id() -> str:
-    """A run that no other test uses."""
+    """The id of a run that no other test uses."""
     return f"run-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="module")
 def client(redis_access: RedisAccess) -> Iterator[TestClient]:
-    """A control plane in this process, over the session's server."""
+    """A control plane in this process, over the session's Redis server."""
     from starlette.testclient import TestClient
 
     from services.control_plane.app import create_app
@@ -122,7 +122,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A whole run that has ended."""
+    """A complete run that has ended."""
     from tests.support.whole_runs import canary_run
 
     return canary_run(tmp_path_factory.mktemp("end-to-end") / "runs")
@@ -130,7 +130,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def live(canary: Run) -> Iterator[Subject]:
-    """A whole run that is under way until the tests of faults stop it."""
+    """A complete run that is in progress until the fault tests stop it."""
     from tests.support.whole_runs import live_run
 
     subject = live_run(canary)

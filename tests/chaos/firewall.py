@@ -1,6 +1,6 @@
-"""Packets to and from the run's Redis that vanish without a reset: the kernel's firewall drops them.
+"""Drops packets to and from the run's Redis with the kernel's firewall, so that links fail without a reset.
 
-Where there is no iptables, or no right to use it, links are only reset (`Nemesis`).
+Without iptables, or without the right to use it, links are only reset (`Nemesis`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISCARD_PORT = 9
 
 @functools.cache
 def permitted() -> bool:
-    """Whether rules can be made here."""
+    """Whether this process may add firewall rules."""
     if shutil.which("iptables") is None:
         return False
     rule = ["INPUT", "-p", "tcp", "--dport", str(DISCARD_PORT), "-j", "DROP"]
@@ -31,9 +31,9 @@ def permitted() -> bool:
 
 
 def drop(port: int, processes: Iterable[int] | None, seconds: float) -> int:
-    """Drop what passes between Redis at `port` and some processes, or everybody (None); number of links that were cut.
+    """Drop packets between Redis at `port` and some processes, or all (None); returns the number of links cut.
 
-    Connections that a process opens meanwhile are found and dropped too.
+    Connections that a process opens in the meantime are dropped too.
     """
     rules: set[tuple[str, ...]] = set()
     until = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""The checker: what a run left behind, compared with what it promises. Pure; the evidence is gathered elsewhere."""
+"""The checker: compares what a run left behind with its guarantees. It is pure; the evidence is gathered elsewhere."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from services.records.ledger import Applied, Began, Offered, surviving
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that is known about the groups of a run that has ended."""
+    """All evidence about the groups of a run that has ended."""
 
     offered: Sequence[Offered]
-    """by generators: before each attempt to add a group, and Redis's answer after it"""
+    """from the generators: each attempt to add a group, and then Redis's reply"""
     history: Sequence[Began | Applied]
-    """of the learner, in the order of its files, dead lineages included"""
+    """from the learner, in the order of its files, including dead lineages"""
     dead_lettered: frozenset[str]
     """group ids"""
     pending: frozenset[str]
-    """group ids that are in the stream, unread or not acknowledged"""
+    """ids of groups in the stream that are unread or unacknowledged"""
 
     @property
     def applied(self) -> list[Applied]:
-        """Every step that was done, taken back or not."""
+        """Every step that was applied, including those that were rolled back."""
         return [event for event in self.history if isinstance(event, Applied)]
 
 
 def violations(evidence: Evidence) -> list[str]:
-    """One sentence for each broken promise; empty when all were kept."""
+    """One sentence for each broken guarantee; empty if all hold."""
     kept = surviving(evidence.history)
     used = [group for event in kept for group in event.groups]
     accepted = {event.group for event in evidence.offered if event.outcome != "offered"}

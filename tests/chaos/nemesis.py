@@ -1,4 +1,4 @@
-"""The nemesis: kills and freezes the processes of a run and cuts its links to Redis, as its seed decides."""
+"""The nemesis: kills and freezes the processes of a run and cuts its links to Redis, in an order set by its seed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ KINDS = (
 LONGEST_CALM_SECONDS = 4.0
 FREEZE_SECONDS = (2.0, 8.0)
 CUT_SECONDS = (1.0, 4.0)
-"""Shorter than what a client of Redis rides out."""
+"""Shorter than the time for which a Redis client retries."""
 CUT_EVERY_SECONDS = 0.02
 FURTHER_STEPS = {"generator": 4}
-"""A killed generator may have finished its groups of the next steps, none of this many at a staleness of 1."""
+"""A killed generator may have finished its groups of the next steps, but not of this many at a staleness of 1."""
 
 
 @dataclass(frozen=True)
 class Strike:
-    """One fault, and how long it was until the struck process was replaced and the run got further than ever."""
+    """One fault, and the time until the process was replaced and the run had passed its highest earlier step."""
 
     kind: str
     at_step: int
@@ -48,7 +48,7 @@ class Strike:
 
 
 class Nemesis:
-    """Strikes `subject`; recovery_seconds: the longest that one recovery may take."""
+    """Injects faults into `subject`; recovery_seconds: the longest that one recovery may take."""
 
     def __init__(self, subject: Subject, seed: int, *, recovery_seconds: float) -> None:
         self._subject = subject
@@ -56,9 +56,9 @@ class Nemesis:
         self._longest = recovery_seconds
 
     def campaign(self, faults: int) -> Iterator[Strike]:
-        """`faults` strikes, every kind at least once if there are enough; each begins after the recovery before it.
+        """Inject `faults` faults, each kind at least once if there are enough; each begins after the previous recovery.
 
-        Raises AssertionError, with the driver's output, for a run that does not recover.
+        Raises AssertionError, with the driver's output, if the run does not recover.
         """
         for kind in self._order(faults):
             time.sleep(self._chance.uniform(0, LONGEST_CALM_SECONDS))
@@ -77,7 +77,7 @@ class Nemesis:
             self._subject.driver.kill()
             self._subject.driver.wait()
             self._subject.resume()
-            # A learner whose driver was killed may record some more steps before it ends too.
+            # A learner whose driver was killed may record a few more steps before it exits too.
             self._subject.await_lineage(lineage + 1, self._longest)
             self._subject.await_step(at_step + 1, self._longest)
         elif action == "kill":
@@ -106,7 +106,7 @@ class Nemesis:
         return Strike(kind, at_step, time.monotonic() - started)
 
     def _cut_redis(self, seconds: float) -> None:
-        """Reset every connection to the run's Redis, and every new one at once. It needs no privilege."""
+        """Reset every connection to the run's Redis, and new ones immediately. This needs no privilege."""
         until = time.monotonic() + seconds
         with self._subject.redis() as client:
             while time.monotonic() < until:
@@ -114,7 +114,7 @@ class Nemesis:
                 time.sleep(CUT_EVERY_SECONDS)
 
     def _drop(self, target: str, seconds: float) -> None:
-        """Let packets between Redis and all processes of a kind vanish, or between Redis and everybody."""
+        """Drop packets between Redis and all processes of a kind, or all packets to and from Redis."""
         driver = self._subject.driver.pid
         victims = {"redis": None, "driver": [driver]}
         if target not in victims:
@@ -123,7 +123,7 @@ class Nemesis:
         assert drop(self._subject.redis_port, victims[target], seconds), f"{target} has no link to Redis"
 
     def _victim(self, target: str) -> int:
-        """A process of that kind; waits for one that is still being replaced."""
+        """A process of that kind; waits while it is being replaced."""
         found: list[int] = self._subject.run.wait_for(
             f"{target} process",
             lambda: processes(self._subject.driver.pid, target),

@@ -1,4 +1,4 @@
-"""The processes of one run, found from its driver downwards, by what they are."""
+"""Finds the processes of one run among the descendants of its driver, by kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = {
 
 
 def processes(driver: int, kind: str) -> list[int]:
-    """Process ids of `kind` among the descendants of `driver`, lowest first."""
+    """Ids of the processes of `kind` among the descendants of `driver`, lowest first."""
     pattern = re.compile(KINDS[kind])
     return [pid for pid in sorted(descendants(driver)) if pattern.search(command(pid))]
 
@@ -24,7 +24,7 @@ def descendants(ancestor: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            # The name, in parentheses, may hold spaces.
+            # The name, in parentheses, may contain spaces.
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             continue
@@ -39,7 +39,7 @@ def descendants(ancestor: int) -> set[int]:
 
 
 def command(pid: int) -> str:
-    """Command line or title of a process; empty when it is gone."""
+    """Command line or title of a process; empty if it has exited."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -47,7 +47,7 @@ def command(pid: int) -> str:
 
 
 def identity(pid: int) -> tuple[int, int] | None:
-    """Process id with the clock tick of its start: no other process is ever called so. None when it is gone."""
+    """Process id and the clock tick of its start, which no other process shares. None if it has exited."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -56,5 +56,5 @@ def identity(pid: int) -> tuple[int, int] | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Whether a process exists and is not a zombie."""
     return identity(pid) is not None

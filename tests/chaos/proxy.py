@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback interface that can be cut: a network fault where namespaces are not permitted."""
+"""A TCP proxy on the loopback interface that a test can cut: a network fault without network namespaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Proxy:
         self.port: int = self._server.getsockname()[1]
 
     def cut(self) -> None:
-        """Reset every connection, and every new one at once, until `mend`."""
+        """Reset every connection, and new ones immediately, until `mend`."""
         self._cut.set()
         with self._lock:
             connections = list(self._open)
@@ -28,7 +28,7 @@ class Proxy:
             _reset(connection)
 
     def mend(self) -> None:
-        """Forward again."""
+        """Forward connections again."""
         self._cut.clear()
 
     def __enter__(self) -> Proxy:

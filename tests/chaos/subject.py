@@ -1,4 +1,4 @@
-"""The run that faults are done to: its driver, started again when it is killed, and what the run left at its end."""
+"""The run under fault injection: its driver, restarted when killed, and the evidence that the run leaves at its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORPHAN_SECONDS = 30.0
 
 
 class Subject:
-    """One run with an embedded Redis and `pipeline.ledger` on."""
+    """One run with an embedded Redis and `pipeline.ledger` enabled."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -36,11 +36,11 @@ class Subject:
         self._seen: set[tuple[int, int]] = set()
 
     def resume(self) -> None:
-        """`scope train --resume`, after the driver was killed."""
+        """Run `scope train --resume` after the driver was killed."""
         self.driver = self.run.start(resume=True)
 
     def look(self) -> None:
-        """Remember the run's processes of this moment: none may outlive the run."""
+        """Record the run's current processes: none may outlive the run."""
         self._seen |= {one for pid in descendants(self.driver.pid) if (one := identity(pid)) is not None}
 
     def steps_done(self) -> int:
@@ -49,7 +49,7 @@ class Subject:
         return records[-1].step + 1 if records else 0
 
     def lineage(self) -> int:
-        """Of the newest learner step."""
+        """The lineage of the newest learner step."""
         records = self.run.records()
         return records[-1].lineage if records else 0
 
@@ -62,33 +62,33 @@ class Subject:
         self.run.wait_for(f"{count} steps", lambda: self.steps_done() >= count, self.driver, seconds)
 
     def preempt(self, seconds: float) -> int:
-        """SIGTERM to the driver; returns its exit status, which must come within the grace period `seconds`."""
+        """Send SIGTERM to the driver; returns its exit status, due within the grace period of `seconds`."""
         self.look()
         self.driver.send_signal(signal.SIGTERM)
         return self.driver.wait(seconds)
 
     def interrupt(self, seconds: float) -> int:
-        """Ctrl-C: SIGINT to every process of the terminal's foreground group; returns the driver's exit status."""
+        """Send SIGINT to the terminal's foreground process group, as Ctrl-C does; returns the driver's exit status."""
         self.look()
         os.killpg(self.driver.pid, signal.SIGINT)
         return self.driver.wait(seconds)
 
     @contextlib.contextmanager
     def redis(self) -> Iterator[Redis]:
-        """A client of the run's Redis while it runs, past whatever is done to the others' connections."""
+        """A client of the run's Redis while the run works, unaffected by faults on other connections."""
         access = RedisAccess(f"redis://127.0.0.1:{self.redis_port}/0", str(self._secrets / "password"))
         with access.without_retries() as client:
             yield client
 
     @property
     def redis_port(self) -> int:
-        """Of the run's embedded Redis."""
+        """The port of the run's embedded Redis."""
         port = re.search(r"^port (\d+)$", (self._secrets / "redis.conf").read_text(), re.MULTILINE)
         assert port is not None
         return int(port[1])
 
     def evidence(self) -> Evidence:
-        """What the run left, once it has ended; its Redis is opened once more."""
+        """The evidence of a run that has ended; this starts its Redis once more."""
         data = self.run.directory / "redis"
         with (
             EmbeddedRedis(RedisConfig(), data_dir=data, state_dir=self._secrets) as server,
@@ -114,7 +114,7 @@ class Subject:
         return folder
 
     def leftovers(self) -> list[str]:
-        """Processes, and files that are not whole, that the run left behind."""
+        """Processes and incomplete files that the run left behind."""
         deadline = time.monotonic() + ORPHAN_SECONDS
         while (left := self._running()) and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -126,14 +126,14 @@ class Subject:
         return [*seen, *left_running(self.run)]
 
     def kill(self) -> None:
-        """End it for good, whatever state it is in."""
+        """Kill the run, whatever state it is in."""
         if self.driver.poll() is None:
             os.killpg(self.driver.pid, signal.SIGKILL)
             self.driver.wait()
 
 
 def chaos_run(folder: Path, name: str) -> Run:
-    """A small run that goes on until it is stopped; Redis syncs every write, so that its death loses nothing."""
+    """A small run that continues until it is stopped; Redis syncs every write, so that its death loses nothing."""
     (control_plane,) = free_ports(1)
     return new_run(
         folder,
@@ -157,7 +157,7 @@ def chaos_run(folder: Path, name: str) -> Run:
 
 
 def queue_groups(redis: Redis, run_id: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Group ids: dead-lettered ones, and those in the stream that are unread or not acknowledged."""
+    """Group ids: those dead-lettered, and those in the stream that are unread or unacknowledged."""
     keys = RunKeys(run_id)
     last_read = cast("bytes", redis.hget(keys.counters, "last_read") or b"0-0").decode()
     unread = cast("list[Any]", redis.xrange(keys.trajectories, min=f"({last_read}"))

@@ -1,4 +1,4 @@
-"""Every kind of process of a run is killed or frozen, and links are cut: it recovers, loses and repeats nothing."""
+"""Processes of every kind are killed or frozen and links are cut: the run recovers and loses or repeats no group."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module", autouse=True)
 def end(live: Subject) -> Iterator[None]:
-    """Whatever happens here, the run takes no time from the tests after it."""
+    """Kill the run after the tests here, so that it takes no CPU time from later tests."""
     yield
     live.kill()
 
@@ -28,7 +28,7 @@ def end(live: Subject) -> Iterator[None]:
 def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(live: Subject) -> None:
     live.await_step(1, END_SECONDS)
     run, begun = live.run, live.steps_done()
-    # What a test before this one asked for, or else what the run began with.
+    # The target set by an earlier test, or the run's initial one.
     target = run.scope("entropy", "get")["spec"]["target"] or run.records()[-1].entropy_target
     strikes = list(Nemesis(live, SEED, recovery_seconds=RECOVERY_SECONDS).campaign(FAULTS))
     for strike in strikes:
@@ -60,7 +60,7 @@ def test_a_run_survives_the_death_of_any_process_and_loses_and_repeats_nothing(l
 @pytest.mark.chaos
 def test_a_run_that_stopped_goes_on_where_it_stopped(live: Subject) -> None:
     run, target, done = live.run, live.run.records()[-1].entropy_target, live.steps_done()
-    assert live.driver.poll() == 0, "the run is stopped by the test before this one"
+    assert live.driver.poll() == 0, "the previous test must have stopped the run"
 
     resumed = run.start(f"steps={done + 3}", resume=True)
     assert resumed.wait(END_SECONDS) == 0, run.log

@@ -1,4 +1,4 @@
-"""A run on a Ray of several virtual nodes: generators join it and are lost to it, and it goes on."""
+"""A run continues while generators join it and are lost, on a Ray cluster of several virtual nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.cluster, pytest.m
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head for the learner, and a node with room for two generators."""
+    """A head node for the learner, and a node with room for two generators."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TRAIN_V2_ENABLED", "1")

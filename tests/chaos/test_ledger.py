@@ -1,4 +1,4 @@
-"""The checker sees every kind of violation, each planted in the evidence of a run that kept its promises."""
+"""The checker finds every kind of violation, each planted in the evidence of a run without violations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ GROUPS = [f"{role}:{ordinal}:0" for ordinal in range(6) for role in ("base", "ad
 
 
 def evidence() -> Evidence:
-    """Three steps of lineage 1, a rollback to step 1, and three steps of lineage 2; one group dead-lettered."""
+    """Three steps of lineage 1, a rollback to step 1, and three steps of lineage 2; one group is dead-lettered."""
     offered = [
         Offered(group, outcome)
         for group in [*GROUPS, "base:6:0", "base:7:0"]
         for outcome in ("offered", "added")
     ]
-    # The reply to the first attempt was lost with its generator, and another one made the group again.
+    # The generator died before it got the reply to the first attempt, and another one made the group again.
     offered += [
         Offered("base:8:0", "offered"),
         Offered("base:8:0", "offered"),

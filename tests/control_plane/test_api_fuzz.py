@@ -1,4 +1,4 @@
-"""The served OpenAPI document against the server: requests that it allows and that it forbids, by schemathesis.
+"""Checks the server against its OpenAPI document with valid and invalid requests from schemathesis.
 
 pytest tests/control_plane/test_api_fuzz.py --api-cases 2000     cases for each group of routes; fewer by default
 """
@@ -24,14 +24,14 @@ from tests.support.control_plane import AMPLE, start_run
 
 GROUPS = ("health", "runs", "entropy target", "metrics", "tokens", "audit", "queue", "rollouts")
 RUN_KNOWN = 3
-"""of four requests that name a run, those that name one that exists"""
+"""of every four requests that name a run, the number that name an existing one"""
 REFUSES_BY_ITS_OWN = ("entropy-target", "/metrics", "/readyz")
-"""Routes that a request may fit and still not please: limits of the run, a precondition, names of fields."""
+"""Routes that may refuse a request that fits the schema: limits of the run, a precondition, names of fields."""
 
 
 @pytest.fixture(scope="module")
 def described(redis_access: RedisAccess):
-    """What schemathesis knows of the served document, and a token that may everything."""
+    """The served document as loaded by schemathesis, and a token that allows everything."""
     with redis_access.sync() as redis:
         start_run(redis, "fuzzed")
         mark_applied(redis, "fuzzed", generation=1, step=0, epoch=0)
@@ -42,7 +42,7 @@ def described(redis_access: RedisAccess):
 
 
 def operations(schema, group: str) -> Iterator[APIOperation]:
-    """Of a group, but for the event stream, which does not end."""
+    """The operations of a group, except the event stream, which does not end."""
     for result in schema.get_all_operations():
         operation = result.ok()
         if group in operation.tags and not operation.path.endswith("/events"):
@@ -67,14 +67,14 @@ def test_the_server_keeps_to_its_document(described, group: str, pytestconfig: p
 
 
 def can_be_wrong(operation: APIOperation) -> bool:
-    """Whether there is anything in a request of it that could be malformed."""
+    """Whether a request for the operation can be malformed."""
     return operation.path != "/healthz"
 
 
 def examine(
     operation: APIOperation, mode: GenerationMode, cases: int, token: str, answers: Counter[int]
 ) -> None:
-    """Send requests and hold the answers to the document."""
+    """Send requests and validate the responses against the document."""
     own = any(part in operation.path for part in REFUSES_BY_ITS_OWN)
 
     @seed(20251)
@@ -89,13 +89,13 @@ def examine(
         named = case.path_parameters or {}
         if "run_id" in named and sum(map(ord, str(named["run_id"]))) % (RUN_KNOWN + 1):
             case.path_parameters = {**named, "run_id": "fuzzed"}
-        # A request whose fault is the missing token stays without one.
+        # A request that is invalid because it has no token is sent without one.
         signed = mode is GenerationMode.POSITIVE or "Authorization" in (case.headers or {})
         response = case.call(headers={"Authorization": f"Bearer {token}"} if signed else {})
         answers[int(response.status_code)] += 1
         excluded = [positive_data_acceptance] if own else []
         if operation.path == "/readyz" and response.status_code == 503:
-            # The document says so: that is how a probe is told of a run that is not at work.
+            # The document has this response: it tells a probe that the run is not active.
             excluded.append(not_a_server_error)
         case.validate_response(response, excluded_checks=excluded)
 

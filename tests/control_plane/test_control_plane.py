@@ -1,4 +1,4 @@
-"""The control plane over a real Redis: who may do what, which bodies pass, and how it says no."""
+"""The control plane over a real Redis: authorization, valid and invalid bodies, and error responses."""
 
 import json
 import math

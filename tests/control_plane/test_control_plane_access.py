@@ -1,4 +1,4 @@
-"""Who may call what of the control plane, how often, and what is written down about it."""
+"""Authorization, rate limits and the audit log of the control plane."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ def bearer(token: str | None) -> dict[str, str]:
 
 
 def every_route() -> list[tuple[str, str]]:
-    """Method and template of every operation but the event stream, which does not end."""
+    """Method and path template of every operation except the event stream, which does not end."""
     from services.redis.access import RedisAccess
 
     document = create_app(RedisAccess("redis://unused")).openapi()
@@ -59,7 +59,7 @@ def every_route() -> list[tuple[str, str]]:
 
 
 def needed(method: str, path: str) -> str:
-    """The scope that the security page names for a route."""
+    """The scope that the security page gives for a route."""
     if path.endswith(("/tokens", "/tokens/{name}", "/audit")):
         return "admin"
     return "viewer" if method == "GET" else "operator"
@@ -87,7 +87,7 @@ def token_of(redis, run: str, caller: Any) -> str | None:
 
 
 def verdict(method: str, path: str, caller: str) -> int | None:
-    """The status that this caller must get; None where the request is to be served."""
+    """The expected status for this caller; None if the request is to be served."""
     if (method, path) in OPEN:
         return None
     if caller in ("none", "wrong", "expired", "revoked"):

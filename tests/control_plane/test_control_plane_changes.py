@@ -1,4 +1,4 @@
-"""Changes of the entropy target over REST: which state they are made from, made once, merged, and their history."""
+"""Changes of the entropy target over REST: preconditions, idempotency, merge patches and history."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from tests.support.control_plane import entropy_target_of, is_problem, start_run
 
 @pytest.fixture
 def put(client, redis, run):
-    """PUT as an operator, with the headers given."""
+    """Send a PUT as an operator, with the given headers."""
     token = create_token(redis, run, "ada", "operator")
 
     def put(target: float, method: str = "PUT", query: str = "", body=None, **headers: str):
@@ -123,7 +123,9 @@ def test_while_the_first_waits_a_repetition_is_told_so_and_a_refused_request_may
     assert first[0].status_code == 200
     assert put(0.5, query=query, If_Match="*", Idempotency_Key="w").content == first[0].content
     is_problem(put(9.0, If_Match="*", Idempotency_Key="r"), 422)
-    assert put(0.6, If_Match="*", Idempotency_Key="r").status_code == 202, "a refusal uses no key up"
+    assert put(0.6, If_Match="*", Idempotency_Key="r").status_code == 202, (
+        "a refused request must not use up its key"
+    )
 
 
 def test_a_server_killed_before_its_answer_leaves_a_change_that_is_not_made_again(put, client, redis, run):
@@ -232,7 +234,7 @@ def test_nothing_is_changed_about_a_run_that_no_learner_step_follows(put, redis,
     assert word in problem["detail"]
     assert entropy_target_of(redis, run).generation == 2
     assert (redis.xlen(RunKeys(run).entropy_target_history), redis.xlen(RunKeys(run).audit)) == history
-    # What was accepted before is still answered as it was.
+    # Requests accepted before get the same response as before.
     again = put(0.35, If_Match="*", Idempotency_Key="before")
     assert (again.status_code, again.json()["metadata"]["generation"]) == (202, 2)
 

@@ -1,4 +1,4 @@
-"""The control plane killed with SIGKILL while entropy targets are written: what it acknowledged stands, once each."""
+"""The control plane is killed with SIGKILL during writes: every acknowledged change persists, exactly once."""
 
 import random
 import secrets
@@ -33,7 +33,7 @@ PAUSE_SECONDS = 0.02
 
 @dataclass
 class Writer:
-    """Sends changes one after the other, each until it is answered, and remembers the answers."""
+    """Sends changes one at a time, repeats each until it is answered, and records the responses."""
 
     url: str
     token: str
@@ -45,7 +45,7 @@ class Writer:
     repeated: int = 0
 
     def run(self) -> None:
-        """Until it is told to stop."""
+        """Send changes until told to stop."""
         number = self.first
         with httpx.Client(timeout=5) as client:
             while not self.stop.wait(PAUSE_SECONDS):
@@ -78,7 +78,7 @@ class Writer:
 
 @contextmanager
 def served(redis_access, port: int) -> Iterator[subprocess.Popen]:
-    """A control plane that answers."""
+    """A control plane that responds."""
     arguments = [redis_access.url, redis_access.password_file, str(port)]
     server = subprocess.Popen([sys.executable, "-c", _SERVER, *arguments])
     try:

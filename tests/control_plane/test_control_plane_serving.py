@@ -1,4 +1,4 @@
-"""The control plane as it runs: under uvicorn and under Ray Serve, driven by its client."""
+"""The control plane under uvicorn and under Ray Serve, called by its client."""
 
 import contextlib
 import os
@@ -52,7 +52,7 @@ def operator(redis: Redis, run_id: str) -> str:
 
 
 def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
-    """The life of one entropy target change, by the client."""
+    """Set, read and reset an entropy target through the client."""
     with ControlPlaneClient(url, token) as client:
         assert [run.id for run in client.runs()] == [run_id]
         assert client.run(run_id).status.phase == "starting"
@@ -183,7 +183,7 @@ def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
         assert len(first) == 2
         drive(url, operator, redis, run_id)
         os.kill(min(first), signal.SIGKILL)
-        # The other one serves on.
+        # The other replica continues to serve.
         wait_for(url, operator)
         deadline = time.monotonic() + 180
         while len(listening(unused_port)) < 2:
@@ -195,7 +195,7 @@ def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
 
 
 def listening(port: int) -> set[int]:
-    """Processes with a socket that listens on that port of 127.0.0.1."""
+    """Processes that listen on that port of 127.0.0.1."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -206,7 +206,7 @@ def listening(port: int) -> set[int]:
 
 
 def wait_for(url: str, token: str, seconds: float = 30.0) -> None:
-    """Until the server answers at all; its refusals are errors."""
+    """Wait until the server responds at all; refusals raise."""
     deadline = time.monotonic() + seconds
     with ControlPlaneClient(url, token) as client:
         while True:

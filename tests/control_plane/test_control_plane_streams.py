@@ -1,4 +1,4 @@
-"""What the control plane shows of a run as it goes: curves of its step records, and live events."""
+"""What the control plane shows of a run in progress: curves of its step records, and live events."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ def viewer(redis, run) -> dict[str, str]:
 
 
 def learn(redis, run: str, steps: range, *, epoch: int = 0, **changes) -> RedisRecords:
-    """The records of some steps, as rank 0 leaves them."""
+    """Write the records of some steps, as rank 0 does."""
     sink = RedisRecords(redis, run, epoch, steps.start)
     for step in steps:
         sink.write(record(step, **changes))
@@ -112,7 +112,7 @@ def test_a_bad_query_is_named(client, run, viewer, query):
 
 @pytest.fixture(scope="module")
 def server(redis_access) -> Iterator[str]:
-    """A served control plane: a test client cannot read a stream that does not end."""
+    """A served control plane: a test client cannot read an endless stream."""
     listener = bind("127.0.0.1", 0)
     app = uvicorn.Server(
         uvicorn.Config(create_app(redis_access), log_level="warning", timeout_graceful_shutdown=1)
@@ -129,7 +129,7 @@ def server(redis_access) -> Iterator[str]:
 
 
 def events(lines: Iterator[str], count: int) -> list[tuple[str, str, dict]]:
-    """The next events of a stream: id, kind, data."""
+    """The next events of a stream: (id, kind, data)."""
     found: list[tuple[str, str, dict]] = []
     fields: dict[str, str] = {}
     for line in lines:

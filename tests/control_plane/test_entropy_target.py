@@ -1,4 +1,4 @@
-"""Changes of the entropy target over REST: accepted, refused, applied, reset."""
+"""Changes of the entropy target over REST: accepted, refused, applied and reset."""
 
 import json
 import threading
@@ -224,7 +224,9 @@ def test_delete_returns_to_the_configured_schedule_from_a_step_boundary_on(clien
 
     mark_applied(redis, run, generation=3, step=71, epoch=0, target=0.3)
     again = client.delete(f"{target_path(run)}?wait=applied", headers=headers)
-    assert (again.status_code, again.headers["etag"]) == (200, '"3"'), "nothing was left to return from"
+    assert (again.status_code, again.headers["etag"]) == (200, '"3"'), (
+        "there was no live target left to reset"
+    )
     assert (again.json()["status"]["applied_from_step"], again.json()["status"]["target"]) == (71, 0.3)
 
 

@@ -1,4 +1,4 @@
-"""`scope queue` against a control plane that listens: what it prints, and its exit status."""
+"""`scope queue` against a listening control plane: its output and its exit status."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ from tests.support.replay_harness import Queue, die
 
 @pytest.fixture(scope="module")
 def url(redis_access):
-    """A control plane on a port of its own."""
+    """The URL of a control plane on its own port."""
     listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(create_app(redis_access, AMPLE), log_level="warning"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
@@ -41,7 +41,7 @@ def queue(redis_access, redis, run_id):
 
 @pytest.fixture
 def scope(url, redis, run_id, queue, monkeypatch, capsys):
-    """Runs `scope queue …` as an operator; returns exit status, output and message."""
+    """Run `scope queue …` as an operator; returns exit status, output and message."""
     monkeypatch.setenv("SCOPE_TOKEN", create_token(redis, run_id, "ada", "operator"))
 
     def scope(*arguments: str) -> tuple[int, str, str]:
@@ -93,7 +93,7 @@ def test_letters_are_requeued_and_one_that_is_refused_hinders_no_other(scope, qu
     assert "'17-0' does not exist" in err
     assert "path.letter_id" in err
     assert "Traceback" not in err
-    assert scope("requeue", a)[0] == 0, "repeated, it is answered the same"
+    assert scope("requeue", a)[0] == 0, "a repeated request must get the same response"
     status, out, _ = scope("requeue", a, "17-0", "--json")
     answer = json.loads(out)
     assert (status, [r["id"] for r in answer["requeued"]], len(answer["refused"])) == (2, [a], 1)

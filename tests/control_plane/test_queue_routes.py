@@ -1,4 +1,4 @@
-"""The replay queue over REST: how it stands, its dead letters, and what a person may do with them."""
+"""The replay queue over REST: its state, its dead letters, and the actions on them."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def queue(redis_access, run):
 
 @pytest.fixture
 def call(client, redis, run):
-    """A request below the run's queue, by a token of the given scope."""
+    """Send a request below the run's queue with a token of the given scope."""
 
     def call(method: str, path: str = "", scope: Scope = "operator", body=None):
         headers = {"Authorization": f"Bearer {create_token(redis, run, scope, scope)}"}

@@ -1,4 +1,4 @@
-"""`scope token`: made, listed, asked about and revoked from a shell."""
+"""`scope token`: creates, lists, shows and revokes tokens from a shell."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def url(redis_access) -> Iterator[str]:
 
 @pytest.fixture
 def token(url, monkeypatch, capsys):
-    """Runs `scope token …` with the given token; returns exit status, output and message."""
+    """Run `scope token …` with the given token; returns exit status, output and message."""
 
     def token(bearer: str, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.setenv("SCOPE_TOKEN", bearer)

@@ -1,4 +1,4 @@
-"""The alerting rules, and the expressions of alerts and dashboard."""
+"""The alerting rules, and the expressions in alerts and dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["ru
 
 
 def expressions() -> Iterator[str]:
-    """Every query of the rules and of the dashboard."""
+    """Every query in the rules and the dashboard."""
     for group in RULES["groups"]:
         yield from (rule["expr"] for rule in group["rules"])
     for panel in DASHBOARD["panels"]:
@@ -26,7 +26,7 @@ def expressions() -> Iterator[str]:
 
 
 def selectors(expression: str) -> set[tuple[str, str]]:
-    """Names of series with the key that is asked for, if one is."""
+    """Pairs of series name and requested `key` label; "" without one."""
     found = re.findall(r"\b(scope_\w+)(?:\{([^}]*)\})?", expression)
     return {
         (name, key)

@@ -1,4 +1,4 @@
-"""What an overlay installs, with all its components, checked; the Compose file; the versions that both name."""
+"""An overlay's objects with all components, their checks, the Compose file, and the versions that both name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 def problems(documents: list[Document]) -> list[str]:
-    """What is wrong with an installation: by schema, else for the operator, else by our own rules."""
+    """Problems of an installation: by schema; if none, by the operator's rules; if none, by our own rules."""
     found = [problem for document in documents for problem in schema_problems(document)]
     return found or [*operator_problems(find(documents, "RayJob"))] or policy_problems(documents)
 
@@ -36,7 +36,7 @@ def locked(package: str) -> str:
 
 
 def with_components(overlay: str, folder: Path) -> list[Document]:
-    """An installation with every component."""
+    """An installation with all components."""
     documents = []
     for part, components in COMPONENTS.items():
         place = folder / part

@@ -1,6 +1,6 @@
-"""What KubeRay refuses, or does wrong without a word, although its schema admits it.
+"""What KubeRay rejects, or silently does wrong, although its schema allows it.
 
-Its own rules are those of `ValidateRayJobSpec` and `ValidateRayClusterSpec` of the operator's 1.7 line.
+The operator's own rules are those of `ValidateRayJobSpec` and `ValidateRayClusterSpec` in its 1.7 line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUANTITY = re.compile(r"(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)
 
 
 def operator_problems(job: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each fault of a RayJob."""
+    """One sentence for each problem of a RayJob."""
     spec = job["spec"]
     name = job["metadata"]["name"]
     if len(name) > LONGEST_JOB_NAME or not _LABEL.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Rules of this project for its own manifests: rights, secrets, sizes, references, and what a run asks for."""
+"""Rules of this project for its own manifests: permissions, secrets, sizes, references, and needs of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRETS = {"scope-secrets", "redis-tls", "scope-metrics-token", "control-plane-t
 GIVEN = {"kube-root-ca.crt"}
 """Config maps that every namespace has."""
 VOLUMES = {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
-"""Kinds that Pod security `restricted` admits, less those that are not used here."""
+"""Kinds that Pod security `restricted` allows, without those that are not used here."""
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGT", start=1)}
 _SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|_AUTH$|CLIAUTH|_KEY$")
@@ -33,7 +33,7 @@ def quantity(text: str | int | float) -> float:
 
 
 def policy_problems(documents: list[Document]) -> list[str]:
-    """One sentence for each fault of an installation."""
+    """One sentence for each problem of an installation."""
     found = []
     for name, template in pods(documents):
         found += [f"{name}: {problem}" for problem in _pod_problems(template, documents)]
@@ -43,7 +43,7 @@ def policy_problems(documents: list[Document]) -> list[str]:
 
 
 def names(documents: list[Document], kind: str) -> set[str]:
-    """Names of the objects of a kind."""
+    """Names of all objects of a kind."""
     return {d["metadata"]["name"] for d in documents if d["kind"] == kind}
 
 

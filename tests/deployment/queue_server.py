@@ -1,4 +1,4 @@
-"""A Redis or Valkey server as the deployment configures it."""
+"""A Redis or Valkey server, configured as in the deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASSWORD = "s3cret"
 
 
 class Server:
-    """A server that a shell line started, with its paths put into a folder."""
+    """A server started by a shell command line, with its paths redirected into a folder."""
 
     def __init__(
         self, script: str, folder: Path, environment: dict[str, str], program: Path | None = None
@@ -43,11 +43,11 @@ class Server:
         await_port(self.port)
 
     def client(self, **options: Any) -> redis.Redis:
-        """A client that does not try again."""
+        """A client that does not retry."""
         return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, **options)
 
     def stop(self) -> int:
-        """End it in order; returns the exit status of the process that was started."""
+        """Stop it cleanly; returns the exit status of the process that was started."""
         self.process.terminate()
         try:
             return self.process.wait(10)

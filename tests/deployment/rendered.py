@@ -1,4 +1,4 @@
-"""The manifests as kustomize renders them, by kubectl or by kustomize itself."""
+"""The manifests as rendered by kubectl or kustomize."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Document = dict[str, Any]
 
 
 def renderer() -> list[str]:
-    """The command that renders a directory; skips the test, saying why, where there is none."""
+    """The command that renders a directory; skips the test, with the reason, if there is none."""
     if shutil.which("kustomize"):
         return ["kustomize", "build"]
     if shutil.which("kubectl"):
         return ["kubectl", "kustomize"]
-    pytest.skip("neither kustomize nor kubectl is on this machine: .ci/run installs kubectl")
+    pytest.skip("neither kustomize nor kubectl is installed: .ci/run installs kubectl")
 
 
 @lru_cache
@@ -37,18 +37,18 @@ def _render(directory: Path) -> str:
 
 
 def render(directory: Path) -> list[Document]:
-    """The objects of a kustomization, each time a fresh copy."""
+    """The objects of a kustomization; every call returns new copies."""
     return list(yaml.load_all(_render(directory), Loader=yaml.CSafeLoader))
 
 
 def installation(overlay: str) -> list[Document]:
-    """All that an overlay installs: what outlives runs, and one run."""
+    """Everything that an overlay installs: the permanent objects, and one run."""
     directory = K8S / "overlays" / overlay
     return render(directory) + render(directory / "run")
 
 
 def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
-    """Every pod template, by a telling name."""
+    """Every pod template, under a descriptive name."""
     for document in documents:
         if document["kind"] in {"Deployment", "StatefulSet"}:
             yield document["metadata"]["name"], document["spec"]["template"]
@@ -62,6 +62,6 @@ def pods(documents: list[Document]) -> Iterator[tuple[str, Document]]:
 
 
 def find(documents: list[Document], kind: str, name: str | None = None) -> Document:
-    """The one object of that kind, and name."""
+    """The one object of that kind and name."""
     (found,) = [d for d in documents if d["kind"] == kind and name in (None, d["metadata"]["name"])]
     return found

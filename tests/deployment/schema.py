@@ -1,4 +1,4 @@
-"""What an API server would refuse: every object against its schema, unknown fields refused."""
+"""What an API server would reject: validates every object against its schema, without unknown fields."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CUSTOM = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): "prometheusrules-v1",
 }
 OLDEST, NEWEST = "1.32", "1.37"
-"""Kubernetes releases that the objects must be valid for."""
+"""Kubernetes releases for which the objects must be valid."""
 
 
 def close(node: Any) -> Any:
-    """A CRD's schema as JSON schema that refuses unknown fields and admits int-or-string."""
+    """A CRD's schema as a JSON schema that rejects unknown fields and accepts int-or-string."""
     if isinstance(node, list):
         return [close(item) for item in node]
     if not isinstance(node, dict):
@@ -52,7 +52,7 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def schema_problems(document: dict[str, Any]) -> list[str]:
-    """One line for each fault of an object."""
+    """One line for each problem of an object."""
     return list(_problems(json.dumps(document)))
 
 

@@ -1,4 +1,4 @@
-"""The Compose file: valid by schema, free of secrets, closed to the outside, and of the product's own commands."""
+"""The Compose file: valid by schema, without secrets, closed to the outside, and with existing commands only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_secrets_come_from_the_environment_alone() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|TOKEN", variable) and not variable.endswith("__FILE"):
-                assert value.startswith("${" + variable + ":?"), f"{name} writes {variable} down"
+                assert value.startswith("${" + variable + ":?"), f"{name} contains a value for {variable}"
                 needed.add(variable)
     needed |= {secret["environment"] for secret in COMPOSE["secrets"].values()}
     named = re.search(r"for name in ([A-Z_ ]+);", (ROOT / "docker-compose.yml").read_text())
@@ -39,7 +39,7 @@ def test_secrets_come_from_the_environment_alone() -> None:
 
 
 def test_ports_are_on_loopback_and_each_is_taken_once() -> None:
-    together = [name for name in SERVICES if name != "run-gpu"]  # instead of `run`
+    together = [name for name in SERVICES if name != "run-gpu"]  # an alternative to `run`
     ports = [port for name in together for port in SERVICES[name].get("ports", [])]
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert len(ports) == len(set(ports)) == 3
@@ -99,7 +99,7 @@ def test_images_are_those_of_the_project_and_of_its_locks() -> None:
 
 
 def scope_command(service: dict[str, Any]) -> list[str]:
-    """The arguments of the `scope` command that a service ends in."""
+    """The `scope` arguments at the end of a service's command."""
     command = service["command"]
     words = shlex.split(command[2]) if command[:2] == ["sh", "-c"] else command
     start = len(words) - 1 - words[::-1].index("scope")

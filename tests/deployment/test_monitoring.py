@@ -1,4 +1,4 @@
-"""Alerts and dashboard: made from one source, over series that the control plane really serves."""
+"""Alerts and dashboard are generated from one source and query only series that the control plane serves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNIT_TESTS = yaml.safe_load((MONITORING / "rules-test.yaml").read_text())["tests
 
 
 def module(name: str) -> ModuleType:
-    """A script of deploy/monitoring as a module."""
+    """Import a script of deploy/monitoring as a module."""
     sys.path.insert(0, str(MONITORING))
     try:
         spec = importlib.util.spec_from_file_location(f"monitoring_{name}", MONITORING / f"{name}.py")
@@ -52,7 +52,7 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture
 def served(redis, redis_access: RedisAccess) -> set[tuple[str, str]]:
-    """Names and keys of the series of a run at work with a full step record."""
+    """Names and keys of the series of an active run with a complete step record."""
     run = f"run-{uuid.uuid4().hex[:8]}"
     config = RunConfig()
     spec = RunSpec(
@@ -86,7 +86,7 @@ def test_dashboard_shows_every_number_of_the_step_record_that_changes() -> None:
     shown = {name for expression in expressions() for name, _ in selectors(expression)}
     fields = {f"scope_{field.name}" for field in msgspec.structs.fields(StepRecord)}
     left_out = {
-        # positions in the run, and values for the next step that the next record repeats
+        # positions in the run, and values for the next step, which the next record repeats
         *(
             "step",
             "lineage",
@@ -160,7 +160,7 @@ def test_every_unit_test_sees_its_alert_quiet_then_firing_then_resolved() -> Non
 )
 def test_promtool_accepts_the_rules_and_their_unit_tests(arguments: tuple[str, ...]) -> None:
     if shutil.which("promtool") is None:
-        pytest.skip("promtool is not on this machine: .ci/run installs Debian's prometheus")
+        pytest.skip("promtool is not installed: .ci/run installs Debian's prometheus")
     done = subprocess.run(
         ["promtool", *arguments], cwd=MONITORING, capture_output=True, text=True, check=False
     )
@@ -169,7 +169,7 @@ def test_promtool_accepts_the_rules_and_their_unit_tests(arguments: tuple[str, .
 
 def test_promtool_finds_an_alert_that_does_not_fire(tmp_path) -> None:
     if shutil.which("promtool") is None:
-        pytest.skip("promtool is not on this machine: .ci/run installs Debian's prometheus")
+        pytest.skip("promtool is not installed: .ci/run installs Debian's prometheus")
     for name in ("rules.yaml", "rules-test.yaml"):
         shutil.copy(MONITORING / name, tmp_path)
     rules = (tmp_path / "rules.yaml").read_text()

@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the manifests, one at a time: each must be found by the checks that pass without it."""
+"""Deliberate mistakes in the manifests, one at a time: the checks that pass without a mistake must find it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MULTI = "gpu-multi-node"
 
 
 def at(node: Any, path: str) -> Any:
-    """What is at a path of keys and indices."""
+    """The value at a path of keys and indices."""
     return reduce(lambda n, part: n[key(part)], path.split("/"), node)
 
 
 def key(part: str) -> str | int:
-    """A part of a path: an index, or a name in which `|` stands for a slash."""
+    """One part of a path: an index, or a key in which `|` stands for a slash."""
     return int(part) if part.isdigit() else part.replace("|", "/")
 
 
 def put(kind: str, name: str, path: str, value: Any) -> Mistake:
-    """Write a value at a path of an object."""
+    """Set a value at a path of an object."""
 
     def make(documents: list[Document]) -> None:
         parent, _, last = path.rpartition("/")
@@ -39,7 +39,7 @@ def put(kind: str, name: str, path: str, value: Any) -> Mistake:
 
 
 def drop(kind: str, name: str, path: str) -> Mistake:
-    """Leave out what is at a path of an object."""
+    """Remove the value at a path of an object."""
 
     def make(documents: list[Document]) -> None:
         parent, _, last = path.rpartition("/")
@@ -59,7 +59,7 @@ def add(kind: str, name: str, path: str, value: Any) -> Mistake:
 
 
 def without(kind: str, name: str) -> Mistake:
-    """Leave out an object."""
+    """Remove an object."""
 
     def make(documents: list[Document]) -> None:
         documents.remove(find(documents, kind, name))
@@ -68,7 +68,7 @@ def without(kind: str, name: str) -> Mistake:
 
 
 def configured(path: str, value: Any) -> Mistake:
-    """Write a value into the run's configuration."""
+    """Set a value in the run's configuration."""
 
     def make(documents: list[Document]) -> None:
         data = find(documents, "ConfigMap", "scope-run")["data"]
@@ -81,7 +81,7 @@ def configured(path: str, value: Any) -> Mistake:
 
 
 def holds(size: str) -> Mistake:
-    """Let the queue's server hold that much."""
+    """Set the memory capacity of the queue's server."""
 
     def make(documents: list[Document]) -> None:
         env = find(documents, *REDIS)["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -96,7 +96,7 @@ CONTAINER = "template/spec/containers/0"
 REDIS, PLANE = ("StatefulSet", "redis"), ("Deployment", "control-plane")
 
 MISTAKES: dict[str, tuple[Mistake, str]] = {
-    # what the schemas refuse
+    # rejected by the schemas
     "misspelt field in a pod of Ray": (
         put(*JOB, f"{HEAD}/{CONTAINER}/imagePullpolicy", "Never"),
         "imagePullpolicy",
@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         put("NetworkPolicy", "redis", "spec/policyTypes", ["Inbound"]),
         "direction",
     ),
-    # what the operator refuses, or takes without a word
+    # rejected, or silently accepted, by the operator
     "name longer than 47 characters": (put(*JOB, "metadata/name", "r" * 48), "47 characters"),
     "name with an underscore": (put(*JOB, "metadata/name", "scope_run"), "DNS label"),
     "unknown submission mode": (put(*JOB, "spec/submissionMode", "K8SJobMode"), "submissionMode"),
@@ -153,7 +153,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         "restartPolicy Never",
     ),
     "Kueue and autoscaling": (put(*JOB, "metadata/labels/kueue.x-k8s.io|queue-name", "scope-rl"), "Kueue"),
-    # rights and secrets
+    # permissions and secrets
     "root": (put(*PLANE, "spec/template/spec/securityContext/runAsUser", 0), "runs as root"),
     "privileges": (
         put(*REDIS, "spec/template/spec/containers/0/securityContext/privileged", True),
@@ -231,7 +231,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
         put(*JOB, f"{GROUPS}/0/{CONTAINER}/image", "scope-rl-service"),
         "fixed version",
     ),
-    # what the run needs
+    # needs of the run
     "head that takes work": (put(*JOB, f"{HEAD}/rayStartParams/num-cpus", "2"), "takes work"),
     "retries that begin again": (
         put(*JOB, "spec/entrypoint", "scope train /etc/scope/run/run.yaml --run-id scope-run --replace"),
@@ -258,7 +258,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     "autoscaler cut off from the API": (without("NetworkPolicy", "ray-autoscaler"), "cannot reach"),
     "learners that may be scaled away": (put(*JOB, f"{GROUPS}/1/minReplicas", 0), "scaled away"),
 }
-"""What is wrong, and words by which it is found."""
+"""The mistake, and words of the message that reports it."""
 
 
 def test_there_are_thirty_mistakes_and_more() -> None:
@@ -270,5 +270,5 @@ def test_mistake_is_found(mistake: str) -> None:
     documents = installation(MULTI)
     make, words = MISTAKES[mistake]
     make(documents)
-    assert documents != installation(MULTI), "the mistake changes nothing"
+    assert documents != installation(MULTI), "the mistake did not change the manifests"
     assert any(words in problem for problem in problems(documents))

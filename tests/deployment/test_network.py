@@ -1,4 +1,4 @@
-"""Who may talk to whom: the network policies as a model, and pairs of pods that must and must not reach each other."""
+"""The network policies as a model, with pairs of pods that must and must not reach each other."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ PORTS = {"redis": 6379, "http": 8080, "metrics": 8080, "dashboard": 8265}
 
 
 class Network:
-    """The policies of an installation, applied as the network does."""
+    """The policies of an installation, applied as a cluster network applies them."""
 
     def __init__(self, documents: list[Document]) -> None:
         self._policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
         self._pods = {
             name: (HERE, dict(template["metadata"]["labels"])) for name, template in pods(documents)
         }
-        self._pods["head"][1]["ray.io/node-type"] = "head"  # as the operator does
+        self._pods["head"][1]["ray.io/node-type"] = "head"  # as the operator sets them
         self._pods |= GUESTS
 
     def allows(self, source: str, destination: str, port: int) -> bool:
-        """Whether `source` reaches `destination` there; guests are not held back in their own namespaces."""
+        """Whether `source` may reach `destination` on the port; guests are unrestricted in their own namespaces."""
         return self._direction("Egress", source, destination, port) and self._direction(
             "Ingress", destination, source, port
         )
@@ -79,7 +79,7 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def number(port: dict[str, Any]) -> int:
-    """A port's number, by name or as it is."""
+    """A port's number, given by name or number."""
     return PORTS[port["port"]] if port["port"] in PORTS else int(port["port"])
 
 

@@ -1,7 +1,7 @@
-"""`--context`: a control plane inside a cluster, by way of kubectl.
+"""`--context`: reaches a control plane inside a cluster through kubectl.
 
-There is no cluster here: a stand-in for `kubectl port-forward` says where a control plane of this machine listens.
-What kubectl itself says of a context that it does not know is asked of the real one.
+There is no cluster here: a stand-in for `kubectl port-forward` prints the address of a control plane on this machine.
+The error for an unknown context comes from the real kubectl.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ echo $$ > {folder}/process
 
 @pytest.fixture
 def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Put a program named kubectl first in the path."""
+    """Put a program named kubectl first on PATH."""
 
     def put(action: str) -> Path:
         program = tmp_path / "kubectl"

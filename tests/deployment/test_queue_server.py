@@ -1,4 +1,4 @@
-"""The queue's server, started by the very lines of Compose and of Kubernetes: durable, closed, fit for the queue."""
+"""The queue's server, started with the command lines of Compose and Kubernetes, is durable and protected."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_user_of_the_service_may_do_what_a_run_does(server: Server, monkeypatch:
 
 
 def certificates(folder: Path) -> None:
-    """An authority and a certificate of it for localhost."""
+    """A certificate authority, and a certificate of it for localhost."""
     openssl = shutil.which("openssl")
     assert openssl is not None
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]

@@ -1,4 +1,4 @@
-"""`scope submit`: the objects of a run, fitted to its configuration, valid like the manifests themselves."""
+"""`scope submit`: the objects of a run fit its configuration and are as valid as the manifests."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_configuration_wins_over_the_overlay_and_settings_over_both(capsys) -> N
     config_map, _ = printed(capsys, "--set", "steps=7", overlay="gpu-multi-node")
     config = validate_config(yaml.safe_load(config_map["data"]["run.yaml"]))
     assert config.steps == 7
-    assert config.optimizer.learning_rate == 2e-4  # of the file
-    assert config.learner.workers == 1  # of the file; the overlay has 16
-    assert config.generators.gpus_per_generator == 1  # of the overlay
+    assert config.optimizer.learning_rate == 2e-4  # from the file
+    assert config.learner.workers == 1  # from the file; the overlay has 16
+    assert config.generators.gpus_per_generator == 1  # from the overlay
 
 
 def test_run_id_is_the_name_of_everything(capsys) -> None:
@@ -110,10 +110,10 @@ def test_default_run_id_is_a_name_that_kubernetes_allows() -> None:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kubectl that renders as the real one, and writes down what it should have created; `refuse` makes it fail."""
+    """A kubectl that renders like the real one and records what it would create; `refuse` makes creation fail."""
     real = shutil.which("kubectl")
     if real is None:
-        pytest.skip("kubectl is not on this machine")
+        pytest.skip("kubectl is not installed")
     folder = tmp_path / "bin"
     folder.mkdir()
     script = f"""#!/bin/sh

@@ -1,4 +1,4 @@
-"""A shell, and a port that another program has."""
+"""A shell, and a port that another program uses."""
 
 from __future__ import annotations
 

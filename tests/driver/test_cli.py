@@ -1,4 +1,4 @@
-"""Misuse of the real command line: exit status 2, one paragraph that names field, value and range, nothing left."""
+"""Misuse of the command line: exit status 2, one paragraph with field, value and range, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_port_in_use_is_named(shell: Shell, taken_port: int, unused_port: int,
 
 
 def free(port: int) -> list[str]:
-    """Settings of a run that needs no port but Redis's."""
+    """Settings of a run that needs no port except that of Redis."""
     return ["control_plane.enabled=false", "ray.dashboard=false", f"redis.url=redis://127.0.0.1:{port}/0"]
 
 
@@ -131,7 +131,7 @@ def test_a_run_that_is_driven_by_another_process_is_refused_and_its_configuratio
 
 
 NO_PORTS = ["--set", "control_plane.enabled=false", "--set", "ray.dashboard=false"]
-"""for commands that are refused for something else, while a run holds the usual ports"""
+"""for commands refused for another reason while a run uses the default ports"""
 
 
 @pytest.mark.parametrize(

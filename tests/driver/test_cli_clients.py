@@ -1,4 +1,4 @@
-"""Commands that talk to a control plane: what they refuse, what they print, and what they load."""
+"""Commands that talk to a control plane: what they refuse, print and import."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_target_that_is_no_number_is_refused_by_the_parser(shell: Shell, targe
 def target(
     value: float | None, kind: str = "hold", first: float | str = 0.42, **status: object
 ) -> dict[str, Any]:
-    """The resource as far as it is printed."""
+    """The entropy target resource, with the fields that are printed."""
     configured = {"target": first, "schedule": {"kind": kind}}
     held = {"state": "applied", "applied_from_step": 41, "step": 44, "target": value} | status
     return {
@@ -108,7 +108,7 @@ print(*({heavy!r} & sys.modules.keys()), file=sys.stderr)
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
         loaded = set(done.stderr.split())
-        assert loaded <= set(allowed), f"scope {arguments} loads {loaded}"
+        assert loaded <= set(allowed), f"scope {arguments} imports {loaded}"
 
 
 def test_the_commands_explain_themselves(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""`scope compare`: statistics against cases worked out by hand, and a real comparison of tiny runs."""
+"""`scope compare`: statistics against cases computed by hand, and a real comparison of tiny runs."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ def test_holding_is_judged_over_the_window_alone() -> None:
     assert (held.low, held.high) == (pytest.approx(0.3), pytest.approx(0.7))
 
 
-def test_the_error_follows_a_entropy_target_that_moves() -> None:
+def test_the_error_follows_an_entropy_target_that_moves() -> None:
     moving = [step_point(i, entropy=0.5, entropy_target=0.5 - 0.1 * (i % 2)) for i in range(16)]
     held = statistics.holding(moving)
     assert held.mean_error == pytest.approx(0.05)
     assert held.entropy_target == pytest.approx(0.45)
 
 
-def test_without_a_entropy_target_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
+def test_without_an_entropy_target_there_is_no_error_and_unmeasured_steps_are_counted() -> None:
     steps = [step_point(i, entropy_target=None, entropy=None if i == 15 else 0.2) for i in range(16)]
     held = statistics.holding(steps)
     assert (held.entropy_target, held.mean_error, held.rms_error, held.saturated_share) == (
@@ -113,10 +113,10 @@ def test_without_a_entropy_target_there_is_no_error_and_unmeasured_steps_are_cou
 
 
 def test_the_bootstrap_resamples_seeds_and_problems() -> None:
-    # what differs between seeds only: a resample of two seeds is (0, 0), (0, 1), (1, 0) or (1, 1)
+    # only seeds differ: a resample of two seeds is (0, 0), (0, 1), (1, 0) or (1, 1)
     by_seed = statistics.crossed_bootstrap(np.array([[0.0] * 50, [1.0] * 50]))
     assert (by_seed.mean, by_seed.low, by_seed.high) == (0.5, 0.0, 1.0)
-    # what differs between problems only: the interval of a mean of 400 coin flips, whatever the number of seeds
+    # only problems differ: the interval of a mean of 400 coin flips, whatever the number of seeds
     flips = np.tile(np.arange(400) % 2, (5, 1)).astype(float)
     by_problem = statistics.crossed_bootstrap(flips)
     assert by_problem.mean == 0.5
@@ -126,7 +126,7 @@ def test_the_bootstrap_resamples_seeds_and_problems() -> None:
 
 
 def pair(**changes: Any) -> dict[str, list]:
-    """A baseline and a control that is right twice as often, two seeds each; a step costs the control twice as much."""
+    """A baseline and a control that is right twice as often, two seeds each; the control's steps cost twice as much."""
     steps = {"plain": [step_point(i, entropy_target=None) for i in range(8)]}
     steps["ours"] = [step_point(i, seconds=4.0, generated_tokens=200, **changes) for i in range(8)]
     right = {"plain": [1, 0, 2], "ours": [2, 0, 4]}
@@ -192,11 +192,11 @@ def test_cost_is_that_of_training_and_at_equal_cost_evaluations_are_interpolated
         1600,
     )
     assert found["budgets"] == {"wall_seconds": 16, "generated_tokens": 800}
-    # 800 tokens are the baseline's end and the control's fourth step, evaluated with 2 samples
+    # 800 tokens are the end of the baseline and the fourth step of the control, evaluated with 2 samples
     equal = ours["at_equal_cost"]["generated_tokens"]["pass"]
     assert equal["1"]["value"]["mean"] == pytest.approx((0 + 0 + 1) / 3)
     assert equal["1"]["difference"]["mean"] == pytest.approx(1 / 3 - 3 / 12)
-    assert equal.keys() == {"1", "2"}, "no pass@4 from two samples"
+    assert equal.keys() == {"1", "2"}, "two samples must not give a pass@4"
     assert plain["at_equal_cost"]["generated_tokens"]["pass"]["4"]["value"] == plain["pass"]["4"]["end"]
 
 

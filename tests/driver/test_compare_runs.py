@@ -1,4 +1,4 @@
-"""Comparisons run: units of the full system and in one process, finished, interrupted, failed."""
+"""Comparisons that run: units of the full system and in one process that finish, are interrupted or fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainer.errors import ScopeError
 
 
 def full_plan(tmp_path: Path, steps: int = 8) -> tuple[Plan, Path]:
-    """A full-system comparison of one unit, and the directory that its run left."""
+    """A full-system comparison of one unit, and its run directory."""
     settings = ["control_plane.enabled=false", "ray.dashboard=false", f"steps={steps}"]
     plan = make_plan(QUICKSTART, ["scope"], seeds=1, out=tmp_path / "out", settings=settings, samples=16)
     (unit,) = plan.units
@@ -83,7 +83,7 @@ def test_an_unfinished_run_of_the_full_system_is_continued_and_a_changed_one_ref
 
 
 class Ended:
-    """A process that has ended."""
+    """A process that has exited."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -151,7 +151,7 @@ def test_an_interrupt_stops_what_runs_and_is_passed_on(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_file(tmp_path: Path, tiny_model_dir: Path) -> Path:
-    """A configuration file of tiny runs."""
+    """A configuration file for tiny runs."""
     config = tiny_config(
         model={"path": str(tiny_model_dir)},
         rollout={"prompts_per_step": 3},
@@ -171,7 +171,7 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
         begun.append(request.parent.name)
         if request.parent.name == "hot-s2":
             return start_in_process(request, log)
-        # In this process, which saves three starts of Python.
+        # In this process, which saves three Python starts.
         run_unit(request)
         return Ended(0)
 

@@ -1,4 +1,4 @@
-"""What a run on a cluster needs: `--continue`, the same line at every try, and places of its own."""
+"""Runs on a cluster: `--continue` accepts the same command line on every attempt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_run_that_does_not_exist_is_begun(tmp_path: Path) -> None:
 
 def test_run_that_exists_is_continued_with_its_own_configuration(tmp_path: Path) -> None:
     first = opened(tmp_path, "steps=7")
-    (first.path / ".lock").unlink()  # the process that held it is gone
+    (first.path / ".lock").unlink()  # the process that held the lock has exited
     again = opened(tmp_path)
     assert again.resumed
     assert again.config.steps == 7

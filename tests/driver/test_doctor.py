@@ -1,4 +1,4 @@
-"""`scope doctor`: one line for each check, exit status 0 or 1, and nothing started or left behind."""
+"""`scope doctor`: one line per check, exit status 0 or 1, and nothing started or left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.tasks import make_task
 def examine(
     capsys: pytest.CaptureFixture[str], *settings: str, options: tuple[str, ...] = ()
 ) -> tuple[int, list[dict[str, str]], dict[str, Any]]:
-    """(exit status, findings, estimate) of the quickstart with some fields changed."""
+    """(exit status, findings, estimate) for the quickstart with some fields changed."""
     control_plane, dashboard = free_ports(2)
     ports = [f"control_plane.port={control_plane}", f"ray.dashboard_port={dashboard}"]
     sets = [part for setting in (*ports, *settings) for part in ("--set", setting)]
@@ -40,7 +40,7 @@ def problems(findings: list[dict[str, str]]) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    """Configuration and tokenizer of a model; no weights."""
+    """The configuration and tokenizer of a model, without weights."""
     task: Any = make_task(RunConfig().task)
     build_tokenizer(task.vocabulary, 64).save_pretrained(tmp_path)
     Qwen3Config(

@@ -1,4 +1,4 @@
-"""Generators that come and go with nodes: a Ray of several virtual nodes, real actors in place of engines."""
+"""Generators that join and leave with nodes: a Ray cluster of several virtual nodes, real actors instead of engines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GENERATORS = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A head without room for generators."""
+    """A head node without room for generators."""
     cloudpickle.register_pickle_by_value(generator_stub)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
@@ -62,7 +62,7 @@ AddNode = Callable[[int], Any]
 
 @pytest.fixture
 def add_node(cluster: Cluster) -> Iterator[AddNode]:
-    """Adds a node with room for so many generators; all go at the end."""
+    """Adds a node with room for that many generators; all nodes are removed at the end."""
 
     def add(places: int) -> Any:
         return cluster.add_node(num_cpus=1, resources={"engine": places})
@@ -98,12 +98,12 @@ def start(run_id: str, add_node: AddNode, monkeypatch: pytest.MonkeyPatch) -> It
     for pool in pools:
         pool.stop(timeout=5)
     assert all(group["state"] == "REMOVED" for group in placement_group_table().values()), (
-        "room is still asked for"
+        "resources are still requested"
     )
 
 
 def supervised(pool: ElasticPool, until: Callable[[list[str]], Any]) -> list[str]:
-    """Supervise until the notes are as wanted."""
+    """Supervise until the notes match."""
     notes: list[str] = []
     deadline = time.monotonic() + 60
     while not until(notes):
@@ -127,7 +127,9 @@ def test_one_of_each_role_begins_and_others_come_and_go_with_nodes(
 
     node = add_node(1)
     assert supervised(pool, lambda notes: notes) == ["base-generator-1 joined"]
-    assert pool._members["base-generator-1"].spec.version is None, "it would sample with the first weights"
+    assert pool._members["base-generator-1"].spec.version is None, (
+        "it must not sample with the initial weights"
+    )
 
     cluster.remove_node(node, allow_graceful=False)
     notes = supervised(pool, lambda notes: "base-generator-1" not in pool._members)

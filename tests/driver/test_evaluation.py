@@ -1,4 +1,4 @@
-"""`scope eval`: its plan, its statistics, its files, and a share of it on a real engine."""
+"""`scope eval`: its plan, statistics and files, and one engine's share on a real engine."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_an_engine_answers_its_share_and_the_command_sums_it_up(engines, tiny_mo
         for sampled in one.responses:
             if sampled.finish == "stop":
                 assert task.verify(problem, sampled.text).reward == sampled.reward
-    # Nothing is left to sample, so that no engine starts.
+    # Nothing is left to sample, so no engine starts.
     options = ["--tasks", "countdown", "--n", "4", "--k", "1,4", "--temperature", "1", "--max-problems", "6"]
     for override in ("task.max_number=6", "task.max_target=40", "task.heldout=32"):
         options += ["--set", override]

@@ -1,4 +1,4 @@
-"""Which GPUs each engine of `scope eval` sees, and what is said where there are too few."""
+"""The GPUs that each engine of `scope eval` sees, and the error when there are too few."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_too_few_devices_are_refused_with_what_is_allowed(engines, config, visib
     [
         (None, 2, ["0", "1"]),
         ("3, GPU-a1", 2, ["3", "GPU-a1"]),
-        ("1,9,0", 1, ["1"]),  # CUDA reads up to the first that there is not
+        ("1,9,0", 1, ["1"]),  # CUDA ignores everything from the first missing device on
         ("", 0, []),
         ("-1", 0, []),
     ],

@@ -1,4 +1,4 @@
-"""The driver's care of its generators, with real Ray actors in place of engines."""
+"""The driver's supervision of its generators, with real Ray actors instead of engines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """A local Ray for the module; its workers get the stubs by value, since they cannot import tests."""
+    """A local Ray for the module; its workers get the stubs by value, because they cannot import tests."""
     for module in (generator_stub, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
     with local_ray(8):
@@ -39,7 +39,7 @@ Start = Callable[..., GeneratorPool]
 
 @pytest.fixture
 def start(run_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Starts a pool of `count` stubs that are working."""
+    """Start a pool of `count` running stubs."""
     monkeypatch.setattr("services.driver.generator_pool.GeneratorActor", ray.remote(Stub))
     pools: list[GeneratorPool] = []
 

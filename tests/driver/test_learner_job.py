@@ -1,4 +1,4 @@
-"""How a learner's end arrives at the driver, through a real Ray Train job of two ranks."""
+"""How the driver learns the outcome of the learner, with a real Ray Train job of two ranks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_fault_that_a_user_can_mend_arrives_in_its_own_words_and_is_permanent(
         )
     )
     job.start()
-    assert job.wait(500), "rank 1 waits for rank 0 for ever"
+    assert job.wait(500), "rank 1 still waits for rank 0"
     assert job.failure is not None
     assert job.failure.permanent
     assert job.failure.cause.startswith("redis.url = 'nonsense://127.0.0.1' is not usable")

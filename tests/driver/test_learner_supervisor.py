@@ -1,4 +1,4 @@
-"""The learner's incarnations: what is tried again, what is not, and when it ends."""
+"""The learner's incarnations: which failures are retried, which are not, and when the supervisor gives up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIED = LearnerFailure("the process of rank 1 died", permanent=False)
 
 
 class Job:
-    """An incarnation that ends as the test says."""
+    """An incarnation with the outcome set by the test."""
 
     def __init__(self, spec: LearnerSpec, failure: LearnerFailure | None) -> None:
         self.spec, self.failure, self.started = spec, failure, False
@@ -37,7 +37,7 @@ class Job:
 
 
 class Learner:
-    """A supervisor whose incarnations end one after the other as in `ends`."""
+    """A supervisor whose incarnations have the outcomes in `ends`, one after another."""
 
     def __init__(self, run_dir: Path, *ends: LearnerFailure | None, max_restarts: int = 2) -> None:
         self._ends, self.jobs = list(ends), list[Job]()
@@ -73,7 +73,7 @@ def test_a_learner_that_died_begins_again_from_the_newest_checkpoint_and_is_coun
 
 def test_a_learner_that_gets_no_further_than_before_ends_the_run(tmp_path: Path) -> None:
     learner = Learner(tmp_path, *[DIED] * 9)
-    # Steps 5 to 7 are done three times over; none is beyond what the first incarnation did.
+    # Steps 5 to 7 run three times; none is beyond the first incarnation's last step.
     for steps_done in (7, 6, 7):
         if steps_done == 7 and len(learner.jobs) == 3:
             with pytest.raises(
@@ -101,7 +101,7 @@ def test_what_would_happen_again_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def rank_error(error: Exception) -> Exception:
-    """An error of a rank's own code, as Ray Train hands it over."""
+    """An error in a rank's own code, as Ray Train reports it."""
     return UserExceptionWithTraceback(error, f"Traceback ...\n{error!r}")
 
 

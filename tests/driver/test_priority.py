@@ -1,4 +1,4 @@
-"""Learner and generators let what answers and watches go first."""
+"""Learner and generators run at a lower priority than the services."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ hold.set()
 
 
 def niceness_after(nice: int) -> list[str]:
-    """Of the threads of a process that yields, and of a process that it starts."""
+    """Niceness of the threads of a process that yields, and of its child process."""
     command = ["nice", "-n", "0", sys.executable, "-c", _PROGRAM, str(nice)]
     return subprocess.check_output(command, text=True).split("\n")[:2]
 
@@ -30,7 +30,7 @@ def test_every_thread_and_every_child_yields():
 
 
 def test_a_process_that_is_lower_already_stays_there():
-    # 19 is the lowest there is, wherever the tests themselves stand.
+    # 19 is the lowest priority, whatever the priority of the tests.
     threads, child = niceness_after(19)
     assert set(threads.split()) <= {"15", "16", "17", "18", "19"}
     assert child == "19"

@@ -1,4 +1,4 @@
-"""What the driver writes to the terminal, for people and for collectors of logs."""
+"""What the driver prints, for people and for log collectors."""
 
 from __future__ import annotations
 

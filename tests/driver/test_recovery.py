@@ -1,4 +1,4 @@
-"""Where a run cannot recover it says so at once; what it waits for, it waits for within bounds."""
+"""A run that cannot recover fails immediately; a run that waits does so within bounds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from trainer.rollouts.curriculum import StepMix
 
 @pytest.fixture
 def directory(tmp_path: Path, run_id: str) -> RunDirectory:
-    """A run with checkpoints of learner 3 at steps 10 and 20."""
+    """A run with checkpoints of lineage 3 at steps 10 and 20."""
     directory = RunDirectory(tmp_path / run_id, run_id, RunConfig(), resumed=True)
     store = CheckpointStore(directory.path / "checkpoints", keep=3)
     for step in (10, 20):
@@ -85,7 +85,7 @@ def test_a_learner_on_a_redis_that_lost_the_queue_is_refused(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 2 MiB."""
+    """A separate 2 MiB file system."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_is_named(small_disk: Path)
     said = disk_full(before, caught.value)
     assert said is not None
     assert "scope train --resume" in str(said)
-    # torch does not pass the reason on.
+    # torch does not pass the cause on.
     assert disk_full(before, RuntimeError("PytorchStreamWriter failed writing file")) is not None
     assert store.newest() == before
 
@@ -121,7 +121,7 @@ Serve = Callable[..., QueueServer]
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts the run's queue server as the driver does."""
+    """Start the run's queue server as the driver does."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     started: list[QueueServer] = []
 
@@ -141,7 +141,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 
 def kill(server: QueueServer) -> None:
-    """kill -9 of the embedded server."""
+    """Send SIGKILL to the embedded server."""
     with server.access.without_retries() as redis:
         pid = redis.info("server")["process_id"]  # pyright: ignore[reportIndexIssue]
     os.kill(pid, signal.SIGKILL)
@@ -193,7 +193,7 @@ def test_a_server_of_ones_own_is_waited_for_within_bounds(
         server = serve(f"redis://127.0.0.1:{proxy.port}/0")
 
         def ask_until_given_up(seconds: float) -> bool:
-            """As the driver's loop does; True when it gave up."""
+            """Poll as the driver's loop does; True if it gave up."""
             deadline = time.monotonic() + seconds
             with server.access.without_retries() as redis:
                 while time.monotonic() < deadline:
@@ -215,7 +215,7 @@ def test_a_server_of_ones_own_is_waited_for_within_bounds(
         proxy.mend()
         assert not ask_until_given_up(0.3)
         proxy.cut()
-        assert not ask_until_given_up(1.0), "an answer does not begin the patience anew"
+        assert not ask_until_given_up(1.0), "a response must restart the time limit"
         assert ask_until_given_up(5.0)
 
 

@@ -1,4 +1,4 @@
-"""The whole loop with every part real: the promises that only a running system can show."""
+"""The whole loop with real parts: guarantees that only a running system can show."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_exported_model_loads_in_fresh_engines_and_in_the_learner(
     assert max(first.mismatch_kl_base, first.mismatch_kl_adaptive) < 1e-5
 
 
-def test_a_entropy_target_moved_over_rest_holds_from_the_step_that_is_reported(
+def test_an_entropy_target_moved_over_rest_holds_from_the_step_that_is_reported(
     live: Subject,
 ) -> None:
     run = live.run

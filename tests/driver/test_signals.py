@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for a stop in order, the second gives up at once."""
+"""Ctrl-C and SIGTERM: the first requests an orderly stop, the second exits immediately."""
 
 from __future__ import annotations
 

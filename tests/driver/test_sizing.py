@@ -1,4 +1,4 @@
-"""The sizing model against cases by hand, against transformers' own count, and against what was measured."""
+"""The sizing model against cases computed by hand, transformers' parameter count, and measurements."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_parameters_are_those_that_transformers_counts(tied):
     [(1, "fp32", 4, 4), (2, "fp32", 4, 2), (2, "bf16", 2, 1), (3, "bf16", 1, 1)],
 )
 def test_zero_stages_share_out_what_they_say(stage, precision, weights, gradients):
-    """On two ranks; bytes a parameter. The optimizer's 12 are halved by every stage."""
+    """Two ranks, in bytes per parameter. Every stage halves the optimizer's 12."""
     memory = rank_memory(
         model_shape(SIZES), config(learner={"workers": 2, "zero_stage": stage, "precision": precision})
     )
@@ -79,7 +79,7 @@ def test_zero_stages_share_out_what_they_say(stage, precision, weights, gradient
     ("offload", "weights", "optimizer", "host"), [("none", 1, 6, 0), ("optimizer", 1, 0, 6), ("all", 0, 0, 7)]
 )
 def test_what_is_offloaded_moves_to_the_host(offload, weights, optimizer, host):
-    """ZeRO-3 in bf16 on two ranks; bytes a parameter."""
+    """ZeRO-3 in bf16 on two ranks, in bytes per parameter."""
     learner = {"workers": 2, "zero_stage": 3, "precision": "bf16", "offload": offload}
     memory = rank_memory(model_shape(SIZES), config(learner=learner))
     assert memory.weights == COUNT * weights
@@ -89,7 +89,7 @@ def test_what_is_offloaded_moves_to_the_host(offload, weights, optimizer, host):
 
 
 def test_activations_by_hand():
-    """bf16: 2 bytes times (6 D + (2 (H + 2 KV) + H) hd + 4 F) a token and layer; checkpointed: D a layer, one layer."""
+    """bf16: 2 bytes times (6 D + (2 (H + 2 KV) + H) hd + 4 F) per token and layer; checkpointed: D a layer, 1 layer"""
     inside = 2 * (6 * 100 + (2 * 8 + 4) * 10 + 4 * 300)
     shape = model_shape(SIZES)
     assert activation_bytes(shape, 7, 2, checkpointing=False) == 7 * 2 * inside
@@ -111,7 +111,7 @@ def test_queue_bytes_are_groups_times_their_estimate_and_capped():
 
 
 def test_speeds_follow_the_roofline():
-    """Few sequences: the weights' way through memory decides. Training: arithmetic, ranks, and computing again."""
+    """Decoding a few sequences is bound by memory bandwidth; training by arithmetic, ranks and recomputation."""
     shape = model_shape(SIZES)
     one = config(generators={"dtype": "bfloat16", "max_sequences": 1}, model={"max_length": 50})
     device = DEVICES["h100"]
@@ -126,7 +126,7 @@ def test_speeds_follow_the_roofline():
 
 
 def test_a_checkpoint_is_as_large_as_the_one_that_was_measured():
-    """64 million parameters in float32 under ZeRO-2: `benchmarks/checkpoint.py`."""
+    """64 million parameters in float32 under ZeRO-2, measured by `benchmarks/checkpoint.py`."""
     measured = json.loads((RESULTS / "checkpoint.json").read_text())
     document = SIZES | {
         "hidden_size": 768,
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_as_large_as_the_one_that_was_measured():
 
 
 def test_the_fused_head_takes_what_was_measured():
-    """`benchmarks/performance/head.py`."""
+    """Measured by `benchmarks/performance/head.py`."""
     measured = json.loads((RESULTS / "head.json").read_text())
     shape = model_shape(SIZES | {"hidden_size": measured["hidden"], "vocab_size": measured["vocabulary"]})
     memory = measured["memory"]
@@ -166,7 +166,7 @@ def test_the_sizing_table_of_the_performance_page_is_the_arithmetics():
 
 
 def test_adapters_are_all_that_is_trained_with_them():
-    """Against peft's own count, on a layer's seven matrices."""
+    """Compared with peft's own count, for a layer's seven matrices."""
     lora = config(learner={"lora": {"rank": 3}, "precision": "bf16"})
     with torch.device("meta"):
         model = Qwen3ForCausalLM(Qwen3Config(**SIZES))
@@ -182,7 +182,7 @@ def test_adapters_are_all_that_is_trained_with_them():
 
 
 def test_estimates_are_near_what_an_h100_took():
-    """1.5 billion parameters, `benchmarks/performance/learner_gpu.py`: speed and peak of plain ZeRO-2."""
+    """1.5 billion parameters, speed and peak memory of plain ZeRO-2 by `benchmarks/performance/learner_gpu.py`."""
     document = json.loads((RESULTS / "learner-gpu.json").read_text())
     (case,) = [case for case in document["cases"] if case["way"] == "token budget"]
     assert case["tokens_per_second"] == pytest.approx(case["estimated_tokens_per_second"], rel=0.15)

@@ -1,4 +1,4 @@
-"""Strict runs with every part real: two of them are one, and so is one that was killed and resumed."""
+"""Strict runs with real parts: two runs agree bit for bit, even if one was killed and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EASY = (
     "warm_start.batch_size=64",
     "warm_start.softening=1.0",
 )
-"""A model that solves some of its problems, so that there is something to learn from."""
+"""A model that solves some of its problems, so that rewards vary."""
 MEASURED = (
     "entropy",
     "generator_entropy",
@@ -68,7 +68,7 @@ MEASURED = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the runs of this module live."""
+    """The folder with the runs of this module."""
     return tmp_path_factory.mktemp("strict") / "runs"
 
 
@@ -93,14 +93,14 @@ def strict_run(folder: Path, name: str) -> Run:
 
 @pytest.fixture(scope="module")
 def first(folder: Path) -> Run:
-    """One that nothing befalls."""
+    """A run without faults."""
     run = strict_run(folder, "first")
     assert run.start().wait(1000) == 0, run.log
     return run
 
 
 def losses(run: Run) -> dict[int, list[object]]:
-    """What each step of the surviving lineage measured, by step."""
+    """The measurements of each step of the surviving lineage, by step."""
     values = {record.step: msgspec.to_builtins(record) for record in run.records()}
     assert set(MEASURED) <= set(StepRecord.__struct_fields__)
     return {step: [record[name] for name in MEASURED] for step, record in values.items()}
@@ -112,7 +112,7 @@ def applied(run: Run) -> list[tuple[int, Sequence[str]]]:
 
 
 def model(run: Run) -> str:
-    """Fingerprint of the weights that it left."""
+    """Hash of the run's final weights."""
     return hashlib.sha256((run.directory / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -148,6 +148,6 @@ def test_a_strict_run_whose_learner_and_driver_were_killed_ends_as_one_that_was_
     assert applied(run) == applied(first)
     kept, undisturbed = losses(run), losses(first)
     assert kept == {step: undisturbed[step] for step in kept}
-    assert len(kept) >= STEPS - 2, "a death between a checkpoint and its record costs one record, no more"
+    assert len(kept) >= STEPS - 2, "each death may cost at most one record"
     assert model(run) == model(first)
     assert {event.lineage for event in read_history(run.directory)} == {1, 2, 3}

@@ -1,4 +1,4 @@
-"""Two real engines, base and adaptive: what they report, what a weight load does to rollouts in flight, the canary."""
+"""Two real engines, base and adaptive: outputs, the effect of a weight load on rollouts in flight, and the canary."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_ch
     engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
 ) -> None:
     wanted = {"ended before the first load": (0,), "ended between": (0, 1), "lived through both": (0, 1, 2)}
-    # On a busy machine the rollouts may all end between two looks.
+    # On a busy machine the rollouts may all end between two polls.
     for _ in range(10):
         seen = check_loads_in_flight(engines, old, new, role, load)
         if all(seen[steps] for steps in wanted.values()):
@@ -82,7 +82,7 @@ def test_a_load_keeps_rollouts_in_flight_and_marks_the_token_where_the_policy_ch
 def check_loads_in_flight(
     engines: Engines, old: LearnerView, new: LearnerView, role: Role, load: Load
 ) -> Counter[tuple[int, ...]]:
-    """Two loads while rollouts are in flight, every token checked; counts of the versions that a rollout spans."""
+    """Load twice while rollouts are in flight and check every token; counts rollouts by the versions they span."""
     engine = engines.reset(role, old)
     versions = [PolicyVersion(engine.version.lineage, step) for step in range(3)]
     loads = [(versions[1], new), (versions[2], old)]
@@ -113,7 +113,7 @@ def test_kept_caches_go_on_under_new_weights_and_say_so(
     samples = flat(engines.run("base", sample_across(engine, "base", *loads)))
     of_step = {0: old, 1: new, 2: old}
     several = [sample for sample in samples if len(sample.versions) > 1]
-    assert several, "no rollout was in flight"
+    assert several, "no rollout was in flight during the load"
     for sample in [*several[:40], *samples[:40]]:
         policies = [(span.first_token, of_step[span.step]) for span in sample.versions]
         expected = logprobs_on_kept_caches(policies, sample.tokens, BASE_TEMPERATURE)
@@ -124,9 +124,9 @@ def test_kept_caches_go_on_under_new_weights_and_say_so(
 def logprobs_on_kept_caches(
     policies: list[tuple[int, LearnerView]], response: np.ndarray, temperature: float
 ) -> np.ndarray:
-    """As `LearnerView.logprobs`, of one response whose tokens from each number on were sampled from another policy.
+    """Like `LearnerView.logprobs`, for one response that several policies sampled, each from a given token index on.
 
-    A policy attends to what those before it have computed; the token that was sampled last is computed by the next.
+    A policy attends to keys and values cached by earlier policies; the last sampled token is computed by the next one.
     """
     ids = torch.tensor([*PROMPT, *response.tolist()])[None]
     cache, logits = DynamicCache(), []
@@ -209,7 +209,7 @@ def test_an_engine_with_merged_adapters_agrees_with_the_learner_that_keeps_them_
 def test_version_spans_give_each_token_the_newest_version_loaded_before_it(
     length: int, counts: list[int]
 ) -> None:
-    """counts: tokens the response had at each load; one that had none may also be unlisted."""
+    """counts: tokens of the response at each load; a rollout without tokens at a load may also be unlisted there."""
     switches = [
         (PolicyVersion(1, step), {"r": count} if count or step % 2 else {})
         for step, count in enumerate(counts, 1)

@@ -1,4 +1,4 @@
-"""The canary: every importance ratio is 1 on equal weights, and stale or half-loaded weights show."""
+"""The canary: with equal weights every importance ratio is 1; stale or half-loaded weights are detected."""
 
 from __future__ import annotations
 

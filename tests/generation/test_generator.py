@@ -1,4 +1,4 @@
-"""The generator with a real engine and a real queue: pacing, what it writes, what it does when it must stop."""
+"""The generator with a real engine and a real queue: pacing, output, and stopping."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 def stage(
     engines: Engines, redis_access: RedisAccess, redis: Redis, run_id: str, tiny_model_dir: Path
 ) -> Stage:
-    """A fresh run."""
+    """A stage with a new run."""
     return Stage(engines, redis_access, redis, run_id, tiny_model_dir)
 
 
@@ -46,7 +46,7 @@ def test_pacing_holds_the_generator_until_a_load_lets_it_go_on(stage: Stage, rol
         lineage = generator._shared.version.lineage
         async with running(generator):
             await asyncio.sleep(0.8)
-            assert stage.leased(role) == 0, "it leased before the learner had set the actuators"
+            assert stage.leased(role) == 0, "it leased before the learner set the actuators"
             stage.publisher.set_actuators(1.2, 0.5, 0, 1)
             for step, allowed in ((0, 2), (1, 3), (3, STEPS)):
                 if step:

@@ -1,4 +1,4 @@
-"""The groups that a generator works on at once: free slots, failures, cancellation."""
+"""The groups that a generator has in flight: free slots, failures and cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations during training: whose work a problem is, when one is due, and what becomes of one that is not done."""
+"""Evaluations during training: assignment of problems, when an evaluation is due, and incomplete evaluations."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_complete_evaluation_enters_the_files_and_redis(redis, redis_access, r
 def test_the_checkpoint_of_an_evaluated_step_stays_until_it_is_known_whether_it_is_the_best(
     redis, redis_access, run_id, tmp_path
 ):
-    """Of two checkpoints that stay anyway, with one every five steps."""
+    """Two checkpoints are kept besides the best one; one is written every five steps."""
     scheduler, _, _ = course(redis, run_id, tmp_path)
     store = CheckpointStore(tmp_path / "checkpoints", keep=2)
     scheduler.update(redis, 10)
@@ -118,7 +118,7 @@ def test_the_checkpoint_of_an_evaluated_step_stays_until_it_is_known_whether_it_
     assert kept_steps(store) == [10, 25, 30]
     submit(redis_access, run_id, 34, 2)
     scheduler.update(redis, 35)
-    assert store.best == Best(10, 1, 0.5), "sampled when the next checkpoint was due"
+    assert store.best == Best(10, 1, 0.5), "its problems were sampled only when the next checkpoint was due"
     for step in (35, 40):
         write(store, step)
     assert kept_steps(store) == [10, 35, 40]
@@ -162,7 +162,7 @@ def test_a_learner_that_goes_back_is_evaluated_again(redis, redis_access, run_id
     scheduler.update(redis, 10)
     assert redis.hget(RunKeys(run_id).held_out, "step") == b"10"
     scheduler.update(redis, 20)
-    assert not redis.exists(RunKeys(run_id).held_out), "the last step has its own evaluation"
+    assert not redis.exists(RunKeys(run_id).held_out), "the last step is evaluated separately"
     assert [e.step for e in kept.incomplete] == [10]
 
 

@@ -20,7 +20,7 @@ OLD, NEW, NEWER = PolicyVersion(1, 3), PolicyVersion(1, 4), PolicyVersion(2, 0)
 
 
 def on_event_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Runs a test on an event loop of its own."""
+    """Run an async test on its own event loop."""
 
     @functools.wraps(test)
     def run() -> None:
@@ -30,7 +30,7 @@ def on_event_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[],
 
 
 class Engine:
-    """Records the calls; each fails with the next of `failures`, and waits for `gate` where that is closed."""
+    """Records the calls; each fails with the next of `failures`, and waits while `gate` is closed."""
 
     def __init__(self, *failures: Exception | None) -> None:
         self.calls: list[Any] = []
@@ -123,7 +123,7 @@ async def test_a_load_that_fails_is_never_trusted_and_keeps_its_error() -> None:
         await weights.load(NEW, PAYLOAD, PROBE)
     assert (weights.failure, weights.version, weights.loading) == (error, OLD, False)
     assert not await is_trusted(weights)
-    assert ended == [error], "the generator is told after the failure is known"
+    assert ended == [error], "the generator must be told once the failure is known"
 
 
 @on_event_loop

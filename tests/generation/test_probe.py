@@ -1,4 +1,4 @@
-"""What the probe takes for rounding, and what for wrong weights."""
+"""Which deviations the probe attributes to rounding, and which to wrong weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_log_probability_that_is_no_number_is_infinitely_off(wrong: float) -> 
 
 @pytest.fixture(scope="module")
 def policy() -> LlamaForCausalLM:
-    """bfloat16, as wide as a language model of 135 M parameters, random tokens about as unlikely as with one."""
+    """A bfloat16 model as wide as a language model of 135 M parameters, with similar probabilities of random tokens."""
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=576,

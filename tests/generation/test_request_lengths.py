@@ -1,6 +1,6 @@
 """Request lengths of vLLM's V2 model runner, with a stand-in for its state, because that runner needs a GPU.
 
-test_engine.py checks the V1 runner token by token, on real engines.
+test_engine.py checks the V1 runner token by token on real engines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.inference.request_lengths import (
 
 
 class Runner:
-    """Slots with lengths; `finish_requests` frees those of requests that ended or were preempted, as vLLM's does."""
+    """Slots with lengths; `finish_requests` frees those of ended or preempted requests, as vLLM's does."""
 
     def __init__(self, slots: int) -> None:
         self.req_states = SimpleNamespace(

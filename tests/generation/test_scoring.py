@@ -1,4 +1,4 @@
-"""Scoring: one verdict for each response, in its place, on as many threads as the verifier has workers."""
+"""Scoring: one verdict per response, in order, on as many threads as the verifier has workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Letters:
 
 
 class Echo:
-    """Says the response as its verdict; remembers how many were at it at once."""
+    """Returns the response as its verdict; records the largest number of concurrent calls."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds, self._lock, self._busy = seconds, threading.Lock(), 0

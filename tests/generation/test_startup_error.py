@@ -1,4 +1,4 @@
-"""The reason why an engine did not start, though another process had it."""
+"""The reason why an engine did not start is reported even when it occurred in another process."""
 
 from __future__ import annotations
 

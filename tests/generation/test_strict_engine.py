@@ -1,4 +1,4 @@
-"""A strict engine on a CPU with more prompt tokens at once than vLLM computes in one batch."""
+"""A strict engine on a CPU with more prompt tokens in flight than vLLM computes in one batch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROMPTS, PROMPT_TOKENS = 48, 60
 def test_prompts_that_exceed_the_token_budget_of_a_batch_are_sampled(
     tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chunked prefill would split a prompt between two batches, which kills a CPU engine with seeded requests."""
+    """Chunked prefill would split a prompt between two batches, which crashes a CPU engine with seeded requests."""
     config = tiny_config(determinism={"strict": True}, pipeline={"max_staleness": 0})
     for name, value in engine_environment(config).items():
         monkeypatch.setenv(name, value)
@@ -33,7 +33,7 @@ def test_prompts_that_exceed_the_token_budget_of_a_batch_are_sampled(
 
 
 async def sample_prompts(config: RunConfig, model_dir: Path) -> list[list[object]]:
-    """One response to each prompt."""
+    """Sample one response for each prompt."""
     version = PolicyVersion(0, 0)
     engine = await SamplingEngine.start(
         model_dir,

@@ -1,4 +1,4 @@
-"""Strict sampling on real engines: the same rollouts bit by bit, whatever else the engine did and whoever died."""
+"""Strict sampling on real engines: bit-identical rollouts, independent of the engine's other work and of failures."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class StrictOnSharedEngine(OnSharedEngine, StrictGenerator):
 def stage(
     engines: Engines, redis_access: RedisAccess, redis: Redis, run_id: str, tiny_model_dir: Path
 ) -> Stage:
-    """A fresh run."""
+    """A stage with a new run."""
     return Stage(engines, redis_access, redis, run_id, tiny_model_dir)
 
 
 def prompts(run_seed: int = 1) -> list[SeededPrompt]:
-    """Twelve of different lengths, with five responses each."""
+    """Twelve prompts of different lengths, with five responses each."""
     return [
         SeededPrompt(list(range(3, 10 + p % 5)), [rollout_seed(run_seed, f"base:{p}", i) for i in range(5)])
         for p in range(12)
@@ -106,7 +106,7 @@ def test_weights_load_after_what_is_being_sampled_in_order_and_never_within(
                 prompts(), version=old, temperature=1.0, max_tokens=TOKENS, eos_token=EOS
             )
             is None
-        ), "the version that was asked for runs no more"
+        ), "the requested version is no longer loaded"
         assert bits(await in_order(engine, prompts())) != wanted
 
     engines.run("base", scene())
@@ -129,7 +129,7 @@ def test_giving_up_in_the_middle_leaves_a_working_engine(engines: Engines, tiny_
 
 
 def rollouts(groups: list[Group]) -> dict[int, list[tuple[bytes, bytes]]]:
-    """By ordinal: tokens and log-probabilities of each rollout."""
+    """Tokens and log-probabilities of each rollout, by ordinal."""
     return {g.ordinal: [(t.response_tokens, t.behaviour_logprobs) for t in g.trajectories] for g in groups}
 
 
@@ -157,7 +157,9 @@ def test_groups_that_a_dead_generator_left_are_what_they_would_have_been(
             async with running(generator):
                 await stage.until(lambda: stage.produced() == PROMPTS)
                 await asyncio.sleep(0.8)
-                assert stage.leased(role) == PROMPTS, "staleness 0: the next step waits for the next version"
+                assert stage.leased(role) == PROMPTS, (
+                    "at staleness 0 the next step must wait for the next version"
+                )
 
         stage.act(role, scene, kind=StrictOnSharedEngine, **STRICT)
 
@@ -170,7 +172,7 @@ def test_groups_that_a_dead_generator_left_are_what_they_would_have_been(
 
 
 def test_nothing_is_sampled_under_the_actuators_of_another_step(stage: Stage) -> None:
-    """As after a rollback: the learner has set the actuators of its checkpoint and has not sent its weights yet."""
+    """After a rollback, the learner has set its checkpoint's actuators but has not sent its weights yet."""
 
     async def scene(generator: OnSharedEngine) -> None:
         stage.publisher.set_actuators(1.2, 0.5, 3, 1)

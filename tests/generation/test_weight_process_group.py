@@ -1,4 +1,4 @@
-"""Weights on their way: the buckets, and the group that broadcasts them, with real gloo between real members."""
+"""Weight transfer: the buckets, and the process group that broadcasts them, with real gloo between real members."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def send(group: WeightGroup, times: int = 1) -> None:
 
 
 def meet(receivers: list[WeightReceiver], size: int | None = None) -> WeightGroup:
-    """Rank 0 of a group in which `receivers` are the others; size: as if there were more."""
+    """Rank 0 of a group with `receivers` as the other ranks; size: world size, if larger."""
     store, rendezvous = open_rendezvous("127.0.0.1", size or 1 + len(receivers), "gloo", SECONDS)
     for rank, receiver in enumerate(receivers, start=1):
         receiver.join(Rendezvous.from_text(rendezvous.as_text()), rank)

@@ -1,4 +1,4 @@
-"""What a version's weights look like on their way: the safetensors library reads back what went in."""
+"""The wire format of a version's weights: the safetensors library reads back what was written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int
 
 
 def counting(dtype: torch.dtype, shape: list[int], transposed: bool) -> torch.Tensor:
-    """Small numbers; transposed: not contiguous."""
+    """A tensor of small numbers; transposed: not contiguous."""
     tensor = (torch.arange(torch.Size(shape).numel()) % 7).reshape(shape).to(dtype)
     return tensor.permute(tuple(reversed(range(tensor.ndim)))) if transposed else tensor
 

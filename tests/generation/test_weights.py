@@ -1,4 +1,4 @@
-"""Weight transfer, learner side, with real Ray actors whose answers a test can delay."""
+"""Weight transfer on the learner side, with real Ray actors whose replies a test can delay."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROBE = Probe([1, 2], [-0.5])
 
 @ray.remote
 class Receiver:
-    """Takes versions as a generator does; each load takes the seconds that are next in `delays`."""
+    """Receives versions as a generator does; each load takes the next number of seconds in `delays`."""
 
     def __init__(self, delays: list[float]) -> None:
         self._delays = delays
@@ -83,7 +83,7 @@ def receiver(run_id: str, delays: list[float], name: str = NAME) -> Any:
 
 
 def receiver_in_place_of_a_dead_one(run_id: str) -> Any:
-    """Its name is free only some time after its death."""
+    """The name of a dead actor becomes free only some time after its death."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
@@ -149,7 +149,7 @@ def test_a_generator_started_in_the_place_of_a_dead_one_is_sent_the_newest_versi
 
 @pytest.fixture
 def broadcasting(run_id: str, request: pytest.FixtureRequest) -> Iterator[WeightPublisher]:
-    """A publisher to two generators that waits so many seconds for a load, and half as many in a broadcast."""
+    """A publisher to two generators that waits for a load for the given seconds, and half as long in a broadcast."""
     seconds = float(request.param)
     broadcast = WeightBroadcast(torch.device("cpu"), bucket_bytes=1 << 20, ranks_each=1, seconds=seconds / 2)
     publisher = WeightPublisher(
@@ -163,7 +163,7 @@ PATIENT = pytest.mark.parametrize("broadcasting", [60], indirect=True)
 
 
 def publish(publisher: WeightPublisher, step: int, reports: int, seconds: float = 120) -> list[LoadReport]:
-    """Publish weights that sum to three times `step`, and await that many reports."""
+    """Publish weights whose sum is three times `step`, and wait for that many reports."""
     publisher.publish(PolicyVersion(1, step), {"w": torch.full((3,), float(step))}, PROBE)
     return poll_until(publisher, reports, seconds)
 
@@ -177,7 +177,7 @@ def test_a_version_is_broadcast_to_those_that_run_one_already(
         assert [r.error for r in publish(broadcasting, step, 2)] == ["", ""]
     for actor in actors:
         assert ray.get(actor.versions.remote()) == [PolicyVersion(1, step) for step in range(3)]
-        assert ray.get(actor.sums.remote()) == [3.0, 6.0], "the first version is not by broadcast"
+        assert ray.get(actor.sums.remote()) == [3.0, 6.0], "the first version must not be broadcast"
 
 
 @PATIENT
@@ -206,13 +206,13 @@ def test_a_frozen_generator_costs_itself_and_the_others_take_the_version_from_th
     process: Any = ray.get(frozen.process_id.remote())
     os.kill(process, signal.SIGSTOP)
     reports = publish(broadcasting, 2, 3, seconds=25)
-    # On a busy machine the version before may be late.
+    # On a busy machine the previous version's report may be late.
     reports = [report for report in reports if report.version.step == 2]
     of_other = [report.error for report in reports if report.generator_id == OTHER]
     (of_frozen,) = [report.error for report in reports if report.generator_id == NAME]
     assert of_frozen == "no answer within 12 s"
-    # The bytes may have reached it; if not, it says so, and loads them from the store.
+    # The bytes may have arrived; if not, the generator reports that and loads them from the object store.
     assert of_other == [""] or ("bytes of weights failed" in of_other[0] and of_other[1] == "")
     assert ray.get(other.versions.remote())[-1] == PolicyVersion(1, 2)
     assert [r.error for r in publish(broadcasting, 3, 1)] == [""]
-    assert ray.get(other.sums.remote())[-1] == 9.0, "alone in a new group"
+    assert ray.get(other.sums.remote())[-1] == 9.0, "the remaining generator must be alone in a new group"

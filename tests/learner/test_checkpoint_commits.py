@@ -1,4 +1,4 @@
-"""Checkpoints that become real while the learner goes on: when one is due, and what it lets the queue forget."""
+"""Checkpoints written while the learner continues: when one is due, and what it lets the queue acknowledge."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def incarnations(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iter
 
 
 def begin(incarnations: Incarnations, rank_zero: RankZero) -> Callable[[], None]:
-    """Take a snapshot; the commit is what the writer does later."""
+    """Take a snapshot; the returned commit is the writer's later work."""
     folder = rank_zero.open_checkpoint(incarnations.step)
     (folder / "weights").write_bytes(b"w")
     return rank_zero.begin_checkpoint(incarnations.step)
 
 
 def follows(incarnations: Incarnations, rank_zero: RankZero) -> bool:
-    """Learn one step; whether a checkpoint follows it."""
+    """Learn one step; returns whether a checkpoint follows it."""
     order, _ = rank_zero.next_order(incarnations.step)
     incarnations.step += 1
     return order.checkpoint_after
@@ -54,7 +54,7 @@ def test_what_is_learned_while_a_checkpoint_is_in_flight_belongs_to_the_next_one
     incarnations.learn(rank_zero, 1)
     second = begin(incarnations, rank_zero)
     incarnations.learn(rank_zero, 3)
-    assert incarnations.queue.stats.acknowledged == 0, "the second is not there yet"
+    assert incarnations.queue.stats.acknowledged == 0, "the second checkpoint is not committed yet"
     second()
     assert incarnations.queue.stats.acknowledged == 0
     rank_zero.settle()
@@ -92,7 +92,7 @@ def test_a_checkpoint_is_due_by_steps_or_by_seconds_whichever_comes_first(
     time.sleep(1.1)
     assert follows(incarnations, rank_zero)
     incarnations.checkpoint(rank_zero)
-    assert not follows(incarnations, rank_zero), "the count begins anew"
+    assert not follows(incarnations, rank_zero), "the interval must restart"
 
 
 def test_a_checkpoint_that_was_asked_for_counts_as_written_when_it_is_there(

@@ -1,4 +1,4 @@
-"""Writing behind the learner's back: what was snapshot is what is written, and a failure stops the run by its name."""
+"""Background writing: the snapshot is what gets written, and a failure stops the run under its own name."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trainer.errors import ScopeError
 
 
 def alone(mine: Exception | None) -> list[Exception | None]:
-    """The exchange of a single rank."""
+    """The collective exchange of a single rank."""
     return [mine]
 
 
 def nothing() -> None:
-    """No work."""
+    """Do nothing."""
 
 
 def full_disk() -> None:
@@ -39,7 +39,7 @@ def test_the_learner_goes_on_while_a_checkpoint_is_written_and_waits_before_the_
     writer.check()
     threading.Timer(0.2, release.set).start()
     writer.begin(tmp_path, lambda: done.append("next"), lambda: done.append("committed"))
-    assert done[0] == "written", "at most one is in flight"
+    assert done[0] == "written", "at most one checkpoint may be in flight"
     writer.wait()
     assert done == ["written", "next", "committed"]
 

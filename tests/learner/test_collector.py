@@ -1,4 +1,4 @@
-"""Filling learner steps from a real queue: order, waiting, what is refused and why, restarts."""
+"""Filling learner steps from a real queue: order, waiting, refused groups with their reasons, restarts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def configuration(**changes: Any) -> RunConfig:
 
 
 class Bench:
-    """A queue, what generators put into it, and collectors as learner incarnations open them."""
+    """A queue, writes to it as generators make them, and a collector for each learner incarnation."""
 
     def __init__(self, access: RedisAccess, run_id: str) -> None:
         self.queue, self.run_id = Queue(access, run_id), run_id
@@ -50,7 +50,7 @@ class Bench:
         config: RunConfig | None = None,
         consumer: ReplayConsumer | None = None,
     ) -> Collector:
-        """A started one."""
+        """A started collector."""
         consumer = consumer or self.queue.consumer
         collector = Collector(consumer, config or configuration(), self.run_id, first_step)
         collector.start(applied or [])
@@ -84,7 +84,7 @@ class Bench:
     def until(self, what: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
         while not what():
-            assert time.monotonic() < deadline, "it did not come to pass"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.01)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ def test_a_straggler_is_waited_for_and_not_overtaken(bench: Bench) -> None:
     late.start()
     assert places(collector.take(0, lambda: asked.append(0) is None)) == step_places(0)
     late.join()
-    assert len(asked) >= 2, "keep_waiting is asked about twice a second"
+    assert len(asked) >= 2, "keep_waiting is called about twice a second"
     assert places(collector.take(1, always)) == step_places(1)
 
 
@@ -214,7 +214,7 @@ def test_a_group_of_a_step_that_is_done_is_dead_lettered_as_late(bench: Bench) -
 
 
 def test_a_requeued_group_that_loses_the_race_against_its_step_is_dead_lettered(bench: Bench) -> None:
-    """It is found usable, and the step is taken without it before it is placed."""
+    """The group is found usable, but its step is taken without it before the group is placed."""
     collector = Collector(bench.queue.consumer, configuration(), bench.run_id, 0)
     bench.put(bench.group("base", 0))
     (entry,) = bench.queue.consumer.read(1, 100)

@@ -1,4 +1,4 @@
-"""A learner that was frozen while a successor took over changes nothing when it thaws."""
+"""A learner that was frozen while a successor took over changes nothing after it thaws."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_checkpoint_of_a_thawed_learner_replaces_and_removes_nothing_of_its_su
             commit(store, step, lineage=2)
 
     def check() -> None:
-        """The learner freezes in a check, or right after it, and thaws when its successor has made two checkpoints."""
+        """The learner freezes in a check, or right after it, and thaws after its successor has made two checkpoints."""
         nonlocal calls
         calls += 1
         if (moment, calls) in (
@@ -107,7 +107,7 @@ class Frozen:
             target=learn_until_fenced, args=(self._incarnations.spec, theirs), daemon=True
         )
         self.process.start()
-        assert self.pipe.poll(120), "the learner made no step"
+        assert self.pipe.poll(120), "the learner took no step"
 
     def steps_done(self) -> int:
         done = self.pipe.recv()
@@ -120,9 +120,9 @@ class Frozen:
         os.kill(self.process.pid, number)
 
     def end(self) -> tuple[bool, str]:
-        """How it ended: whether fenced, and the error."""
+        """The outcome: whether it was fenced, and the error."""
         while True:
-            assert self.pipe.poll(60), "the thawed learner goes on"
+            assert self.pipe.poll(60), "the thawed learner continues"
             told = self.pipe.recv()
             if isinstance(told, tuple):
                 self.process.join()
@@ -140,9 +140,9 @@ def frozen(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iterator[F
 
 
 def everything(redis: Redis, run_id: str, run_dir: Path) -> dict[str, str]:
-    """A digest of every key of the run, of every file that a reader of the run sees, and of what counts of both logs.
+    """Digests of every key of the run, every file that readers of the run see, and the relevant part of both logs.
 
-    A line that was checked before the freeze may be written after it: into a dead lineage, which readers leave out.
+    A line that was checked before the freeze may be written after it, but into a dead lineage, which readers ignore.
     """
     logs = ("steps.jsonl", "applied-")
     found = {

@@ -1,4 +1,4 @@
-"""The learner's heartbeat: it goes on through a long step and ends with its incarnation."""
+"""The learner's heartbeat continues through a long step and ends with its incarnation."""
 
 import time
 

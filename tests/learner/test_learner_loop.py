@@ -1,4 +1,4 @@
-"""The learner's loop on real ranks over a real queue: checkpoints on the way, another topology at the resumption."""
+"""The learner loop on real ranks over a real queue: asynchronous checkpoints, and a resumption on another topology."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def learn(incarnations: Incarnations, model_dir: Path, *, workers: int, stage: i
     deadline = time.monotonic() + LONGEST_SECONDS
     try:
         while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):
-            assert time.monotonic() < deadline, "the ranks wait for each other"
+            assert time.monotonic() < deadline, "the ranks deadlocked"
             time.sleep(0.1)
     finally:
         for rank in ranks:
@@ -98,7 +98,7 @@ def test_a_run_goes_on_under_another_topology_with_every_group_applied_once(
     assert newest is not None
     state = read_state(newest)
     assert (state.step, state.workers, state.zero_stage) == (7, 1, 3)
-    assert not list(store.directory.glob(".writing-*")), "the copy that was loaded is gone"
+    assert not list(store.directory.glob(".writing-*")), "the loaded copy must be deleted"
     applied = surviving(read_history(run_dir))
     assert [event.step for event in applied] == list(range(7))
     groups = [group for event in applied for group in event.groups]

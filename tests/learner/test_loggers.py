@@ -1,4 +1,4 @@
-"""Loggers take step records without ever holding a step up, and one that fails is reported and left out."""
+"""Loggers take step records without delaying a step; a logger that fails is reported and dropped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_wandb_offline_leaves_the_numbers_in_the_run_directory(tmp_path: Path) -
 
 
 class Broken:
-    """Fails at its second record."""
+    """Fails on its second record."""
 
     def log(self, step: int, at: float, values: dict[str, float]) -> None:
         if step == 1:
@@ -68,7 +68,7 @@ def test_a_logger_that_fails_is_reported_once_and_left_out() -> None:
 
 
 class Slow:
-    """Takes no record before it is let go."""
+    """Takes no record until it is released."""
 
     def __init__(self, go: threading.Event) -> None:
         self._go = go

@@ -1,4 +1,4 @@
-"""What a step record counts of groups without a gradient, and of those that generators made again."""
+"""How a step record counts groups without a gradient and groups that generators made again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def incarnations(redis_access: RedisAccess, run_id: str, tmp_path: Path) -> Iter
 
 
 def rewarded(role: Role, ordinal: int, *rewards: float) -> tuple[tuple[str, int], tuple[Entry, Group]]:
-    """A group with these rewards, where it belongs among a step's groups."""
+    """A group with these rewards, at its place among a step's groups."""
     group = make_group(role, ordinal)
     rollouts = [msgspec.structs.replace(group.trajectories[0], reward=reward) for reward in rewards]
     group = msgspec.structs.replace(group, trajectories=rollouts)
@@ -39,7 +39,7 @@ def rewarded(role: Role, ordinal: int, *rewards: float) -> tuple[tuple[str, int]
 
 
 def record(incarnations: Incarnations, rank_zero: RankZero, groups: dict[Any, Any]) -> StepRecord:
-    """The record of the next step, were `groups` its batch."""
+    """The record of the next step with `groups` as its batch."""
     incarnations.learn(rank_zero, 1)
     rank_zero._recorder.batch(StepGroups(groups), Counter())
     rank_zero.learned(measured(0.3), 1.0)
@@ -81,7 +81,7 @@ def test_groups_made_again_are_those_since_the_last_step_over_all_generators(
     assert record(incarnations, rank_zero, {}).refilled_groups == 7
     refills(base_0=5)
     assert record(incarnations, rank_zero, {}).refilled_groups == 2
-    # One of them has started again: what it had made is not taken back.
+    # One generator restarted: groups it made again before stay counted.
     refills(base_0=6, base_1=1)
     assert record(incarnations, rank_zero, {}).refilled_groups == 1
     refills(base_1=3)

@@ -1,4 +1,4 @@
-"""From a step record to the run's report: what is written is read back, and a picture comes out."""
+"""From step records to the run's report: records are read back as written, and the plot is drawn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trainer.config import RunConfig
 
 
 def write(path: Path, *records: StepRecord) -> None:
-    """One incarnation of the learner."""
+    """Write as one incarnation of the learner."""
     sink = JsonLines(path)
     for one in records:
         sink.write(one)
@@ -138,7 +138,7 @@ def test_the_report_sums_up_the_run(directory: RunDirectory, redis: Redis) -> No
     picture = matplotlib.image.imread(directory.path / "report.png")
     assert picture.shape[0] > 600
     assert picture.shape[1] > 1000
-    assert picture[..., :3].std() > 0.05, "an empty picture"
+    assert picture[..., :3].std() > 0.05, "the picture is empty"
 
 
 def test_errors_of_a_moving_entropy_target_are_taken_step_by_step(
@@ -214,7 +214,7 @@ def test_a_run_resumed_without_entropy_control_still_gets_a_report(
     evaluations.add(STEPS, [16] * 50, directory.config.evaluation)
     found = report(directory, redis, evaluations)
     assert found["entropy"]["last_third_mean_error"] == pytest.approx(0)
-    assert found["evaluation"]["difference"] == {}, "a difference over different problems"
+    assert found["evaluation"]["difference"] == {}, "different problems have no difference"
     assert found["throughput"]["generator_tokens_per_second"]["base"] == 100
 
 

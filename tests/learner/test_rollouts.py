@@ -1,4 +1,4 @@
-"""Sampled rollouts: what is kept of a step, and how it is found again, in the run directory and over HTTP."""
+"""Sampled rollouts: which ones are kept, and how they are found in the run directory and over HTTP."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path):
 
 
 class Bytes:
-    """A tokenizer of which each token is a byte of UTF-8."""
+    """A tokenizer with one token per UTF-8 byte."""
 
     def decode(self, tokens):
         return bytes(tokens).decode("utf-8", errors="replace")

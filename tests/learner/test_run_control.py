@@ -1,4 +1,4 @@
-"""Pause, resume, stop and checkpoint: what is asked of a run, and what learner and generators make of it."""
+"""Pause, resume, stop and checkpoint: requests to a run, and the reactions of learner and generators."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from tests.support.incarnations import Incarnations
 from tests.support.registered_run import register_run
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
-"""refused by a run that has ended or stops"""
+"""refused if the run has ended or is stopping"""
 HISTORY: tuple[tuple[Action, str], ...] = (
     ("pause", "pause"),
     ("pause", "pause"),

@@ -1,4 +1,4 @@
-"""Requests to a run as rank 0 takes them: which comes first, what a pause does, when a checkpoint counts as written."""
+"""Requests to a run as rank 0 handles them: priority, pauses, and when a checkpoint request is done."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EPOCH = 3
 
 
 def nothing() -> None:
-    """No checkpoint is in flight."""
+    """Settle no checkpoint."""
 
 
 @pytest.fixture
 def requests(redis: Redis, run_id: str, monkeypatch: pytest.MonkeyPatch) -> RunRequests:
-    """The requests of a run that works, as its newest learner sees them; a pause is held for two looks."""
+    """The requests of a running run, as its newest learner sees them; a pause is polled twice."""
     monkeypatch.setattr(run_requests, "HOLD_SECONDS", 0.03)
     monkeypatch.setattr(run_requests, "HOLD_POLL_SECONDS", 0.02)
     start_run(redis, run_id)
@@ -34,7 +34,7 @@ def requests(redis: Redis, run_id: str, monkeypatch: pytest.MonkeyPatch) -> RunR
 
 @pytest.fixture
 def waiting(redis: Redis, run_id: str) -> Callable[[], int]:
-    """Number of checkpoints that were asked for and are not written."""
+    """The number of requested checkpoints that are not written."""
     return lambda: desired(redis, run_id).checkpoints
 
 
@@ -56,7 +56,7 @@ def test_a_pause_is_held_and_announced_and_ends_with_the_resume(
     ask(redis, run_id, "pause", "ada")
     assert requests.pending()
     assert requests.next(lambda: looks.append(None)) == "idle"
-    assert len(looks) > 1, "checkpoints in flight are settled at each look"
+    assert len(looks) > 1, "checkpoints in flight are settled at each poll"
     assert phase(redis, run_id) == "paused"
     ask(redis, run_id, "resume", "ada")
     assert not requests.pending()
@@ -83,7 +83,7 @@ def test_requests_are_done_at_once_where_the_checkpoint_exists(
     assert requests.next(nothing) == "checkpoint"
     ask(redis, run_id, "checkpoint", "eve")
     requests.answer_checkpoint(in_flight=False)
-    assert waiting() == 1, "the third came after the others were taken"
+    assert waiting() == 1, "the third request came after the others were taken"
     assert requests.next(nothing) == "checkpoint"
 
 
@@ -94,7 +94,7 @@ def test_promised_requests_are_done_when_their_checkpoint_is_committed(
     assert requests.next(nothing) == "checkpoint"
     requests.answer_checkpoint(in_flight=True)
     assert waiting() == 1
-    assert not requests.pending(), "nothing more is to be done for it"
+    assert not requests.pending(), "nothing is left to do for the request"
     assert requests.next(nothing) is None
     requests.checkpoint_committed()
     assert waiting() == 0

@@ -1,4 +1,4 @@
-"""The documents of a run in Redis: its lifecycle, and the entropy target between control plane and learner."""
+"""The documents of a run in Redis: its lifecycle, and the entropy target shared by control plane and learner."""
 
 import math
 import threading
@@ -218,7 +218,7 @@ def test_concurrent_changes_take_generations_without_gap_or_double(redis, run):
 
 
 class TargetProtocol(RuleBasedStateMachine):
-    """Changes, step boundaries, rollbacks and takeovers in any order, against a model."""
+    """Changes, step boundaries, rollbacks and takeovers in any order, checked against a model."""
 
     redis: ClassVar[Redis]
     prefix: ClassVar[str]

@@ -1,4 +1,4 @@
-"""A browser on the page of a served control plane, and a run to look at."""
+"""A browser on the page of a served control plane, and a run to show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def expected() -> list[str]:
-    """Patterns of console errors that a test provokes; any other one fails it."""
+    """Patterns of console errors that a test provokes; any other console error fails it."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""The page of the control plane as files: how they are sent, under which headers, and what they may not hold."""
+"""The page's files: how they are served, with which headers, and what they must not contain."""
 
 import re
 import tomllib

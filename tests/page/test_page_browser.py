@@ -1,4 +1,4 @@
-"""The page of the control plane in a real browser, over a served control plane, a real Redis and a learner's writes."""
+"""The page in a real browser, over a served control plane, a real Redis and a learner's writes."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access
             )
             if focused.startswith(name):
                 width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
-                assert width == "2px", f"{name} has the focus and does not show it"
+                assert width == "2px", f"{name} has the focus but does not show it"
                 return
         pytest.fail(f"{name} cannot be reached by the Tab key")
 

@@ -1,4 +1,4 @@
-"""The page at its limits: narrow screens, long runs, outages, restarts, names that look like markup."""
+"""The page under difficult conditions: narrow screens, long runs, outages, restarts, names that look like markup."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_narrow_screen_in_either_mode_has_no_sideways_scroll_and_readable_text
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     expect(page.locator(".alarms")).to_have_text("an alarm")
     dim = page.evaluate(CONTRAST)
-    assert dim == [], "text of too little contrast"
+    assert dim == [], "text with too little contrast"
     paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", paper))) < 200) == (scheme == "dark")
 
@@ -109,7 +109,7 @@ def test_a_control_plane_that_goes_away_is_waited_for(page, redis, redis_access,
         with served(redis_access, unused_port):
             shows_step(page, kept + 10)
             expect(page.locator("#link")).to_have_text("live")
-            assert points(page) == last_step(page) + 1, "steps of the outage are missing"
+            assert points(page) == last_step(page) + 1, "steps written during the outage are missing"
 
 
 def test_a_learner_that_begins_again_takes_the_curve_back(page, server, redis, run):

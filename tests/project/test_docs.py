@@ -1,4 +1,4 @@
-"""The pages say what is: what they name exists, what is generated is up to date, and the site builds."""
+"""The documentation matches the code: names exist, generated pages are up to date, and the site builds."""
 
 import ast
 import importlib.util
@@ -24,7 +24,7 @@ from trainer.config.load import load_config
 
 
 def load_generator() -> ModuleType:
-    """docs/generate_reference.py, which is no importable package."""
+    """Import docs/generate_reference.py, which is not in a package."""
     spec = importlib.util.spec_from_file_location(
         "generate_reference", ROOT / "docs" / "generate_reference.py"
     )
@@ -50,7 +50,7 @@ FOLDERS = [
 FILES = [path.name for path in ROOT.iterdir() if path.is_file()]
 NAMES = [["COMMAND", "--help"]]
 NAMES += [words[:i] for name, *_ in generator.commands() for words in [name.split()] for i in (1, 2)]
-"""what a page may call a command by, without the arguments that it needs"""
+"""the ways a page may name a command without its required arguments"""
 BLOCKS = {field.path.split(".")[0] for field in describe_fields() if "." in field.path}
 
 CODE = re.compile(r"^```(\w*)\n(.*?)^```$|^((?: {4}\S[^\n]*\n)+)|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
@@ -68,14 +68,14 @@ def code(page: Path) -> list[str]:
 
 
 def named_paths(page: Path) -> set[str]:
-    """Paths of the repository that a page names, anywhere in its text."""
+    """Paths of the repository that a page names anywhere in its text."""
     folders, files = "|".join(map(re.escape, FOLDERS)), "|".join(map(re.escape, FILES))
     words = re.findall(rf"(?<![\w./~-])((?:{folders})/[\w./<>-]*|(?:{files})\b)", page.read_text())
     return {word.rstrip(".") for word in words if "<" not in word}
 
 
 def named_modules(page: Path) -> set[str]:
-    """Dotted names that begin with a package of the repository, in code."""
+    """Dotted names in code that begin with a package of the repository."""
     return {
         name
         for line in code(page)
@@ -84,7 +84,7 @@ def named_modules(page: Path) -> set[str]:
 
 
 def module_exists(name: str) -> bool:
-    """Whether a dotted name is a module, or a name that occurs in the text of one."""
+    """Whether a dotted name is a module, or a name that occurs in a module's source."""
     *parents, last = name.split(".")
     path, parent = ROOT.joinpath(*parents, last), ROOT.joinpath(*parents)
     if path.is_dir() or path.with_suffix(".py").is_file():
@@ -94,13 +94,13 @@ def module_exists(name: str) -> bool:
 
 
 def scope_commands(page: Path) -> list[list[str]]:
-    """Arguments of every `scope` command line on a page, but for headings of commands."""
+    """Arguments of every `scope` command line on a page, except in headings about a command."""
     lines = [re.sub(r"^(\$ )?(\.venv/bin/)?", "", line) for line in code(page)]
     return [shlex.split(line)[1:] for line in lines if line.startswith("scope ")]
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub and the site make them."""
+    """Anchors of a page's headings, as GitHub and the site generate them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
@@ -114,7 +114,7 @@ def first_column(page: Path, heading: str) -> list[str]:
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
-# --- what is generated
+# --- generated files
 
 
 @pytest.mark.parametrize("page", generator.PAGES, ids=lambda page: page.name)
@@ -154,7 +154,7 @@ def test_architecture_has_every_package_with_the_first_sentence_of_its_docstring
         assert sentence.endswith("."), name
 
 
-# --- what is named exists
+# --- names on the pages
 
 
 @each_page
@@ -229,11 +229,11 @@ def test_the_controlled_quantity_has_one_name(page: Path) -> None:
 def test_every_box_of_the_loop_names_an_existing_file() -> None:
     picture = (DOCS / "images" / "loop.svg").read_text()
     boxes = re.findall(r'<text class="path"[^>]*>([^<]+)</text>', picture)
-    assert len(boxes) == picture.count("<rect ") - 1, "a box without a path (one rectangle is the background)"
+    assert len(boxes) == picture.count("<rect ") - 1, "a box has no path (one rectangle is the background)"
     assert [box for box in boxes if not (ROOT / box).is_file()] == []
 
 
-# --- what the reference covers
+# --- coverage of the reference
 
 
 def test_every_route_of_the_control_plane_is_on_its_page_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The order of packages: data moves one way, so imports go one way, from a floor to those below it."""
+"""The import order of packages: a package imports only from lower layers."""
 
 import ast
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ FLOORS = (
     "services.evaluation services.compare",
     "services.cli",
 )
-"""From the lowest floor to the highest. A package imports only from floors below its own."""
+"""From the lowest layer to the highest. A package imports only from layers below its own."""
 FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor.split()}
 
 
@@ -48,12 +48,12 @@ MODULES = modules()
 
 
 def package(module: str) -> str:
-    """The package, or the loose module, that `module` belongs to: its first two names."""
+    """The package, or top-level module, of `module`: its first two names."""
     return ".".join(module.split(".")[:2])
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules of ours that a file imports, wherever in it."""
+    """Our modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
@@ -76,7 +76,7 @@ def test_every_package_has_its_floor() -> None:
 
 
 def test_imports_go_down() -> None:
-    """So there is no circle between packages, and `trainer` never imports `services`."""
+    """This excludes import cycles between packages, and imports of `services` by `trainer`."""
     up = sorted(
         f"{name} imports {imported}"
         for name, imported in ARROWS
@@ -86,7 +86,7 @@ def test_imports_go_down() -> None:
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    """Within a package too."""
+    """This holds within a package too."""
     below: dict[str, set[str]] = {name: set() for name in MODULES}
     for name, imported in ARROWS:
         if imported in MODULES and imported != name:

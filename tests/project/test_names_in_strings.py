@@ -1,4 +1,4 @@
-"""Modules and classes that the code names in strings, where no import would fail: each must exist."""
+"""Modules and classes that the code names in strings, where no import would fail, exist."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EXPECTED = {
     "services.compare.in_process",
     "services.cli",
 }
-"""at least these, or the search below has lost them"""
+"""the search must find at least these"""
 
 
 def names_in_strings() -> dict[str, Path]:
-    """Every string that is a dotted name in one of our packages, or a command of `-m` with one; and where it is."""
+    """Strings that are a dotted name in one of our packages, or contain `-m` with one, and the files that hold them."""
     found: dict[str, Path] = {}
     for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -54,13 +54,13 @@ def test_a_module_or_a_name_in_it_exists(name: str) -> None:
     module, _, attribute = name.partition(":")
     while (file := file_of(module)) is None:
         module, _, attribute = module.rpartition(".")
-        assert module, f"{NAMES[name]} names {name!r}, which is no module and in none"
+        assert module, f"{NAMES[name]} names {name!r}, which is not a module or part of one"
     if attribute:
         assert attribute in defined(file), f"{NAMES[name]} names {name!r}, which {file} does not define"
 
 
 def file_of(module: str) -> Path | None:
-    """The file of a module or package, or None. Imports nothing: some modules need vLLM's worker process."""
+    """The file of a module or package, or None. Nothing is imported: some modules need vLLM's worker process."""
     path = ROOT.joinpath(*module.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 

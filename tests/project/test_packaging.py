@@ -1,4 +1,4 @@
-"""The distribution: its engine extras, its locks, its wheel, its installer, and what its modules may read."""
+"""The distribution: engine extras, lock files, the wheel, the installer, and imports of its modules."""
 
 import ast
 import importlib.metadata
@@ -27,7 +27,7 @@ SOURCES = sorted(p for room in ("services", "trainer") for p in (ROOT / room).rg
 
 
 def load(name: str) -> ModuleType:
-    """A module of deploy/, which is not an importable package."""
+    """Import a module of deploy/, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, DEPLOY / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -89,7 +89,7 @@ def test_development_tools_stay_out_of_the_running_service(extra: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy so that no build folder appears in the tree."""
+    """The wheel, built from a copy so that the tree gets no build folder."""
     folder = tmp_path_factory.mktemp("wheel")
     tree = folder / "tree"
     for room in ("services", "trainer"):
@@ -133,7 +133,7 @@ def test_installed_wheel_works_from_another_directory(wheel: Path, tmp_path: Pat
 
 @pytest.fixture
 def machine() -> object:
-    """A machine with all that the install needs."""
+    """A machine that meets all requirements of the install."""
     return preflight.Machine(
         python=(3, 11, 7),
         system="Linux",
@@ -201,7 +201,7 @@ def test_missing_compiler_stops_the_install_before_anything_is_made(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def bare_venv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A virtual environment with pip alone, as an install that stopped at its first package leaves it."""
+    """A virtual environment with pip alone, as left by an install that stopped at its first package."""
     venv = tmp_path_factory.mktemp("bare") / "venv"
     installer.create_venv(venv)
     yield venv
@@ -270,7 +270,7 @@ def test_pip_failure_becomes_one_sentence(output: str, words: str) -> None:
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Names that a module imports, anywhere in it; relative imports are left out."""
+    """Names that a module imports, anywhere in it, except relative imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -295,7 +295,7 @@ def test_every_module_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("module", ["trainer.config", "trainer.rollouts.rewards"])
 def test_configuration_and_rewards_are_imported_without_torch(module: str) -> None:
-    """Commands read the configuration, and the generator module uses the rewards."""
+    """Commands read the configuration and the generator module uses the rewards."""
     code = f"import sys, {module}; print([m for m in ('torch', 'ray', 'vllm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -309,5 +309,5 @@ def test_only_secrets_are_read_from_the_environment() -> None:
 
 def test_under_xdist_a_file_shares_a_worker(request: pytest.FixtureRequest) -> None:
     if not hasattr(request.config, "workerinput"):
-        pytest.skip("this is not a worker of xdist: run `make test`")
+        pytest.skip("this is not an xdist worker: run `make test`")
     assert request.node.nodeid.endswith(f"@{Path(__file__).name}"), "xdist lost the group of this test"

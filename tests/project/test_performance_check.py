@@ -1,4 +1,4 @@
-"""Recorded ratios and the check that flags a fall."""
+"""Recorded performance ratios, and the check that reports regressions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.performance.check import RATIOS, REPOSITORY, RESULTS, main
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The checked-in results, committed."""
+    """A repository with the recorded results, committed."""
     (tmp_path / RESULTS).mkdir(parents=True)
     for name in {ratio.file for ratio in RATIOS}:
         shutil.copy(REPOSITORY / RESULTS / name, tmp_path / RESULTS / name)

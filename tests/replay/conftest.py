@@ -1,4 +1,4 @@
-"""A replay queue of one run, empty, and one of small capacity."""
+"""An empty replay queue of one run, and one of small capacity."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Bad entries on the real stream are dead-lettered with a reason, and the valid ones around them are applied."""
+"""Bad entries in the real stream are dead-lettered with a reason, and the valid ones around them are applied."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +50,7 @@ def collectors() -> Iterator[list[Collector]]:
 
 
 def group_of(queue: Queue, role: Role, ordinal: int, **changes: Any) -> Group:
-    """A usable group; `changes` are of its first rollout."""
+    """A usable group; `changes` apply to its first rollout."""
     group = make_group(role, ordinal)
     spans = [VersionSpan(0, 1, ordinal // PROMPTS)]
     first, second = (msgspec.structs.replace(t, versions=spans) for t in group.trajectories)
@@ -86,7 +86,7 @@ def decodes(data: bytes) -> bool:
 def test_hostile_entries_cost_their_own_places_and_no_other(
     queue: Queue, collectors: list[Collector], seed: int
 ) -> None:
-    """Every third entry is hostile, of every kind in turn; the others are applied, all of them."""
+    """Every third entry is hostile, with the kinds in rotation; all others are applied."""
     rng = np.random.default_rng(seed)
     other = data_of(group_of(queue, "base", 0))
     kinds = list(KINDS.values())
@@ -173,7 +173,7 @@ def test_a_prompt_that_the_model_cannot_take_is_dead_lettered(
 def test_an_entry_that_names_no_group_is_dead_lettered_and_counted(
     queue: Queue, collectors: list[Collector], fields: dict[Any, Any]
 ) -> None:
-    """Something else than a generator writes to the stream."""
+    """Something other than a generator writes to the stream."""
     queue.redis.xadd(queue.keys.trajectories, fields)
     collector = begin(queue, collectors, configuration(prompts_per_step=1))
     for role in ROLES:
@@ -204,7 +204,7 @@ def test_a_second_entry_for_a_place_does_not_count_as_another_group(
 
 
 def test_a_poison_entry_is_isolated_and_the_run_goes_on(queue: Queue, collectors: list[Collector]) -> None:
-    """An entry whose reader dies each time is given up after `max_deliveries`; its step is learned without it."""
+    """An entry whose reader dies every time is dropped after `max_deliveries`; its step is learned without it."""
     queue.add(0, role="base", data=data_of(group_of(queue, "base", 0)))
     (poison,) = queue.consumer.read(1, 0)
     for delivery in range(2, queue.max_deliveries + 1):
@@ -258,7 +258,7 @@ def test_a_group_requeued_after_its_step_is_dead_lettered_again_as_late(
     assert collector.take(0, always) is not None
     (letter,) = queue.admin.dead_letters()
     queue.admin.requeue(letter.letter_id)
-    # The next step's groups come after it in the queue.
+    # The next step's groups follow it in the queue.
     for role in ROLES:
         queue.add(1, role=role, data=data_of(group_of(queue, role, 1)))
     assert collector.take(1, always) is not None

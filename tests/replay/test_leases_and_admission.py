@@ -1,4 +1,4 @@
-"""Leases of ordinals, and groups entering the queue exactly once, against a real Redis."""
+"""Leases of ordinals, and exactly-once admission of groups, against a real Redis."""
 
 import time
 
@@ -95,10 +95,10 @@ def test_a_full_queue_refuses_until_a_group_is_read(small: Queue) -> None:
     small.lease(1)
     assert small.add(3) == "full"
     small.expire(3)
-    assert small.lease(1, limit=4).ordinals == [3], "a refused group keeps its lease"
+    assert small.lease(1, limit=4).ordinals == [3], "a refused group must keep its lease"
     assert small.consumer.read(1, 0)
     assert small.add(3) == "added"
-    assert small.add(0) == "duplicate", "a duplicate is told apart from a full queue"
+    assert small.add(0) == "duplicate", "a duplicate must be distinguished from a full queue"
     assert small.stats.unread == 3
     assert small.stats.refused_full == 1
 

@@ -1,4 +1,4 @@
-"""The way of finished groups into the queue: batches, back pressure, errors and callers that are gone."""
+"""How finished groups enter the queue: batches, back pressure, errors, and cancelled callers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.roles import Role
 
 
 class Recording(ReplayProducer):
-    """A producer that keeps what went in each round trip, and fails in those of `fails`."""
+    """A producer that records what each round trip sent, and fails in the round trips in `fails`."""
 
     def __init__(self, queue: Queue, capacity: int = 1000) -> None:
         super().__init__(queue._async_redis, queue.run_id, capacity=capacity)
@@ -55,7 +55,7 @@ def test_what_is_ready_while_a_batch_is_under_way_goes_together_and_in_order(que
         return [await first, *await asyncio.gather(*(outbox.put(group(i)) for i in range(1, 100)))]
 
     assert queue.run(scene()) == ["added"] * 100
-    assert producer.trips[0] == [0], "a group that comes alone does not wait"
+    assert producer.trips[0] == [0], "a single group must not wait"
     assert [len(trip) for trip in producer.trips[1:]] == [BATCH_GROUPS, 99 - BATCH_GROUPS]
     assert [entry.ordinal for entry in queue.consumer.read(100, 0)] == list(range(100))
 

@@ -1,4 +1,4 @@
-"""The embedded Redis and the way to reach any Redis: real servers, real deaths."""
+"""The embedded Redis and connections to any Redis, with real servers and real crashes."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ Start = Callable[..., EmbeddedRedis]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers on one pair of directories, and stops them in the end."""
+    """Starts servers on one pair of directories, and stops them at the end."""
     servers: list[EmbeddedRedis] = []
 
     def start(port: int | None = None, **config: Any) -> EmbeddedRedis:
@@ -247,7 +247,7 @@ def test_a_program_that_ends_at_once_is_quoted(start: Start, tmp_path: Path) -> 
         start(server_binary=binary)
 
 
-# --- death of the server
+# --- crash of the server
 
 
 def kill(server: EmbeddedRedis) -> None:
@@ -278,8 +278,10 @@ def test_no_accepted_group_is_lost_or_doubled_when_the_server_is_killed(start: S
         server.start()
         entries.extend(queue.consumer.read(total, 0))
         found = {entry.ordinal for entry in entries}
-        assert found >= set(outcomes), "what was accepted survives"
-        assert len(found) <= len(outcomes) + workers, "besides it, at most the calls in flight"
+        assert found >= set(outcomes), "accepted groups must survive"
+        assert len(found) <= len(outcomes) + workers, (
+            "besides those, only calls in flight may have been applied"
+        )
         await asyncio.gather(*adding)
 
     queue.run(add_all())
@@ -314,7 +316,7 @@ def test_clients_give_up_on_a_server_that_stays_away(start: Start) -> None:
     assert 4 < time.monotonic() - started < 12
 
 
-# --- reaching a Redis
+# --- connecting to a Redis
 
 
 def test_a_dead_address_is_refused_within_the_time_limit() -> None:

@@ -1,4 +1,4 @@
-"""The replay queue, rule by rule, on a real server."""
+"""The replay queue, one rule at a time, on a real server."""
 
 import time
 from typing import Any, cast
@@ -95,7 +95,7 @@ def test_what_was_read_stays_until_it_is_acknowledged(queue: Queue) -> None:
     entries = queue.consumer.read(3, 0)
     assert queue.consumer.acknowledge([entries[0].entry_id, entries[2].entry_id]) == 2
     assert queue.consumer.acknowledge([entries[0].entry_id]) == 0
-    assert queue.consumer.trim() == 1, "the second is pending: it and what follows stay"
+    assert queue.consumer.trim() == 1, "the second entry is pending: it and all later ones stay"
     assert queue.redis.xlen(queue.keys.trajectories) == 3
     assert (queue.stats.acknowledged, queue.stats.pending, queue.stats.unread) == (2, 1, 1)
     assert queue.stats.unacknowledged_bytes == len(entries[1].data)
@@ -121,7 +121,7 @@ def test_a_dead_letter_leaves_the_queue_and_keeps_its_reason(queue: Queue) -> No
     with pytest.raises(RedisConnectionError):
         queue.consumer.dead_letter(entries[1].entry_id, "dead lineage")
     assert not queue.consumer.dead_letter(entries[1].entry_id, "dead lineage"), (
-        "done before its reply was lost"
+        "it was dead-lettered before the reply was lost"
     )
     (letter,) = queue.admin.dead_letters()
     assert (letter.group_id, letter.reason, letter.deliveries) == ("base:1:0", "dead lineage", 1)
@@ -140,7 +140,9 @@ def test_a_requeued_letter_returns_once_under_the_next_attempt(queue: Queue) -> 
         outcome = queue.admin.requeue(letter.letter_id, by="ada")
         assert (outcome.became, outcome.by) == (f"base:0:{attempt}", "ada")
         assert queue.consumer.lost("base", [0]) == set()
-        assert queue.admin.requeue(letter.letter_id, by="bob") == outcome, "the first answer again"
+        assert queue.admin.requeue(letter.letter_id, by="bob") == outcome, (
+            "a repetition must return the first outcome"
+        )
     (again,) = queue.consumer.read(5, 0)
     assert again.group_id == decode_group(again.data, size_cap=SIZE_CAP).group_id == "base:0:2"
     assert queue.add(0, attempt=2) == "duplicate"
@@ -168,14 +170,16 @@ def test_an_undecodable_letter_can_only_be_purged_and_that_is_recorded(queue: Qu
     with pytest.raises(ScopeError, match="cannot be requeued: not a group"):
         queue.admin.requeue(letter.letter_id)
     (outcome,) = queue.admin.purge([letter.letter_id, "1-1"], "spoilt by a bad disk")
-    assert queue.admin.purge([letter.letter_id], "again") == [outcome], "the first answer again"
+    assert queue.admin.purge([letter.letter_id], "again") == [outcome], (
+        "a repetition must return the first outcome"
+    )
     with pytest.raises(UnknownLetter, match="purged it \\(spoilt by a bad disk"):
         queue.admin.requeue(letter.letter_id)
     assert queue.admin.dead_letters() == []
     ((_, record),) = cast("list[Any]", queue.redis.xrange(queue.keys.dead_letter_outcomes))
     assert (record[b"group"], record[b"outcome"]) == (b"base:0:0", b"purged")
     assert record[b"reason"] == b"spoilt by a bad disk"
-    assert queue.consumer.lost("base", [0]) == {0}, "a purged group is still lost"
+    assert queue.consumer.lost("base", [0]) == {0}, "a purged group must still count as lost"
     assert queue.stats.purged == 1
 
 

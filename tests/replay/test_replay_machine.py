@@ -1,4 +1,4 @@
-"""The replay protocol against a model of it: any order of calls, deaths, lost replies and late writers."""
+"""The replay protocol against a model: any order of calls, crashes, lost replies and late writers."""
 
 import uuid
 from collections.abc import Callable
@@ -38,7 +38,7 @@ picks = st.integers(0, 10**6)
 
 @dataclass
 class RoleModel:
-    """What one role's data cursor and leases should be."""
+    """The expected data cursor and leases of one role."""
 
     cursor: int = 0
     leases: dict[int, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class RoleModel:
 
 @dataclass
 class Model:
-    """What the queue should hold. Groups are named by their ids."""
+    """The expected contents of the queue. Groups are named by their ids."""
 
     roles: dict[str, RoleModel] = field(default_factory=lambda: {role: RoleModel() for role in ROLES})
     entered: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Model:
     """group id → deliveries, in order"""
     reading: set[str] = field(default_factory=set)
     learning: set[str] = field(default_factory=set)
-    """what the learner works on: the entries of its newest reading call, and the step that it computes"""
+    """the learner's work: entries of its newest read, and of the step that it computes"""
     acknowledged: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ def size(group_id: str) -> int:
 
 
 class ReplayMachine(RuleBasedStateMachine):
-    """Drives the real queue and the model side by side; every answer and every counter must agree."""
+    """Drives the real queue and the model in lockstep; every reply and every counter must agree."""
 
     access: RedisAccess
 
@@ -152,7 +152,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @rule(role=roles, by=producers, count=st.integers(1, CAPACITY + 1), others=st.lists(st.integers(0, 20)))
     def generator_works(self, role: Role, by: str, count: int, others: list[int]) -> None:
-        """others: what it adds in the same round trip, leased, there already, twice, or never leased."""
+        """others: more ordinals added in the same round trip: leased, already present, repeated or never leased."""
         self.lease(role, by, 1000, count)
         ordinals = [o for o, owner in self.model.roles[role].leases.items() if owner == by] + others
         expected = [self.outcome_of_adding(role, ordinal) for ordinal in ordinals]
@@ -173,7 +173,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 6), lost=st.none() | st.integers(0, 2))
     def read(self, count: int, lost: int | None) -> None:
-        """lost: which of the read's replies."""
+        """lost: which reply of the read is lost."""
         expected = self.model.unread[:count]
         self.queue.redis.replies_before_loss = lost
         try:
@@ -181,7 +181,7 @@ class ReplayMachine(RuleBasedStateMachine):
             assert [entry.group_id for entry in entries] == expected
         except RedisConnectionError:
             entries = self.queue.consumer.read(count, 0)
-            # The repeated call brings the lost entries first, then as many new ones as it still wants.
+            # The repeated call first returns the lost entries, then new ones up to its count.
             assert [entry.group_id for entry in entries] == self.model.unread[: len(entries)]
             assert len(entries) >= min(len(expected), 1)
         self.queue.redis.replies_before_loss = None
@@ -198,7 +198,7 @@ class ReplayMachine(RuleBasedStateMachine):
 
     @rule(skip=st.sets(st.integers(0, 8)), gets=st.integers(0, 6))
     def learner_restarts(self, skip: set[int], gets: int) -> None:
-        """It reads so many of the redelivered entries, and is still reading those it got last."""
+        """The learner reads `gets` of the redelivered entries; it still reads the last ones it got."""
         model = self.model
         self.zombies.append(self.queue.consumer)
         self.queue.consumer = self.queue.new_consumer()
@@ -216,7 +216,7 @@ class ReplayMachine(RuleBasedStateMachine):
             model.reading, gets = set(page), gets - len(page)
 
     def next_page(self, left: list[str]) -> list[str]:
-        """Takes what is delivered together next out of `left`: a suspect alone, others up to the next suspect."""
+        """Remove the next page of redelivery from `left`: a suspect alone, other entries up to the next suspect."""
         page: list[str] = []
         while left:
             deliveries = self.model.pending[left[0]]
@@ -237,7 +237,7 @@ class ReplayMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.pending)
     @rule(chosen=st.sets(st.integers(0, 8)))
     def mark_learning(self, chosen: set[int]) -> None:
-        """A step begins, with these groups, or none; the one before is done."""
+        """A step begins, with these groups or none; the previous step is done."""
         for group_id in self.model.learning & self.model.pending.keys():
             self.model.pending[group_id] = 1
         self.model.learning = {g for i, g in enumerate(self.model.pending) if i in chosen}
@@ -258,7 +258,7 @@ class ReplayMachine(RuleBasedStateMachine):
             self.queue.redis.replies_before_loss = 0
             with pytest.raises(RedisConnectionError):
                 self.queue.consumer.acknowledge(ids)
-            # Those whose sizes are unknown, from before a restart, go in a call of their own, which was not made.
+            # Entries of unknown size, from before a restart, need a separate call, which was not made.
             assert self.queue.consumer.acknowledge(ids) < max(len(pending), 1)
         else:
             assert self.queue.consumer.acknowledge(ids) == len(pending)
@@ -300,7 +300,7 @@ class ReplayMachine(RuleBasedStateMachine):
         with pytest.raises(FencedError):
             calls[call]()
 
-    # --- a person
+    # --- administration
 
     @precondition(lambda self: self.model.dead and len(self.model.unread) < CAPACITY)
     @rule(pick=picks)
@@ -327,7 +327,7 @@ class ReplayMachine(RuleBasedStateMachine):
         self.model.dead.remove(group_id)
         self.model.resolved.append(group_id)
 
-    # --- what always holds
+    # --- invariants
 
     @invariant()
     def every_group_is_in_exactly_one_place(self) -> None:
@@ -361,7 +361,7 @@ class ReplayMachine(RuleBasedStateMachine):
         last_read = cast("bytes", redis.hget(keys.counters, "last_read") or b"0-0")
         read = redis.xpending_range(keys.trajectories, CONSUMER_GROUP, "-", last_read, 100)
         assert [item["times_delivered"] for item in read] == list(model.pending.values())
-        # Taken by an incarnation that was fenced off, or while a reply got lost, and in no book.
+        # Entries taken by a fenced incarnation, or by a read whose reply was lost, are not recorded as read.
         astray = redis.xpending_range(keys.trajectories, CONSUMER_GROUP, b"(" + last_read, "+", 100)
         assert all(item["times_delivered"] == 1 for item in astray)
         (group,) = redis.xinfo_groups(keys.trajectories)

@@ -1,4 +1,4 @@
-"""Restarts of the learner: what it reads again, which entries count a delivery, and what fencing refuses."""
+"""Restarts of the learner: which entries it rereads, which entries count a delivery, and what fencing refuses."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def test_a_new_incarnation_gets_pending_entries_in_order_but_for_the_applied_one
 
 
 def test_ten_restarts_give_up_no_group_that_the_learner_gets_through_in_between(queue: Queue) -> None:
-    """Each learner dies one step further, or at the same one, and does every step before it again."""
+    """Each learner dies one step later or at the same step, and repeats every earlier step."""
     queue.fill(12)
     steps = [[entry.entry_id for entry in queue.consumer.read(2, 0)] for _ in range(6)]
     queue.consumer.reading_done()
@@ -73,12 +73,14 @@ def test_the_groups_of_a_step_that_kills_the_learner_each_time_are_dead_lettered
 
 
 def test_an_entry_that_kills_its_reader_each_time_stands_alone_after_the_first(queue: Queue) -> None:
-    """Those that were read together with it come back one by one, so that it alone is being read at the next death."""
+    """Entries read with it are redelivered one by one, so that at the next death only this entry is being read."""
     queue.fill(40)
     poison = queue.consumer.read(40, 0)[7].entry_id
     for _ in range(2):
         queue.consumer = queue.new_consumer()
-        assert any(entry.entry_id == poison for entry in queue.consumer.pending()), "it was not reached"
+        assert any(entry.entry_id == poison for entry in queue.consumer.pending()), (
+            "the poison entry was not delivered"
+        )
     queue.consumer = queue.new_consumer()
     survivors = list(queue.consumer.pending())
     assert len(survivors) == 39
@@ -115,7 +117,7 @@ def test_an_older_incarnation_can_write_nothing(queue: Queue) -> None:
         ):
             write()
     assert {key: queue.redis.dump(key) for key in before} == before
-    # What it took from the stream, the newer one gets in its place.
+    # The newer incarnation also gets the entries that the older one had taken.
     entries = [*newer.pending(), *newer.read(5, 0)]
     assert group_ids(entries) == ["base:0:0", "base:1:0", "base:2:0"]
     assert {entry.deliveries for entry in entries[1:]} == {1}

@@ -1,4 +1,4 @@
-"""Two runs on one Redis never touch each other: every key carries its run's hash tag, and the other's keys stay."""
+"""Two runs on one Redis are isolated: every key carries its run's hash tag, and no run changes the other's keys."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from tests.support.step_records import record
 from trainer.rollouts.curriculum import StepMix
 
 EMPTY_DATABASE = 5
-"""of the session's server; no other test writes there"""
+"""in the session's server; no other test writes to it"""
 
 ROLLOUT = SampledRollout(
     step=0,
@@ -55,7 +55,7 @@ def access(redis_access: RedisAccess) -> Iterator[RedisAccess]:
 
 
 def live(access: RedisAccess, run: str) -> None:
-    """Everything that the parts of a run write, and every request of the control plane, at least once."""
+    """Write everything that the parts of a run write, and send every request of the control plane at least once."""
     queue = Queue(access, run)
     redis = queue.redis
     start_run(redis, run)
@@ -91,7 +91,7 @@ def live(access: RedisAccess, run: str) -> None:
 
 
 def beside_the_queue(access: RedisAccess, run: str) -> None:
-    """What optional parts of a run leave: an open evaluation with a result, sampled rollouts."""
+    """Write what optional parts of a run write: an open evaluation with a result, and sampled rollouts."""
     with access.sync() as redis:
         job = EvaluationJobs(redis, run).open(0, problems=2)
         add_rollouts(redis, run, [ROLLOUT], kept=5)
@@ -106,7 +106,7 @@ def beside_the_queue(access: RedisAccess, run: str) -> None:
 
 
 def operate(access: RedisAccess, run: str, token: str, letters: list[str]) -> None:
-    """Every route, by GET where there is one, and every change."""
+    """Request every route, with GET where it exists, and make every change."""
     headers = {"Authorization": f"Bearer {token}", "If-Match": "*"}
     target, queue = f"/v1/runs/{run}/entropy-target", f"/v1/runs/{run}/queue"
     reason = {"reason": "cleared"}
@@ -152,12 +152,12 @@ def test_a_run_writes_only_keys_with_its_hash_tag(access: RedisAccess) -> None:
     expected.add(keys.seen_attempts("base"))
     unknown = {key for key in written - shared - expected if not key.startswith(keys.idempotency(""))}
     assert unknown == set()
-    assert expected - written <= {keys.leases("adaptive"), keys.lease_owners("adaptive")}, "not exercised"
+    assert expected - written <= {keys.leases("adaptive"), keys.lease_owners("adaptive")}, "not written"
 
 
 @pytest.mark.parametrize("other", ["one.2", "one-1", "On", "o"])
 def test_a_run_changes_nothing_of_another_one(access: RedisAccess, other: str) -> None:
-    """The ids begin alike, so that a pattern without the tag would match both."""
+    """The ids have a common prefix, so that a pattern without the tag would match both."""
     live(access, "one")
     with access.sync() as redis:
         before = dumps(redis, "one")

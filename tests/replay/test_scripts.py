@@ -1,4 +1,4 @@
-"""Lua scripts: how they are composed, that Redis compiles them all, and the one fence before those of the learner."""
+"""Lua scripts: composition from fragments, compilation by Redis, and the one fencing check of the learner's scripts."""
 
 import re
 import sys
@@ -36,7 +36,7 @@ def shown(path: Path) -> str:
 
 
 def header(text: str) -> str:
-    """The comment that a file begins with."""
+    """The comment at the top of a file."""
     lines = text.removeprefix(text.split("\n", 1)[0] + "\n" if text.startswith("#!") else "").split("\n")
     return "\n".join(lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))])
 
@@ -95,7 +95,7 @@ def test_fragments_are_included_where_they_stand_and_may_include_others(
     sys.modules.pop("scripted")
 
 
-# --- the fence
+# --- fencing
 
 
 def read(redis: Redis, run_id: str, epoch: int) -> None:

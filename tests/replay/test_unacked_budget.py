@@ -1,4 +1,4 @@
-"""`pipeline.unacked_bytes` holds: reading stops at it, checkpoints come early, and what cannot work is said."""
+"""`pipeline.unacked_bytes`: reading stops at the cap, checkpoints come early, and an impossible cap is reported."""
 
 import uuid
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import encode_group
 
 GROUPS = 20
-"""of each role in the queue of `Incarnations`, all base groups before all adaptive ones"""
+"""per role in the queue of `Incarnations`, with all base groups before all adaptive ones"""
 
 
 def capped(queue: Queue, cap: int) -> ReplayConsumer:
@@ -40,7 +40,7 @@ def queue(redis_access: RedisAccess, run_id: str) -> Iterator[Queue]:
 
 
 def put(queue: Queue, *sizes: int) -> None:
-    """Entries of these sizes, bytes."""
+    """Add entries of these sizes, in bytes."""
     for ordinal, size in zip(queue.lease(len(sizes)).ordinals, sizes, strict=True):
         assert queue.add(ordinal, data=bytes(size)) == "added"
 
@@ -53,7 +53,7 @@ def test_reading_stops_at_the_cap_and_goes_on_once_there_is_room(queue: Queue) -
     assert consumer.budget_exhausted, "the third does not fit; the fourth, which would, does not overtake it"
     assert consumer.read(10, 0) == []
     consumer.acknowledge([first[0].entry_id])
-    assert not consumer.budget_exhausted, "not known before the next read"
+    assert not consumer.budget_exhausted, "the consumer knows it only at the next read"
     assert [entry.ordinal for entry in consumer.read(10, 0)] == [2, 3]
     assert not consumer.budget_exhausted
     assert consumer.stats().unacknowledged_bytes == 90
@@ -114,7 +114,7 @@ def test_whatever_the_sizes_everything_is_read_once_in_order_and_never_above_the
         assert held <= cap
         if not entries:
             assert consumer.budget_exhausted
-            assert held + sizes[len(seen)] > cap, "it stopped although the next one fits"
+            assert held + sizes[len(seen)] > cap, "reading stopped although the next entry fits"
             pending: Any = queue.redis.xpending_range(
                 queue.keys.trajectories, "learner", min="-", max="+", count=1000
             )
@@ -140,7 +140,7 @@ def limit(incarnations: Incarnations, groups: float) -> int:
 
 
 def advance(incarnations: Incarnations, learner: RankZero, until: int) -> list[str]:
-    """Learn up to that step, with every checkpoint that is ordered; returns the kinds of orders."""
+    """Learn up to that step and take every checkpoint that is ordered; returns the kinds of orders."""
     kinds = []
     while incarnations.step < until:
         order, _ = learner.next_order(incarnations.step)
@@ -166,7 +166,7 @@ def test_a_learner_takes_checkpoints_early_and_stays_within_the_cap(incarnations
 def test_checkpoints_begin_before_the_cap_is_reached_since_the_first_one_frees_nothing(
     incarnations: Incarnations, run_id: str
 ) -> None:
-    """What was consumed since the last checkpoint fills the cap when the groups of the next step arrive."""
+    """The groups consumed since the last checkpoint fill the cap when the groups of the next step arrive."""
     limit(incarnations, 2 * GROUPS + 3)
     learner = incarnations.begin()
     advance(incarnations, learner, GROUPS)
@@ -195,7 +195,7 @@ def test_a_learner_that_goes_on_from_a_checkpoint_keeps_within_the_cap(incarnati
     second = incarnations.begin()
     assert incarnations.step == 4
     kinds = advance(incarnations, second, GROUPS)
-    assert kinds[:2] == ["step", "checkpoint"], "the boundary that it begins at has its checkpoint"
+    assert kinds[:2] == ["step", "checkpoint"], "no checkpoint may come at the first boundary"
 
 
 def test_a_cap_that_cannot_hold_what_a_step_needs_ends_the_run_with_its_name(

@@ -1,4 +1,4 @@
-"""A headless Chromium and a page in it that is watched for every complaint."""
+"""A headless Chromium, and a page that is watched for console errors and failed requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""Of a headless Chromium that may run as root and calls nobody."""
+"""Launch arguments of a headless Chromium that may run as root and makes no background requests."""
 
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no `chromium` on this machine (Debian: apt-get install chromium)"
@@ -41,7 +41,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def watched(browser: Browser, expected: Sequence[str] = ()) -> Iterator[Page]:
-    """A page of its own; at the end, a console error or a failed request fails unless `expected` has its pattern."""
+    """A new page. On exit, any console error or failed request that no pattern in `expected` matches fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     page = context.new_page()
     faults: list[str] = []
@@ -50,6 +50,6 @@ def watched(browser: Browser, expected: Sequence[str] = ()) -> Iterator[Page]:
     page.on("requestfailed", lambda request: faults.append(f"{request.failure} {request.url}"))
     yield page
     context.close()
-    # What a view that is left was still waiting for is cut off.
+    # The browser cancels the pending requests of a view that is left.
     left = [fault for fault in faults if "ERR_ABORTED" not in fault]
     assert [fault for fault in left if not any(re.search(pattern, fault) for pattern in expected)] == []

@@ -1,4 +1,4 @@
-"""Checkpoints as a learner writes them."""
+"""Checkpoints in the form that a learner writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def state(step: int, consumed: list[tuple[str, str]] | None = None, *, lineage: 
 
 
 def write(store: CheckpointStore, step: int, *, lineage: int = 1) -> Path:
-    """Two files as the ranks leave them, then the commit."""
+    """Write two files as the ranks do, then commit."""
     folder = store.writing(step, lineage)
     (folder / "engine").mkdir()
     (folder / "engine" / "rank-0.pt").write_bytes(bytes([step]) * 1000)

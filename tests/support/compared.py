@@ -1,4 +1,4 @@
-"""Results of units as a comparison reads them, made up for tests."""
+"""Made-up unit results, in the form that a comparison reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitRes
 
 
 def step_point(step: int, **changes: Any) -> StepPoint:
-    """A step of two seconds and a hundred tokens, at its entropy target of 0.4."""
+    """A step of 2 seconds and 100 tokens, with entropy at its target of 0.4."""
     fields: dict[str, Any] = {
         "step": step,
         "entropy": 0.4,
@@ -32,7 +32,7 @@ def step_point(step: int, **changes: Any) -> StepPoint:
 
 
 def evaluation(step: int, correct: Sequence[int], samples: int = 4) -> EvaluationPoint:
-    """Of as many problems as there are counts."""
+    """An evaluation with one problem per entry of `correct`."""
     return EvaluationPoint(step=step, samples=samples, correct=list(correct), seconds=1.0)
 
 

@@ -1,4 +1,4 @@
-"""A run and the answers of the control plane, for every test of its routes; `conftest.py` has the fixtures."""
+"""Helpers for the tests of control plane routes: a run, and checks of responses. `conftest.py` has the fixtures."""
 
 from services.entropy_target.documents import DesiredTarget
 from services.entropy_target.store import read_entropy_target
@@ -8,7 +8,7 @@ from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
 
 AMPLE = ControlPlaneConfig(reads_per_minute=10**9, writes_per_minute=10**9)
-"""limits that no test reaches"""
+"""high enough that no test reaches them"""
 
 JSON = {"Content-Type": "application/json"}
 
@@ -41,7 +41,7 @@ def entropy_target_of(redis, run: str) -> DesiredTarget:
 
 
 def is_problem(response, status: int) -> dict:
-    """The body of an RFC 9457 problem answer."""
+    """Check that the body is an RFC 9457 problem response."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()

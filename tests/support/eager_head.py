@@ -1,4 +1,4 @@
-"""The output head computed eagerly: all logits at once, and the gradients that follow."""
+"""The output head computed eagerly, with all logits at once, and its gradients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from trainer.head.logprobs import differentiable_entropy
 def make(
     seed: int, shape: tuple[int, int, int], scale: float, several: int | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(hidden [T, D], weight [V, D], bias [V], targets [T], temperature [T] or [T, K])"""
+    """Random inputs: (hidden [T, D], weight [V, D], bias [V], targets [T], temperature [T] or [T, K])."""
     rng = np.random.default_rng(seed)
     tokens, width, vocabulary = shape
     where = (tokens,) if several is None else (tokens, several)
     temperature = rng.uniform(0.3, 3.0, where)
     if seed % 2 and several:
-        temperature[:, -1] = 1.0  # then the entropy shares its sum
+        temperature[:, -1] = 1.0  # at temperature 1 the entropy reuses the sum
     return (
         torch.tensor(rng.normal(size=(tokens, width))).to(dtype),
         torch.tensor(scale * rng.normal(size=(vocabulary, width))).to(dtype),
@@ -31,7 +31,7 @@ def make(
 def eager(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """All logits at once, in the precision of the arguments."""
+    """Log-probabilities and entropy from all logits at once, in the precision of the arguments."""
     logits = hidden @ weight.T if bias is None else hidden @ weight.T + bias
     columns = temperature.unsqueeze(-1) if temperature.dim() == 1 else temperature
     scaled = logits.unsqueeze(1) / columns.unsqueeze(-1)
@@ -40,7 +40,7 @@ def eager(
 
 
 def slopes(outputs: tuple[Tensor, Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of a weighted sum of the outputs, each token and column with its own weight."""
+    """Gradients of a weighted sum of the outputs, with a different weight for each token and column."""
     total = sum(
         (output * torch.linspace(-1, 2, output.numel()).to(output).reshape(output.shape)).sum()
         for output in outputs
@@ -51,5 +51,5 @@ def slopes(outputs: tuple[Tensor, Tensor], inputs: list[Tensor]) -> tuple[Tensor
 
 
 def largest(gradient: Tensor) -> float:
-    """What its rounding is relative to; at least 1."""
+    """The largest absolute gradient, at least 1: rounding errors are relative to it."""
     return max(1.0, float(gradient.abs().max())) if gradient.numel() else 1.0

@@ -1,4 +1,4 @@
-"""The learner's view of sampled groups: proximal against behaviour log-probabilities."""
+"""Compares the engine's log-probabilities of sampled groups with the learner's: behaviour against proximal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.rollouts.trajectory import Group, Trajectory
 
 @dataclass
 class Canary:
-    """Worst deviation of an importance ratio from 1, and mismatch KL in nats per token, over some rollouts."""
+    """Largest deviation of an importance ratio from 1, and mismatch KL in nats per token, over some rollouts."""
 
     deviation: float
     kl: float
@@ -30,7 +30,7 @@ class Canary:
 
 
 def canary(samples: list[list[Sample]], role: Role, learner: LearnerView) -> Canary:
-    """Proximal against behaviour log-probabilities, batched and computed as the learner does."""
+    """Compare proximal with behaviour log-probabilities, batched and computed as in the learner."""
     config = tiny_config(
         rollout={"prompts_per_step": len(samples), "base_samples": SAMPLES, "adaptive_samples": SAMPLES}
     )
@@ -46,7 +46,7 @@ def canary(samples: list[list[Sample]], role: Role, learner: LearnerView) -> Can
 
 
 def as_group(config: RunConfig, role: Role, ordinal: int, samples: list[Sample]) -> Group:
-    """Samples as a generator writes them."""
+    """The samples as a group, in the form that a generator writes."""
     temperatures = TEMPERATURES[role]
     return Group(
         run_id="canary",

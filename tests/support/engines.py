@@ -1,4 +1,4 @@
-"""The two engines that the tests of engines and generators share, each on an event loop of its own."""
+"""The two engines that tests of engines and generators share, each on its own event loop."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from trainer.rollouts.trajectory import PolicyVersion
 
 T = TypeVar("T")
 LENGTH = 320
-"""tokens; room for prompts that fill a block of the key-value cache"""
+"""tokens; enough for prompts that fill a block of the key-value cache"""
 ROLES: tuple[Role, ...] = ("base", "adaptive")
 
 
 class Engines:
-    """A base and an adaptive engine in this process, each on an event loop that lasts as long as it does."""
+    """A base and an adaptive engine in this process, each on an event loop that lives as long as this object."""
 
     def __init__(self, model_dir: Path) -> None:
         config, self._lineage = tiny_config(), 0
 
-        # Positions are rotary: nothing of the weights says how far they go.
+        # Positions are rotary, so the weights do not limit the context length.
         longer = model_dir.with_name(f"{model_dir.name}-longer")
         shutil.copytree(model_dir, longer, dirs_exist_ok=True)
         text = json.loads((longer / "config.json").read_text())
@@ -53,18 +53,18 @@ class Engines:
             self._of = dict(zip(ROLES, pool.map(start, ROLES), strict=True))
 
     def run(self, role: Role, coroutine: Coroutine[Any, Any, T], timeout: float = 280) -> T:
-        """Run on the event loop of the engine of `role`."""
+        """Run a coroutine on the event loop of the engine of `role`."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loops[role]).result(timeout)
 
     def reset(self, role: Role, weights: LearnerView) -> SamplingEngine:
-        """The engine of `role`, running `weights` as step 0 of a new lineage."""
+        """Return the engine of `role` with `weights` loaded as step 0 of a new lineage."""
         self._lineage += 1
         engine = self._of[role]
         self.run(role, engine.load(PolicyVersion(self._lineage, 0), weights.payload, weights.probe()))
         return engine
 
     def close(self) -> None:
-        """Stop engines and loops."""
+        """Stop the engines and their loops."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(SamplingEngine.shutdown, self._of.values()))
         for loop, thread in zip(self._loops.values(), self._threads, strict=True):

@@ -1,4 +1,4 @@
-"""A learner's rank 0 in a process of its own, for tests that freeze it: steps, records and checkpoints without end."""
+"""A learner's rank 0 in its own process, for tests that freeze it: it takes steps, records and checkpoints forever."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step_once(rank_zero: RankZero, step: int, run_dir: Path) -> None:
 
 
 def learn_until_fenced(spec: LearnerSpec, pipe: Connection) -> None:
-    """Tell each step's number; at the end, tell how it ended."""
+    """Report each step's number, and finally how the learner ended."""
     try:
         rank_zero = start_rank_zero(spec)
         step = rank_zero.first_step

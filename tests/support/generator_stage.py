@@ -1,4 +1,4 @@
-"""A generator on an engine that outlives it, with the queue of a run and a learner that publishes and reads."""
+"""A generator whose engine outlives it, with a run's queue and a learner that publishes and reads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OnSharedEngine(Generator):
 
 
 class Stage:
-    """One run's queue with a learner that only leases, publishes actuators and reads."""
+    """One run's queue, with a learner that leases, publishes actuators and reads, and does nothing else."""
 
     def __init__(
         self, engines: Engines, access: RedisAccess, redis: Redis, run_id: str, model_dir: Path
@@ -79,7 +79,7 @@ class Stage:
         kind: type[OnSharedEngine] = OnSharedEngine,
         **blocks: Any,
     ) -> None:
-        """Play `scene` on the event loop of the engine of `role`, with a started generator that ends with it."""
+        """Run `scene` with a started generator on the event loop of the engine of `role`, then shut it down."""
         engine = self.engines.reset(role, self.learner)
         config = self.config(**blocks).model_copy(update={"steps": STEPS})
 
@@ -97,26 +97,26 @@ class Stage:
         self.engines.run(role, play())
 
     def leased(self, role: Role) -> int:
-        """How many ordinals have ever been given out."""
+        """The number of ordinals leased so far."""
         return int(self.redis.get(self.keys.cursor(role)) or 0)  # pyright: ignore[reportArgumentType]
 
     def produced(self) -> int:
         return queue_stats(self.redis, self.run_id).produced
 
     def groups(self) -> list[Group]:
-        """Everything in the queue that was not read before."""
+        """All groups in the queue that were not read before."""
         return [decode_group(e.data, size_cap=1 << 24) for e in self.consumer.read(1000, 100)]
 
     async def until(self, what: Callable[[], bool], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while not await asyncio.to_thread(what):
-            assert time.monotonic() < deadline, "it did not come to pass"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
 async def running(generator: Generator) -> AsyncIterator[asyncio.Task[None]]:
-    """`run`, stopped at the end."""
+    """Run `generator.run()` inside the context and stop it at the end."""
     task = asyncio.create_task(generator.run())
     try:
         yield task

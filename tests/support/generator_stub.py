@@ -1,4 +1,4 @@
-"""What stands for a generator where only the driver's care of it is tried."""
+"""A stand-in for generators in tests of the driver's supervision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.generation.spec import GeneratorSpec
 
 
 class Stub:
-    """Starts at once, works until it is killed, answers every problem with its index."""
+    """Starts immediately, runs until it is killed, and answers each problem with its index."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         self._spec = spec

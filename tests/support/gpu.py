@@ -1,4 +1,4 @@
-"""What needs a GPU, and says so where there is none."""
+"""The mark for tests that need a GPU; they are skipped on machines without one."""
 
 from __future__ import annotations
 

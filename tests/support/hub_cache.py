@@ -1,4 +1,4 @@
-"""A cache of the Hugging Face hub as huggingface_hub lays it out, and a small hub that it downloads from."""
+"""A Hugging Face hub cache in the layout of huggingface_hub, and a small hub to download from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "someone/tiny-model"
 
 
 def add_snapshot(cache: Path, commit: str, files: Path, *, branch: str = "main", name: str = NAME) -> Path:
-    """Put the files into the cache as `commit`, to which `branch` points from then on; returns the snapshot."""
+    """Put the files into the cache as `commit` and point `branch` to it; returns the snapshot directory."""
     repository = cache / f"models--{name.replace('/', '--')}"
     snapshot = repository / "snapshots" / commit
     for folder in (repository / "blobs", repository / "refs", snapshot):
@@ -29,7 +29,7 @@ def add_snapshot(cache: Path, commit: str, files: Path, *, branch: str = "main",
 
 @contextmanager
 def serving(files: Path, commit: str) -> Iterator[tuple[str, list[str]]]:
-    """A hub that has one repository, `NAME`; yields its address and the names of the files that were fetched."""
+    """Serve a hub with one repository, `NAME`; yields its address and the names of the files fetched from it."""
     fetched: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):

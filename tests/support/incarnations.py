@@ -1,4 +1,4 @@
-"""Incarnations of rank 0 over a real queue; no tensors and no Ray take part."""
+"""Learner incarnations of rank 0 over a real queue, without tensors or Ray."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from trainer.rollouts.trajectory import encode_group
 
 
 class Crash(BaseException):
-    """The process ends here."""
+    """Stands for the death of the process at this point."""
 
 
 STEP_GROUPS = 2
-"""One prompt a step, both roles."""
+"""One prompt per step, with both roles."""
 
 MIXTURE = {
     "name": "mixture",
@@ -36,7 +36,7 @@ MIXTURE = {
 
 
 class Incarnations:
-    """Rank 0 of a learner over a real queue, restarted at will; no tensors and no Ray take part."""
+    """Rank 0 of a learner over a real queue that a test can restart, without tensors or Ray."""
 
     def __init__(
         self, access: RedisAccess, run_id: str, run_dir: Path, *, groups: int = 20, curriculum: bool = False
@@ -74,7 +74,7 @@ class Incarnations:
 
     @property
     def spec(self) -> LearnerSpec:
-        """What every incarnation is started with."""
+        """The spec that every incarnation starts from."""
         return LearnerSpec(
             run_id=self._run_id,
             config=self.config,
@@ -100,7 +100,7 @@ class Incarnations:
             self.step += 1
 
     def checkpoint(self, rank_zero: RankZero) -> Path:
-        """Commit one."""
+        """Commit a checkpoint."""
         folder = rank_zero.open_checkpoint(self.step)
         (folder / "weights").write_bytes(b"w")
         rank_zero.begin_checkpoint(self.step)()
@@ -109,7 +109,7 @@ class Incarnations:
 
     @property
     def unacknowledged(self) -> set[str]:
-        """Entry ids that Redis would hand out again."""
+        """Ids of entries that Redis would redeliver."""
         pending: Any = self.queue.redis.xpending_range(
             self.queue.keys.trajectories, CONSUMER_GROUP, min="-", max="+", count=1000
         )
@@ -122,7 +122,7 @@ class Incarnations:
 
 
 def measured(entropy: float) -> StepMetrics:
-    """A step's measurements, of which only the entropy matters here."""
+    """Measurements of a step; only the entropy matters here."""
     values: dict[str, Any] = {field.name: 0 for field in fields(StepMetrics)}
     values["entropy"] = entropy
     return StepMetrics(**values)

@@ -1,6 +1,6 @@
-"""The kernels of the fused head, interpreted on a CPU, against the eager computation: how far they are from it.
+"""Measures how far the fused head's kernels, interpreted on a CPU, are from the eager computation.
 
-A process of its own, since Triton decides when it is imported whether it compiles. Prints a list of cases as JSON.
+This is a separate process because Triton decides at import whether it compiles. It prints a list of cases as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENTROPY = [(False, False), (True, False), (True, True)]
 
 
 def main() -> None:
-    """Every combination of what the kernels do."""
+    """Run every combination of the kernels' options."""
     cases = itertools.product((None, 3), ENTROPY, (16, VOCABULARY), (1.0, 30.0))
     print(json.dumps([case(seed, *arguments) for seed, arguments in enumerate(cases)]))
 
@@ -27,7 +27,7 @@ def main() -> None:
 def case(
     seed: int, several: int | None, entropies: tuple[bool, bool], columns: int, scale: float
 ) -> dict[str, Any]:
-    """Largest differences of values, nats, and of gradients, as a share of the gradient's largest."""
+    """The largest error of the values, in nats, and of the gradients, relative to the largest gradient."""
     with_entropy, bonus = entropies
     shape = (TOKENS, WIDTH, VOCABULARY)
     hidden, weight, bias, targets, temperature = make(seed, shape, scale, several, torch.float32)

@@ -1,4 +1,4 @@
-"""A rank whose fellow does not come: prints after how many seconds a collective call gave up, and why."""
+"""A rank whose peer never joins: prints how many seconds a collective call waited, and its error."""
 
 from __future__ import annotations
 

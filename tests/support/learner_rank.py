@@ -1,4 +1,4 @@
-"""One learner rank as a process of its own: runs a list of cases from a job file and writes what each gave.
+"""Runs one learner rank as its own process: it executes the cases of a job file and writes the result of each.
 
 `python learner_rank.py JOB` with the usual RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. All cases share one
 process group, so that the tests pay for the imports once.
@@ -27,7 +27,7 @@ from trainer.rollouts.trajectory import Group, decode_group
 
 
 def read_groups(path: Path) -> list[Group]:
-    """The groups in a file of length-prefixed entries."""
+    """Read the groups from a file of length-prefixed entries."""
     data, groups = path.read_bytes(), []
     while data:
         size = int.from_bytes(data[:8], "little")
@@ -82,7 +82,7 @@ def run_case(case: dict[str, Any], model_dir: Path, work: Path) -> None:
             learner.export(work / case["export"], weights, model_dir, adapter)
     if case.get("continue"):
         snapshot = learner.snapshot(work / case["name"], "kept")
-        # The learner goes on before anything is written.
+        # The learner takes another step before the snapshot is written.
         continue_as("continued", learner)
         snapshot.write()
         dist.barrier()

@@ -1,4 +1,4 @@
-"""Learner ranks as processes of their own, each with the cases of a job file."""
+"""Starts learner ranks as separate processes that run the cases of a job file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write_groups(path: Path, groups: list[Group]) -> str:
 def launch(
     work: Path, world_size: int, model_dir: Path, cases: list[dict[str, Any]], backend: str = "gloo"
 ) -> Path:
-    """Run the cases on `world_size` ranks; the files they wrote are in `work`. backend: "nccl" on GPUs, or "gloo"."""
+    """Run the cases on `world_size` ranks and write their files to `work`. backend: "nccl" on GPUs, or "gloo"."""
     job = work / "job.json"
     job.write_text(
         json.dumps({"model": str(model_dir), "work": str(work), "cases": cases, "backend": backend})
@@ -78,9 +78,9 @@ def launch(
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )
     deadline = time.monotonic() + 240
-    try:  # a rank that fails leaves the others waiting for it
+    try:  # after a rank fails, the others would wait for it
         while any(r.poll() is None for r in ranks) and not any(r.poll() for r in ranks):
-            assert time.monotonic() < deadline, "the ranks wait for each other"
+            assert time.monotonic() < deadline, "the ranks deadlocked"
             time.sleep(0.1)
         codes = [rank.poll() for rank in ranks]
     finally:

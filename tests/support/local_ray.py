@@ -1,4 +1,4 @@
-"""A Ray of one node for the tests of a module."""
+"""A single-node Ray cluster for the tests of a module."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ START_TRIES = 4
 
 @contextmanager
 def local_ray(num_cpus: int, environment: dict[str, str] | None = None, **options: Any) -> Iterator[None]:
-    """Within it Ray runs here. environment: set before it starts, and so for its workers.
+    """Run Ray on this machine inside the context. environment: set before Ray starts, so that its workers inherit it.
 
-    Tried again where the machine is too busy for Ray's own fixed patience of 30 seconds, as a run does.
+    The start is retried, as in a real run: on a busy machine Ray's fixed timeout of 30 seconds can be too short.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ({"RAY_AUTH_MODE": "disabled"} | (environment or {})).items():

@@ -1,4 +1,4 @@
-"""One rank of the learner's loop as a process of its own, without Ray: no generator takes what it publishes.
+"""Runs one rank of the learner loop as its own process, without Ray or generators.
 
 `python loop_rank.py SPEC`, a pickled `LearnerSpec`, with the usual RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 """

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: the regularizers, and steps of a few rollouts."""
+"""Hypothesis strategies for regularizers and for steps of a few rollouts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ kinds = st.sampled_from(KINDS)
 
 
 def present(values: torch.Tensor | None) -> torch.Tensor:
-    """For what a control must have set."""
+    """Return `values`, which the control must have set."""
     assert values is not None
     return values
 
@@ -38,7 +38,7 @@ def steps(draw):
     rows, width, vocabulary = draw(st.integers(1, 8)), draw(st.integers(1, 6)), draw(st.integers(2, 12))
     auxiliary = rng.random(rows) < draw(st.sampled_from([0.0, 0.5, 1.0]))
     rewards = (rng.random(rows) < draw(st.sampled_from([0.0, 0.5, 1.0]))).astype(float)
-    if draw(st.booleans()):  # graded rewards count as positive at 1 only
+    if draw(st.booleans()):  # among graded rewards only 1 counts as positive
         rewards = np.where(rng.random(rows) < 0.3, 0.5, rewards)
     mask = (rng.random((rows, width)) < draw(st.sampled_from([0.4, 1.0]))).astype(float)
     mask[rng.random(rows) < draw(st.sampled_from([0.0, 0.3]))] = 0

@@ -1,4 +1,4 @@
-"""A served control plane, a learner's writes, and what tests do on the page again and again."""
+"""A served control plane, a simulated learner, and actions on the page that several tests share."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ CONTRAST = """() => {
   }
   return dim;
 }"""
-"""What text has too little contrast with what is behind it (WCAG AA)."""
+"""Finds text with too little contrast against its background (WCAG AA)."""
 
 
 @contextmanager
 def served(access: RedisAccess, port: int = 0) -> Iterator[str]:
-    """A control plane on uvicorn."""
+    """A control plane served by uvicorn."""
     listener = bind("127.0.0.1", port)
     config = uvicorn.Config(create_app(access, AMPLE), log_level="critical", timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
@@ -66,7 +66,7 @@ def served(access: RedisAccess, port: int = 0) -> Iterator[str]:
 
 
 def learned(redis: Redis, run: str, steps: int, **newest: Any) -> RedisRecords:
-    """A run that has done some steps; `newest` are fields of the last."""
+    """Record some steps for a run; `newest` overrides fields of the last one."""
     sink = RedisRecords(redis, run, 0, 0)
     for step in range(steps - 1):
         sink.write(record(step))
@@ -78,7 +78,7 @@ def learned(redis: Redis, run: str, steps: int, **newest: Any) -> RedisRecords:
 
 
 class Learner:
-    """What a run's processes leave in Redis: a step every `pace` seconds, the target read at each boundary."""
+    """Writes to Redis what a run writes: one step every `pace` seconds, with the target read at each step boundary."""
 
     def __init__(self, access: RedisAccess, run: str, *, pace: float = 0.1, first: int = 0) -> None:
         self._access, self._run, self._pace, self._first = access, run, pace, first
@@ -113,23 +113,23 @@ class Learner:
 
 
 def generator(step: int) -> dict[str, Any]:
-    """A heartbeat."""
+    """A generator's heartbeat."""
     counters = {"tokens": 1000 * step, "groups": step, "in_flight": 3, "restarts": 0, "loads": step}
     return {"role": "base", "state": "sampling", "process_id": 7, "lineage": 1, "step": step, **counters}
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something outside the page."""
+    """Wait for a condition outside the page."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"did not come within {WAIT_SECONDS} s"
+        assert time.monotonic() < deadline, f"the condition did not become true within {WAIT_SECONDS} s"
         time.sleep(0.05)
 
 
 def sign_in(
     page: Page, server: str, redis: Redis, run: str, scope: Scope = "operator", view: str = ""
 ) -> str:
-    """Sign in as `ada`, on the page of the run unless another view is named; returns the token."""
+    """Sign in as `ada`, on the page of the run unless `view` names another one; returns the token."""
     token = create_token(redis, run, "ada", scope)
     page.goto(f"{server}/#/{view or f'runs/{run}'}")
     page.get_by_label("Token").fill(token)
@@ -139,12 +139,12 @@ def sign_in(
 
 
 def last_step(page: Page) -> int:
-    """The newest step on the charts."""
+    """The newest step shown on the charts."""
     return int(page.locator(".view").get_attribute("data-last-step") or -1)
 
 
 def shows_step(page: Page, least: int) -> None:
-    """Wait until the charts have come to a step."""
+    """Wait until the charts show a step."""
     deadline = time.monotonic() + WAIT_SECONDS
     while last_step(page) < least:
         assert time.monotonic() < deadline, f"the charts are at step {last_step(page)}, not at {least}"
@@ -152,17 +152,17 @@ def shows_step(page: Page, least: int) -> None:
 
 
 def points(page: Page) -> int:
-    """How many points the charts have."""
+    """The number of points on the charts."""
     return int(page.locator(".view").get_attribute("data-points") or 0)
 
 
 def curve(page: Page, tone: str = "measured") -> str:
-    """The path of a line of the entropy chart."""
+    """The path of one line of the entropy chart."""
     return page.locator(f".chart.large .plot g.{tone} path").first.get_attribute("d") or ""
 
 
 def many_steps(redis: Redis, run: str, steps: int) -> None:
-    """The records of a long run, in one go."""
+    """Write the records of a long run at once."""
     document = msgspec.to_builtins(record(0), str_keys=True)
     for first in range(0, steps, 1000):
         chunk: dict[Any, Any] = {

@@ -1,4 +1,4 @@
-"""What the learner tests compare with: random rollouts, the rival controls, and training in plain PyTorch."""
+"""References for the learner tests: random rollouts, the rival controls, and training in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ OPTIMIZER = {
     "learning_rate": 1e-2,
     "warmup_steps": 1,
     "weight_decay": 0.1,
-    "epsilon": 1e-3,  # large: Adam would turn the sign of a rounding error into a full step
+    "epsilon": 1e-3,  # large: otherwise Adam turns the sign of a rounding error into a full step
     "gradient_clip": 0.05,
 }
 
 
 @dataclass(frozen=True)
 class Control:
-    """A rival control as the learner is told of it: kind, fields of its block, strength, and an aggregation."""
+    """A rival control as configured in the learner: kind, fields of its block, strength and aggregation."""
 
     kind: str = "none"
     fields: dict[str, float] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Control:
     stage: int = 2
 
     def shape(self, rollouts: Rollouts, logits: np.ndarray, proximal: np.ndarray) -> Shape:
-        """What the reference makes of it."""
+        """The reference's result for this control."""
         plain = plain_shape(rollouts)
         match self.kind:
             case "entropy_bonus":
@@ -89,7 +89,7 @@ CONTROLS = {
 
 
 def configuration(workers: int, stage: int, control: Control | None = None, **changes: Any) -> dict[str, Any]:
-    """Small micro-batches and logit chunks, so that every step takes several of both."""
+    """A configuration with small micro-batches and logit chunks, so that every step takes several of each."""
     control = control or Control()
     learner = {"workers": workers, "zero_stage": stage, "micro_batch_tokens": 64, "logit_chunk_tokens": 16}
     return {
@@ -115,7 +115,7 @@ def response_logits(model: torch.nn.Module, prompt: np.ndarray, tokens: np.ndarr
 def make_groups(
     model_dir: Path, *, noise: float, lengths: Callable[[int, np.random.Generator], int]
 ) -> list[Group]:
-    """Random rollouts with the model's own log-probabilities plus Gaussian `noise` as their behaviour."""
+    """Random rollouts whose behaviour log-probabilities are the model's own plus Gaussian `noise`."""
     rng = np.random.default_rng(11)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64)
     groups = []
@@ -138,7 +138,7 @@ def make_groups(
                     mask[1], behaviour[1] = (
                         0,
                         -120.0,
-                    )  # a token that is not learned from, impossible to the sampler
+                    )  # a masked token, impossible under the sampler
                 trajectories.append(
                     Trajectory(
                         group_index=index,
@@ -178,7 +178,7 @@ def any_length(_slot: int, rng: np.random.Generator) -> int:
 
 
 def lopsided_length(slot: int, _rng: np.random.Generator) -> int:
-    """With two minibatches and two ranks, slots 0, 1, 4 and 5 are rank 0's: all its answers are long."""
+    """Slots 0, 1, 4 and 5, which belong to rank 0 with two minibatches and two ranks, get all the long responses."""
     return 12 if (slot // MINIBATCHES) % 2 == 0 else 1
 
 

@@ -1,8 +1,8 @@
-"""The entropy plant as `benchmarks/entropy/plant.py` measured it on Countdown, for closed-loop tests of the laws.
+"""The entropy plant, as `benchmarks/entropy/plant.py` measured it on Countdown, for closed-loop tests of control laws.
 
-Entropy integrates: its change a step depends on where it is and on the output u of the split range, full cold to
-full heat, and follows both behind the lag of the optimizer's momentum. Temperature, about 40 % of the authority, acts
-`staleness` steps late.
+Entropy integrates: its change per step depends on its value and on the output u of the split range (from full cooling
+to full heating), filtered by a lag that stands for the optimizer's momentum. Temperature, about 40 % of the authority,
+acts `staleness` steps late.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SLOPES = (
     (-0.013, -0.0070, -0.004, 0.001, 0.0055),
     (-0.015, -0.0100, -0.007, -0.003, 0.001),
 )
-"""nats a step, a row for each level and a column for each output; those at 0.10 and 0.58 are extrapolated"""
+"""nats per step, a row for each level and a column for each output; those at 0.10 and 0.58 are extrapolated"""
 MOMENTUM_STEPS = 5.0
 NOISE = 0.012
 """standard deviation of one step's entropy, nats"""
@@ -34,7 +34,7 @@ LATE_SHARE = 0.4
 
 
 def output_of(law: SplitRangeLaw, actuators: Actuators) -> float:
-    """The u that gave `actuators`."""
+    """The controller output u that corresponds to `actuators`."""
     heat = actuators.temperature - 1
     return heat / (law.t_max - 1) if heat > 0 else heat / (1 - law.t_min)
 
@@ -53,8 +53,8 @@ def closed_loop(
 ) -> tuple[NDArray[np.float64], list[Actuators]]:
     """Measured entropy and actuators of each step.
 
-    gain: how much stronger the actuators are than measured; pace: how much faster everything is, as under another
-    learning rate.
+    gain: authority of the actuators relative to the measured plant; pace: speed of the whole plant relative to the
+    measured one, as under another learning rate.
     """
     controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
     entropy, speed, outputs, trace, acted = start, 0.0, [0.0] * (staleness + 2), [], []
@@ -73,11 +73,11 @@ def closed_loop(
 
 
 def slope(entropy: float, output: float) -> float:
-    """Change of entropy in one step, nats."""
+    """Change of entropy in one step, in nats."""
     at: Sequence[float] = [np.interp(entropy, LEVELS, column) for column in zip(*SLOPES, strict=True)]
     return float(np.interp(output, OUTPUTS, at))
 
 
 def moving_average(trace: NDArray[np.float64]) -> NDArray[Any]:
-    """Over 5 steps; the first value is of steps 0..4."""
+    """Moving average over 5 steps; the first value covers steps 0 to 4."""
     return np.convolve(trace, np.ones(5) / 5, "valid")

@@ -1,17 +1,17 @@
-"""TCP ports for servers that the tests start."""
+"""Free TCP ports for the servers that tests start."""
 
 from __future__ import annotations
 
 import random
 import socket
 
-# Above the workers' ports of Ray, below those that Linux gives to clients: a port that a test only uses after a minute
-# of starting up must not be taken meanwhile by some connection.
+# Above the ports of Ray's workers and below Linux's ephemeral ports: a test may use a port a minute after
+# choosing it, and no connection may take it in between.
 CHOICES = range(20_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports of 127.0.0.1 on which nothing listens."""
+    """Distinct TCP ports of 127.0.0.1 on which nothing listens."""
     found: list[int] = []
     for port in random.SystemRandom().sample(CHOICES, len(CHOICES)):
         with socket.socket() as probe:

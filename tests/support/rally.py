@@ -1,4 +1,4 @@
-"""A task with an environment for tests: Countdown in which each answer but the third is sent back with one token."""
+"""A multi-turn test task: Countdown whose environment replies to every answer but the third with one token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TURNS, REPLY = 3, "="
 
 
 class Rally(Countdown):
-    """Rewards three different answers."""
+    """The reward is 1 if all three answers differ."""
 
     name = "rally"
 

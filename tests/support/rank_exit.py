@@ -1,4 +1,4 @@
-"""How a rank of a test ends."""
+"""Ends a rank process without tearing down the interpreter."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NoReturn
 
 
 def end_rank() -> NoReturn:
-    """End the process at once, successfully.
+    """Exit the process immediately with status 0.
 
-    gloo's threads let go of tensors a little after a collective call returned. Where the interpreter is being torn
-    down by then, that aborts the process ("terminate called without an active exception").
+    gloo's threads release tensors shortly after a collective call returns. If the interpreter is being torn down by
+    then, the process aborts ("terminate called without an active exception").
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Several learner ranks as threads of one process, for tests of what ranks decide together."""
+"""Learner ranks as threads of one process, for tests of collective decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Ranks:
-    """Stands in for `torch.distributed` in `trainer.collectives` while `run` is active."""
+    """Replaces `torch.distributed` in `trainer.collectives` while `run` is active."""
 
     ReduceOp = torch.distributed.ReduceOp
 
@@ -25,7 +25,7 @@ class Ranks:
         self._slots: list[Any] = [None] * size
 
     def run(self, patch: pytest.MonkeyPatch, work: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Call each function on a rank of its own; their results in the order of ranks."""
+        """Call each function on its own rank; returns the results in rank order."""
 
         def on_rank(number: int) -> Any:
             self._mine.rank = number

@@ -1,7 +1,7 @@
-"""The SCOPE objective once more, in float64 NumPy, for the tests to compare the trainer with.
+"""A second implementation of the SCOPE objective, in float64 NumPy, that the tests compare the trainer with.
 
-Written from the formulas of the paper (arXiv 2510.08141) rollout by rollout and token by token, and sharing
-no code with `trainer`, so that an error has to be made twice to go unseen.
+It follows the formulas of the paper (arXiv 2510.08141) rollout by rollout and token by token and shares no code with
+`trainer`: an error goes unseen only if both implementations make it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Rollouts:
     targets: NDArray[np.int64]
     """[N, T]"""
     mask: Array
-    """[N, T]; a row of zeros is a rollout that is not there"""
+    """[N, T]; a row of zeros is a missing rollout"""
     temperature: Array
     """[N]"""
     behaviour: Array
@@ -75,16 +75,16 @@ class Objective:
     cap: float = 2.0
     normalization: str = "positives"
     samples: str = "positives"
-    """what auxiliary rollouts are learned from; "negatives" lowers the failures"""
+    """which auxiliary rollouts are learned from; "negatives" makes the failed ones less likely"""
     rho: float = 0.0
     aggregation: str = "sequence_mean"
     budget: int = 1
-    """tokens that Dr. GRPO divides by"""
+    """the token count that Dr. GRPO divides by"""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a rival control makes of the base rollouts; auxiliary rows of the arrays are not read."""
+    """How a rival control changes the loss of base rollouts; auxiliary rows of the arrays are ignored."""
 
     advantages: Array
     """[N, T]"""
@@ -105,12 +105,12 @@ def plain_shape(rollouts: Rollouts) -> Shape:
 
 
 def base_tokens(rollouts: Rollouts) -> list[tuple[int, int]]:
-    """Places of the tokens of base rollouts that count."""
+    """Indices (row, token) of the unmasked tokens of base rollouts."""
     return [(i, t) for i, t in zip(*np.nonzero(rollouts.mask), strict=True) if not rollouts.auxiliary[i]]
 
 
 def covariances(rollouts: Rollouts, proximal: Array) -> dict[tuple[int, int], float]:
-    """(A - mean A) (log pi - mean log pi) of every base token, means over all of them (arXiv 2505.22617)."""
+    """(A - mean A) (log pi - mean log pi) of each base token, with means over all base tokens (arXiv 2505.22617)."""
     places = base_tokens(rollouts)
     mean_a = math.fsum(rollouts.advantages[i] for i, _ in places) / max(1, len(places))
     mean_logp = math.fsum(proximal[place] for place in places) / max(1, len(places))
@@ -118,7 +118,7 @@ def covariances(rollouts: Rollouts, proximal: Array) -> dict[tuple[int, int], fl
 
 
 def kl_cov(rollouts: Rollouts, proximal: Array, count: int, coefficient: float) -> Shape:
-    """The `count` tokens of largest covariance pay; the ratio is not clipped."""
+    """The `count` tokens with the largest covariance are penalised; the ratio is not clipped."""
     shape = plain_shape(rollouts)
     cov = covariances(rollouts, proximal)
     for place in sorted(cov, key=lambda place: -cov[place])[:count]:
@@ -129,7 +129,7 @@ def kl_cov(rollouts: Rollouts, proximal: Array, count: int, coefficient: float) 
 def clip_cov_candidates(
     rollouts: Rollouts, proximal: Array, lower: float, upper: float
 ) -> list[tuple[int, int]]:
-    """Tokens that Clip-Cov may leave out."""
+    """Tokens eligible for exclusion by Clip-Cov."""
     return [place for place, cov in covariances(rollouts, proximal).items() if lower < cov < upper]
 
 
@@ -156,7 +156,7 @@ def dcpo(rollouts: Rollouts, proximal: Array, tilted: Array, error: float) -> Sh
 
 
 def row_weights(rollouts: Rollouts, proximal: Array, objective: Objective) -> tuple[Array, Array]:
-    """Each rollout's share of the base mean and of the auxiliary sum, over the whole step. ([N], [N])."""
+    """Each rollout's weight in the base mean and in the auxiliary sum over the whole step. ([N], [N])."""
     present = rollouts.mask.sum(axis=1) > 0
     base, auxiliary = present & ~rollouts.auxiliary, present & rollouts.auxiliary
     base_share = np.zeros(len(present))
@@ -191,9 +191,9 @@ def loss_and_gradient(
 ) -> tuple[float, Array]:
     """-J and its gradient with respect to the current policy's logits.
 
-    logits, gradient: [N, T, V]; proximal: [N, T]; shares: as `row_weights` gives them; entropy_share: weight of each
-    base token's entropy in the bonus. The gradient flows through the ratio, and through the entropy where it has a
-    bonus; a token whose clipped term is the smaller one has none.
+    logits, gradient: [N, T, V]; proximal: [N, T]; shares: the result of `row_weights`; entropy_share: weight of each
+    base token's entropy in the bonus. The gradient flows through the ratio, and through the entropy if there is an
+    entropy bonus; a token for which the clipped term is the smaller one has no gradient.
     """
     shape = shape or plain_shape(rollouts)
     loss, gradient = 0.0, np.zeros_like(logits)

@@ -1,4 +1,4 @@
-"""What the replay tests share: groups, a client that loses replies, both sides of a queue without a loop."""
+"""Helpers of the replay tests: groups, a client that loses replies, and both ends of a queue without an event loop."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -56,12 +56,12 @@ def make_group(role: Role = "base", ordinal: int = 0, attempt: int = 0, tokens: 
 
 
 def group_bytes(role: Role = "base", ordinal: int = 0, attempt: int = 0) -> bytes:
-    """`make_group`, encoded."""
+    """An encoded `make_group`."""
     return encode_group(make_group(role, ordinal, attempt), size_cap=SIZE_CAP)
 
 
 class LossyRedis(Redis):
-    """A client that can lose a reply to a script that took effect: that of the next call, or one after some others."""
+    """A client that can lose a reply to a script that took effect: the reply to the next call, or to a later one."""
 
     replies_before_loss: int | None = None
 
@@ -83,7 +83,7 @@ class LossyRedis(Redis):
         return pipeline
 
     def lose(self) -> None:
-        """Raises where the reply that has just come is the one to be lost."""
+        """Raise if the reply just received is the one to lose."""
         if self.replies_before_loss is None:
             return
         self.replies_before_loss -= 1
@@ -93,12 +93,12 @@ class LossyRedis(Redis):
 
 
 def lossy_client(access: RedisAccess) -> LossyRedis:
-    """A client as `access.sync()`, that can lose replies."""
+    """A client like `access.sync()` that can lose replies."""
     return access._client(LossyRedis, access.sync().get_retry())
 
 
 class Queue:
-    """Both sides of one run's queue, for straight-line tests; actuators are set, the consumer is open."""
+    """Both ends of one run's queue for sequential tests, with the actuators set and the consumer open."""
 
     def __init__(
         self, access: RedisAccess, run_id: str, *, capacity: int = 1000, max_deliveries: int = 3
@@ -114,18 +114,18 @@ class Queue:
         self.publisher.set_actuators(1.25, 0.5, 3, 2)
 
     def new_consumer(self) -> ReplayConsumer:
-        """A learner incarnation that fences off the earlier ones."""
+        """A new learner incarnation, which fences off the earlier ones."""
         consumer = ReplayConsumer(self.redis, self.run_id, max_deliveries=self.max_deliveries)
         consumer.open()
         return consumer
 
     @property
     def publisher(self) -> ActuatorPublisher:
-        """What the newest incarnation publishes with."""
+        """The publisher of the newest incarnation."""
         return ActuatorPublisher(self.redis, self.run_id, self.consumer.epoch)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run on the queue's own event loop."""
+        """Run a coroutine on the queue's event loop."""
         return self._loop.run(coroutine)
 
     def lease(
@@ -155,7 +155,7 @@ class Queue:
         data: bytes | None = None,
         by: str = "g0",
     ) -> list[AddOutcome]:
-        """Add groups in one round trip."""
+        """Add several groups in one round trip."""
         groups = [
             Finished(o, attempt, group_bytes(role, o, attempt) if data is None else data) for o in ordinals
         ]
@@ -167,7 +167,7 @@ class Queue:
             assert self.add(ordinal) == "added"
 
     def expire(self, ordinal: int, role: Role = "base", at: float = 0) -> None:
-        """Let a lease have run out, at a time long ago."""
+        """Make a lease expire, by default in the distant past."""
         self.redis.zadd(self.keys.leases(role), {str(ordinal): at}, xx=True)
 
     @property
@@ -176,14 +176,14 @@ class Queue:
         return queue_stats(self.redis, self.run_id)
 
     def close(self) -> None:
-        """Close connections and loop."""
+        """Close the connections and the loop."""
         self.run(self._async_redis.aclose())
         self._loop.close()
         self.redis.close()
 
 
 def die(queue: Queue, *reasons: str) -> None:
-    """New groups that are read and dead-lettered, one for each reason."""
+    """Add, read and dead-letter one new group for each reason."""
     queue.fill(len(reasons))
     for entry, reason in zip(queue.consumer.read(len(reasons), 0), reasons, strict=True):
         assert queue.consumer.dead_letter(entry.entry_id, reason)

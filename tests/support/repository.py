@@ -1,4 +1,4 @@
-"""Where the repository lies, and its quickstart."""
+"""Paths of the repository and of its quickstart."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A verifier behind HTTP, as a team would run one: on loopback, in a thread."""
+"""An HTTP verifier like one that a team would run, on the loopback interface and in a thread."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 FLAKY, BROKEN, SLOW, ODD = "flaky", "broken", "slow", "odd"
-"""Responses that are answered with a fault once, with a fault always, too late, and with no number."""
+"""Responses that cause one fault, a fault every time, a late answer, and an answer without a number."""
 
 
 class RewardService:
-    """What was asked of it, and where it is. secret: the authorization that it wants, if it wants one."""
+    """The address of the service and the requests it received. secret: the required authorization, if any."""
 
     def __init__(self, secret: str | None) -> None:
         self.secret = secret
@@ -24,7 +24,7 @@ class RewardService:
         self.url = ""
 
     def status(self, body: dict[str, Any], authorization: str | None) -> int:
-        """Of the answer to a request."""
+        """HTTP status of the response to a request."""
         self.times.append(time.monotonic())
         self.seen.append(body)
         if self.secret is not None and authorization != self.secret:
@@ -35,7 +35,7 @@ class RewardService:
 
 @contextmanager
 def reward_service(secret: str | None = None) -> Iterator[RewardService]:
-    """Rewards the share of the answer among the first four characters of a response."""
+    """A service whose reward is the number of times the answer occurs in a response's first four characters, over 4."""
     service = RewardService(secret)
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,13 +53,13 @@ def reward_service(secret: str | None = None) -> Iterator[RewardService]:
             self.wfile.write(text)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
         def handle(self) -> None:
             try:
                 super().handle()
             except ConnectionError:
-                """The client did not wait."""
+                """The client closed the connection."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     service.url = f"http://127.0.0.1:{server.server_port}/verify"

@@ -1,4 +1,4 @@
-"""Drives the real command line for the end-to-end tests: every process is the one a user gets."""
+"""Drives the real command line for the end-to-end tests, with the same processes that a user gets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.repository import QUICKSTART, ROOT
 
 @dataclass
 class Run:
-    """One run's directory and the environment its commands get."""
+    """The directory of one run and the environment of its commands."""
 
     directory: Path
     environment: dict[str, str]
     settings: list[str]
 
     def start(self, *more: str, resume: bool = False) -> subprocess.Popen[str]:
-        """`scope train`, in a session of its own so that a test can press Ctrl-C on all of it."""
+        """Run `scope train` in its own session, so that a test can send Ctrl-C to the whole process group."""
         what = (
             ["--resume", str(self.directory)]
             if resume
@@ -45,7 +45,7 @@ class Run:
         )
 
     def scope(self, *arguments: str) -> Any:
-        """Run a command against the run and return its JSON."""
+        """Run a command against the run and return its JSON output."""
         done = subprocess.run(
             self.command(*arguments, "--run", str(self.directory), "--json"),
             env=self.environment,
@@ -58,16 +58,16 @@ class Run:
 
     @staticmethod
     def command(*arguments: str) -> list[str]:
-        """The command line of `scope`."""
+        """The command line for `scope`."""
         return [sys.executable, "-m", "services.cli", *arguments]
 
     @property
     def log(self) -> str:
-        """What the driver wrote to the terminal."""
+        """The driver's terminal output."""
         return (self.directory.parent / f"{self.directory.name}.log").read_text()
 
     def records(self, *, surviving: bool = True) -> list[StepRecord]:
-        """The step records so far."""
+        """The step records written so far."""
         return read_records(self.directory / "steps.jsonl", surviving=surviving)
 
     def json(self, name: str) -> Any:
@@ -77,7 +77,7 @@ class Run:
     def wait_for(
         self, what: str, condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 240
     ) -> Any:
-        """Poll until `condition` is true, failing with the driver's output when it ends or takes too long."""
+        """Poll until `condition` is true. Fails with the driver's output if the driver exits or the time runs out."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert process.poll() is None, f"the run ended while waiting for {what}:\n{self.log}"
@@ -87,7 +87,7 @@ class Run:
 
 
 def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
-    """A small run below `folder`; the warm start is cached there too."""
+    """A small run below `folder`, with its warm-start cache in the same place."""
     common = [
         f"runs_dir={folder}",
         f"warm_start.cache_dir={folder.parent / 'warm-start'}",
@@ -107,7 +107,7 @@ def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
 
 
 def left_running(run: Run) -> list[str]:
-    """Processes that belong to the run, by the state directory in their environment or the path in their command."""
+    """Processes of the run, found by the state directory in their environment or the run's path in their command."""
     marker = f"XDG_STATE_HOME={run.environment['XDG_STATE_HOME']}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):

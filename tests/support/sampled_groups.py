@@ -1,4 +1,4 @@
-"""Groups sampled by a real engine, while its weights stay and while they change."""
+"""Groups sampled by a real engine, with constant weights or with weight loads in between."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Load = Callable[[SamplingEngine, PolicyVersion, LearnerView], Awaitable[None]]
 
 @dataclass
 class Under:
-    """A rollout's reference: temperatures of the engine's sampling and of its log-probabilities."""
+    """The temperatures of sampling and of the reported log-probabilities."""
 
     sampling: float
     reported: float
@@ -41,7 +41,7 @@ TEMPERATURES = {"base": Under(BASE_TEMPERATURE, BASE_TEMPERATURE), "adaptive": U
 
 
 async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS) -> list[list[Sample]]:
-    """Groups from one prompt; the model ends some rollouts early and some late."""
+    """Sample groups from one prompt; some rollouts end early and some late."""
     temperature = TEMPERATURES[role].sampling
     return await asyncio.gather(
         *(
@@ -52,12 +52,12 @@ async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS
 
 
 async def whole(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
-    """A load as from Ray's object store."""
+    """Load weights the way a generator does from Ray's object store."""
     await engine.load(version, learner.payload, learner.probe())
 
 
 async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: LearnerView) -> None:
-    """A load by a broadcast, in a new group."""
+    """Load weights by broadcast, in a new process group."""
     weights, device = learner.weights, torch.device("cpu")
     buckets = plan(weights, 100_000)
     assert len(buckets) > 1
@@ -74,7 +74,7 @@ async def broadcast(engine: SamplingEngine, version: PolicyVersion, learner: Lea
 async def sample_across(
     engine: SamplingEngine, role: Role, *loads: tuple[PolicyVersion, LearnerView], load: Load = whole
 ) -> list[list[Sample]]:
-    """Load versions one after another while the groups are in flight, each after some rollouts have ended."""
+    """Load versions one after another while groups are in flight, each after some rollouts have ended."""
     sampling = asyncio.create_task(sample_groups(engine, role))
     for version, learner in loads:
         await some_have_ended(engine, sampling)
@@ -83,7 +83,7 @@ async def sample_across(
 
 
 async def some_have_ended(engine: SamplingEngine, sampling: asyncio.Task[Any]) -> None:
-    """Wait until some of the rollouts in flight have ended; or all of them, before this could be seen."""
+    """Wait until some rollouts have ended, or all of them if they end between two polls."""
     in_flight, peak = engine._engine.output_processor.request_states, 0
     while not sampling.done() and (not in_flight or len(in_flight) > peak - 12):
         peak = max(peak, len(in_flight))
@@ -91,5 +91,5 @@ async def some_have_ended(engine: SamplingEngine, sampling: asyncio.Task[Any]) -
 
 
 def flat(groups: list[list[Sample]]) -> list[Sample]:
-    """All rollouts."""
+    """All rollouts of the groups."""
     return [sample for group in groups for sample in group]

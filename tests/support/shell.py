@@ -1,4 +1,4 @@
-"""The command line in a process of its own, with a home that no test shares."""
+"""Runs the command line with a home directory of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.repository import QUICKSTART, ROOT
 
 @dataclass
 class Outcome:
-    """How a command ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -29,7 +29,7 @@ class Outcome:
 
 
 class Shell:
-    """Runs `scope` in a directory of its own and sees what it leaves there."""
+    """Runs `scope` in its own directory and checks what it leaves there."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -41,7 +41,7 @@ class Shell:
         }
 
     def scope(self, *arguments: str, **environment: str) -> Outcome:
-        """The command in this process; seconds are saved by not starting Python."""
+        """Run the command in this process, which saves the seconds of starting Python."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(self.home)
@@ -57,7 +57,7 @@ class Shell:
         return Outcome(status, out.getvalue(), err.getvalue(), time.monotonic() - started)
 
     def program(self, *arguments: str, **environment: str) -> Outcome:
-        """The command as a program of its own, as users start it."""
+        """Run the command as a separate process, as users start it."""
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "services.cli", *arguments],
@@ -71,7 +71,7 @@ class Shell:
         return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
     def refused(self, *arguments: str, program: bool = False, **environment: str) -> str:
-        """The command is refused as a user error is, and leaves nothing; returns the message."""
+        """Check that the command is refused as a user error and leaves nothing behind; returns the message."""
         before = sorted(self.home.rglob("*"))
         outcome = (self.program if program else self.scope)(*arguments, **environment)
         assert outcome.status == 2, outcome
@@ -84,12 +84,12 @@ class Shell:
         return message.removeprefix("scope: ")
 
     def train(self, *settings: str, program: bool = False, **environment: str) -> str:
-        """`scope train` with settings, refused."""
+        """Check that `scope train` refuses the settings; returns the message."""
         sets = [part for setting in settings for part in ("--set", setting)]
         return self.refused("train", str(QUICKSTART), "--run-id", "r", *sets, program=program, **environment)
 
     def left_running(self) -> list[psutil.Process]:
-        """Processes that were started from here."""
+        """Processes started by this shell that are still running."""
         found = []
         for process in psutil.process_iter():
             try:

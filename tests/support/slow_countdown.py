@@ -1,4 +1,4 @@
-"""Countdown whose verdicts take a while, so that a run that is only watched leaves the cores to other tests."""
+"""Countdown with a delayed verdict, so that a run that tests only watch leaves CPU time for other tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SECONDS_A_VERDICT = 0.03
 
 
 class SlowCountdown(Countdown):
-    """The same problems and verdicts."""
+    """Countdown with the same problems and verdicts, but slower."""
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """Also waits."""
+        """Wait, then verify."""
         time.sleep(SECONDS_A_VERDICT)
         return super().verify(problem, response_text)

@@ -12,7 +12,7 @@ STEPS, GROUPS = 30, 12
 
 
 def record(step: int, **changes: Any) -> StepRecord:
-    """A step of a run whose entropy falls to its target of 0.4 and stays there."""
+    """A step record of a run whose entropy falls to its target of 0.4 and stays there."""
     fields: dict[str, Any] = {f.name: 0 for f in msgspec.structs.fields(StepRecord)}
     return StepRecord(
         **(

@@ -1,4 +1,4 @@
-"""A tiny trained policy on an easy Countdown, and what the learner says about it, for tests with real engines."""
+"""A tiny policy trained on an easy Countdown, and the learner's view of it, for tests with real engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBE_TOKENS = 16
 
 
 def tiny_config(**blocks: dict[str, object]) -> RunConfig:
-    """Numbers up to 6, a two-layer model of width 64; `blocks` are merged over it."""
+    """A configuration with numbers up to 6 and a two-layer model of width 64; `blocks` are merged over it."""
     tree: dict[str, dict[str, object]] = {
         "task": {"max_number": 6, "max_target": 40, "heldout": 32},
         "model": {"hidden_size": 64, "layers": 2, "heads": 2, "ffn_size": 128, "max_length": 64},
@@ -34,12 +34,12 @@ def tiny_config(**blocks: dict[str, object]) -> RunConfig:
 
 
 def make_tiny_model(cache: Path) -> Path:
-    """The Hugging Face directory of a policy that solves some of the easy problems; takes a few seconds."""
+    """The Hugging Face directory of a policy that solves some of the easy problems; training takes a few seconds."""
     return ensure_warm_start(tiny_config(), cache, lambda _: None).path
 
 
 class LearnerView:
-    """One set of weights as the learner has it: what it would publish, and its log-probabilities."""
+    """One set of weights in the learner: what it publishes, and its log-probabilities."""
 
     def __init__(self, model_dir: Path, change: Callable[[str, Tensor], Tensor] | None = None) -> None:
         self.policy: PolicyModel = load_policy(
@@ -51,16 +51,16 @@ class LearnerView:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """By Hugging Face name."""
+        """The weights by Hugging Face name."""
         return {name: p.detach().clone() for name, p in self.policy.model.named_parameters()}
 
     @property
     def payload(self) -> np.ndarray:
-        """As they travel."""
+        """The weights as serialized for transfer."""
         return serialize(self.weights)
 
     def probe(self) -> Probe:
-        """A proof of these weights, as the learner makes it."""
+        """A probe of these weights, as the learner makes it."""
         vocabulary = self.policy.model.config.vocab_size
         tokens = torch.randint(0, vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(5))
         (logprobs,) = self.logprobs(tokens[:1].tolist(), [tokens[1:].numpy()], 1.0)
@@ -80,9 +80,9 @@ class LearnerView:
 
 
 def perturbed(scale: float, seed: int, *, head: float = 1.0) -> Callable[[str, Tensor], Tensor]:
-    """A change of weights: Gaussian noise of `scale` times the spread of each tensor, the output head times `head`.
+    """A change of weights: Gaussian noise of `scale` times each tensor's standard deviation, the head scaled by `head`.
 
-    A `head` below 1 flattens the policy, so that it ends its responses early and late.
+    A `head` below 1 flattens the policy, so that it ends its responses at varied lengths.
     """
     generator = torch.Generator().manual_seed(seed)
 

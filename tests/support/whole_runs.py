@@ -1,4 +1,4 @@
-"""The two whole runs that tests share: one that has ended, and one that is watched, moved, struck and stopped."""
+"""Two complete runs that tests share: one that has ended, and one that tests watch, change, disrupt and stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CANARY_STEPS = 5
 
 
 def canary_run(folder: Path) -> Run:
-    """Five steps at learning rate 0, base temperature 0.7, two ZeRO-2 ranks, weights sent after every step."""
+    """Five steps at learning rate 0, base temperature 0.7, two ZeRO-2 ranks, and a weight sync after every step."""
     run = new_run(
         folder,
         "canary",
@@ -38,7 +38,7 @@ def canary_run(folder: Path) -> Run:
 
 
 def live_run(canary: Run) -> Subject:
-    """A controlled run that is under way; it begins with the canary's last checkpoint, exported."""
+    """A controlled run in progress, started from the canary run's last checkpoint after export."""
     folder = canary.directory.parent
     exported = folder.parent / "exported"
     export(canary.directory, CANARY_STEPS, exported)
@@ -55,7 +55,7 @@ def live_run(canary: Run) -> Subject:
             "pipeline.ledger=true",
             "redis.appendfsync=always",
             "weights.transport=collective",
-            "weights.timeout_seconds=10",  # less than an engine takes to start again
+            "weights.timeout_seconds=10",  # shorter than the restart of an engine
             "checkpoint.every_steps=5",
             "rollout.max_new_tokens=40",
             f"control_plane.port={control_plane}",

@@ -1,4 +1,4 @@
-"""A model that reads the prompts of a task of the tests."""
+"""A random model whose vocabulary covers the prompts of a test task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer.tasks import Vocabulary
 
 
 def make_model(folder: Path, characters: str) -> Path:
-    """A random model that reads and writes these characters."""
+    """A random model over the vocabulary of these characters."""
     config = tiny_config(model={"max_length": 512}).model
     tokenizer = build_tokenizer(Vocabulary(tuple(characters), split="characters"), config.max_length)
     tokenizer.save_pretrained(folder)

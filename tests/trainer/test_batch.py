@@ -1,4 +1,4 @@
-"""Groups to padded rows: nothing lost, nothing twice, equal shapes on every rank."""
+"""Conversion of groups to padded rows: nothing lost or duplicated, and equal shapes on every rank."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_config(
 def make_group(
     role: Role, ordinal: int, samples: int, rng: np.random.Generator, *, masked: bool = False
 ) -> Group:
-    """Random rollouts; the prompt begins with 1000 + ordinal, a response ends with 100 + index."""
+    """Random rollouts; the prompt begins with 1000 + ordinal, and each response ends with 100 + index."""
     trajectories = []
     for index in range(samples):
         length = int(rng.integers(1, 8))
@@ -103,7 +103,7 @@ def batches(draw):
 
 
 def row_key(batch: RolloutBatch, row: int) -> tuple:
-    """Everything that identifies a rollout, read back from a padded row."""
+    """The fields that identify a rollout, read back from a padded row."""
     prompt = int(batch.prompt_lengths[row])
     return (
         bool(batch.auxiliary[row]),
@@ -146,7 +146,7 @@ def test_shards_hold_every_rollout_exactly_once(case):
 @given(batches())
 @settings(deadline=None, max_examples=80)
 def test_ranks_have_equal_shapes_and_equally_many_rows_in_every_minibatch(case):
-    """Otherwise ranks would make different numbers of collective calls and wait for each other for ever."""
+    """Otherwise ranks would make different numbers of collective calls and deadlock."""
     config, groups = case
     shards = shard_batches(groups, config)
     for field in fields(RolloutBatch):

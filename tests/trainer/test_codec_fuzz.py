@@ -1,4 +1,4 @@
-"""A hundred thousand hostile entries give valid groups or `TrajectoryError`s, and never take much memory."""
+"""A hundred thousand hostile entries give valid groups or `TrajectoryError`s, and none takes much memory."""
 
 import hashlib
 import tracemalloc
@@ -16,9 +16,9 @@ from trainer.rollouts.trajectory import MOST_COMPONENTS, MOST_SPANS, TrajectoryE
 
 CASES = 100_000
 STRUCTURE_BYTES = 12 << 20
-"""most that objects without buffers can take"""
+"""upper bound on the memory of objects without buffers"""
 TEXT_FACTOR = 6
-"""a character outside Latin-1 makes Python keep the whole text at four bytes a character"""
+"""one character outside Latin-1 makes Python store the whole text with four bytes per character"""
 
 
 def test_hostile_entries_give_a_valid_group_or_a_trajectory_error() -> None:
@@ -42,14 +42,14 @@ def test_the_same_seed_gives_the_same_cases() -> None:
 
 
 def entries(**changes: Any) -> dict[str, Any]:
-    """A valid group as plain data, its first rollout changed."""
+    """A valid group as plain data, with changes to its first rollout."""
     tree = msgspec.msgpack.decode(msgspec.msgpack.encode(make_group(tokens=MOST_SPANS)))
     rollout = tree["trajectories"][0] | changes
     return tree | {"trajectories": [rollout]}
 
 
 def large_entries() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Entries of a megabyte and more that would become far larger objects."""
+    """Entries of a megabyte or more that would become far larger objects."""
     many = range(200_000)
     yield "components", entries(reward_components={f"{n:x}": 0 for n in many})
     yield "spans", entries(versions=[[n, 0, 0] for n in many])
@@ -75,7 +75,7 @@ def test_no_entry_takes_much_more_memory_than_its_bytes(name: str, tree: dict[st
     tracemalloc.stop()
     assert refused == (name != "everything allowed")
     if name in ("components", "spans", "rollouts", "unknown"):
-        assert peak < 100_000, "refused by its declared length, before anything was made of it"
+        assert peak < 100_000, "the declared length must be refused before decoding"
     elif name == "text":
         assert peak < TEXT_FACTOR * len(data)
     else:

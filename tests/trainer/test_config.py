@@ -1,4 +1,4 @@
-"""Configuration: what is read, what is refused, and that a refusal says what to do."""
+"""Configuration: accepted and refused input, and error messages that say what to do."""
 
 import subprocess
 import sys

@@ -15,7 +15,7 @@ from trainer.errors import ScopeError
 
 
 def test_a_seed_follows_from_the_runs_seed_the_group_and_the_index_for_ever() -> None:
-    """Pinned: a change of these would change every strict run."""
+    """Pinned: changing these seeds would change every strict run."""
     assert rollout_seed(1, "base:0", 0) == 1846661901438875765
     assert rollout_seed(1, "adaptive:7", 3) == 377664915938103339
     assert rollout_seed(2, "base:0", 0) == 692382909142712625

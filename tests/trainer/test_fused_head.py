@@ -1,4 +1,4 @@
-"""The fused head against the eager computation in the same or a wider precision."""
+"""The fused head against the eager computation in the same or a higher precision."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_in_float32_values_are_within_1e5_and_gradients_within_1e4(shape, seed, 
     assert (measured[0] <= 0).all()
     assert (measured[1] >= 0).all()
     expected = eager(hidden, weight, None, targets, temperature)
-    # Large logits differ by their own rounding, whoever multiplies.
+    # Large logits have rounding errors in any implementation.
     large = max(1.0, scale)
     for fused, plain in zip(measured, expected, strict=True):
         torch.testing.assert_close(fused.detach(), plain.detach(), rtol=1e-5, atol=1e-5 * large)
@@ -131,7 +131,7 @@ def test_only_the_gradients_that_are_wanted_are_made():
 
 
 def test_the_whole_logits_are_never_held():
-    """Of what autograd keeps, and of any tensor made meanwhile, nothing has tokens times vocabulary elements."""
+    """No tensor kept by autograd or created in between has tokens times vocabulary elements."""
     tokens, vocabulary = 64, 1000
     hidden, weight, _, targets, temperature = make(5, (tokens, 8, vocabulary), 1.0, 2, torch.float32)
     hidden.requires_grad_()

@@ -1,4 +1,4 @@
-"""Buckets in which parameters are gathered."""
+"""The buckets in which parameters are gathered."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def test_buckets_keep_order_and_size(sizes: list[int], most: int, partitioned: b
     assert all(size <= most or len(bucket) == 1 for bucket, size in zip(found, held, strict=True))
     first = [4 * sizes[int(bucket[0][0])] for bucket in found]
     assert all(size + after > most for size, after in zip(held, first[1:], strict=False)), (
-        "two would fit into one"
+        "two adjacent buckets would fit into one"
     )

@@ -1,4 +1,4 @@
-"""GGUF files as Hugging Face directories: the weights and the tokenizer are those of the file."""
+"""GGUF files converted to Hugging Face directories keep the file's weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 def write_gguf(
     path: Path, model: LlamaForCausalLM, architecture: str = "llama", more_tokens: int = 0
 ) -> None:
-    """As llama.cpp's converter writes it: its names, its order of the rows of query and key."""
+    """Write the file as llama.cpp's converter does, with its names and its row order of query and key."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)

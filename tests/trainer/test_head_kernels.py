@@ -1,4 +1,4 @@
-"""The fused head's Triton kernels: interpreted on any machine, and compiled where there is a GPU."""
+"""The fused head's Triton kernels: interpreted on any machine, and compiled on a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_interpreted_kernels_give_the_eager_values_and_gradients():
     cases = json.loads(done.stdout.splitlines()[-1])
     assert len(cases) == 24
     for case in cases:
-        # Large logits differ by their own rounding, whoever multiplies.
+        # Large logits have rounding errors in any implementation.
         assert case["values"] < 1e-5 * case["scale"], case
         assert case["gradients"] < 1e-4, case
 
@@ -34,7 +34,7 @@ def test_interpreted_kernels_give_the_eager_values_and_gradients():
 @pytest.mark.parametrize("several", [None, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_on_a_gpu_values_and_gradients_are_those_of_a_float64_computation(dtype, several, bonus):
-    """Over several blocks of tokens and vocabulary, none of them full at the end."""
+    """Several blocks of tokens and vocabulary, with partial blocks at the end."""
     made = make(7, (700, 64, 9001), 0.3, several, dtype)
     hidden, weight, _, targets, temperature = (tensor.cuda() for tensor in made)
     inputs = [hidden.requires_grad_(), weight.requires_grad_()]
@@ -51,7 +51,7 @@ def test_on_a_gpu_values_and_gradients_are_those_of_a_float64_computation(dtype,
     assert (measured[0] <= 0).all()
     for fused, plain in zip(measured, expected, strict=True):
         torch.testing.assert_close(fused.double(), plain, rtol=1e-5, atol=2e-5, check_device=False)
-    # Slopes of the logits are rounded to the factors' precision before they are multiplied.
+    # Gradients of the logits are rounded to the factors' precision before the multiplication.
     tolerance = 1e-4 if dtype == torch.float32 else 2**-7
     for fused, plain in zip(slopes(measured, inputs), slopes(expected, list(wide)), strict=True):
         assert float((fused.double() - plain).norm() / plain.norm()) < tolerance

@@ -32,7 +32,7 @@ from trainer.rollouts.trajectory import Group
 
 @pytest.fixture(scope="module")
 def off_policy_groups(model_dir: Path) -> list[Group]:
-    """Stale rollouts, one group of them missing."""
+    """Stale rollouts, with one group missing."""
     groups = make_groups(model_dir, noise=0.5, lengths=any_length)
     return [g for g in groups if (g.role, g.ordinal) != ("adaptive", PROMPTS + 3)]
 
@@ -44,7 +44,7 @@ def runs(
     model_dir: Path,
     off_policy_groups: list[Group],
 ) -> Path:
-    """Every case, on one rank, on two, and on a GPU."""
+    """All cases, on one rank, on two, and on a GPU."""
     world, backend = request.param
     work = tmp_path_factory.mktemp(f"{backend}{world}")
     stale = write_groups(work / "stale.bin", off_policy_groups)
@@ -113,7 +113,7 @@ def test_every_zero_stage_trains_like_a_plain_loop(runs: Path, plain: Any, stage
 def test_token_budgets_fused_head_and_checkpointed_layers_change_memory_and_nothing_else(
     runs: Path, plain: Any, lopsided_weights: Any
 ) -> None:
-    """Micro-batches of a token budget under ZeRO-3, with ranks that would have different numbers of them."""
+    """Micro-batches with a token budget under ZeRO-3, with ranks that would need different numbers of them."""
     records, expected = plain
     metrics, usual = (result(runs, name)["metrics"] for name in ("frugal", "stage3"))
     for got, want in zip(metrics, records, strict=True):
@@ -141,7 +141,7 @@ def plain_controls(model_dir: Path, off_policy_groups: list[Group]) -> dict[str,
 def test_every_rival_control_trains_like_a_plain_loop(
     runs: Path, plain_controls: dict[str, Any], name: str
 ) -> None:
-    """Statistics of the step are over both ranks and all micro-batches."""
+    """Statistics of the step cover both ranks and all micro-batches."""
     records, expected = plain_controls[name]
     for got, want in zip(result(runs, name)["metrics"], records, strict=True):
         for number, value in want.items():
@@ -162,7 +162,7 @@ def test_metrics_are_those_of_the_whole_batch_and_finite(runs: Path, off_policy_
     everything = by_role["base"] + by_role["adaptive"]
     behaviour = sum(float((t.logprobs * t.mask).sum()) for t in by_role["base"])
     base_tokens = sum(int(t.mask.sum()) for t in by_role["base"])
-    assert metrics.pop("reference_kl") is None, "nothing asked for a reference"
+    assert metrics.pop("reference_kl") is None, "no reference policy was configured"
     assert all(math.isfinite(v) for v in metrics.values()), metrics
     assert metrics["tokens"] == sum(int(t.mask.sum()) for t in everything)
     assert metrics["positives"] == sum(t.reward == 1 for t in by_role["adaptive"]) > 0
@@ -193,7 +193,7 @@ def test_ranks_share_the_optimizer_state_out(runs: Path, plain: Any, stage: int)
 def test_ranks_with_very_different_token_counts_agree(
     runs: Path, lopsided_weights: dict[str, torch.Tensor]
 ) -> None:
-    """Whatever a rank's share of the tokens, all ranks must gather the head equally often."""
+    """All ranks must gather the head equally often, whatever their share of the tokens."""
     trained = weights(runs, "lopsided")
     for name, value in lopsided_weights.items():
         torch.testing.assert_close(trained[name].double(), value, rtol=1e-5, atol=3e-6)

@@ -1,4 +1,4 @@
-"""Log-probabilities and entropy of the learner's measuring head."""
+"""Log-probabilities and entropy of the learner's output head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ scales = st.sampled_from([0.0, 0.1, 1.0, 10.0, 100.0])
 
 
 def make(seed: int, shape: tuple[int, int, int], scale: float, dtype: torch.dtype = torch.float64):
-    """(hidden [T, D], head [V, D], targets [T], temperature [T])"""
+    """Random inputs: (hidden [T, D], head [V, D], targets [T], temperature [T])."""
     rng = np.random.default_rng(seed)
     tokens, width, vocabulary = shape
     return (
@@ -61,7 +61,7 @@ def test_chunks_change_neither_values_nor_gradients(shape, seed, scale, chunks):
 
 
 def test_every_chunk_is_projected_even_when_it_is_empty():
-    """ZeRO-3 gathers the head once a call, so the number of calls must not depend on the number of tokens."""
+    """ZeRO-3 gathers the head once per call, so the number of calls must not depend on the number of tokens."""
     for tokens in (0, 1, 4, 50):
         hidden, head, targets, temperature = make(1, (tokens, 3, 7), 1.0)
         sizes = []

@@ -1,4 +1,4 @@
-"""Model directories and configurations of deploy/configs are checked before anything is started."""
+"""Model directories and the configurations of deploy/configs are checked before anything starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIGS = sorted((ROOT / "deploy" / "configs").glob("*.yaml"))
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    """What the check reads of a model: 3 + 10 tokens."""
+    """The files of a model that the check reads, with 3 + 10 tokens."""
     build_tokenizer(Vocabulary(tuple("0123456789"), split="characters"), 64).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 13}))
     return tmp_path
@@ -86,7 +86,7 @@ def test_a_tokenizer_without_a_file_of_tokens_is_checked_for_its_end_token(model
 
 
 def gpus(config: RunConfig) -> tuple[float, float]:
-    """GPUs of the learner, GPUs of the generators."""
+    """(GPUs of the learner, GPUs of the generators)."""
     learner, generators = config.learner, config.generators
     engines = generators.base + generators.adaptive
     return learner.workers * learner.gpus_per_worker, engines * generators.gpus_per_generator
@@ -98,7 +98,7 @@ def test_every_configuration_loads(path: Path) -> None:
     wanted = {"math-1gpu": (0.5, 0.5), "math-8gpu": (4, 4), "math-nodes": (16, 16)}
     assert gpus(config) == wanted.get(path.stem, (0, 0))
     if path.stem in wanted:
-        assert "NOT RUN" in path.read_text(), "what was never tried must say so"
+        assert "NOT RUN" in path.read_text(), "an untested configuration must say so"
         assert config.model.path is not None
 
 

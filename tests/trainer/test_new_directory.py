@@ -1,4 +1,4 @@
-"""A directory appears whole or not at all, and takes the place of an earlier one only where it may."""
+"""A directory is created atomically and replaces an earlier one only if that is allowed."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

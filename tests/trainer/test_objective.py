@@ -44,7 +44,7 @@ def torch_logprobs(logits: torch.Tensor, rollouts: Rollouts, chunks: int = 3) ->
 def torch_weights(
     proximal: torch.Tensor, rollouts: Rollouts, objective: Objective
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Base and auxiliary row weights, put together from the trainer's pieces as the learner does."""
+    """Base and auxiliary row weights, combined from the trainer's functions as the learner does."""
     auxiliary = torch.from_numpy(rollouts.auxiliary)
     present = torch.from_numpy(rollouts.mask.sum(1) > 0)
     rewards = torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0))
@@ -119,7 +119,7 @@ def test_float32_as_trained_stays_within_1e_5_of_the_reference(step):
     weights = torch_weights(proximal, rollouts, objective)
     loss, gradient = torch_loss(logits, proximal, rollouts, weights, objective, torch.float32)
     shares = row_weights(rollouts, proximal.numpy(), objective)
-    # a ratio on the clipping edge may round to either side of it; only then do the two gradients differ
+    # a ratio at the clipping bound may round to either side; only then do the two gradients differ
     ratio = np.exp(
         chosen_logprobs(logits, rollouts.targets, rollouts.mask, rollouts.temperature) - proximal.numpy()
     )
@@ -142,7 +142,7 @@ def test_the_reference_gradient_is_the_slope_of_the_reference_loss(step):
     h = 1e-6
     for i, t in zip(*np.nonzero(rollouts.mask), strict=True):
         if min(abs(ratio[i, t] - 1 + objective.clip_low), abs(ratio[i, t] - 1 - objective.clip_high)) < 1e-4:
-            continue  # at an edge of the clipping range there are two slopes
+            continue  # at a bound of the clipping range there are two slopes
         for a in range(logits.shape[2]):
             up, down = logits.copy(), logits.copy()
             up[i, t, a] += h
@@ -156,7 +156,7 @@ def test_the_reference_gradient_is_the_slope_of_the_reference_loss(step):
 @given(steps(), st.integers(1, 4), st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=80)
 def test_losses_and_gradients_of_any_partition_add_up_to_the_whole(step, parts, seed):
-    """Micro-batches and ranks: row weights come from the whole step, rows from anywhere."""
+    """Row weights come from the whole step; micro-batches and ranks may hold any of its rows."""
     logits, proximal_logits, rollouts, objective = step
     proximal = torch_logprobs(torch.from_numpy(proximal_logits), rollouts)
     weights = torch_weights(proximal, rollouts, objective)
@@ -191,7 +191,7 @@ def test_auxiliary_weights_add_up_to_one_or_to_the_share_of_positives(step):
 def one_row(
     logprob: float, proximal: float, behaviour: float, *, advantage: float = 1.0, auxiliary: bool = False
 ):
-    """Loss inputs of a single one-token rollout of weight 1."""
+    """Loss inputs of a single one-token rollout with weight 1."""
 
     def row(value: float) -> torch.Tensor:
         return torch.tensor([[value]], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Prompt sharing gives the log-probabilities, the entropy and the gradient of separate sequences."""
+"""Prompt sharing gives the same log-probabilities, entropy and gradient as separate sequences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def policies() -> tuple[PolicyModel, PolicyModel]:
-    """The same weights, with and without sharing."""
+    """Two policies with the same weights, with and without prompt sharing."""
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(Qwen3Config(**SIZES))
     return PolicyModel(model, 64, share_prompts=True), PolicyModel(model, 64, share_prompts=False)

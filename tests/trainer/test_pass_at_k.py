@@ -1,4 +1,4 @@
-"""pass@k against exact combinatorics, and the bootstrap against what an interval must do."""
+"""pass@k against exact combinatorics, and the properties of the bootstrap interval."""
 
 import math
 

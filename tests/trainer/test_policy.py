@@ -1,4 +1,4 @@
-"""The learner's model as its configuration asks for it: layers computed again, the head that fits."""
+"""The learner's model as configured: gradient checkpointing and the choice of output head."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIZES: dict[str, Any] = {
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    # Dropout that is never meant to act: the policy is measured, not regularised by noise.
+    # Dropout must have no effect: the policy is measured, not regularised by noise.
     Qwen3ForCausalLM(Qwen3Config(**SIZES, attention_dropout=0.5)).save_pretrained(tmp_path)
     return tmp_path
 
@@ -76,7 +76,7 @@ def test_a_head_that_is_not_linear_is_refused_where_the_fused_one_is_asked_for_a
 
 
 def test_the_head_of_a_loaded_policy_takes_as_many_tokens_at_once_as_its_configuration_says(tmp_path):
-    """Also where prompts are shared, which the model is tried for first."""
+    """This includes shared prompts, which the model is tested for first."""
     vocabulary = FUSED_FROM_VOCABULARY
     sizes: dict[str, Any] = SIZES | {"vocab_size": vocabulary}
     Qwen3ForCausalLM(Qwen3Config(**sizes)).save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Presets and grids are configurations that anybody could write with `--set`."""
+"""Presets and grids are configurations that a user could write with `--set`."""
 
 from __future__ import annotations
 

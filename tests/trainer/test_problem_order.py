@@ -1,4 +1,4 @@
-"""Which problem a place of the data cursor gets: the same in every incarnation, with refills and with a curriculum."""
+"""Which problem each ordinal gets: the same in every incarnation, with refills and with a curriculum."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEASURED = st.lists(
 
 
 def mixed(**task: Any) -> RunConfig:
-    """Two countdowns of different numbers in one run."""
+    """Two Countdown tasks with different numbers in one run."""
     easy = {"name": "countdown", "max_number": 6, "max_target": 40, "heldout": 16, "weight": 3.0}
     hard = {"name": "countdown", "max_number": 9, "max_target": 50, "heldout": 16, "weight": 1.0}
     rollout = {"prompts_per_step": PLACES, "refills": 2}

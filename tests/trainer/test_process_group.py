@@ -1,4 +1,4 @@
-"""The learner's collective calls end when a rank does not come."""
+"""The learner's collective calls time out if a rank does not join."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models by directory or hub id: found in the hub's cache, downloaded, checked before a run and written down."""
+"""Models by directory or hub id: found in the hub's cache, downloaded, checked before a run, and recorded."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ except ScopeError as error:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Configuration and tokenizer of a model, and something in the place of its weights."""
+    """A model's configuration and tokenizer, and a placeholder for its weights."""
     task: Any = make_task(RunConfig().task)
     directory = tmp_path / "files"
     build_tokenizer(task.vocabulary, 64).save_pretrained(directory)
@@ -58,7 +58,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's cache, empty, of a process that was started with HF_HOME and HF_HUB_OFFLINE=1."""
+    """The empty hub cache of a process started with HF_HOME and HF_HUB_OFFLINE=1."""
     path = tmp_path / "home" / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -137,7 +137,7 @@ def test_a_revision_needs_a_path_and_is_no_part_of_a_warm_start() -> None:
 
 
 def find(home: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`find_starting_model` in a process that has not read its environment yet."""
+    """Run `find_starting_model` in a new process, because the hub library reads the environment at import."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-c", PROGRAM, *arguments]
@@ -162,7 +162,7 @@ def test_a_model_is_downloaded_once_and_its_settings_before_its_weights(files: P
         unknown = find(home, endpoint, "someone/else")
         assert "model.path='someone/else' is not a local directory" in unknown.stderr
         assert "RepositoryNotFoundError" in unknown.stderr
-    # The hub is away: the cache is enough.
+    # The hub is offline: the cache is enough.
     assert find(home, endpoint, NAME).stdout.strip() == str(snapshot)
 
 
@@ -197,9 +197,9 @@ def test_a_run_writes_down_its_model_and_resumes_with_that_commit(
     begun = started(tmp_path, "begun")
     record = json.loads((begun.path / MODEL_FILE).read_text())
     assert record == {"path": NAME, "revision": None, "commit": FIRST, "directory": str(first)}
-    # The branch moves on.
+    # The branch moves to another commit.
     add_snapshot(cache, SECOND, files)
-    # Copies, because this process holds the run itself.
+    # Copies, because this process holds the lock of the run itself.
     same, other = (shutil.copytree(begun.path, tmp_path / "runs" / name) for name in ("same", "other"))
     resumed, new = reopen_run(same, []), started(tmp_path, "new")
     assert resumed.model == begun.model

@@ -1,4 +1,4 @@
-"""A step's plan, loss and gradient under every rival control against the float64 reference, alone and over ranks."""
+"""A step's plan, loss and gradient under every rival control against the float64 reference, on one or more ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.rollouts.batch import RolloutBatch
 
 
 def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> RolloutBatch:
-    """What the planner reads of a batch; there is no text behind it."""
+    """The fields of a batch that the planner reads; the token ids are placeholders."""
     rows, direct = len(rollouts.mask), 1.0 if samples == "positives" else -1.0
     present = rollouts.mask.sum(1) > 0
     return RolloutBatch(
@@ -39,7 +39,7 @@ def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> Rollou
 
 
 def run_config(kind: str, aggregation: str = "sequence_mean", **fields: float) -> RunConfig:
-    """All of the tokens may be chosen, so that no draw decides."""
+    """Every token may be chosen, so that the result does not depend on random draws."""
     shares = {
         "clip_cov": {"ratio": 1.0, "lower": -0.5, "upper": 0.5},
         "kl_cov": {"ratio": 0.3, "coefficient": 0.7},
@@ -95,7 +95,7 @@ def planned(
 def expected_shape(
     kind: str, rollouts: reference.Rollouts, proximal_logits: np.ndarray, strength: float
 ) -> reference.Shape:
-    """The same by the reference, with the settings of `run_config`."""
+    """The reference's result with the settings of `run_config`."""
 
     def at(factor: float) -> np.ndarray:
         return reference.chosen_logprobs(
@@ -126,7 +126,7 @@ def expected_shape(
 def plan_loss(
     plan: StepPlan, batch: RolloutBatch, logits: np.ndarray, rollouts: reference.Rollouts, alpha: float
 ) -> tuple[float, np.ndarray]:
-    """Loss of the rows that the plan says are learning, and its gradient on the logits."""
+    """Loss of the rows that the plan marks as learning, and its gradient with respect to the logits."""
     leaf = torch.tensor(logits, requires_grad=True)
     temperature = torch.from_numpy(rollouts.temperature)[:, None, None]
     chosen = (leaf / temperature).log_softmax(-1).gather(-1, torch.from_numpy(rollouts.targets)[..., None])
@@ -149,12 +149,12 @@ def plan_loss(
 
 
 def strength_of(kind: str, drawn: float) -> float:
-    """Only DCPO's has a sign; of Clip-Cov's candidates all are left out."""
+    """Only DCPO's strength is signed; Clip-Cov leaves all its candidates out."""
     return {"dcpo": drawn, "clip_cov": 1.0}.get(kind, abs(drawn))
 
 
 def assume_no_ties(kind: str, rollouts: reference.Rollouts, proximal_logits: np.ndarray) -> None:
-    """Which of two equal covariances is the larger is a matter of rounding."""
+    """Rounding decides which of two equal covariances is larger."""
     proximal = reference.chosen_logprobs(
         proximal_logits, rollouts.targets, rollouts.mask, rollouts.temperature
     )
@@ -169,7 +169,7 @@ strengths = st.sampled_from([0.0, 0.05, 0.4, -0.07])
 @given(kinds, aggregations, strengths, st.sampled_from(["positives", "negatives"]), steps())
 @settings(deadline=None, max_examples=100)
 def test_plan_loss_and_gradient_are_those_of_the_reference(kind, aggregation, strength, samples, step):
-    """Rows that the plan leaves out have no gradient in the reference either."""
+    """Rows that the plan leaves out also have no gradient in the reference."""
     logits, proximal_logits, rollouts, _ = step
     strength = strength_of(kind, strength)
     assume_no_ties(kind, rollouts, proximal_logits)

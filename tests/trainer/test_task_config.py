@@ -1,4 +1,4 @@
-"""Tasks of one's own, of data sets and of mixtures: what is refused before anything starts, and in which words."""
+"""Custom tasks, data sets and mixtures: what is refused before anything starts, and the error messages."""
 
 from __future__ import annotations
 

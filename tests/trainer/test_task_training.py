@@ -1,4 +1,4 @@
-"""Every kind of task trains and is evaluated: real learner, loss and sampler, in one process, from a random model."""
+"""Every kind of task trains and is evaluated with the real learner, loss and sampler, in one process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tasks(data: Path) -> dict[str, dict[str, Any]]:
-    """The `task` block of each kind."""
+    """The `task` block of each kind of task."""
     dataset = {"train": str(data / "train.jsonl"), "instruction": ":"}
     patient = {"timeout_seconds": 60.0}
     function = {"kind": "function", "function": "sevens:compute_score"}
@@ -65,7 +65,7 @@ def tasks(data: Path) -> dict[str, dict[str, Any]]:
 
 
 def run(model_dir: Path, task: dict[str, Any], **blocks: dict[str, object]) -> InProcessRun:
-    """A run of a few short rollouts a step."""
+    """A run with a few short rollouts per step."""
     defaults: dict[str, object] = {"heldout": 16, "max_number": 20, "max_target": 99}
     config = tiny_config(
         task=defaults | task,

@@ -1,4 +1,4 @@
-"""Options of the optimizer update on two real ranks and on a GPU: reference policy, adapters, offloading; schedules."""
+"""Training options on two real ranks and on a GPU: reference policy, adapters, offloading, learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KL = {"reference": "start", "kl_coefficient": 5.0}
 
 @pytest.fixture(scope="module", params=PLACES[1:])
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
-    """Every case on two ranks, and on a GPU."""
+    """All cases on two ranks, and on a GPU."""
     world, backend = request.param
     work = tmp_path_factory.mktemp("options")
     tokenizer: PreTrainedTokenizerFast = build_tokenizer(Vocabulary(tuple("abcdef"), split="characters"), 32)
@@ -212,7 +212,7 @@ def test_a_policy_in_parts_on_ranks_and_host_is_exported_whole(runs: Path) -> No
 
 
 def assert_says_what_the_policy_said(model: Any, runs: Path, name: str) -> None:
-    """Log-probabilities of the probe's tokens."""
+    """Compare the model's log-probabilities of the probe's tokens with the learner's."""
     tokens, expected = result(runs, name)["probe"]
     ids = torch.tensor([tokens])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The trajectory codec: what goes in comes out, and nothing but a valid group or a `TrajectoryError` ever does."""
+"""The trajectory codec: valid groups survive the round trip; any other input raises `TrajectoryError`."""
 
 import pickle
 
@@ -228,12 +228,12 @@ def test_the_size_cap_holds_on_both_sides() -> None:
 
 
 def decodes(data: bytes) -> bool:
-    """Whether `data` is a group; anything it raises other than `TrajectoryError` fails the test."""
+    """Whether `data` decodes to a group; any exception except `TrajectoryError` fails the test."""
     try:
         group = decode_group(data, size_cap=SIZE_CAP)
     except TrajectoryError:
         return False
-    # What is accepted must be usable: consistent arrays, and encodable again.
+    # An accepted group must be usable: its arrays are consistent and it encodes again.
     assert all(len(t.tokens) == len(t.logprobs) == len(t.mask) > 0 for t in group.trajectories)
     encode_group(group, size_cap=SIZE_CAP)
     return True

@@ -81,7 +81,7 @@ def test_a_second_call_takes_it_from_the_cache_without_training(root: Path, trai
 
 
 def test_the_same_configuration_gives_the_same_weights_elsewhere(trained: tuple, tmp_path: Path) -> None:
-    torch.rand(7)  # another position of the global random stream must not matter
+    torch.rand(7)  # the state of the global random generator must not matter
     other = ensure_warm_start(CONFIG, tmp_path, ignore)
     first = load_file(trained[0].path / "model.safetensors")
     second = load_file(other.path / "model.safetensors")
@@ -253,7 +253,7 @@ def test_the_saved_tokenizer_reads_as_the_built_one(trained: tuple) -> None:
 
 
 def test_the_probe_samples_from_the_model_it_is_given(trained: tuple) -> None:
-    """Its entropies, made with left padding and a cache, equal those of one plain pass over each row."""
+    """Entropies computed with left padding and a cache equal those of one plain forward pass over each row."""
     model = AutoModelForCausalLM.from_pretrained(trained[0].path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(trained[0].path)
     prompts = ["1 2 3=6:", "4 5 6=26:", "1 1 1=1:"] * 4

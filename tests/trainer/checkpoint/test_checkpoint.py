@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, proven by checksums, and the rule by which the queue is acknowledged."""
+"""Checkpoints: atomic, verified by checksums, and the rule for acknowledging the queue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.errors import ScopeError
 
 
 class CrashAt:
-    """Raises Crash instead of the n-th file operation of a commit; counts them all."""
+    """Raises Crash at the n-th file operation of a commit; counts all operations."""
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int) -> None:
         self.count, self._at = 0, at
@@ -72,7 +72,7 @@ def test_a_crash_at_any_file_operation_leaves_a_whole_newest_checkpoint(tmp_path
         assert newest is not None
         assert read_state(newest).step in ((20, 30) if crashed else (30,))
         survivors.append(read_state(newest).step)
-        # The next incarnation does the step again and commits over whatever the crash left.
+        # The next incarnation repeats the step and commits over whatever the crash left.
         assert read_state(write(after, 30)).step == 30
         assert after.newest() == folder / "step-00000030"
         if not crashed:
@@ -132,8 +132,8 @@ def test_the_best_is_kept_besides_the_newest_and_survives_a_restart(tmp_path: Pa
     for step in (1, 2):
         write(store, step)
     assert store.offer(Best(1, 4, 0.3))
-    assert not store.offer(Best(2, 4, 0.3)), "it must be better"
-    assert not store.offer(Best(9, 4, 0.9)), "it must be there"
+    assert not store.offer(Best(2, 4, 0.3)), "a new best must be better"
+    assert not store.offer(Best(9, 4, 0.9)), "a best must exist"
     for step in (3, 4):
         write(store, step)
     after = CheckpointStore(tmp_path, keep=2)
@@ -144,11 +144,11 @@ def test_the_best_is_kept_besides_the_newest_and_survives_a_restart(tmp_path: Pa
     for step in (6, 7):
         write(after, step)
     assert sorted(p.name for p in tmp_path.glob("step-*")) == [f"step-{s:08d}" for s in (4, 6, 7)]
-    assert after.offer(Best(7, 1, 0.1)), "chosen by another k"
+    assert after.offer(Best(7, 1, 0.1)), "a best for another k replaces it"
 
 
 def test_an_old_checkpoint_that_is_kept_as_the_best_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    """What later ones acknowledged cannot be learned again."""
+    """Groups that later checkpoints acknowledged cannot be learned again."""
     store = CheckpointStore(tmp_path, keep=2)
     write(store, 1)
     store.offer(Best(1, 1, 0.3))

@@ -1,4 +1,4 @@
-"""Checkpoints in a second home: whole or not there, whatever the other side does, and brought back verified."""
+"""The checkpoint mirror: copies are atomic, whatever fails on the other side, and verified when fetched back."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from trainer.errors import ScopeError
 
 
 def allowed() -> None:
-    """No newer learner is there."""
+    """Permit the write: there is no newer learner."""
 
 
 class Faulty(LocalFileSystem):
-    """Local files over a link that fails: at the operations whose number `fails` answers True to."""
+    """Local files over a faulty link: the operations fail for whose number `fails` returns True."""
 
     protocol = "faulty"
     cachable = False
@@ -226,9 +226,11 @@ def test_a_resumption_on_a_new_machine_begins_with_what_is_in_the_mirror(
     put(mirror, store, 10)
     assert "step-00000010 was brought in" in (fetch_checkpoint(new) or "")
     put(mirror, store, 20)
-    assert fetch_checkpoint(new) is None, "the run directory has one"
+    assert fetch_checkpoint(new) is None, "the run directory has a whole checkpoint"
     (new.path / "checkpoints" / "step-00000010" / "state.json").write_text("{}")
-    assert "step-00000020 was brought in" in (fetch_checkpoint(new) or ""), "it has none that is whole"
+    assert "step-00000020 was brought in" in (fetch_checkpoint(new) or ""), (
+        "the run directory has no whole checkpoint"
+    )
 
 
 @pytest.fixture

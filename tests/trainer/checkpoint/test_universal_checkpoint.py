@@ -1,4 +1,4 @@
-"""Checkpoints go on under another number of learner ranks and another ZeRO stage, on real DeepSpeed."""
+"""Checkpoints resume with another number of learner ranks and another ZeRO stage, on real DeepSpeed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def case(name: str, world: int, stage: int, groups: str, **more: Any) -> dict[st
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
-    """Two ranks learn two steps at each stage, save, and learn one more."""
+    """At each stage, two ranks learn two steps, save, and learn one more."""
     work = tmp_path_factory.mktemp("two-ranks")
     groups = write_groups(work / "groups.bin", make_groups(model_dir, noise=0.5, lengths=any_length))
     cases = [case(f"stage{s}", 2, s, groups, steps=STEPS, **{"continue": True}) for s in STAGES]
@@ -42,7 +42,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def reshaped(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, kept: Path) -> Path:
-    """One rank goes on from each of them, at each stage."""
+    """One rank continues from each of the checkpoints, at each stage."""
     work = tmp_path_factory.mktemp("one-rank")
     cases = [
         case(
@@ -65,7 +65,7 @@ def reshaped(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, kept: Pa
 def test_one_rank_of_any_stage_goes_on_from_two_of_any_stage(
     kept: Path, reshaped: Path, before: int, after: int
 ) -> None:
-    """Same losses, same gradient, same update: weights, moments and their count came along."""
+    """Losses, gradient and update are equal: weights, moments and step count were restored."""
     wanted, got = (
         result(kept, f"stage{before}")["continued"][0],
         result(reshaped, f"{before}-{after}")["metrics"][0],

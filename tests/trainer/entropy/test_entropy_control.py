@@ -1,4 +1,4 @@
-"""Every control law by hand-computed cases, and the project's own in closed loop with the measured plant."""
+"""Every control law by hand-computed cases, and the project's own law in closed loop with the measured plant."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fresh(kind: str) -> Controller:
 
 
 def split_range(**changes: float) -> SplitRangeController:
-    """`LAW` with changes, synchronous, so that its gains are KP and KI."""
+    """`LAW` with changes and without staleness, so that its gains are KP and KI."""
     return SplitRangeController(LAW.model_copy(update=changes), max_staleness=0)
 
 
@@ -90,7 +90,7 @@ def test_split_range_gains_follow_from_the_plant_and_the_dead_time():
 
 
 def test_split_range_heats_with_all_three_actuators():
-    """The reference begins at the first measurement; 0.05 nats above the second, u = kp 0.05."""
+    """The reference starts at the first measurement; 0.05 nats above the second, u = kp 0.05."""
     controller = split_range()
     assert controller.update(0.5, 0.5, positives=1) == Actuators(1.0, 0.2, 1.0)
     actuators = controller.update(0.45, 0.5, positives=1)
@@ -135,7 +135,7 @@ def test_the_filter_is_a_first_order_lag_that_begins_at_the_first_measurement():
 
 
 def test_the_reference_moves_to_the_entropy_target_at_a_limited_rate_which_is_fed_forward():
-    """Towards 0.77 by 0.01 a step from 0.8; the measurement follows exactly, so that only the rate acts."""
+    """From 0.8 towards 0.77 by 0.01 per step; the measurement follows exactly, so that only the feedforward acts."""
     controller = split_range(ramp=0.01, back_calculation=0.0)
     for reference in (0.79, 0.78, 0.77):
         before = controller.state().get("reference", 0.8)
@@ -155,7 +155,7 @@ def test_the_reference_waits_for_a_measurement_that_does_not_follow():
 
 
 def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
-    """From rest, 0.03 nats up in one step: a third of that is the rate, and kp lag times it is taken off."""
+    """From rest, 0.03 nats up in one step: a third of that is the smoothed rate, and kp lag times it is subtracted."""
     plain, damped = split_range(back_calculation=0.0), split_range(back_calculation=0.0, lag_steps=2.0)
     for controller in (plain, damped):
         controller.update(0.5, 0.5, positives=0)
@@ -166,7 +166,7 @@ def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
 
 
 def test_a_new_entropy_target_moves_the_output_by_no_more_than_the_ramp_asks():
-    """Bumpless: at rest on one target, another one far away changes u by (kp + 1 / g) ramp at once, not by kp."""
+    """Bumpless: a distant new target, set at rest, first changes u by (kp + 1 / g) ramp, not by kp times the change."""
     controller = split_range(ramp=0.002)
     for _ in range(5):
         controller.update(0.4, 0.4, positives=1)
@@ -280,7 +280,7 @@ def test_the_defaults_hold_every_entropy_target_on_the_measured_plant(target, st
         assert abs(trace[-60:].mean() - target) <= 0.02
         assert np.sqrt(((smooth[-60:] - target) ** 2).mean()) <= 0.03
         assert np.mean([a.saturated for a in acted[-60:]]) < 0.2
-        assert smooth.min() > target - 0.1, "it falls far below before it settles"
+        assert smooth.min() > target - 0.1, "the entropy falls far below the target before it settles"
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 2, 4])
@@ -305,7 +305,7 @@ def test_a_plant_half_or_twice_as_strong_is_held_without_a_growing_oscillation(g
 
 
 def tracking_error(law: SplitRangeLaw, *, gain: float, pace: float = 1.0) -> float:
-    """RMS of the 5-step average over the last 60 of 240 steps, mean of eight seeds, nats."""
+    """RMS of the 5-step average over the last 60 of 240 steps, averaged over eight seeds, in nats."""
     return float(
         np.mean(
             [
@@ -340,7 +340,7 @@ def test_a_memory_too_short_to_measure_with_is_refused(memory):
 
 @pytest.mark.parametrize(("pace", "steps"), [(0.05, 1200), (0.1, 800), (0.3, 400), (3.0, 160)])
 def test_the_defaults_hold_a_plant_of_another_pace(pace, steps):
-    """A twentieth to three times as fast as the plant that the gains were chosen on: slower to settle, held as well."""
+    """A plant a twentieth to three times as fast as the one the gains were tuned on settles more slowly but is held."""
     for seed in range(3):
         trace, acted = closed_loop(SplitRangeLaw(), lambda _: 0.41, pace=pace, steps=steps, seed=seed)
         rest = slice(-steps // 4, None)
@@ -350,14 +350,14 @@ def test_the_defaults_hold_a_plant_of_another_pace(pace, steps):
 
 
 def test_without_control_the_plant_collapses():
-    """What the closed-loop tests hold up is not held up by the model itself."""
+    """The closed-loop tests mean something only if the model collapses by itself."""
     idle = SplitRangeLaw(plant_gain=1e6)
     trace, _ = closed_loop(idle, lambda _: 0.41)
     assert trace[-1] < 0.32
 
 
 def test_an_unreachable_entropy_target_saturates_says_so_and_winds_nothing_up():
-    """1.2 nats is beyond the plant: noise apart it is at the limit, and follows at once when that is withdrawn."""
+    """The plant cannot reach 1.2 nats: apart from noise u is at its limit, and reacts at once to a lower target."""
     trace, acted = closed_loop(
         SplitRangeLaw(), lambda step: 1.2 if step < 120 else 0.35, steps=200, staleness=1
     )

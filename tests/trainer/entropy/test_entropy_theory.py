@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tabular:
-    """A policy over V answers and their chances of reward."""
+    """A policy over V answers and their probabilities of reward."""
 
     z: Array
     w: Array
@@ -46,7 +46,7 @@ class Tabular:
         return np.exp(log_softmax(self.z, temperature))
 
     def change(self, temperature: float, weights: Array | None = None) -> float:
-        """Entropy change of the weighted answers for a unit step; the positives unless told otherwise."""
+        """Entropy change of the weighted answers for a unit step; by default of the positives."""
         return -float(self.q(temperature) @ ((self.w if weights is None else weights) * self.m))
 
     def negatives_change(self, temperature: float) -> float:

@@ -1,4 +1,4 @@
-"""The plant's gain, as the closed loop measures it."""
+"""The estimate of the plant's gain in closed loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LAG, SMOOTHING = 5.0, 3.0
 
 
 def measured(outputs: np.ndarray, gain: float, *, drift: float = -0.004, noise: float = 0.0) -> PlantGain:
-    """After a plant H' - H = drift + gain * x, x the output two steps before behind the lag, has moved."""
+    """The estimate after moving a plant H' - H = drift + gain * x, where x is the lagged output of two steps before."""
     plant, rng = PlantGain(lag=LAG, smoothing=SMOOTHING, memory=60), np.random.default_rng(3)
     lagged = rate = 0.0
     before = 0.0

@@ -1,4 +1,4 @@
-"""Every rival control by a hand-computed case, and its strength as a law."""
+"""Every rival control by a hand-computed case, and the laws that set its strength."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_coefficient_without_an_entropy_is_refused():
 
 
 def test_clip_higher_by_hand():
-    """Ratio 1.25: clipped at 1.2 with the loss block's range, free under 1.28, which auxiliary rows never get."""
+    """Ratio 1.25: clipped at 1.2 by the loss block's range, not at 1.28, which never applies to auxiliary rows."""
     config = block("clip_higher")
     clip = make_regularizer(config).clip_range(make_strength_law(config).strength)
     assert clip == (0.2, 0.28)
@@ -204,7 +204,7 @@ def test_a_dropped_token_has_no_gradient_and_still_counts_in_the_mean():
 
 
 def test_kl_cov_by_hand():
-    """The covariances of the case above: a third of the tokens is one, the first, and it pays 0.7 a nat."""
+    """The covariances of the case above: a third of the tokens is one, the first, with a penalty of 0.7 per nat."""
     config = block("kl_cov", ratio=0.34, coefficient=0.7)
     assert present(terms(config, MEASURED).penalty).tolist() == [[0.7, 0], [0, 0], [0, 0]]
     assert make_regularizer(config).clip_range(0.7) == (1.0, math.inf)
@@ -212,7 +212,7 @@ def test_kl_cov_by_hand():
     assert make_regularizer(clipped).clip_range(1.0) is None
     assert (
         present(terms(block("kl_cov", ratio=0.67), MEASURED).penalty) > 0
-    ).sum() == 2  # of two that tie, one
+    ).sum() == 2  # one of two tied tokens
 
 
 @pytest.mark.parametrize("log_ratio", [0.3, -0.3])
@@ -248,7 +248,7 @@ def test_dcpo_by_hand():
     measured = Measured(
         MEASURED.advantages, MEASURED.rewards, MEASURED.mask, MEASURED.logprobs, MEASURED.entropy, tilted
     )
-    for strength in (0.1, -0.1):  # hot or cold: the side is in the tilted log-probabilities
+    for strength in (0.1, -0.1):  # hot or cold: the sign is in the tilted log-probabilities
         shaped = terms(block("dcpo"), measured, strength).advantages
         assert shaped[0].tolist() == pytest.approx([5 / 6 + 0.5 / 6, 5 / 6 + 2 / 6])
         assert shaped[1, 0].item() == pytest.approx(-5 / 6)
@@ -269,7 +269,7 @@ def test_dcpo_is_hot_below_the_entropy_target_cold_above_it_and_grpo_without_err
     assert terms(block("dcpo"), none_passed, 0.1).advantages.tolist() == [[1, 1], [-1, -1], [1, 1]]
 
 
-# Over ranks
+# Across ranks
 
 
 @given(

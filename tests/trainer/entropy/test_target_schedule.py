@@ -1,4 +1,4 @@
-"""The configured entropy target over the learner step: values by hand, properties, refusals; and what is in force."""
+"""The scheduled entropy target by learner step: values by hand, properties, refusals, and the target in force."""
 
 import math
 from itertools import pairwise
@@ -68,7 +68,7 @@ def test_a_moving_entropy_target_goes_from_end_to_end_without_turning_back_or_ju
     assert path[begin + length :] == [to] * 5
     moves = [later - earlier for earlier, later in pairwise(path)]
     assert all(move * (to - first) >= -1e-12 for move in moves)
-    # The steepest place of the cosine is pi/2 times as steep as the line.
+    # At its steepest the cosine is pi/2 times as steep as the line.
     steepest = abs(to - first) / length * (math.pi / 2 if kind == "cosine" else 1)
     assert max(map(abs, moves)) <= steepest + 1e-12
 
@@ -148,7 +148,7 @@ def test_a_schedule_that_makes_no_sense_is_refused_by_field_and_value(schedule, 
 
 
 class Boundary:
-    """One incarnation of rank 0 at its step boundaries, as far as the entropy target goes."""
+    """One incarnation of rank 0 at its step boundaries, reduced to the entropy target."""
 
     def __init__(
         self, redis: Redis, run_id: str, config: EntropyControlConfig, start: float | None = None
@@ -159,7 +159,7 @@ class Boundary:
         self.target = TargetInForce(redis, run_id, whole, self.epoch, start)
 
     def steps(self, *steps: int, entropy: float = 0.5) -> list[float | None]:
-        """The targets that the law gets."""
+        """The targets passed to the control law."""
         values = []
         for step in steps:
             self.target.begin(step)
@@ -169,7 +169,7 @@ class Boundary:
 
     @property
     def in_force(self) -> tuple[int, int, float | None, int | None]:
-        """As Redis shows it: generation, the step it holds from, target, and the step of that."""
+        """As recorded in Redis: (generation, step from which it applies, target, step of that target)."""
         applied = store.read_applied(self.redis, self.run_id)
         assert applied is not None
         return applied.generation, applied.step, applied.target, applied.target_step
@@ -210,9 +210,9 @@ def test_a_target_set_live_may_move_there_over_steps_from_what_was_in_force(redi
     store.change_entropy_target(redis, run, 0.2, "ada", config, over_steps=4)
     assert learner.steps(2, 3) == pytest.approx([0.5, 0.4])
     again = Boundary(redis, run, config)
-    assert again.steps(4, 5, 6) == pytest.approx([0.3, 0.2, 0.2]), "a resumed learner goes on where it was"
+    assert again.steps(4, 5, 6) == pytest.approx([0.3, 0.2, 0.2]), "a resumed learner must continue the ramp"
     rolled_back = Boundary(redis, run, config)
-    assert rolled_back.steps(1, 2) == pytest.approx([0.5, 0.4]), "it holds from the earlier step then"
+    assert rolled_back.steps(1, 2) == pytest.approx([0.5, 0.4]), "the change must apply from the earlier step"
     store.change_entropy_target(redis, run, 0.5, "ada", config, over_steps=1)
     assert rolled_back.steps(3, 4) == pytest.approx([0.5, 0.5])
 

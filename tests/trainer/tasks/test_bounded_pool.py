@@ -1,4 +1,4 @@
-"""Processes that verifiers run in: what hangs, eats memory or dies is ended, and the next call works."""
+"""Verifier processes: one that hangs, exhausts memory or dies is terminated, and the next call works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def act(what: str) -> object:
-    """What a verifier may do."""
+    """Act as a verifier may."""
     if what == "hang":
         while True:
             pass

@@ -1,4 +1,4 @@
-"""The Countdown task: its universe, its split and its verifier, checked against an oracle built on `ast`."""
+"""The Countdown task: all its problems, its split, and its verifier against an oracle built on `ast`."""
 
 import ast
 import itertools
@@ -35,7 +35,7 @@ strings = st.text("0123456789+-*()", max_size=20) | expressions | st.text(max_si
 
 
 def oracle(text: str) -> tuple[int, list[int]] | None:
-    """Value and operands by Python's own grammar, or None where the text is outside Countdown's."""
+    """Value and operands by Python's own grammar, or None if the text is outside Countdown's."""
     if len(text) > MAX_RESPONSE_CHARACTERS or re.search(r"[^0-9+*()-]|(?<![0-9])0[0-9]", text):
         return None
     try:

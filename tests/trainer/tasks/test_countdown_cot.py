@@ -1,4 +1,4 @@
-"""Countdown with a chain of thought: verifier, split, and that most words of an answer do not change the reward."""
+"""Countdown with a chain of thought: verifier, split, and that most words of an answer do not affect the reward."""
 
 import itertools
 import time
@@ -48,7 +48,7 @@ def reward(problem: Problem, words: list[str]) -> float:
 
 
 def sentences(words: list[str]) -> list[list[str]]:
-    """The chain cut after every stop."""
+    """The chain, split after every full stop."""
     cut: list[list[str]] = [[]]
     for word in words:
         cut[-1].append(word)
@@ -58,7 +58,7 @@ def sentences(words: list[str]) -> list[list[str]]:
 
 
 def statement(sentence: list[str]) -> tuple[int, str, int, int] | None:
-    """What a sentence claims, as (a, operator, b, result); None if it claims nothing."""
+    """The claim of a sentence as (a, operator, b, result); None without a claim."""
     parts = [word for word in sentence if word.isdigit() or word in OPERATORS]
     match parts:
         case [a, operator, b, result] if ANSWER not in sentence and operator in OPERATORS:
@@ -223,7 +223,7 @@ def test_only_free_words_can_be_dropped_and_what_stays_is_the_arithmetic(problem
 
 
 def test_answers_are_long_and_most_of_their_tokens_are_free() -> None:
-    """At least 40 tokens and 60 % free on average, the end token counted as bound."""
+    """At least 40 tokens and 60 % free on average, counting the end token as bound."""
     rng = np.random.default_rng(0)
     lengths, shares = [], []
     for i in rng.integers(TASK.train_size, size=1500):

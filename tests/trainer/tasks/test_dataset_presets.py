@@ -1,4 +1,4 @@
-"""Every preset on rows in the columns that are published: problem, answer, and a right and a wrong response."""
+"""Every preset on rows with the published columns: problem, answer, and a correct and a wrong response."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ CASES = [
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every preset reads its rows here from a file in place of the hub."""
+    """Every preset reads its rows from a file instead of the hub."""
     for name, source in list(PRESETS.items()):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]))

@@ -1,4 +1,4 @@
-"""Problems from files, and the verifiers of data set tasks but that behind HTTP."""
+"""Problems from files, and the verifiers of data set tasks except the HTTP verifier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> str:
-    """As JSON lines; returns the path."""
+    """Write the rows as JSON lines; returns the path."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return str(path)
 
@@ -67,7 +67,7 @@ def test_a_training_problem_that_is_held_out_elsewhere_is_left_out(train_file: s
 
 
 def notes_of(task: Task) -> list[str]:
-    """What the task says of its data, without where that is."""
+    """The task's notes about its data, without the file's path."""
     assert isinstance(task, TaskWithNotes)
     return [note.partition(": ")[2] for note in task.notes]
 

@@ -1,4 +1,4 @@
-"""Rollouts of several turns: bounds, masks and spans of a dialogue, the worked examples, training in one process."""
+"""Multi-turn rollouts: bounds, masks and spans of a dialogue, the worked examples, and training in one process."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_dialogue_ends_at_its_bounds(overrides: list[str], turns: int, finish:
         say(dialogue, "no")
     assert (len(dialogue.turns), dialogue.finish) == (turns, finish)
     assert len(dialogue.tokens) <= config.rollout.max_new_tokens
-    assert dialogue.mask[-1] == 1, "it ends with the environment"
+    assert dialogue.mask[-1] == 1, "the response ends with an environment token"
 
 
 def test_the_tool_gives_what_the_answer_needs_and_its_tokens_are_masked() -> None:
@@ -256,7 +256,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tool_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that was taught to ask for 3+4, whatever the problem, and to answer with the result."""
+    """A model trained to ask for 3+4, whatever the problem, and to answer with the result."""
     folder = make_model(tmp_path_factory.mktemp("tool-user"), string.printable)
     model, (task, config) = AutoModelForCausalLM.from_pretrained(folder), calculating()
     call, answer = [*TOKENIZER.encode("<calc>3+4</calc>"), EOS], [*TOKENIZER.encode("7"), EOS]

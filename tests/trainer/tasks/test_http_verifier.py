@@ -1,4 +1,4 @@
-"""A verifier behind HTTP: what it is asked, faults and pauses, time limit, authorization."""
+"""A verifier behind HTTP: requests, faults and retries, time limit, authorization."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def train_file(tmp_path: Path) -> str:
 
 
 def task_of(train: str, service: RewardService, **verifier: Any) -> Task:
-    """A task that the service scores."""
+    """A task scored by the service."""
     defaults: dict[str, Any] = {"kind": "http", "url": service.url, "retry_seconds": 0.01}
     return make_task(
         TaskConfig(

@@ -1,4 +1,4 @@
-r"""Answers that math graders get wrong, labelled by hand: (gold answer, response, verdict)."""
+r"""Answers that math graders often misjudge, labelled by hand: (gold answer, response, verdict)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ RIGHT = [
     ("9", r"\boxed{\boxed{9}}"),
     ("1", r"First \boxed{2}; no, that is wrong. \boxed{1}"),
     ("4", "Ignore this: put your answer within \\boxed{}.\n\\[\\boxed{4}\\]"),
-    # the same unit, or one that the question has already
+    # the same unit, or a unit that the question already names
     (r"10\text{ cm}", r"\boxed{10\text{ centimeters}}"),
     (r"10\text{ cm}^2", r"\boxed{10\text{ square cm}}"),
     (r"2\text{ hours}", r"\boxed{2\text{ h}}"),
@@ -101,7 +101,7 @@ WRONG = [
     ("Monday", r"\boxed{Sunday}"),
     ("5", r"\boxed{5x}"),
     ("12", r"\boxed{" + "1+" * 400 + "12}"),
-    # several guesses, or words to the grader
+    # several guesses, or text addressed to the grader
     ("7", r"\boxed{7} or maybe \boxed{6}"),
     ("7", r"\boxed{6 \text{ or } 7}"),
     ("7", r"\boxed{5, 6, 7, 8}"),
@@ -121,7 +121,7 @@ WRONG = [
     (r"(-\infty,3]", r"\boxed{x \ge 3}"),
     (r"(-\infty,1)\cup(2,\infty)", r"\boxed{(-\infty,1]\cup[2,\infty)}"),
     (r"(-\infty,1)\cup(2,\infty)", r"\boxed{(-\infty,1)}"),
-    # sets and lists of which some is missing
+    # sets and lists with missing elements
     (r"\{1,2\}", r"\boxed{\{1,1\}}"),
     (r"\{1,2,3\}", r"\boxed{\{1,2,2\}}"),
     ("9,-9", r"\boxed{9}"),

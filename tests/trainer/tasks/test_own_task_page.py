@@ -1,4 +1,4 @@
-"""docs/how-to/your-own-task.md: the files of its first section, trained on and evaluated in one process."""
+"""docs/how-to/your-own-task.md: trains on and evaluates the files of its first section in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reasoning-gym, mixtures, a task of one's own, shaped rewards and chat prompts."""
+"""reasoning-gym, mixtures, custom tasks, shaped rewards and chat prompts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENT = VerifierConfig(timeout_seconds=30)
 
 
 def gym(dataset: str = "basic_arithmetic", **options: int) -> TaskConfig:
-    """A task of reasoning-gym with 16 held-out problems."""
+    """A reasoning-gym task with 16 held-out problems."""
     block = GymConfig(dataset=dataset, size=500, options=dict(options))
     return TaskConfig(name="reasoning_gym", heldout=16, reasoning_gym=block, verifier=PATIENT)
 
