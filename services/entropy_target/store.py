@@ -2,7 +2,7 @@
 
 The desired state is either the configured schedule (`trainer.entropy_control.schedule`) or a target that a person set.
 The control plane changes it. The learner's rank 0 reads it at each step boundary and records from which step a
-generation holds and which target is in force; a schedule that moves makes no generations. Each change of state is one
+generation holds and which target is in force; a schedule changes the target without a new generation. Each change of state is one
 Lua script, so that the document and its history always agree, and Redis's clock is the only clock. Targets are nats
 per token, times are seconds since the epoch. The functions block; asynchronous callers use `asyncio.to_thread`.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def initialise_entropy_target(redis: Redis, run_id: str) -> bool:
-    """Write generation 1, in which the configured schedule decides; a resumed run keeps its target.
+    """Write generation 1, the configured schedule; a resumed run keeps its target.
 
     Returns whether it was written.
     """
@@ -124,7 +124,7 @@ def reset_entropy_target(
     regularizer_tracks: bool = False,
     conditions: ChangeConditions = UNCONDITIONAL,
 ) -> DesiredTarget:
-    """Return to the configured schedule under the next generation; no change where it decides already.
+    """Return to the configured schedule under the next generation; does nothing if it is in effect already.
 
     `target_max_change` does not limit this change: the schedule was accepted as a whole.
 

@@ -111,7 +111,7 @@ class Generator:
         await self._weights.join_broadcasts(rendezvous, first_rank)
 
     async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
-        """Receive the broadcast that begins now and load it, as `load` does.
+        """Receive the next broadcast and load it, as `load` does.
 
         Raises TransferError when it did not arrive; the generator then keeps the version it runs.
         """
@@ -267,7 +267,7 @@ class Generator:
 
     @property
     def _free_slots(self) -> int:
-        """Groups that may be leased now."""
+        """Number of groups that may be leased."""
         return self._groups.free_slots
 
     def _start_groups(self, lease: Lease, version: PolicyVersion) -> None:

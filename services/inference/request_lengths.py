@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
 
 ALL_TOKENS = 1 << 31
-"""The count that is reported for a request that has ended."""
+"""tokens reported for a request that has ended"""
 
 
 class RequestLengths(Protocol):

@@ -63,7 +63,7 @@ class WeightBroadcast:
         return answers
 
     def leave(self) -> None:
-        """Form a new group for the next version, because a member of this one failed."""
+        """Leave the group, because a member failed; the next version forms a new one."""
         self._broken = True
 
     def close(self) -> None:
