@@ -36,7 +36,11 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
         help="only with this text in the prompt or the response, case-insensitive",
     )
     parser.add_argument(
-        "--limit", type=int, default=10, metavar="N", help="number of rollouts to show, newest first (default: 10)"
+        "--limit",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of rollouts to show, newest first (default: 10)",
     )
     parser.set_defaults(command=_rollouts)
 

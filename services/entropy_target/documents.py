@@ -42,7 +42,7 @@ class Applied(BaseModel):
     at: float
     """seconds since the epoch"""
     target: float | None = None
-    """the target in force at `target_step`, nats per token; None without entropy control and before `auto` is measured"""
+    """in force at step `target_step`, nats per token; None without entropy control and before `auto` is measured"""
     target_step: int | None = None
     """the newest learner step that began"""
     start: float | None = None

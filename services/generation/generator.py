@@ -79,7 +79,7 @@ class Generator:
         self._groups = GroupsInFlight(spec.config.generators.groups_in_flight, self._wake.set)
         self._heartbeat = GeneratorHeartbeat(spec, self._work, self._weights)
         self._exhausted = (-1, 0.0)
-        """a pacing limit, in learner steps, under which no group was left, and until when not to ask again"""
+        """(pacing limit, learner steps, under which groups ran out; monotonic time before which not to lease again)"""
         self._stopping = False
         self._evaluating = False
 

@@ -36,7 +36,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_entropy: float
     """negative mean behaviour log-probability of base rollouts, nats per token"""
     entropy_target: float | None
-    """entropy target in force at this step, nats per token; None without entropy control, or until `auto` is measured"""
+    """target in force at this step, nats per token; None without entropy control, or until `auto` is measured"""
     entropy_target_generation: int
     starting_entropy: float | None = None
     """entropy at the run's first learner step, nats per token; the same in every record"""

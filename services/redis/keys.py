@@ -54,7 +54,7 @@ class RunKeys:
 
     @property
     def actuators(self) -> str:
-        """Hash: temperature, alpha, step, entropy_target_generation — the actuators of rollouts that start from now on."""
+        """Hash: temperature, alpha, step, entropy_target_generation — the actuators of rollouts that begin."""
         return self._key("actuators")
 
     @property

@@ -114,5 +114,5 @@ def broadcast_of(config: RunConfig) -> WeightBroadcast | None:
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
-    """On a GPU, a context with a new stream."""
+    """A context with a new stream on a GPU, an empty one on a CPU."""
     return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()

@@ -63,7 +63,7 @@ class _Push:
 class WeightPublisher:
     """Sends policy versions to the generators named `generator_ids`.
 
-    timeout_seconds: timeout of one load. start_seconds: added for a generator's first load, which it answers only once its
+    timeout_seconds: for one load. start_seconds: added for a generator's first load, which it answers only once its
     engine has started. broadcast: None to send through the object store only.
     """
 

@@ -54,7 +54,7 @@ class Slopes:
     entropy: Tensor
     """[T], nats"""
     entropy_slopes: Tensor | None
-    """[T], gradient of the entropy; None: without"""
+    """[T], gradient of the entropy; None: the entropy has no gradient"""
 
 
 def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:
