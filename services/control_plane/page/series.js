@@ -100,8 +100,8 @@ export class Series {
   }
 
   /**
-   * Store the newest record without adding it to the curves. Returns false if its step precedes the newest one: the
-   * learner has rolled back to a checkpoint.
+   * Store the newest record without adding it to the curves. Returns false if a newer lineage
+   * repeats a step of the curves: the learner has rolled back to a checkpoint.
    * @param {Record<string, any>} record
    */
   know(record) {
