@@ -90,8 +90,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}
     mixture_pass_rates: dict[str, float] = {}
-    """by task of a mixture with a curriculum, before this step's rewards: its share of the prompts drawn from then on,
-    and its smoothed pass rate"""
+    """for each task of a mixture with a curriculum, before this step's rewards: its share of the prompts drawn from
+    then on, and its smoothed pass rate"""
     queue_unread: int
     queue_pending: int
     groups: int
