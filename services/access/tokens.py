@@ -57,7 +57,7 @@ class TokenRecord(BaseModel):
     created_at: float
     created_by: str
     expires_at: float | None = None
-    """None: never"""
+    """None: it does not expire"""
 
 
 class Grant(NamedTuple):

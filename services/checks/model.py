@@ -12,7 +12,7 @@ from trainer.starting_model.checks import check_loaded_tokenizer
 from trainer.tasks import TaskWithSolutions, make_task
 
 SPECIAL_TOKENS = 3
-"""of the built-in model's tokenizer"""
+"""special tokens in the vocabulary of the built-in model's tokenizer"""
 
 
 def shape_of(config: RunConfig, directory: Path | None) -> ModelShape:

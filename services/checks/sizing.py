@@ -113,7 +113,7 @@ class RankMemory:
     gradients: int
     optimizer: int
     activations: int
-    """of one micro-batch"""
+    """activations of one micro-batch that the backward pass needs"""
     head: int
     """log-probabilities and entropy of one micro-batch, with the gradient of the output matrix"""
     gathered: int
@@ -202,7 +202,7 @@ class GeneratorMemory:
     key_values_wanted: int
     """`max_sequences` sequences of full length; with less memory vLLM decodes fewer at once"""
     key_value_token: int
-    """per token"""
+    """key-value cache of one token"""
 
 
 def generator_memory(shape: ModelShape, config: RunConfig) -> GeneratorMemory:

@@ -12,7 +12,10 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope audit`."""
     add_run(parser)
     parser.add_argument(
-        "--limit", type=int, default=20, help="how many of the newest entries, at most 1000 (default: 20)"
+        "--limit",
+        type=int,
+        default=20,
+        help="number of entries to show, newest first, at most 1000 (default: 20)",
     )
     parser.add_argument("--every-run", action="store_true", help="changes that concern all runs")
     parser.set_defaults(command=_audit)

@@ -36,7 +36,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train each run in a single process instead of the full system",
     )
-    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="runs at the same time")
+    parser.add_argument("--parallel", type=int, default=1, metavar="P", help="number of runs in parallel")
     parser.add_argument(
         "--samples",
         type=int,

@@ -12,7 +12,9 @@ from services.cli.connect import add_run, client_of
 def add_entropy(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and options of `scope entropy`."""
     entropy = parser.add_subparsers(required=True, metavar="get|set|reset|history|watch")
-    get = entropy.add_parser("get", help="show the entropy target and the step since which it is in force")
+    get = entropy.add_parser(
+        "get", help="show the entropy target and the learner step from which it is in force"
+    )
     add_run(get)
     get.set_defaults(command=_get)
     change = entropy.add_parser("set", help="change the entropy target of a run")
@@ -29,9 +31,15 @@ def add_entropy(parser: argparse.ArgumentParser) -> None:
     reset = entropy.add_parser("reset", help="return to the configured entropy target and schedule")
     _add_change(reset)
     reset.set_defaults(command=_reset)
-    log = entropy.add_parser("history", help="list every change, and from which step it was in force")
+    log = entropy.add_parser(
+        "history", help="list every change and the learner step from which it was in force"
+    )
     log.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="how many of the newest events (default: 20)"
+        "--limit",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of events to show, newest first (default: 20)",
     )
     add_run(log)
     log.set_defaults(command=_history)

@@ -20,7 +20,11 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
         "dead-letters", help="list the groups that will not be trained on, newest first"
     )
     letters.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="how many of the newest (default: 20)"
+        "--limit",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of dead letters to show, newest first (default: 20)",
     )
     letters.add_argument("--cursor", metavar="ID", help="only dead letters older than this one")
     add_run(letters)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 MOST = 1000
 COLOURS = ((0.1, ""), (0.7, "green"), (1.6, "yellow"), (3.0, "dark_orange"), (float("inf"), "bold red"))
-"""(surprisal, nats, up to which a token has the colour; colour)"""
+"""(largest surprisal of a token in this colour, nats; colour)"""
 READ = "cyan"
 """colour of what the policy read: the prompt, and an environment's replies"""
 
 
 def add_rollouts(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope rollouts`."""
-    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or run id, as --run")
+    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or run id; same as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="only rollouts of this learner step")
     parser.add_argument("--role", choices=("base", "adaptive"), help="only rollouts of this role")
@@ -36,7 +36,11 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
         help="only with this text in the prompt or the response, case-insensitive",
     )
     parser.add_argument(
-        "--limit", type=int, default=10, metavar="N", help="how many of the newest (default: 10)"
+        "--limit",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of rollouts to show, newest first (default: 10)",
     )
     parser.set_defaults(command=_rollouts)
 
@@ -66,7 +70,7 @@ def _rollouts(options: argparse.Namespace) -> int:
 
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
-    """From the run directory, which needs no control plane; with --url from the control plane."""
+    """Read rollouts from the run directory, which needs no control plane, or with --url from the control plane."""
     from services.records.sampled_rollouts import RolloutFilter, read_file
 
     wanted = RolloutFilter(

@@ -20,7 +20,7 @@ class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     step: int
     entropy: float | None
-    """None where it could not be measured"""
+    """policy entropy, nats per token; None where it could not be measured"""
     entropy_target: float | None = msgspec.field(name="set_point")
     """nats per token; None without one. Files of format 1 name it `set_point`"""
     reference: float | None
@@ -46,9 +46,9 @@ class EvaluationPoint(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     samples: int
     correct: list[int]
-    """correct responses out of `samples`, by problem"""
+    """correct responses out of `samples`, int[problems]"""
     seconds: float | None
-    """None where it was not timed"""
+    """wall clock of the evaluation; None where it was not timed"""
 
 
 class UnitResult(msgspec.Struct, frozen=True, kw_only=True):

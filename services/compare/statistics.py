@@ -39,7 +39,7 @@ class Holding:
     entropy_target: float | None
     mean_error: float | None
     rms_error: float | None
-    """of moving averages over `AVERAGE_STEPS` steps within the window"""
+    """root mean square error of moving averages over `AVERAGE_STEPS` steps within the window"""
     saturated_share: float | None
     unmeasured_steps: int
     """steps of the window without a measured entropy; no field above includes them"""

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 GRACE_SECONDS = 5
-"""for requests in progress when the server stops"""
+"""seconds that requests in progress have to finish when the server stops"""
 START_SECONDS = 60.0
 
 

@@ -39,7 +39,7 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
     os.environ.setdefault("RAY_worker_niceness", "0")
     # The default is to check the one application ten times a second.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")
-    # The default keeps 100,000 tasks in Ray's control store: a run starts some every second, so it would grow for days.
+    # The default keeps 100,000 tasks in Ray's control store: a run starts several a second, so it would grow for days.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "2000")
     import ray
 

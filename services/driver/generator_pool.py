@@ -30,9 +30,9 @@ class Member:
     call: ray.ObjectRef
     """the call under way: `start`, then `run`"""
     deadline: float
-    """by which `start` must have ended, on the monotonic clock"""
+    """time by which `start` must have ended, seconds on the monotonic clock"""
     in_a_row: int
-    """restarts without `HEALTHY_SECONDS` of work between them"""
+    """consecutive restarts, without `HEALTHY_SECONDS` of work between them"""
     ready: bool = False
     ready_at: float = 0.0
 

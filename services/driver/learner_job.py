@@ -1,4 +1,4 @@
-"""One incarnation of the learner: a Ray Train job, run on another thread than the driver's loop."""
+"""One incarnation of the learner: a Ray Train job, run on a thread of its own."""
 
 from __future__ import annotations
 

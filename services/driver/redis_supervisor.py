@@ -21,7 +21,10 @@ PATIENCE_SECONDS = 20.0
 
 
 class QueueServer:
-    """A context manager. Enter and leave it on the driver's main thread, with which the embedded server ends."""
+    """The run's Redis, as a context manager.
+
+    Enter and leave it on the driver's main thread: the embedded server ends with that thread.
+    """
 
     def __init__(self, directory: RunDirectory, secrets: RunSecrets) -> None:
         config = directory.config.redis

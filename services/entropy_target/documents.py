@@ -20,11 +20,11 @@ class DesiredTarget(BaseModel):
     generation: int
     """at least 1; one more for every accepted change"""
     source: Literal["configuration", "api"]
-    """what decides: the configured schedule, or the target set over REST"""
+    """what is in effect: the configured schedule, or a target that was set through the API"""
     target: float | None = None
-    """nats per token; set where the source is `api`"""
+    """nats per token; set when the source is `api`"""
     over_steps: int = 0
-    """learner steps over which the target moves there in a straight line; 0: at the next step boundary"""
+    """learner steps of the linear ramp to the target; 0: the whole change at the next step boundary"""
     updated_by: str
     updated_at: float
     """seconds since the epoch"""
@@ -42,11 +42,11 @@ class Applied(BaseModel):
     at: float
     """seconds since the epoch"""
     target: float | None = None
-    """in force at `target_step`, nats per token; None without entropy control and before `auto` is measured"""
+    """in force at step `target_step`, nats per token; None without entropy control and before `auto` is measured"""
     target_step: int | None = None
     """the newest learner step that began"""
     start: float | None = None
-    """the target in force before `step`, nats per token, from which a move over steps starts"""
+    """the target in force before `step`, nats per token: where a ramp starts"""
 
 
 class HistoryEvent(BaseModel):
@@ -60,13 +60,13 @@ class HistoryEvent(BaseModel):
     generation: int
     at: float
     target: float | None = None
-    """set by `changed`, nats per token; None where the configured schedule decides"""
+    """for `changed`: the new target, nats per token; None for a return to the configured schedule"""
     over_steps: int = 0
-    """set by `changed`"""
+    """for `changed`: learner steps of the linear ramp"""
     by: str | None = None
-    """`changed`: who; `superseded`: the generation that was applied instead"""
+    """for `changed`: the caller; for `superseded`: the generation that was applied instead"""
     step: int | None = None
-    """`applied` and `superseded`: the learner step"""
+    """for `applied` and `superseded`: the learner step"""
 
 
 class TargetRefused(Exception):

@@ -2,9 +2,10 @@
 
 The desired state is either the configured schedule (`trainer.entropy_control.schedule`) or a target that a person set.
 The control plane changes it. The learner's rank 0 reads it at each step boundary and records from which step a
-generation holds and which target is in force; a schedule that moves makes no generations. Each change of state is one
-Lua script, so that the document and its history always agree, and Redis's clock is the only clock. Targets are nats
-per token, times are seconds since the epoch. The functions block; asynchronous callers use `asyncio.to_thread`.
+generation holds and which target is in force; a schedule changes the target without a new generation. Each change of
+state is one Lua script, so that the document and its history always agree, and Redis's clock is the only clock. Targets
+are nats per token, times are seconds since the epoch. The functions block; asynchronous callers use
+`asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def initialise_entropy_target(redis: Redis, run_id: str) -> bool:
-    """Write generation 1, in which the configured schedule decides; a resumed run keeps its target.
+    """Write generation 1, the configured schedule; a resumed run keeps its target.
 
     Returns whether it was written.
     """
@@ -82,14 +83,14 @@ def change_entropy_target(
 ) -> DesiredTarget:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
-    The target holds until the next change or `reset_entropy_target`. over_steps: learner steps over which it moves
-    there in a straight line. `target_max_change` limits the distance from the current target, read in the same
-    transaction: the one set last or, while the configured schedule decides, the one in force. Before `target=auto` is
-    measured there is no current target, and any target in range is accepted.
+    target: nats per token; holds until the next change or `reset_entropy_target`. over_steps: learner steps of the
+    linear ramp to it. `target_max_change` limits the distance from the current target, read in the same transaction:
+    the one set last or, while the configured schedule is in effect, the one in force. Before `target=auto` is measured
+    there is no current target, and any target in range is accepted.
 
     Raises:
         TargetRefused: outside `target_min..target_max`, further than `target_max_change` from the current
-            target, or nothing steers towards it: no entropy control, and `regularizer_tracks` is false.
+            target, or nothing tracks it: the run has no entropy control, and `regularizer_tracks` is false.
         StaleGeneration: the newest generation is not among `conditions.generations`.
         Repeated: `conditions.request` was accepted before.
         KeyReused: the idempotency key of `conditions.request` belongs to another request.
@@ -124,12 +125,12 @@ def reset_entropy_target(
     regularizer_tracks: bool = False,
     conditions: ChangeConditions = UNCONDITIONAL,
 ) -> DesiredTarget:
-    """Return to the configured schedule under the next generation; no change where it decides already.
+    """Return to the configured schedule under the next generation; does nothing if it is in effect already.
 
     `target_max_change` does not limit this change: the schedule was accepted as a whole.
 
     Raises:
-        TargetRefused: nothing steers towards an entropy target.
+        TargetRefused: nothing in the run tracks an entropy target.
         StaleGeneration, Repeated, KeyReused, Refused, LookupError: as `change_entropy_target`.
     """
     _refuse_without_control(control, None, regularizer_tracks)
@@ -148,7 +149,7 @@ def mark_applied(
     """Record that `generation` holds from learner step `step` on, and that `target` is in force at `step`.
 
     target: nats per token; None without entropy control and before `auto` is measured. start: the target in force
-    before, from which a move over steps starts. Idempotent; returns whether the generation or an earlier step of it
+    before, from which a ramp starts. Idempotent; returns whether the generation or an earlier step of it
     was recorded. Generations between the one in force and this one are recorded as superseded. After a rollback the
     same generation may hold from an earlier step: that step is recorded.
 

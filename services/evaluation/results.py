@@ -98,7 +98,7 @@ class ResultsFolder:
 
 
 def read_results(path: Path) -> list[ProblemResult]:
-    """The whole lines of a file."""
+    """Read a results file; an incomplete last line is ignored."""
     return [msgspec.json.decode(line, type=ProblemResult) for line in read_lines(path)]
 
 

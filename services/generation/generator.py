@@ -79,7 +79,7 @@ class Generator:
         self._groups = GroupsInFlight(spec.config.generators.groups_in_flight, self._wake.set)
         self._heartbeat = GeneratorHeartbeat(spec, self._work, self._weights)
         self._exhausted = (-1, 0.0)
-        """a pacing limit, in learner steps, under which no group was left, and until when not to ask again"""
+        """(pacing limit, learner steps, under which groups ran out; monotonic time before which not to lease again)"""
         self._stopping = False
         self._evaluating = False
 
@@ -111,7 +111,7 @@ class Generator:
         await self._weights.join_broadcasts(rendezvous, first_rank)
 
     async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
-        """Receive the broadcast that begins now and load it, as `load` does.
+        """Receive the next broadcast and load it, as `load` does.
 
         Raises TransferError when it did not arrive; the generator then keeps the version it runs.
         """
@@ -267,7 +267,7 @@ class Generator:
 
     @property
     def _free_slots(self) -> int:
-        """Groups that may be leased now."""
+        """Number of groups that may be leased."""
         return self._groups.free_slots
 
     def _start_groups(self, lease: Lease, version: PolicyVersion) -> None:

@@ -74,7 +74,7 @@ class GroupWriter:
         self._work.count(group, duplicate=duplicate)
 
     async def end(self) -> None:
-        """Cancel what waits; a group that is being sent may arrive or not."""
+        """Cancel the groups that wait; one that is being sent may still be added."""
         await self._outbox.end()
 
     def _record(self, event: Offered) -> None:

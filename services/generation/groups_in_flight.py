@@ -21,5 +21,5 @@ class GroupsInFlight(TasksInFlight):
 
     @property
     def free_slots(self) -> int:
-        """Groups that may be started now. Besides those that are sampled, `limit` more may be scored or wait."""
+        """Number of groups that may be started. Besides those being sampled, `limit` more may be scored or wait."""
         return min(self._limit - len(self.sampling), 2 * self._limit - len(self))

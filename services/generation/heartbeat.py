@@ -15,7 +15,7 @@ BEAT_SECONDS = 1.0
 
 
 class GeneratorHeartbeat:
-    """Writes the heartbeat of one generator, by a Redis client of its own on another thread."""
+    """Writes the heartbeat of one generator, through its own Redis client, on another thread."""
 
     def __init__(self, spec: GeneratorSpec, work: GeneratorWork, weights: LoadedWeights) -> None:
         self._spec, self._work, self._weights = spec, work, weights

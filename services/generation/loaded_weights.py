@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LoadedWeights:
-    """Loads policy versions into one engine; knows which version it runs and whether that may be trusted.
+    """Loads policy versions into one engine; tracks which version it runs and whether that may be trusted.
 
     A version is trusted once the engine's log-probabilities of its probe agree with the learner's. While a load is
     under way, and after one that failed, `trusted` waits: what was sampled must not leave the generator.
@@ -39,7 +39,7 @@ class LoadedWeights:
         """loads that replaced the weights"""
         self.loading = False
         self.failure: Exception | None = None
-        """what a load failed with; the generator must stop"""
+        """error of a load that failed; the generator must then stop"""
         self._before_load, self._after_load = before_load, after_load
         self._engine: SamplingEngine
         self._attached = asyncio.Event()
@@ -47,7 +47,7 @@ class LoadedWeights:
         self._trusted.set()
 
     def attach(self, engine: SamplingEngine) -> None:
-        """Give it the engine once that has started; loads wait for it."""
+        """Attach the engine once it has started; loads wait for it."""
         self._engine = engine
         self._attached.set()
 
@@ -71,7 +71,7 @@ class LoadedWeights:
     async def receive(self, version: PolicyVersion, buckets: str, probe: Probe) -> float:
         """Receive weights by broadcast, then load them as `load` does.
 
-        Raises TransferError when they did not arrive; the engine then runs what it ran.
+        Raises TransferError when they did not arrive; the engine then keeps the version it runs.
         """
         await self._attached.wait()
         await self._engine.receive(buckets)

@@ -1,7 +1,7 @@
 """Runs a program that the kernel terminates when the process that started it ends, however that ends.
 
-Used as a script between parent and program: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT…`. It requests
-SIGTERM from Linux for the parent's death, then replaces itself by the program. A `preexec_fn` could do the same, but it
+Used as a script between parent and program: `python die_with_parent.py PARENT_PID PROGRAM ARGUMENT…`. It asks Linux
+to send it SIGTERM when the parent dies, then replaces itself with the program. A `preexec_fn` could do the same, but it
 would run in the fork of a process with many threads, where it can deadlock.
 """
 
@@ -25,7 +25,7 @@ def die_with_parent(command: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """Request SIGTERM for the parent's death, then become the program."""
+    """Ask for SIGTERM when the parent dies, then replace this process with the program."""
     parent, program = int(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

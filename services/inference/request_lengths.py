@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
 
 ALL_TOKENS = 1 << 31
-"""The count that is reported for a request that has ended."""
+"""tokens reported for a request that has ended"""
 
 
 class RequestLengths(Protocol):
@@ -21,7 +21,7 @@ class RequestLengths(Protocol):
         """Return the tokens sampled for each request that the worker has, or that has ended since the last call.
 
         A request that has ended is reported too, with `ALL_TOKENS`: other responses to its prompt may be in flight,
-        and without it they would read as if it had not started. The engine must be paused, with no step under way.
+        and a request that is not listed counts as not started. The engine must be paused, with no step under way.
         """
         ...
 

@@ -38,7 +38,7 @@ def stage(runner: GPUModelRunner, weights: dict[str, Tensor]) -> Swap:
     """Prepare `weights`, by Hugging Face name, and return the function that swaps them in.
 
     May run on any thread. Compiled models and CUDA graphs hold their parameters by address and cannot be prepared
-    aside: for them the returned function does all of the work.
+    separately: for them the returned function does all of the work.
     """
     model: Any = runner.get_model()
     if _can_be_staged(runner):

@@ -52,7 +52,7 @@ class CheckpointCommits:
         return self._in_flight is not None
 
     def applied(self, consumed: Sequence[tuple[str, str]]) -> None:
-        """Note (entry id, group id) of groups whose effect the next checkpoint holds."""
+        """Record (entry id, group id) of the groups whose effect the next checkpoint holds."""
         self._consumed += consumed
 
     def due_after(self, step: int) -> bool:
@@ -62,10 +62,10 @@ class CheckpointCommits:
         return late or (step + 1) % self._config.every_steps == 0
 
     def begin(self, state: LearnerState) -> Callable[[], None]:
-        """Note a snapshot; returns the commit, to be called once every rank has written its part.
+        """Record a snapshot; returns the commit, to be called once every rank has written its part.
 
         The commit may run on another thread. It raises FencedError when a newer learner has taken over, and ScopeError
-        when the checkpoint does not verify or the mirror does not take it. `settle` comes after it.
+        when the checkpoint does not verify or cannot be uploaded to the mirror. Call `settle` after it.
         """
         if self._in_flight is not None:
             raise RuntimeError(f"checkpoint {self._in_flight.step} is in flight, {state.step} cannot begin")

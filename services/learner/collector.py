@@ -1,7 +1,7 @@
 """Fills learner steps with groups: reads and decodes the queue on its own thread while the learner computes.
 
 The group at ordinal o of a role belongs to learner step o // prompts_per_step, so a step waits for its last group. An
-entry that cannot be used (undecodable, too stale, of another run, late) goes to the dead letters with its reason, and
+entry that cannot be used (undecodable, too stale, of another run, late) is dead-lettered with the reason, and
 its place in the step stays empty.
 """
 
@@ -158,7 +158,7 @@ class Collector:
                     self._changed.notify_all()
 
     def _put(self, step: int, place: tuple[str, int], entry: Entry, group: Group) -> str | None:
-        """Put a group in its place; returns why not, if the step or the place has been taken meanwhile."""
+        """Add a group to its step; returns the reason if its step has begun or its place is filled."""
         if step < self._next_step:
             return late_reason(step)
         filling = self._steps.setdefault(step, StepGroups())

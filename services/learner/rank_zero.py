@@ -60,7 +60,7 @@ class RankZero:
         heartbeat: Heartbeat,
         check_writer: Callable[[], None],
     ) -> None:
-        """checkpoint: the one to continue from; check_writer: raises what the checkpoint in flight failed with."""
+        """checkpoint: the one to continue from; check_writer: raises the error of a checkpoint that failed."""
         self._spec, self._config = spec, spec.config
         self._redis, self._consumer, self._store, self._checkpoint = redis, consumer, store, checkpoint
         self._lineage = consumer.epoch
@@ -84,7 +84,7 @@ class RankZero:
     def next_order(self, step: int) -> tuple[StepOrder, list[RolloutBatch] | None]:
         """Wait for the groups of `step` and read the entropy target; returns the order and one shard per rank.
 
-        Another order, without shards, where the run is asked to stop, pause or checkpoint, or where
+        Returns another order, without shards, when a stop, pause or checkpoint is requested, or when
         `pipeline.unacked_bytes` needs a checkpoint.
         """
         self._recorder.begin(step)

@@ -114,7 +114,7 @@ class Recorder:
     ) -> None:
         """Add the numbers of the update and of the control decision that follows it.
 
-        seconds: duration of the update; reference: what the control law steers towards, nats per token; acted,
+        seconds: duration of the update; reference: the reference of the control law, nats per token; acted,
         strength: actuators and regularizer strength of this step; decided: actuators of the next step.
         """
         controlled = self._spec.config.entropy_control.kind != "none"

@@ -33,7 +33,7 @@ def start_rank_zero(spec: LearnerSpec, check_writer: Callable[[], None] = lambda
     cannot be replaced by a suspended learner that resumes. Ledger, status, entropy target and actuators are written
     before anything is read from the queue.
 
-    check_writer: raises what the checkpoint in flight failed with. Raises ScopeError when every checkpoint is damaged,
+    check_writer: raises the error of a checkpoint that failed. Raises ScopeError when every checkpoint is damaged,
     when Redis has lost the run's queue, and when a target of `auto` is out of range.
     """
     config, redis = spec.config, spec.redis.sync()

@@ -17,7 +17,7 @@ from trainer.tasks.mixture import Mixture
 
 
 class StepControl:
-    """Entropy controller, the regularizer's strength law and the curriculum of one learner incarnation.
+    """The entropy controller, the regularizer's strength law and the curriculum of one learner incarnation.
 
     restored: state of the checkpoint that it continues from. Raises ScopeError where the curriculum's mixture has
     changed since.

@@ -108,7 +108,7 @@ class TargetInForce:
 
 
 def _moving(start: float | None, target: float, steps: int, over_steps: int) -> float:
-    """The target in step `steps` (from 0) of a linear move over `over_steps` steps; step 0 moves by one increment."""
+    """The target in step `steps` (from 0) of a linear ramp over `over_steps` steps; step 0 moves by one increment."""
     if start is None or steps + 1 >= over_steps:
         return target
     return start + (target - start) * (steps + 1) / over_steps

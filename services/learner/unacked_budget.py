@@ -29,7 +29,7 @@ class UnackedBudget:
         self._committed = step
 
     def checkpoint_due(self, step: int) -> bool:
-        """Whether the boundary before `step` needs a checkpoint, whatever `checkpoint.every_steps` says."""
+        """Whether the boundary before `step` needs a checkpoint, regardless of `checkpoint.every_steps`."""
         if self._begun == step:
             return False
         exhausted = self._consumer.budget_exhausted

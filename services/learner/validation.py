@@ -1,4 +1,4 @@
-"""Which entries of the queue the learner can use.
+"""Decides which entries of the queue the learner can use.
 
 A group that passes cannot make a learner rank fail: its token ids lie in the vocabulary, and its lengths within what
 the run samples.

@@ -39,7 +39,7 @@ class Logger(Protocol):
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """What a logger needs to know of the run."""
+    """The facts about a run that its loggers record."""
 
     run_id: str
     run_dir: Path

@@ -23,7 +23,7 @@ from services.redis.scripts import script_text
 from services.run.state import EVENTS_KEPT
 
 MOST_READ = 4096
-"""records that one reading takes; a longer range is sampled at equal distances"""
+"""records that one call reads; a longer range is sampled at equal intervals"""
 
 
 class RedisRecords:
@@ -56,7 +56,7 @@ class Extent(NamedTuple):
     newest: int
     """the newest recorded step; -1 without one"""
     epoch: int
-    """of the learner incarnation that writes the records"""
+    """epoch of the learner incarnation that writes the records"""
     count: int
 
 

@@ -37,7 +37,7 @@ class SampledRollout(BaseModel):
     role: Role
     group_id: str
     index: int
-    """within its group"""
+    """index within its group"""
     problem_id: str
     prompt: str
     temperature: float
@@ -47,7 +47,7 @@ class SampledRollout(BaseModel):
     finish: str
     """`stop`, or `length` if it was truncated"""
     length: int
-    """tokens"""
+    """length of the response, tokens"""
     tokens: list[str]
     """text of each token; only the first ones of a long response"""
     logprobs: list[float | None]
@@ -71,7 +71,7 @@ class SampledRollout(BaseModel):
 
 
 class RolloutFilter(BaseModel):
-    """Which rollouts to return; None: any."""
+    """Conditions on rollouts; None: any."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -36,7 +36,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generator_entropy: float
     """negative mean behaviour log-probability of base rollouts, nats per token"""
     entropy_target: float | None
-    """in force at this step, nats per token; None without entropy control, or until `auto` is measured"""
+    """target in force at this step, nats per token; None without entropy control, or until `auto` is measured"""
     entropy_target_generation: int
     starting_entropy: float | None = None
     """entropy at the run's first learner step, nats per token; the same in every record"""
@@ -90,8 +90,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}
     mixture_pass_rates: dict[str, float] = {}
-    """by task of a mixture with a curriculum, before this step's rewards: its share of the prompts drawn from then on,
-    and its smoothed pass rate"""
+    """for each task of a mixture with a curriculum, before this step's rewards: its share of the prompts drawn from
+    then on, and its smoothed pass rate"""
     queue_unread: int
     queue_pending: int
     groups: int
@@ -100,7 +100,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: int
     duplicates: int
     dead_lettered: int
-    """groups since the run began"""
+    """groups dead-lettered since the run began"""
 
     tokens: int
     """response tokens consumed"""
@@ -112,7 +112,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """tokens of the learner rank with the most, divided by the mean over ranks"""
     step_seconds: float
     wait_seconds: float
-    """rank 0 waits for a complete batch"""
+    """time that rank 0 waited for a complete batch"""
     batch_seconds: float
     learn_seconds: float
     publish_seconds: float
@@ -124,9 +124,9 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     generators_alive: dict[str, int]
     """role → generators with a recent heartbeat, the minimum during the step"""
     generator_restarts: int
-    """since the driver started"""
+    """restarts of generators since the driver started"""
     learner_restarts: int = 0
-    """since the driver started"""
+    """restarts of the learner since the driver started"""
     generator_tokens_per_second: dict[str, float]
     """role → response tokens per second since the last step"""
     generator_busy_share: dict[str, float]

@@ -26,8 +26,8 @@ OLDEST_VERSION = (7, 0)
 
 RETRIES = 8
 RETRY_BASE_SECONDS, RETRY_CAP_SECONDS = 0.05, 2.0
-"""Waits between attempts double from twice the base to the cap and are halved at most, at random; together they last
-4.5 to 9 seconds, in which a server may restart."""
+"""Waits between attempts double from twice the base up to the cap; jitter shortens each by at most half. Together they
+last 4.5 to 9 seconds, enough for a server to restart."""
 REPLY_TIMEOUT_SECONDS = 15.0
 HEALTH_CHECK_SECONDS = 30
 

@@ -27,14 +27,14 @@ from trainer.errors import ScopeError
 from trainer.files import write_atomically
 
 START_SECONDS = 120.0
-"""Longest wait for the server's first answer; it loads the append-only file before."""
+"""Longest wait for the server's first answer, which it gives after loading the append-only file."""
 POLL_TIMEOUT_SECONDS = 1.0
 STOP_SECONDS, TERMINATE_SECONDS = 15.0, 5.0
 PORT_TRIES = 5
 LOCK_SECONDS = 15.0
 """The server of a driver that was killed ends within this time."""
 LEAST_FREE_BYTES = 64 << 20
-"""A disk with less is called full: the queue could not grow."""
+"""A disk with less free space counts as full: the queue could not grow."""
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -69,7 +69,7 @@ class EmbeddedRedis:
 
     @property
     def access(self) -> RedisAccess:
-        """How to reach the started server."""
+        """Address and credentials of the started server."""
         if self._port is None:
             raise RuntimeError("the embedded Redis has not been started")
         return RedisAccess(
@@ -171,9 +171,10 @@ class EmbeddedRedis:
                     "Stop that process first, or choose another run id."
                 )
             log_start = log.tell()
-            # The server inherits the lock and so holds it exactly as long as it lives. Its own process group keeps
-            # the terminal's Ctrl-C from it: it must outlive the orderly stop. Not a session of its own: Linux shares
-            # cores out by session first, and within the run's one it goes before learner and generators.
+            # The server inherits the lock and holds it exactly as long as it lives. It has its own process group, so
+            # that the terminal's Ctrl-C does not reach it: it must outlive the orderly stop. It stays in the run's
+            # session: Linux divides CPU time between sessions first, and within one the server has a higher priority
+            # than the learner and the generators.
             self._process = subprocess.Popen(
                 die_with_parent([str(program), str(configuration)]),
                 stdin=subprocess.DEVNULL,
@@ -192,7 +193,7 @@ class EmbeddedRedis:
         with access.without_retries() as client:
             while process.poll() is None:
                 try:
-                    # A stranger on the port cannot know the password; the pid proves that this is our server.
+                    # Another program on the port does not know the password; the pid proves that this is our server.
                     if client.info("server")["process_id"] == process.pid:
                         return
                 except RedisError:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 KEPT_SECONDS = 24 * 3600
-"""lifetime of a record"""
+"""lifetime of a record, seconds"""
 
 
 class IdempotentRequest(NamedTuple):
@@ -29,7 +29,7 @@ class IdempotentRequest(NamedTuple):
     digest: str
     """SHA-256 of the request"""
     seconds: float
-    """how long the first answer may take; a repetition within them is told to wait"""
+    """seconds that the first answer may take; a request repeated within them is told to wait"""
 
 
 class KeyReused(Exception):
@@ -49,7 +49,7 @@ def idempotent_request(
 ) -> IdempotentRequest:
     """A request with the idempotency key `key`, by the owner of `token`, to a route of a run.
 
-    request: the bytes that a repetition must have in common; seconds: how long the answer may take.
+    request: the bytes that a repeated request must have in common with it; seconds: how long the answer may take.
     """
     name = hashlib.sha256("\0".join((token, route, key)).encode()).hexdigest()
     return IdempotentRequest(RunKeys(run_id).idempotency(name), hashlib.sha256(request).hexdigest(), seconds)

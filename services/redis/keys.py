@@ -54,7 +54,7 @@ class RunKeys:
 
     @property
     def actuators(self) -> str:
-        """Hash: temperature, alpha, step, entropy_target_generation; in force for rollouts that start now."""
+        """Hash: temperature, alpha, step, entropy_target_generation — the actuators of rollouts that begin."""
         return self._key("actuators")
 
     @property
@@ -90,7 +90,7 @@ class RunKeys:
 
     @property
     def audit(self) -> str:
-        """Stream: every change that a person asked for, with who, from where, before and after."""
+        """Stream: every requested change, with the caller, its address, and the values before and after."""
         return self._key("audit")
 
     @property
@@ -150,7 +150,7 @@ class RunKeys:
 
     @property
     def checkpoints(self) -> str:
-        """Hash: requested, done — checkpoints that people asked for."""
+        """Hash: requested, done — counts of the checkpoints requested of the run."""
         return self._key("checkpoints")
 
     @property
@@ -189,7 +189,7 @@ class RunKeys:
 
     @property
     def reading(self) -> str:
-        """Set of stream ids: what the learner's reader is decoding and checking."""
+        """Set of stream ids: the entries that the learner's reader is decoding and checking."""
         return self._key("reading")
 
     @property

@@ -78,8 +78,8 @@ class ReplayConsumer:
         """After `open`: the entries that an earlier incarnation read and did not acknowledge, in admission order.
 
         applied: entry ids whose effect the loaded checkpoint holds; they are skipped. Entries delivered more than
-        `max_deliveries` times are dead-lettered instead. Asking for the next entry says that reading those before it
-        is done.
+        `max_deliveries` times are dead-lettered instead. Advancing the iterator records that reading the
+        entries before is done.
         """
         for ids in self._pages_to_redeliver(applied):
             for row in self._redeliver(ids):
@@ -89,7 +89,7 @@ class ReplayConsumer:
     def read(self, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` new entries, in admission order; waits up to `block_ms` milliseconds for the first.
 
-        Says that reading those of earlier calls is done.
+        Records that reading the entries of earlier calls is done.
         """
         self._require_open()
         return [self._sized(entry) for entry in self._reader.read(self._epoch, count, block_ms)]

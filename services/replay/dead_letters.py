@@ -47,9 +47,9 @@ class Outcome:
     group_id: str
     outcome: Literal["requeued", "purged"]
     became: str
-    """for `requeued`: the new group id"""
+    """for `requeued`: the new group id, else empty"""
     reason: str
-    """for `purged`"""
+    """for `purged`: the reason given, else empty"""
     by: str
     at: float
     """seconds since the epoch"""
@@ -78,14 +78,14 @@ class ReplayAdmin:
         self._purge = redis.register_script(script_text("services.replay", "purge"))
 
     def dead_letters(self, limit: int = 100, before: str = "") -> list[DeadLetter]:
-        """The newest `limit` dead letters, newest first; only those older than the letter `before`, if given."""
+        """The newest `limit` dead letters, newest first; only those older than the dead letter `before`, if given."""
         page = cast("list[Any]", self._letters(keys=[self._keys.dead_letters], args=[before, limit]))
         return [_letter(item) for item in page]
 
     def requeue(self, letter_id: str, by: str = "local", origin: str = "local") -> Outcome:
         """Atomically put a dead letter back into the queue, under the next attempt.
 
-        Raises UnknownLetter (also for a letter that was purged), UnusableLetter for one that cannot be decoded or
+        Raises UnknownLetter (also for one that was purged), UnusableLetter for one that cannot be decoded or
         holds another group than its entry said, and QueueFull.
         """
         found = self._redis.xrange(self._keys.dead_letters, letter_id, letter_id)
@@ -113,7 +113,7 @@ class ReplayAdmin:
     def purge(
         self, letter_ids: Sequence[str], reason: str, by: str = "local", origin: str = "local"
     ) -> list[Outcome]:
-        """Delete dead letters. Returns the outcome of each letter that exists or was resolved before."""
+        """Delete dead letters. Returns the outcome of each one that exists or was resolved before."""
         reply = self._purge(keys=self._names, args=[by, origin, reason, *letter_ids])
         return [_outcome(item) for item in cast("list[Any]", reply)]
 
@@ -123,7 +123,7 @@ class ReplayAdmin:
         return [keys.dead_letters, keys.dead_letter_outcomes, keys.counters, keys.audit]
 
     def _next_attempt(self, letter_id: str, fields: dict[bytes, bytes]) -> tuple[str, int, int, str, bytes]:
-        """Role, ordinal, attempt, producer and bytes of the entry that a requeued letter becomes."""
+        """Role, ordinal, attempt, producer and bytes of the entry that a requeued dead letter becomes."""
         group_id = fields[b"group"].decode("utf-8", "replace")
         try:
             group = decode_group(fields[b"data"], size_cap=self._entry_bytes)
@@ -139,7 +139,7 @@ class ReplayAdmin:
 
 
 def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
-    """The error for a letter that does not exist; names its outcome, if known."""
+    """The error for a dead letter that does not exist; names its outcome, if known."""
     if outcome is None:
         return UnknownLetter(
             f"dead letter {letter_id!r} does not exist: it was requeued or purged, or never was."

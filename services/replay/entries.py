@@ -34,7 +34,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def added(self) -> bool:
-        """Whether `add` wrote the entry, judged by its group id."""
+        """Whether `add` wrote the entry, as its group id shows."""
         return _GROUP_ID.fullmatch(self.group_id) is not None
 
     @property

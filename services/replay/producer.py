@@ -55,7 +55,7 @@ class ReplayProducer:
 
         limit: only ordinals below it are leased, which bounds staleness; the caller passes
         (loaded step + 1 + max_staleness) × prompts per step. A producer whose own leases expired may get ordinals that
-        it still works on. Leases of a lost reply expire unused.
+        it still works on. If the reply is lost, its leases expire unused.
         """
         keys = self._keys
         reply = await self._lease(
@@ -75,7 +75,7 @@ class ReplayProducer:
         return Lease(ordinals, float(temperature), float(alpha), int(step), int(generation))
 
     async def renew(self, role: Role, producer_id: str, ordinals: Sequence[int], ttl: float) -> list[int]:
-        """Extend leases to `ttl` seconds from now; 0 releases them to the next producer that asks.
+        """Extend leases to `ttl` seconds from now; 0 releases them to the next producer that requests groups.
 
         Returns the ordinals that the producer still owns; the others were added or leased to another producer.
         """

@@ -34,7 +34,7 @@ class QueueStats:
     released_bytes: int
     """bytes of acknowledged and dead-lettered groups"""
     dead_letters: int
-    """in the dead-letter stream at this instant"""
+    """dead letters in their stream at this instant"""
 
     @property
     def unread(self) -> int:
@@ -84,7 +84,7 @@ class Leases(NamedTuple):
 
     held: int
     expired: int
-    """not renewed in time; the next generator that asks gets them"""
+    """leases that were not renewed in time; the next generator that requests groups takes them over"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class QueueGauges:
     lost: int
     """places in learner steps that stay empty unless their dead letter is requeued"""
     leases: dict[str, Leases]
-    """by role"""
+    """leases by role"""
     stream_bytes: int
     dead_letter_bytes: int
     """memory of the two streams, as Redis estimates it"""

@@ -22,7 +22,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     samples: int
     ks: list[int]
     correct: list[int]
-    """by problem, correct responses out of `samples`"""
+    """correct responses out of `samples`, int[problems]"""
     missing: int = 0
     """problems not evaluated, which are not in `correct`"""
     oldest: int | None = None

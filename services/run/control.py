@@ -21,7 +21,7 @@ Action = Literal["pause", "resume", "stop", "checkpoint"]
 
 
 class Refused(Exception):
-    """The run has ended or is stopping and takes no requests."""
+    """The run has ended or is stopping, and accepts no requests."""
 
     def __init__(self, state: str) -> None:
         self.state = state

@@ -63,7 +63,7 @@ class WeightBroadcast:
         return answers
 
     def leave(self) -> None:
-        """Form a new group for the next version, because a member of this one failed."""
+        """Leave the group, because a member failed; the next version forms a new one."""
         self._broken = True
 
     def close(self) -> None:
@@ -114,5 +114,5 @@ def broadcast_of(config: RunConfig) -> WeightBroadcast | None:
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
-    """On a GPU, a context with a new stream."""
+    """A context with a new stream on a GPU, an empty one on a CPU."""
     return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()

@@ -63,7 +63,7 @@ class _Push:
 class WeightPublisher:
     """Sends policy versions to the generators named `generator_ids`.
 
-    timeout_seconds: of one load. start_seconds: added for a generator's first load, which it answers only once its
+    timeout_seconds: for one load. start_seconds: added for a generator's first load, which it answers only once its
     engine has started. broadcast: None to send through the object store only.
     """
 
@@ -84,7 +84,7 @@ class WeightPublisher:
         self._pushes: dict[str, _Push] = {}
         """loads that have not been answered yet, by generator"""
         self._confirmed: dict[str, tuple[str, PolicyVersion]] = {}
-        """by generator: the actor id and the version of its newest successful load"""
+        """actor id and version of the newest successful load, by generator"""
         self._unreached: set[str] = set()
         """generators that the newest broadcast did not reach"""
 

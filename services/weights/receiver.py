@@ -45,7 +45,7 @@ class WeightReceiver:
         raise error
 
     def take(self) -> dict[str, Tensor]:
-        """Hand over the received weights by Hugging Face name. Raises TransferError when there are none."""
+        """Return the received weights by Hugging Face name. Raises TransferError when there are none."""
         if self._arriving is None:
             raise TransferError("no weights were received")
         arrived, self._arriving = self._arriving.result(), None

@@ -92,7 +92,7 @@ class CheckpointStore:
 
     @property
     def spared(self) -> set[int]:
-        """Steps of the checkpoints that stay whatever their age: the best, and the one that is being evaluated."""
+        """Steps of the checkpoints that are kept at any age: the best one, and the one that is being evaluated."""
         best, evaluated = self.best, self._evaluated()
         return {step for step in (best and best.step, evaluated) if step is not None}
 
@@ -194,7 +194,7 @@ class CheckpointStore:
     def newest(self) -> Path | None:
         """The newest of the last `keep` checkpoints that verifies; None before the first.
 
-        Raises ScopeError when there are some and none verifies: what they acknowledged cannot be learned again.
+        Raises ScopeError when there are some and none verifies: the groups they acknowledged cannot be learned again.
         """
         complete = self._complete()[-self._keep :]
         found = next((path for path in reversed(complete) if verifies(path)), None)

@@ -14,18 +14,22 @@ from trainer.config.block import Block, Finite, Positive, SurprisalExponent, Tem
 class PaperLaw(Block):
     """T = clip(1 + H0 - H, t_min, t_max); alpha fixed (arXiv 2510.08141)."""
 
-    t_min: Temperature = 0.8
-    t_max: Temperature = 1.2
-    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    t_min: Temperature = Field(default=0.8, description="lowest temperature")
+    t_max: Temperature = Field(default=1.2, description="highest temperature")
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1 / 64, description="weight of the auxiliary loss"
+    )
     surprisal_exponent: SurprisalExponent = 0.0
 
 
 class BangBangLaw(Block):
     """T = t_hot below the entropy target, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
 
-    t_cold: Temperature = 0.8
-    t_hot: Temperature = 1.2
-    alpha: Annotated[float, Field(ge=0, le=100)] = 1 / 64
+    t_cold: Temperature = Field(default=0.8, description="temperature at or above the entropy target")
+    t_hot: Temperature = Field(default=1.2, description="temperature below the entropy target")
+    alpha: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=1 / 64, description="weight of the auxiliary loss"
+    )
     surprisal_exponent: SurprisalExponent = 0.0
 
 
@@ -65,10 +69,10 @@ class SplitRangeLaw(Block):
     lead: Annotated[float, Field(gt=0, le=10)] = Field(
         default=0.05, description="largest distance of the reference ahead of the measured entropy, nats"
     )
-    t_min: Temperature = 0.6
-    t_max: Temperature = 1.5
+    t_min: Temperature = Field(default=0.6, description="lowest temperature, below 1")
+    t_max: Temperature = Field(default=1.5, description="highest temperature, above 1")
     alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="alpha at zero output")
-    alpha_max: Annotated[float, Field(ge=0, le=100)] = 2.0
+    alpha_max: Annotated[float, Field(ge=0, le=100)] = Field(default=2.0, description="alpha at full output")
     surprisal_exponent: SurprisalExponent = 0.5
     surprisal_exponent_max: SurprisalExponent = 3.0
 
@@ -95,7 +99,9 @@ class ScheduleConfig(Block):
     constant before and after.
     """
 
-    kind: Literal["hold", "step", "linear", "cosine"] = "hold"
+    kind: Literal["hold", "step", "linear", "cosine"] = Field(
+        default="hold", description="shape of the target over the learner steps"
+    )
     points: tuple[tuple[Annotated[int, Field(ge=0)], Finite], ...] = Field(
         default=(), description="step: pairs [learner step, nats per token] in ascending order of steps"
     )
@@ -152,7 +158,9 @@ class ScheduleConfig(Block):
 class EntropyControlConfig(Block):
     """The SCOPE regulariser and the control law that drives it. Targets are nats per token."""
 
-    kind: Literal["none", "paper", "aepo_v1", "split_range"] = "split_range"
+    kind: Literal["none", "paper", "aepo_v1", "split_range"] = Field(
+        default="split_range", description="control law; none: no entropy control"
+    )
     target: Finite | Literal["auto"] = Field(
         default=0.4,
         description="entropy target H0, nats per token, from target_min to target_max; auto: see auto_fraction",
@@ -162,8 +170,12 @@ class EntropyControlConfig(Block):
         description="target=auto: the target as a fraction of the entropy at the first learner step; a linear or "
         "cosine schedule starts at that entropy itself",
     )
-    target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    target_min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.01, description="lowest target allowed, nats per token"
+    )
+    target_max: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=5.0, description="highest target allowed, nats per token"
+    )
     target_max_change: Positive = Field(
         default=1.0, description="largest change of the target in one request, nats"
     )

@@ -28,7 +28,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ScopeError: the file is missing, unreadable, not YAML or not a mapping; an override has no `=`, is a mapping,
-            or sets a field inside something that is no block; a field is unknown or out of range. One paragraph per
+            or sets a field inside something that is not a block; a field is unknown or out of range. One paragraph per
             problem.
     """
     return _overridden(_read_tree(Path(path)), overrides)

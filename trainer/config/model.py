@@ -20,11 +20,21 @@ class ModelConfig(Block):
     revision: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = Field(
         default=None, description="branch, tag or commit of a hub id; unset: its main branch"
     )
-    hidden_size: Annotated[int, Field(ge=32, le=1024)] = 128
-    layers: Annotated[int, Field(ge=1, le=48)] = 3
-    heads: Annotated[int, Field(ge=1, le=64)] = 4
-    head_dim: Annotated[int, Field(ge=32, le=256)] = 32
-    ffn_size: Annotated[int, Field(ge=32, le=8192)] = 384
+    hidden_size: Annotated[int, Field(ge=32, le=1024)] = Field(
+        default=128, description="built-in model: width of the hidden states"
+    )
+    layers: Annotated[int, Field(ge=1, le=48)] = Field(
+        default=3, description="built-in model: number of layers"
+    )
+    heads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4, description="built-in model: attention heads per layer"
+    )
+    head_dim: Annotated[int, Field(ge=32, le=256)] = Field(
+        default=32, description="built-in model: width of an attention head"
+    )
+    ffn_size: Annotated[int, Field(ge=32, le=8192)] = Field(
+        default=384, description="built-in model: width of the feed-forward layers"
+    )
     max_length: Annotated[int, Field(ge=16, le=131072)] = Field(
         default=64, description="context length, tokens"
     )
@@ -45,15 +55,17 @@ class ModelConfig(Block):
 class WarmStartConfig(Block):
     """Supervised training of the built-in tiny model on random correct solutions of training problems."""
 
-    seed: Annotated[int, Field(ge=0)] = 3
-    steps: Annotated[int, Field(ge=1)] = 800
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    learning_rate: Positive = 2e-3
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="seed of initial weights and training data"
+    )
+    steps: Annotated[int, Field(ge=1)] = Field(default=800, description="optimizer steps")
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=128, description="problems per optimizer step")
+    learning_rate: Positive = Field(default=2e-3, description="largest learning rate")
     softening: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] = Field(
         default=1.45,
         description="temperature folded into the output head at the end; above 1: higher starting entropy",
     )
-    threads: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=1)] = Field(default=2, description="torch threads")
     cache_dir: str = Field(
         default="~/.cache/scope-rl/warm-start", description="where finished warm starts are cached"
     )

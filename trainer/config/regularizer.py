@@ -98,7 +98,7 @@ class RegularizerConfig(Block):
         "kl_cov",
         "entropy_advantage",
         "dcpo",
-    ] = "none"
+    ] = Field(default="none", description="the baseline entropy control; none: plain GRPO")
     entropy_bonus: EntropyBonusConfig = EntropyBonusConfig()
     adaptive_coefficient: AdaptiveCoefficientConfig = AdaptiveCoefficientConfig()
     clip_higher: ClipHigherConfig = ClipHigherConfig()

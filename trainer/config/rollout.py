@@ -13,15 +13,17 @@ from trainer.roles import MOST_ROLLOUTS
 class RolloutConfig(Block):
     """The rollouts of one step. Temperatures are absolute; lengths are tokens."""
 
-    prompts_per_step: Annotated[int, Field(ge=1)] = 48
+    prompts_per_step: Annotated[int, Field(ge=1)] = Field(default=48, description="prompts per learner step")
     base_samples: Annotated[int, Field(ge=2, le=MOST_ROLLOUTS)] = Field(
         default=8, description="base rollouts per prompt (group size G)"
     )
     adaptive_samples: Annotated[int, Field(ge=1, le=MOST_ROLLOUTS)] = Field(
         default=8, description="adaptive rollouts per prompt (G')"
     )
-    base_temperature: Temperature = 1.0
-    max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = 16
+    base_temperature: Temperature = Field(default=1.0, description="sampling temperature of base rollouts")
+    max_new_tokens: Annotated[int, Field(ge=1, le=131072)] = Field(
+        default=16, description="longest response, tokens"
+    )
     refills: Annotated[int, Field(ge=0, le=16)] = Field(
         default=0,
         description="dynamic sampling (DAPO): how many times a base group with equal rewards is replaced by one "
@@ -30,9 +32,9 @@ class RolloutConfig(Block):
     max_turns: Annotated[int, Field(ge=1, le=64)] = Field(
         default=8, description="most responses per rollout; only for tasks with an environment"
     )
-    top_p: Finite = 1.0
-    top_k: int = 0
-    min_p: Finite = 0.0
+    top_p: Finite = Field(default=1.0, description="only 1: rollouts are sampled from the whole distribution")
+    top_k: int = Field(default=0, description="only 0: rollouts are sampled from the whole distribution")
+    min_p: Finite = Field(default=0.0, description="only 0: rollouts are sampled from the whole distribution")
 
     @model_validator(mode="after")
     def _no_truncated_sampling(self) -> RolloutConfig:
@@ -124,10 +126,10 @@ class GeneratorConfig(Block):
 class EvaluationConfig(Block):
     """Evaluation on held-out problems with the unbiased pass@k estimator."""
 
-    problems: Annotated[int, Field(ge=1)] = 256
-    samples: Annotated[int, Field(ge=1)] = 32
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 16)
-    temperature: Temperature = 1.0
+    problems: Annotated[int, Field(ge=1)] = Field(default=256, description="number of held-out problems")
+    samples: Annotated[int, Field(ge=1)] = Field(default=32, description="responses per problem")
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 4, 16), description="the k of pass@k")
+    temperature: Temperature = Field(default=1.0, description="sampling temperature")
     every_steps: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="learner steps between evaluations during training, done by generators without a lease; 0: "

@@ -29,9 +29,11 @@ from trainer.config.training import LossConfig, OptimizerConfig
 class RunConfig(Block):
     """The configuration of a run."""
 
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
-    steps: Annotated[int, Field(ge=1)] = 160
-    runs_dir: str = "runs"
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        default=1, description="seed of the run: order of the problems, sampling and training"
+    )
+    steps: Annotated[int, Field(ge=1)] = Field(default=160, description="learner steps")
+    runs_dir: str = Field(default="runs", description="directory with one subdirectory for each run")
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     warm_start: WarmStartConfig = WarmStartConfig()

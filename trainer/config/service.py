@@ -72,8 +72,14 @@ class RedisConfig(Block):
     server_binary: str | None = Field(
         default=None, description="program of the embedded server; unset: the packaged one, else one on PATH"
     )
-    appendfsync: Literal["everysec", "always"] = "everysec"
-    connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+    appendfsync: Literal["everysec", "always"] = Field(
+        default="everysec",
+        description="when the embedded server syncs its file: every second (a power failure may lose the last second "
+        "or two), or always, before each answer",
+    )
+    connect_timeout_seconds: Annotated[float, Field(ge=0.1, le=60)] = Field(
+        default=5.0, description="longest wait for a connection"
+    )
 
     @field_validator("url")
     @classmethod
@@ -92,9 +98,9 @@ class RedisConfig(Block):
 class ControlPlaneConfig(Block):
     """The control plane: FastAPI on Ray Serve."""
 
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1024, le=65535)] = 8080
+    enabled: bool = Field(default=True, description="run the control plane with the run")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=1024, le=65535)] = Field(default=8080, description="port to listen on")
     reads_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
         default=3000, description="read requests per token; a burst may use a sixth of them"
     )
@@ -107,7 +113,7 @@ class ControlPlaneConfig(Block):
 class WandbConfig(Block):
     """Weights & Biases, if `loggers` names it. Credentials come from `wandb login`."""
 
-    project: str = "scope-rl"
+    project: str = Field(default="scope-rl", description="project of the run")
     entity: str | None = Field(default=None, description="team or user; unset: W&B's default")
     mode: Literal["online", "offline"] = Field(
         default="online", description="offline: write to the run directory's wandb/, for `wandb sync`"
@@ -117,7 +123,13 @@ class WandbConfig(Block):
 class RayConfig(Block):
     """Ray. Without `address` the run starts a local cluster, which ends with it."""
 
-    address: str | None = None
-    dashboard: bool = True
-    dashboard_port: Annotated[int, Field(ge=1024, le=65535)] = 8265
-    object_store_mib: Annotated[int, Field(ge=80)] = 256
+    address: str | None = Field(
+        default=None, description="address of an existing cluster; unset: a local cluster"
+    )
+    dashboard: bool = Field(default=True, description="start Ray's dashboard with a local cluster")
+    dashboard_port: Annotated[int, Field(ge=1024, le=65535)] = Field(
+        default=8265, description="port of the dashboard of a local cluster"
+    )
+    object_store_mib: Annotated[int, Field(ge=80)] = Field(
+        default=256, description="size of a local cluster's object store, MiB"
+    )

@@ -24,17 +24,23 @@ class DatasetConfig(Block):
         description="the same for held-out problems (math-500, aime24, …); unset: `task.heldout` problems are "
         "held out of the training data, chosen by the seed",
     )
-    split: str = Field(default="train", description="of a hub data set that is no preset")
-    heldout_split: str = Field(default="test", description="of a hub data set that is no preset")
+    split: str = Field(
+        default="train", description="split with training problems; for a hub data set that is not a preset"
+    )
+    heldout_split: str = Field(
+        default="test", description="split with held-out problems; for a hub data set that is not a preset"
+    )
     prompt_field: str = Field(
-        default="problem", description="column of data that is no preset; dots for parts"
+        default="problem",
+        description="column of the problem, dots between nested names; for data that is not a preset",
     )
     answer_field: str = Field(
-        default="answer", description="column of data that is no preset; dots for parts"
+        default="answer",
+        description="column of the answer, dots between nested names; for data that is not a preset",
     )
     strip_before: str = Field(
         default="",
-        description="text to remove from the start of each problem, such as an instruction; for data that is no "
+        description="text to remove from the start of each problem, such as an instruction; for data that is not a "
         "preset",
     )
     strip_after: str = Field(default="", description="text to remove from the end of each problem")
@@ -170,7 +176,9 @@ class SingleTaskConfig(Block):
         description="countdown, countdown_cot, dataset, reasoning_gym, number_guess, calculator, mixture, or "
         "`module:object` for your own task",
     )
-    seed: Annotated[int, Field(ge=0)] = 17
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=17, description="seed of the split into training and held-out problems, and of their order"
+    )
     heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="number of held-out problems")
     max_number: Annotated[int, Field(ge=4, le=40)] = Field(
         default=20, description="largest number; for countdown, countdown_cot, number_guess"

@@ -64,12 +64,14 @@ class LossConfig(Block):
 class OptimizerConfig(Block):
     """AdamW. The learning rate warms up linearly and then follows `schedule`; at 0 the weights do not change."""
 
-    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1e-4
+    learning_rate: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=1e-4, description="learning rate after the warm-up"
+    )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="learner steps of linear warm-up"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="learning rate after the warm-up"
+        default="constant", description="course of the learning rate after the warm-up"
     )
     decay_steps: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
@@ -79,10 +81,16 @@ class OptimizerConfig(Block):
         default=0.0,
         description="final learning rate of a linear or cosine schedule, as a fraction of learning_rate",
     )
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    epsilon: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="decoupled weight decay of AdamW"
+    )
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="decay of the first moment per update"
+    )
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.99, description="decay of the second moment per update"
+    )
+    epsilon: Positive = Field(default=1e-8, description="added to the root of the second moment")
     gradient_clip: Positive = Field(default=1.0, description="largest global gradient norm")
 
 

@@ -18,9 +18,9 @@ class Actuators:
     """What generators and the loss use in the next step."""
 
     temperature: float
-    """of adaptive rollouts"""
+    """sampling temperature of adaptive rollouts"""
     alpha: float
-    """weight of the auxiliary term"""
+    """weight of the auxiliary loss"""
     surprisal_exponent: float = 0.0
     """rho: positives are weighted by (-log pi)^rho"""
     limit: Limit = "none"
@@ -47,7 +47,7 @@ class Controller(Protocol):
     def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
         """Decide from a step's entropy and target (nats per token) and its number of positives.
 
-        A non-finite entropy repeats the last decision. Without positives nothing is integrated.
+        A non-finite entropy repeats the last decision. Without positives the state does not integrate the error.
         """
         ...
 

@@ -11,7 +11,7 @@ rho falls linearly to 0, so that alpha does not amplify weights that still heat 
 
 The law tracks a reference r that starts at the first measured entropy and moves towards the target H0 by at most `ramp`
 per step. It slows down over the last steps, because the optimizer's momentum makes entropy overshoot the end of a ramp,
-and it stays within `lead` of the measurement, so that the integral does not wind up on what the plant cannot do. The
+and it stays within `lead` of the measurement, so that the integral does not wind up while the plant cannot follow. The
 rate of the reference is fed forward, and the derivative acts on the rate of h relative to it:
 
     h += (H - h) / (1 + filter_steps);   dh: the change of h, smoothed over RATE_STEPS

@@ -20,7 +20,7 @@ class Sums:
     scales: Tensor
     """[K, T], the temperatures"""
     units: list[bool]
-    """by temperature, whether it is 1 for every token"""
+    """bool[K], whether the temperature is 1 for every token"""
     at_one: int | None
     """index of the temperature 1 at which entropy is computed; None: no entropy"""
     top: Tensor
@@ -42,7 +42,7 @@ class Slopes:
     scales: Tensor
     """[K, T], the temperatures; those of log-probabilities come first"""
     units: list[bool]
-    """by temperature, whether it is 1 for every token"""
+    """bool[K], whether the temperature is 1 for every token"""
     at_one: int | None
     """index of the temperature 1 at which entropy is computed"""
     top: Tensor
@@ -54,7 +54,7 @@ class Slopes:
     entropy: Tensor
     """[T], nats"""
     entropy_slopes: Tensor | None
-    """[T], gradient of the entropy; None: without"""
+    """[T], gradient of the entropy; None: the entropy has no gradient"""
 
 
 def fold(sums: Sums, rows: slice, logits: Tensor, first: int) -> None:

@@ -71,7 +71,7 @@ class InProcessEvaluation:
     entropy: float
     samples: int
     correct: list[int]
-    """correct samples by problem"""
+    """correct samples of each problem"""
 
     def pass_at(self, k: int) -> float:
         """Mean pass@k over the problems."""
@@ -79,7 +79,7 @@ class InProcessEvaluation:
 
 
 def initialise_process_group() -> None:
-    """Create a process group of size 1 with gloo, for a process that is no Ray Train worker. Idempotent."""
+    """Create a process group of size 1 with gloo, for a process that is not a Ray Train worker. Idempotent."""
     if dist.is_initialized():
         return
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,7 +1,7 @@
 """The learner: one DeepSpeed ZeRO engine that applies the SCOPE loss to one step's rollouts.
 
-It runs identically on every rank and makes collective calls. Where batches come from and weights go is its caller's
-business.
+It runs identically on every rank and makes collective calls. Its caller supplies the batches and distributes the
+weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
 PROBE_TOKENS = 64
-"""or fewer, if the model's longest sequence is shorter"""
+"""length of the probe, tokens; shorter if the model's longest sequence is"""
 PROBE_SEED = 20251008
 
 

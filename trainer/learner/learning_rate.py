@@ -11,7 +11,7 @@ from trainer.config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """The rate of learner step `step` (from 0) in a run of `steps` steps.
+    """The learning rate of learner step `step` (from 0) in a run of `steps` steps.
 
     During the warm-up it is (step + 1) / (warmup_steps + 1) of `learning_rate`. A linear or cosine schedule then falls
     to `final_share` of `learning_rate` at step `decay_steps` (by default `steps`) and stays there.

@@ -10,29 +10,29 @@ class StepMetrics:
     """Measurements of one learner step over the whole global batch. Log-quantities are nats."""
 
     entropy: float
-    """per token of the base rollouts, exact, at temperature 1, before the update; NaN without base tokens"""
+    """policy entropy before the update: exact, at temperature 1, nats per base token; NaN without base tokens"""
     surrogate: float
     auxiliary: float
     """parts of the objective, mean over the step's updates; auxiliary without its weight alpha"""
     clip_fraction: float
     gradient_norm: float
-    """mean over the step's updates"""
+    """global norm of the gradient, mean over the step's updates"""
     positives: int
     """auxiliary rollouts that are learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
     reward_base: float
     reward_adaptive: float
-    """mean; NaN without adaptive rollouts"""
+    """mean rewards; NaN without adaptive rollouts"""
     tokens: int
     """response tokens that are learned from or measured"""
     response_length: float
-    """mean, tokens"""
+    """mean length of a response, tokens"""
     padding_share: float
     """share of padding in the tokens of the forward passes, before prompts are shared"""
     token_imbalance: float
     """prompt and response tokens of the rank with most, over the mean of the ranks"""
     mismatch_kl_base: float
     mismatch_kl_adaptive: float
-    """E[exp(d) - 1 - d] over tokens, d = proximal - behaviour log-probability"""
+    """KL(behaviour ‖ proximal), nats per token: mean of exp(d) - 1 - d, d = proximal - behaviour log-probability"""
     ratio_deviation_base: float
     ratio_deviation_adaptive: float
     """largest |proximal / behaviour - 1| over tokens"""
@@ -41,6 +41,6 @@ class StepMetrics:
     proximal_seconds: float
     update_seconds: float
     learning_rate: float = 0.0
-    """of the step's updates"""
+    """learning rate of the step's updates"""
     reference_kl: float | None = None
     """KL(policy ‖ reference) on base tokens before the update, at their temperature; None without a reference"""

@@ -65,9 +65,9 @@ class LossOutputs:
 
     loss: Tensor
     surrogate: Tensor
-    """of base rollouts, with penalties, without the entropy bonus"""
+    """surrogate of base rollouts, with penalties, without the entropy bonus"""
     auxiliary: Tensor
-    """of auxiliary rollouts, without alpha"""
+    """auxiliary term, without alpha"""
     clipped_tokens: Tensor
     """tokens where the clipped ratio bounds the surrogate"""
     tokens: Tensor

@@ -48,12 +48,12 @@ class RoleSums:
     kl: float = 0.0
     """estimate of KL(behaviour ‖ proximal), see `kl_k3`"""
     behaviour: float = 0.0
-    """behaviour log-probabilities"""
+    """sum of the behaviour log-probabilities"""
     entropy: float = 0.0
     learned: float = 0.0
-    """auxiliary rollouts that are learned from; 0 for the base role"""
+    """number of auxiliary rollouts that are learned from; 0 for the base role"""
     scores: float = 0.0
-    """`surprisal_scores` of these"""
+    """sum of their `surprisal_scores`"""
     ratio_deviation: float = 0.0
     """largest |proximal / behaviour - 1| over tokens; not a sum"""
 

@@ -15,7 +15,7 @@ from trainer.config.regularizer import AdaptiveCoefficientConfig
 
 
 class AdaptiveCoefficient:
-    """Integrates the sign of the error; 0 before the first measurement."""
+    """Integrates the sign of the entropy error; the strength is 0 before the first measurement."""
 
     def __init__(self, config: AdaptiveCoefficientConfig) -> None:
         self._config = config

@@ -59,7 +59,7 @@ class TokenTerms:
 
 
 class StrengthLaw(Protocol):
-    """The part on rank 0. Its state is a small dictionary, stored in the checkpoint."""
+    """The law on rank 0 that sets the strength. Its state is a small dictionary, stored in the checkpoint."""
 
     @property
     def strength(self) -> float:
@@ -101,7 +101,7 @@ class ConstantStrength:
 
 
 class Regularizer:
-    """The part on every rank. This base class is plain GRPO; a regularizer overrides the hooks that it needs.
+    """The hooks on every rank. This base class is plain GRPO; a regularizer overrides the hooks that it needs.
 
     Hooks may use collective operations: all ranks call them in the same order with the same strength.
     """

@@ -15,7 +15,7 @@ from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_a
 
 
 class EntropyAdvantage(Regularizer):
-    """Adds to each token's advantage."""
+    """Adds the bonus to each token's advantage."""
 
     def __init__(self, config: EntropyAdvantageConfig) -> None:
         self._kappa = config.kappa

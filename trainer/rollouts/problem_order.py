@@ -21,7 +21,7 @@ def problem_at(
     (with a curriculum, of the same part), each an equal share of the stream further on. So first problems come in the
     same order with and without refills, and no problem repeats before the cursor has passed that share.
 
-    Raises TypeError for a mix with a task that is no mixture.
+    Raises TypeError for a mix with a task that is not a mixture.
     """
     start = config.data_position(0)
     if mix is None:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 def group_advantages(
     rewards: NDArray[np.float64], epsilon: float, *, standardized: bool = True
 ) -> NDArray[np.float64]:
-    """A_i = (R_i - mean) / (std + epsilon) within one group; without `standardized`, R_i - mean.
+    """GRPO's advantages within one group (arXiv 2402.03300), float64[G]: A_i = (R_i - mean) / (std + epsilon).
 
-    rewards: float64[G]. std is the population standard deviation. Without it the form is Dr. GRPO's (arXiv 2503.20783),
-    which gives no extra weight to prompts that are nearly always or nearly never solved. A group whose rewards are all
-    equal has advantage 0 everywhere.
+    rewards: float64[G]. std is the population standard deviation. Without `standardized`, A_i = R_i - mean, the form of
+    Dr. GRPO (arXiv 2503.20783), which gives no extra weight to prompts that are nearly always or nearly never solved.
+    A group whose rewards are all equal has advantage 0 everywhere.
     """
     centred = rewards - rewards.mean()
     return centred / (rewards.std() + epsilon) if standardized else centred
 
 
 def positives(rewards: Tensor) -> Tensor:
-    """1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
+    """Positives (arXiv 2510.08141): 1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
     return (rewards >= 1 - 1e-6).to(rewards.dtype)
 
 

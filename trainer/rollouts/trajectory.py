@@ -22,9 +22,9 @@ SCHEMA_VERSION = 2
 MOST_SPANS = 128
 """version spans of one rollout; `pipeline.max_staleness` is at most 64, and a rollout over more steps is not used"""
 MOST_COMPONENTS = 16
-"""parts of one reward"""
+"""largest number of components of one reward"""
 LONGEST_TEXT = 4096
-"""characters"""
+"""characters of the longest text in an entry"""
 
 FinishReason = Literal["stop", "length"]
 
@@ -111,7 +111,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def group_id(self) -> str:
-        """The key of exactly-once delivery."""
+        """`role:ordinal:attempt`, the key of exactly-once admission."""
         return f"{self.role}:{self.ordinal}:{self.attempt}"
 
     @property

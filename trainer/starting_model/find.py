@@ -1,4 +1,4 @@
-"""Finding the model of a name: a local directory, or a snapshot from the Hugging Face hub.
+"""Finds the model that `model.path` names: a local directory, or a snapshot from the Hugging Face hub.
 
 An existing path takes precedence. Snapshots are in the cache of huggingface_hub (HF_HOME); with HF_HUB_OFFLINE nothing
 is downloaded.
@@ -27,7 +27,7 @@ class StartingModel:
     directory: Path
     hub_id: str | None = None
     commit: str | None = None
-    """of the hub's repository; None for a local directory"""
+    """commit of the hub repository; None for a local directory"""
 
 
 def is_hub_id(path: str) -> bool:
@@ -49,7 +49,7 @@ def find_starting_model(model: ModelConfig, *, weights: bool = True) -> Starting
 
 
 def cached_starting_model(model: ModelConfig) -> StartingModel | None:
-    """The same without network access; None also for a hub id whose snapshot is not complete in the cache."""
+    """`find_starting_model` without network access; None also for a hub id whose cached snapshot is incomplete."""
     if model.path is None:
         return None
     if not is_hub_id(model.path):

@@ -27,9 +27,9 @@ class Imported:
 def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
     """Write `out`, whole or not at all.
 
-    dtype: of the written weights, float32 or bfloat16; quantized weights are dequantized. Raises ScopeError if the file
-    is no GGUF file or has an architecture that transformers cannot read, if `out` is not empty, or if a run cannot use
-    the tokenizer.
+    dtype: of the written weights, float32 or bfloat16; quantized weights are dequantized. Raises ScopeError if
+    `source` is not a GGUF file or has an architecture that transformers cannot read, if `out` is not empty, or if a run
+    cannot use the tokenizer.
     """
     with new_directory(out) as writing:
         return _write(source, writing, dtype)

@@ -46,7 +46,7 @@ def cache_key(config: RunConfig) -> str:
 
 
 def _task_part(task: TaskConfig) -> dict[str, Any]:
-    """The configuration, and the code of one's own tasks, that determine problems and solutions."""
+    """The configuration, and the code of user-defined tasks, that determine problems and solutions."""
     if ":" in task.name:
         return task.model_dump(mode="json") | {"source": source_digest(task.name, task.folder, "task.name")}
     # A share of 0 has no effect, nor have the blocks of other tasks.

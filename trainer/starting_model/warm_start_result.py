@@ -20,7 +20,7 @@ class WarmStart:
     entropy: float
     """exact policy entropy at temperature 1 on sampled responses to held-out problems, nats per token"""
     pass_at_1: float
-    """on the same responses"""
+    """pass@1 on the same responses"""
     parameters: int
 
 

@@ -1,4 +1,4 @@
-"""Conditional and repeatable changes: If-Match names the state that a change is based on, Idempotency-Key a request."""
+"""Conditional and repeatable changes: If-Match names the state that it is based on, Idempotency-Key the request."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
     parts = [_ETAG.fullmatch(part.strip()) for part in if_match.split(",")]
     if not all(parts):
         raise _bad_header("if-match", if_match, '* or a list of ETags, such as "7"')
-    # RFC 9110: If-Match compares strongly, so a weak tag never matches. Nor does a tag that is no generation.
+    # RFC 9110: If-Match compares strongly, so a weak tag never matches. Neither does one that is not a generation.
     strong = [part[2] for part in parts if part is not None and not part[1]]
     return frozenset(int(tag) for tag in strong if re.fullmatch(r"[1-9][0-9]{0,17}", tag))
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RESPONSES: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}}
-"""For every router: puts the body's schema into the OpenAPI document; `openapi.describe` refers to it."""
+"""Responses of every router: puts the body's schema into the OpenAPI document; `openapi.describe` refers to it."""
 
 
 def described(description: str) -> dict[str, Any]:

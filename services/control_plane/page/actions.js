@@ -12,7 +12,7 @@ const ENDED = ["finished", "failed"];
  * @property {string} name
  * @property {string} label
  * @property {string} yes label of the confirming button
- * @property {string} what what it does, shown in the dialog
+ * @property {string} what effect of the action, shown in the dialog
  * @property {string} done
  * @property {boolean} [grave]
  * @property {(phase: string, control: string) => boolean} possible
@@ -83,7 +83,7 @@ export function actions(run, onRun) {
   return {
     element: el("div", { class: "actions", role: "group", "aria-label": "Actions on the run", "aria-describedby": "actions-note" }, ...buttons, note),
     /**
-     * Keep every button disabled and say why; an empty reason lets them be.
+     * Keep every button disabled and show why; an empty reason ends this.
      * @param {string} why
      */
     forbid(why) {

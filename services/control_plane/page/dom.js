@@ -69,7 +69,7 @@ export function table(caption, headings, name) {
 }
 
 /**
- * A row whose cells know their heading, for narrow screens; the first cell is the row's header.
+ * A row whose cells carry their heading, for narrow screens; the first cell is the row's header.
  * @param {string[]} headings
  * @param {Child[]} cells
  */

@@ -69,7 +69,7 @@ export class TargetControl {
   }
 
   /**
-   * Keep the form disabled and say why; an empty reason opens it.
+   * Keep the form disabled and show why; an empty reason enables it.
    * @param {string} why
    */
   forbid(why) {
@@ -233,7 +233,7 @@ export class TargetControl {
   }
 
   /**
-   * Send it until there is an answer: the key makes sure that it is done once.
+   * Send the change until it is answered; the idempotency key makes sure that it is made once.
    * @param {import("./api.js").Call} change
    */
   async #sent(change) {

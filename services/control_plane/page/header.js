@@ -1,5 +1,5 @@
 // @ts-check
-// The head of a run's view: phase, progress, time left, newest values, alarms.
+// The header of a run's view: phase, progress, time left, newest values, alarms.
 
 import { actions } from "./actions.js";
 import { el, say } from "./dom.js";
@@ -26,7 +26,7 @@ export function phaseText(phase, control) {
   return differs ? `${word}, ${ASKED[control ?? ""]}` : word;
 }
 
-/** The head. `update` shows a run resource; `tick` is to be called every second. */
+/** The header. `update` shows a run resource; `tick` is to be called every second. */
 export class Header {
   #heard = 0;
   #silence = 0;

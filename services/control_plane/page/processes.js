@@ -5,7 +5,7 @@ import { el, row, table } from "./dom.js";
 import { age, count } from "./format.js";
 
 const HEADINGS = ["Process", "State", "Policy version", "Staleness", "Tokens", "Groups", "In flight", "Restarts", "Heartbeat"];
-/** Without a heartbeat of a generator, which sends one every second. */
+/** Seconds without a heartbeat after which a generator counts as lost; it sends one every second. */
 const SILENT_SECONDS = 10;
 
 /** The table of processes. */

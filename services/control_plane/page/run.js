@@ -1,5 +1,5 @@
 // @ts-check
-// The view of one run: head, charts, entropy target control, processes, history and rollouts, updated live.
+// The view of one run: header, charts, entropy target control, processes, history and rollouts, updated live.
 
 import { call, runPath } from "./api.js";
 import { Chart } from "./chart.js";
@@ -130,7 +130,7 @@ class RunView {
   }
 
   /**
-   * The configuration says which charts there are.
+   * Build the charts, which depend on the configuration.
    * @param {any} run
    */
   #furnish(run) {

@@ -100,8 +100,8 @@ export class Series {
   }
 
   /**
-   * Know the newest record without putting it into the curves. Returns false where it leads back: a learner that began
-   * again from a checkpoint.
+   * Store the newest record without adding it to the curves. Returns false if a newer lineage
+   * repeats a step of the curves: the learner has rolled back to a checkpoint.
    * @param {Record<string, any>} record
    */
   know(record) {
@@ -112,7 +112,7 @@ export class Series {
   }
 
   /**
-   * Take the record of a new step. Returns false where it leads back.
+   * Add the record of a new step to the curves. Returns false after a rollback, like `know`.
    * @param {Record<string, any>} record
    */
   append(record) {
@@ -141,7 +141,7 @@ export class Series {
   }
 
   /**
-   * The record's fields; an age that no rollout has counts 0, as in the curves that the control plane gives.
+   * The record's fields; a staleness that no rollout has counts 0, as in the curves of the control plane.
    * @param {Record<string, any>} record
    */
   #flat(record) {

@@ -14,7 +14,7 @@ const RESUME_SECONDS = 120;
  * @typedef {object} Follower
  * @property {AbortSignal} signal
  * @property {(kind: string, data: any) => void} onEvent
- * @property {() => void} onFresh the stream starts now: earlier events have to be loaded otherwise
+ * @property {() => void} onFresh the stream starts at the newest event: load the current state separately
  */
 
 /**

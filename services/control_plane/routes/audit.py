@@ -30,7 +30,7 @@ def get_audit(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Audit:
-    """Every change that somebody requested of the run, newest first."""
+    """Every requested change to the run, newest first."""
     return _page(redis, run_id, limit, cursor)
 
 

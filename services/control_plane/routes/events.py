@@ -37,10 +37,10 @@ from services.redis.query import as_fields, as_text
 from services.run.state import evaluations, read_spec
 
 WAIT_MILLISECONDS = 5_000
-"""between two keep-alive comments on a quiet stream; the token is checked again as often"""
+"""milliseconds between keep-alive comments on a quiet stream; the token is checked again at the same interval"""
 BATCH = 200
 MOST_STREAMS = 256
-"""per process; each stream holds a connection to Redis"""
+"""event streams per process; each holds a connection to Redis"""
 _PLACE = re.compile(r"(\d{1,18}-\d{1,18})_(\d{1,18}-\d{1,18})")
 
 LastEventId = Annotated[

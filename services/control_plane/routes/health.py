@@ -17,7 +17,7 @@ from services.run.ids import is_run_id
 from services.run.state import read_status
 
 SILENT_SECONDS = 120.0
-"""without a heartbeat, after which a running or paused run is not ready"""
+"""seconds without a heartbeat after which a running or paused run is not ready"""
 _WORKING = ("running", "paused")
 
 router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)

@@ -25,7 +25,7 @@ from services.redis.query import Read, combine, command
 HEADLINE = "entropy,entropy_target,temperature,alpha,surprisal_exponent,reward,step_seconds,queue_unread"
 MOST_ROWS = 2000
 ANSWERS_KEPT = 16
-"""per process; the longest has a few MB"""
+"""answers cached per process; the longest has a few MB"""
 _NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms"}
 
 router = APIRouter(

@@ -154,7 +154,7 @@ def purge_dead_letter(letter_id: Letter, purge: LetterPurge, by: By) -> LetterOu
 
 @router.post("/dead-letters:purge")
 def purge_dead_letters(purge: LettersPurge, by: By) -> PurgeReport:
-    """Delete several dead letters permanently; `unknown` lists the ids that are no dead letters. Idempotent."""
+    """Delete several dead letters permanently; `unknown` lists the ids that are not dead letters. Idempotent."""
     ids = list(dict.fromkeys(purge.ids))
     outcomes = by.admin.purge(ids, purge.reason, by.name, by.origin)
     purged = {outcome.letter_id: _view(outcome) for outcome in outcomes if outcome.outcome == "purged"}

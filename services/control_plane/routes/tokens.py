@@ -1,4 +1,4 @@
-"""Routes of tokens: the caller's own, for everybody; those of a run and those valid for every run, for admins."""
+"""Routes of tokens: callers read their own; admins manage those of a run and those valid for every run."""
 
 from __future__ import annotations
 

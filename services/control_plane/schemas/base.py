@@ -21,7 +21,7 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""for a strict int: accept 5.0 as 5, since JSON has one type of number; text and booleans are still refused"""
+"""Lets a strict int accept 5.0 as 5, since JSON has one type of number; text and booleans are still refused."""
 
 
 class Health(Resource):

@@ -63,14 +63,14 @@ class EntropyTargetStatus(Resource):
     """The entropy target that the learner applies."""
 
     state: Literal["pending", "applied", "superseded"]
-    """of `metadata.generation`: waiting for a step boundary, in force, or replaced by a newer one before that"""
+    """state of `metadata.generation`: waiting for a step boundary, in force, or replaced by a newer one before that"""
     generation: int | None
     """the generation in force; null before the first step boundary"""
     applied_from_step: int | None
     """the first learner step under the generation in force"""
     applied_at: datetime | None
     target: float | None
-    """in force at learner step `step`; null before the first step boundary, or until `auto` is measured"""
+    """the target in force at learner step `step`; null before the first step boundary, or until `auto` is measured"""
     step: int | None
     """the newest learner step that has begun"""
     starting_entropy: float | None
@@ -104,12 +104,12 @@ class EntropyTargetEvent(Resource):
     generation: int
     at: datetime
     target: float | None
-    """of `changed`; null for a return to the configured schedule"""
+    """for `changed`: the new target; null for a return to the configured schedule"""
     over_steps: int
     by: str | None
-    """of `changed`: the caller; of `superseded`: the generation that was applied instead"""
+    """for `changed`: the caller; for `superseded`: the generation that was applied instead"""
     step: int | None
-    """of `applied` and `superseded`: the learner step"""
+    """for `applied` and `superseded`: the learner step"""
 
 
 class EntropyTargetHistory(Resource):

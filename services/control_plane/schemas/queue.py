@@ -47,7 +47,7 @@ class QueueBytes(Resource):
 
     unread: int
     unacknowledged: int
-    """of the pending groups; at most `unacknowledged_cap`"""
+    """size of the pending groups; at most `unacknowledged_cap`"""
     unacknowledged_cap: int
     """`pipeline.unacked_bytes`"""
     stream: int
@@ -59,7 +59,7 @@ class LeaseCount(Resource):
 
     held: int
     expired: int
-    """their holder stopped renewing; the next generator that asks gets them"""
+    """leases that were not renewed in time; the next generator that requests groups takes them over"""
 
 
 class QueueState(Resource):
@@ -84,7 +84,7 @@ class QueueState(Resource):
     bytes: QueueBytes
     counters: QueueCounters
     leases: dict[str, LeaseCount]
-    """by role"""
+    """leases by role"""
 
 
 class DeadLetterView(Resource):
@@ -130,7 +130,7 @@ class LetterOutcome(Resource):
     requeued_as: str | None
     """the group id under which it was added again"""
     reason: str | None
-    """given for a purge"""
+    """the reason given for a purge"""
     by: str
     at: datetime
 
@@ -139,6 +139,6 @@ class PurgeReport(Resource):
     """The answer to a purge of several dead letters."""
 
     purged: list[LetterOutcome]
-    """by this request or an earlier one"""
+    """dead letters that this request or an earlier one purged"""
     unknown: list[str]
-    """ids that are no dead letters, or that were requeued"""
+    """ids that are not dead letters, or that were requeued"""

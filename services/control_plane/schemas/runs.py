@@ -53,7 +53,7 @@ class RunStatusView(Resource):
     generators: dict[str, dict[str, Any]]
     """the newest heartbeat of each generator, by id"""
     evaluations: list[EvaluationView]
-    """by learner step"""
+    """in order of learner steps"""
     checkpoints_pending: int
     """requested and not written yet"""
 
@@ -97,7 +97,7 @@ class RunList(Resource):
 
 
 class AuditEntry(Resource):
-    """One change that somebody requested."""
+    """One requested change."""
 
     id: str
     action: str
@@ -108,9 +108,9 @@ class AuditEntry(Resource):
     after: str
     """the state before and after, as text that depends on the action"""
     generation: int | None
-    """of a change of the entropy target"""
+    """for a change of the entropy target: its generation"""
     effective_step: int | None
-    """of a change of the target: the first learner step under it; null while pending, or if it was superseded"""
+    """for a change of the target: the first learner step under it; null while pending, or if it was superseded"""
     at: datetime
 
 

@@ -1,6 +1,6 @@
 -- Sets a new entropy target under the next generation, unless it lies too far from the current one.
 -- KEYS and ARGV[1] to [6] as in conditions.lua
--- ARGV[7] target, [8] learner steps to move over, [9] largest change, [10] first configured target or ''
+-- ARGV[7] target, [8] learner steps of the ramp, [9] largest change, [10] first configured target or ''
 -- Returns {changed, target}, {too far, current target} or what conditions.lua returns
 -- include: conditions
 -- Numbers pass through as text: Lua formats a number with 14 digits.

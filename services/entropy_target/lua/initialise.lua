@@ -1,4 +1,4 @@
--- Writes generation 1 of the entropy target: the configured schedule decides. Keeps a target that exists.
+-- Writes generation 1 of the entropy target: the configured schedule. Keeps a target that exists.
 -- KEYS target, history
 -- Returns 1 if it was written, else 0
 -- include: now

@@ -1,6 +1,6 @@
 -- Records which generation and which target are in force at a learner step.
 -- KEYS fence, target, applied, history, steps
--- ARGV epoch, generation, step, target in force or '', target that a move starts from or ''
+-- ARGV epoch, generation, step, target in force or '', target that a ramp starts from or ''
 -- Returns {applied} for a new generation or an earlier step of the current one, {known}, {older, generation in force}
 --         or {unknown, newest generation}
 -- include: fence

@@ -1,5 +1,5 @@
 -- Leases problems of the open evaluation: expired leases first, then new problems. A run that is paused or stopping
--- gives out none.
+-- leases none.
 -- KEYS job, leases, desired state
 -- ARGV loaded learner step, seconds, count
 -- Returns {job, problems}, or {} without an evaluation for the loaded version

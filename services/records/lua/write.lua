@@ -1,4 +1,4 @@
--- Stores the record of one step and leaves an event.
+-- Stores the record of one step and adds an event.
 -- KEYS fence, records, events
 -- ARGV epoch, step, record, events kept
 -- Returns nothing

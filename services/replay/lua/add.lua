@@ -1,5 +1,5 @@
 #!lua
--- Atomically checks duplicates and capacity and adds groups to the stream. Ends their leases, whoever holds them.
+-- Atomically checks duplicates and capacity and adds groups to the stream. Ends their leases, whichever producer holds them.
 -- KEYS trajectories, seen bitmap, seen attempts, leases, lease owners, cursor, counters, lost
 -- ARGV role, producer id, capacity, then for each group: ordinal, attempt, data
 -- Returns added, duplicate, full or unleased for each

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
 -- Lists dead letters, newest first, without their payloads; reads one at a time, since payloads are large.
 -- KEYS dead letters
--- ARGV id of the letter before the page or '', count
+-- ARGV id of the dead letter before the page or '', count
 -- Returns {id, group id, producer id, reason, deliveries, size in bytes} of each
 local page, before = {}, ARGV[1] == '' and '+' or '(' .. ARGV[1]
 while #page < tonumber(ARGV[2]) do

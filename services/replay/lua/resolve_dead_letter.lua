@@ -1,9 +1,9 @@
--- Fragment: resolves a dead letter, that is, removes it from its stream and records its outcome and who asked.
+-- Fragment: resolves a dead letter, that is, removes it from its stream and records its outcome and the caller.
 -- KEYS[1] dead letters, [2] outcomes, [3] counters, [4] audit; ARGV[1] by, [2] origin
 -- include: now
 local OUTCOMES_SEARCHED = 1000
 
--- The outcome of a letter that was resolved before, so that a repeated request gets its first answer; else false.
+-- The outcome of a dead letter that was resolved before, so that a repeated request gets its first answer; else false.
 local function earlier_outcome(letter)
     for _, item in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', OUTCOMES_SEARCHED)) do
         local fields = item[2]

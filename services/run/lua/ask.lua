@@ -1,4 +1,4 @@
--- Asks a run for a state or for a checkpoint, and adds the request to the audit.
+-- Requests a state or a checkpoint of a run, and adds the request to the audit.
 -- KEYS desired state, checkpoints, status, audit
 -- ARGV action, by, origin
 -- Returns {done, desired state} or {refused, phase or stopping}

@@ -1,5 +1,5 @@
--- Writes fields of a run's status and renews its heartbeat. A phase leaves an event when it changes, not each time that
--- it is written.
+-- Writes fields of a run's status and renews its heartbeat. A phase that changes adds an event; one that is
+-- written again does not.
 -- KEYS fence, status, events
 -- ARGV epoch of the learner incarnation or '' for the driver, events kept, field, value...
 -- Returns nothing

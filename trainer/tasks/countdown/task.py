@@ -101,7 +101,7 @@ def score(problem: Problem, value: int, operands: Sequence[int]) -> Verdict:
 
 
 class MalformedError(ValueError):
-    """The text is not an expression of the grammar above."""
+    """The text is not an expression of the grammar in this module's docstring."""
 
 
 def evaluate(text: str) -> tuple[int, list[int]]:

@@ -26,7 +26,7 @@ _WORDS = re.compile(r"[A-Za-z]{2}[A-Za-z ]*|[A-Za-z]")
 
 
 def judge(gold: str, response: str) -> str:
-    """ "correct", "wrong", or "no answer": no box, or one that is empty, unclosed or cannot be parsed."""
+    """The verdict: "correct", "wrong", or "no answer" (no box, or one that is empty, unclosed or cannot be parsed)."""
     answer = last_boxed(response)
     if answer is None or not answer.strip():
         return "no answer"
@@ -68,7 +68,7 @@ def last_boxed(text: str) -> str | None:
         return None
     depth = 0
     for position in range(opening, len(text)):
-        # An escaped brace belongs to a set and is no delimiter.
+        # An escaped brace belongs to a set and is not a delimiter.
         if text[position] in "{}" and text[position - 1] != "\\":
             depth += 1 if text[position] == "{" else -1
             if depth == 0:

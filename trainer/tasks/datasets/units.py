@@ -1,4 +1,4 @@
-"""The unit of an answer; math-verify compares numbers only, so that 10 m equals 10 cm."""
+"""The unit of an answer. math-verify compares numbers only: to it, 10 m equals 10 cm."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from trainer.tasks.bounded_pool import BoundedError, BoundedPool
 from trainer.tasks.import_reference import call_reference, load_reference
 
 LONGEST_WAIT = 60.0
-"""seconds between two attempts of a request"""
+"""longest wait between two attempts of a request, seconds"""
 FINAL = {400, 401, 403, 404, 405, 410, 422}
-"""status codes that another attempt does not change"""
+"""HTTP status codes that are not retried"""
 
 
 class Verifier(Protocol):
