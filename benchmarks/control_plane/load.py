@@ -124,7 +124,7 @@ def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -
         generations = [generation for load in loads for generation in load.generations]
         with ControlPlaneClient(url, token) as client:
             history = client.entropy_history("loaded", 1000).events
-            client.ask("loaded", "stop")
+            client.request_action("loaded", "stop")
         changed = [event.generation for event in history if event.event == "changed"]
         process.wait(timeout=300)
     finally:

@@ -33,7 +33,7 @@ from services.redis.access import RedisAccess  # noqa: E402
 from services.redis.embedded import EmbeddedRedis  # noqa: E402
 from services.replay.actuators import ActuatorPublisher  # noqa: E402
 from services.replay.consumer import ReplayConsumer  # noqa: E402
-from services.run.control import ask  # noqa: E402
+from services.run.control import request_action  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
 from trainer.rollouts.problem_order import problem_at  # noqa: E402
@@ -88,7 +88,7 @@ async def measure(
     redis = access.sync()
     consumer = ReplayConsumer(redis, RUN, max_deliveries=3)
     ActuatorPublisher(redis, RUN, consumer.open()).set_actuators(1.0, 0.0, 0, 1)
-    ask(redis, RUN, "pause", "benchmark")
+    request_action(redis, RUN, "pause", "benchmark")
     generator = Generator(GeneratorSpec(RUN, "base", 0, config, str(model_dir), access, PolicyVersion(0, 0)))
     await generator.start()
     running = asyncio.create_task(generator.run())
@@ -109,14 +109,14 @@ async def measure(
 
 async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float:
     """Tokens/s of whole groups that reached the queue, the filling and emptying of the engine left out."""
-    ask(redis, RUN, "resume", "benchmark")
+    request_action(redis, RUN, "resume", "benchmark")
     before = generator._work.groups
     while generator._work.groups == before:
         await asyncio.sleep(0.01)
     tokens, started = generator._work.tokens, time.perf_counter()
     await asyncio.sleep(seconds)
     speed = (generator._work.tokens - tokens) / (time.perf_counter() - started)
-    ask(redis, RUN, "pause", "benchmark")
+    request_action(redis, RUN, "pause", "benchmark")
     while len(generator._groups):
         await asyncio.sleep(0.05)
         generator._raise_failures()

@@ -30,6 +30,6 @@ add_checkpoint = partial(_add, "checkpoint")
 
 def _ask(action: Action, options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
-        run = client.ask(run_id, action).model_dump(mode="json")
+        run = client.request_action(run_id, action).model_dump(mode="json")
     print(json.dumps(run, indent=2) if options.json else f"run {run_id} {_ACCEPTED[action]}")
     return 0

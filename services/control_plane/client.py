@@ -22,8 +22,8 @@ from services.control_plane.schemas.base import ProblemBody
 from services.control_plane.schemas.entropy_target import EntropyTarget, EntropyTargetHistory
 from services.control_plane.schemas.queue import (
     MOST_PURGED,
+    DeadLetterOutcome,
     DeadLetterPage,
-    LetterOutcome,
     PurgeReport,
     QueueState,
 )
@@ -186,7 +186,7 @@ class ControlPlaneClient:
         path = "/v1/audit" if run_id is None else f"{_path(run_id)}/audit"
         return Audit.model_validate(self._call("GET", path, params=params))
 
-    def ask(self, run_id: str, action: Action) -> Run:
+    def request_action(self, run_id: str, action: Action) -> Run:
         """Request a pause, a resume, an orderly stop or a checkpoint."""
         return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
 
@@ -200,14 +200,14 @@ class ControlPlaneClient:
         answer = self._call("GET", f"{_path(run_id)}/queue/dead-letters", params=params)
         return DeadLetterPage.model_validate(answer)
 
-    def requeue_dead_letter(self, run_id: str, letter_id: str) -> LetterOutcome:
+    def requeue_dead_letter(self, run_id: str, letter_id: str) -> DeadLetterOutcome:
         """Put a dead letter back into the queue. Idempotent."""
         path = f"{_path(run_id)}/queue/dead-letters/{quote(letter_id, safe='')}:requeue"
-        return LetterOutcome.model_validate(self._call("POST", path))
+        return DeadLetterOutcome.model_validate(self._call("POST", path))
 
     def purge_dead_letters(self, run_id: str, letter_ids: Sequence[str], reason: str) -> PurgeReport:
         """Delete dead letters permanently, `MOST_PURGED` per request. Idempotent."""
-        purged: list[LetterOutcome] = []
+        purged: list[DeadLetterOutcome] = []
         unknown: list[str] = []
         for start in range(0, len(letter_ids), MOST_PURGED):
             body = {"ids": list(letter_ids[start : start + MOST_PURGED]), "reason": reason}

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 20.0
 """The run ends when Redis has not answered for this long. Clients in the run's processes wait at most 9 seconds."""
 
 
-class QueueServer:
+class RedisSupervisor:
     """The run's Redis, as a context manager.
 
     Enter and leave it on the driver's main thread: the embedded server ends with that thread.
@@ -38,7 +38,7 @@ class QueueServer:
         self._started_at = self._answered_at = time.monotonic()
         self.warnings: list[str] = []
 
-    def __enter__(self) -> QueueServer:
+    def __enter__(self) -> RedisSupervisor:
         if self._embedded is None:
             self.warnings = check(self._external)
         else:

@@ -30,7 +30,7 @@ from services.driver.recovery import (
     checkpoint_store,
     fetch_checkpoint,
 )
-from services.driver.redis_supervisor import QueueServer
+from services.driver.redis_supervisor import RedisSupervisor
 from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.entropy_target.store import initialise_entropy_target
 from services.host.environment import package_versions
@@ -61,7 +61,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
     with ExitStack() as stack:
         secrets = RunSecrets(directory.path)
         secrets.ensure()
-        queue = stack.enter_context(QueueServer(directory, secrets))
+        queue = stack.enter_context(RedisSupervisor(directory, secrets))
         for warning in queue.warnings:
             progress.say(f"warning: {warning}")
         redis = queue.access.sync()
@@ -98,7 +98,7 @@ class _Drive:
     def __init__(
         self,
         directory: RunDirectory,
-        queue: QueueServer,
+        queue: RedisSupervisor,
         redis: Redis,
         progress: Progress,
         stop: StopSignals,

@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from redis import Redis
 
 from services.driver.progress import Progress
-from services.run.control import ask
+from services.run.control import request_action
 
 
 class StoppedEarly(Exception):
@@ -49,4 +49,6 @@ class StopSignals:
         name = signal.Signals(number).name
         self._progress.say(f"{name}: stopping after this step; a second signal exits immediately")
         # On another thread: the interrupted code may be in a call on the same connection pool.
-        threading.Thread(target=ask, args=(self._redis, self._run_id, "stop", "signal"), daemon=True).start()
+        threading.Thread(
+            target=request_action, args=(self._redis, self._run_id, "stop", "signal"), daemon=True
+        ).start()

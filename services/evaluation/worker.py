@@ -17,7 +17,7 @@ from services.evaluation.plan import EvaluationPlan, TaskPlan
 from services.evaluation.results import ProblemResult, Response
 from services.generation.group import sampled_tokens
 from services.generation.sampling import ProblemSampler
-from services.host.priority import yield_to_others
+from services.host.priority import lower_priority
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithAnswers
 
@@ -142,7 +142,7 @@ async def work(spec: WorkerSpec) -> None:
 def main() -> int:
     """Run the worker; returns exit status 2, after one sentence, for an error that the user can fix."""
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WorkerSpec)
-    yield_to_others()
+    lower_priority()
     try:
         asyncio.run(work(spec))
     except (ScopeError, ExceptionGroup) as error:

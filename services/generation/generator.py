@@ -26,7 +26,7 @@ from services.generation.loaded_weights import LoadedWeights
 from services.generation.sampling import ProblemSampler
 from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
-from services.host.priority import yield_to_others
+from services.host.priority import lower_priority
 from services.online_eval.jobs import EvaluationLeases
 from services.online_eval.worker import EvaluationWorker
 from services.replay.actuators import read_mix
@@ -52,7 +52,7 @@ class Generator:
     """Code of the generator actor. Every method runs on one event loop."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
-        yield_to_others()
+        lower_priority()
         from transformers import AutoTokenizer
 
         self._spec = spec

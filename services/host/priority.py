@@ -9,7 +9,7 @@ WORK_NICENESS = 15
 """niceness of the learner and the generators; Ray's own default for every worker"""
 
 
-def yield_to_others() -> None:
+def lower_priority() -> None:
     """Lower the priority of every thread of this process, and of the threads and processes that they start.
 
     The learner and the generators call it first. Both use all the CPU time they get, and would delay requests to the

@@ -17,7 +17,7 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
-from services.host.priority import yield_to_others
+from services.host.priority import lower_priority
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
 from services.learner.restored import Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
@@ -35,7 +35,7 @@ LINGER_SECONDS = 60.0
 
 def learner_loop(settings: dict[str, Any]) -> None:
     """Entry point of every Ray Train worker; `settings["spec"]` is a `LearnerSpec`."""
-    yield_to_others()
+    lower_priority()
     spec: LearnerSpec = settings["spec"]
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"

@@ -55,11 +55,11 @@ class Outcome:
     """seconds since the epoch"""
 
 
-class UnknownLetter(ScopeError):
+class UnknownDeadLetter(ScopeError):
     """The dead letter does not exist, or was resolved."""
 
 
-class UnusableLetter(ScopeError):
+class UnusableDeadLetter(ScopeError):
     """The dead letter cannot be requeued, only purged."""
 
 
@@ -85,7 +85,7 @@ class ReplayAdmin:
     def requeue(self, letter_id: str, by: str = "local", origin: str = "local") -> Outcome:
         """Atomically put a dead letter back into the queue, under the next attempt.
 
-        Raises UnknownLetter (also for one that was purged), UnusableLetter for one that cannot be decoded or
+        Raises UnknownDeadLetter (also for one that was purged), UnusableDeadLetter for one that cannot be decoded or
         holds another group than its entry said, and QueueFull.
         """
         found = self._redis.xrange(self._keys.dead_letters, letter_id, letter_id)
@@ -132,20 +132,20 @@ class ReplayAdmin:
             again: Group = msgspec.structs.replace(group, attempt=group.attempt + 1)
             data = encode_group(again, size_cap=self._entry_bytes)
         except TrajectoryError as error:
-            raise UnusableLetter(
+            raise UnusableDeadLetter(
                 f"dead letter {letter_id!r} ({group_id}) cannot be requeued: {error}. Purge it instead."
             ) from error
         return again.role, again.ordinal, again.attempt, again.producer_id, data
 
 
-def unknown(letter_id: str, outcome: Outcome | None) -> UnknownLetter:
+def unknown(letter_id: str, outcome: Outcome | None) -> UnknownDeadLetter:
     """The error for a dead letter that does not exist; names its outcome, if known."""
     if outcome is None:
-        return UnknownLetter(
+        return UnknownDeadLetter(
             f"dead letter {letter_id!r} does not exist: it was requeued or purged, or never was."
         )
     became = f" as {outcome.became}" if outcome.became else f" ({outcome.reason})"
-    return UnknownLetter(
+    return UnknownDeadLetter(
         f"dead letter {letter_id!r} does not exist: {outcome.by} {outcome.outcome} it{became}."
     )
 

@@ -36,13 +36,13 @@ class Desired(NamedTuple):
     """requested and not written yet"""
 
 
-def ask(redis: Redis, run_id: str, action: Action, by: str, origin: str = "local") -> None:
+def request_action(redis: Redis, run_id: str, action: Action, by: str, origin: str = "local") -> None:
     """Request a state, or a checkpoint at the next step boundary; the request enters the audit.
 
     Requesting a state again changes nothing. Each request for a checkpoint counts. Raises Refused for a run that has
     ended or is stopping, unless `action` is `stop`.
     """
-    keys, script = RunKeys(run_id), redis.register_script(script_text("services.run", "ask"))
+    keys, script = RunKeys(run_id), redis.register_script(script_text("services.run", "request_action"))
     reply = script(keys=[keys.control, keys.checkpoints, keys.status, keys.audit], args=[action, by, origin])
     outcome, state = (as_text(part) for part in cast("list[Any]", reply))
     if outcome == "refused":

@@ -12,7 +12,7 @@ from services.access import tokens
 from services.control_plane.app import create_app
 from services.entropy_target.store import change_entropy_target, mark_applied
 from services.redis.keys import SERVICE_TOKENS, RunKeys
-from services.run.control import ask
+from services.run.control import request_action
 from tests.support.control_plane import is_problem, start_run
 from trainer.config import ControlPlaneConfig, EntropyControlConfig
 
@@ -202,7 +202,7 @@ def test_the_audit_tells_who_changed_what_from_where_and_when_it_took_effect(cli
     change_entropy_target(redis, run, 0.55, "bob", control)
     mark_applied(redis, run, generation=3, step=17, epoch=0)
     change_entropy_target(redis, run, 0.6, "bob", control)
-    ask(redis, run, "pause", "bob", "10.0.0.7")
+    request_action(redis, run, "pause", "bob", "10.0.0.7")
     page = client.get(f"/v1/runs/{run}/audit?limit=3", headers=admin).json()
     older = client.get(f"/v1/runs/{run}/audit?cursor={page['next']}", headers=admin).json()
     entries = page["entries"] + older["entries"]

@@ -12,7 +12,7 @@ from services.access.tokens import create_token
 from services.entropy_target.store import mark_applied
 from services.redis.idempotency import KEPT_SECONDS
 from services.redis.keys import RunKeys
-from services.run.control import ask
+from services.run.control import request_action
 from services.run.state import update_status
 from tests.support.control_plane import entropy_target_of, is_problem, start_run, target_path
 
@@ -225,7 +225,7 @@ def test_every_change_is_in_the_audit_with_who_whence_before_and_after(put, redi
 def test_nothing_is_changed_about_a_run_that_no_learner_step_follows(put, redis, run, end, word, method):
     put(0.35, If_Match="*", Idempotency_Key="before")
     if end == "stop":
-        ask(redis, run, "stop", "ada")
+        request_action(redis, run, "stop", "ada")
     else:
         update_status(redis, run, phase=end)
     history = redis.xlen(RunKeys(run).entropy_target_history), redis.xlen(RunKeys(run).audit)

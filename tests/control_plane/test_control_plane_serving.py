@@ -77,7 +77,7 @@ def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
             client.run("absent")
         with pytest.raises(ControlPlaneError, match="There is no GET /v1/runs/a/b c"):
             client.run("a/b c")
-        assert client.ask(run_id, "stop").spec.control == "stop"
+        assert client.request_action(run_id, "stop").spec.control == "stop"
     assert desired(redis, run_id).state == "stop"
     with (
         ControlPlaneClient(url, "scope_wrong") as stranger,

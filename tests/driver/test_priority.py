@@ -5,13 +5,13 @@ import sys
 
 _PROGRAM = """
 import os, subprocess, sys, threading
-from services.host.priority import yield_to_others
+from services.host.priority import lower_priority
 hold = threading.Event()
 threads = [threading.Thread(target=hold.wait) for _ in range(3)]
 for thread in threads:
     thread.start()
 os.nice(int(sys.argv[1]))
-yield_to_others()
+lower_priority()
 print(*{os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir("/proc/self/task")})
 child = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
 print(subprocess.check_output([sys.executable, "-c", child], text=True).strip())

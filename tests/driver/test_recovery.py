@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from services.access.run_secrets import RunSecrets
 from services.driver.recovery import check_recoverable
-from services.driver.redis_supervisor import QueueServer
+from services.driver.redis_supervisor import RedisSupervisor
 from services.host.orphans import kill_orphans
 from services.redis.access import RedisAccess
 from services.redis.keys import RunKeys
@@ -116,22 +116,22 @@ def test_other_errors_while_a_checkpoint_is_written_stay_what_they_are(tmp_path:
     assert disk_full(tmp_path / "step", OSError(errno.EIO, "Input/output error")) is None
 
 
-Serve = Callable[..., QueueServer]
+Serve = Callable[..., RedisSupervisor]
 
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start the run's queue server as the driver does."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    started: list[QueueServer] = []
+    started: list[RedisSupervisor] = []
 
-    def start(url: str | None = None) -> QueueServer:
+    def start(url: str | None = None) -> RedisSupervisor:
         config = RunConfig.model_validate({"redis": {"url": url}})
         path = tmp_path / "run"
         path.mkdir()
         secrets = RunSecrets(path)
         secrets.ensure()
-        server = QueueServer(RunDirectory(path, "run", config, resumed=False), secrets)
+        server = RedisSupervisor(RunDirectory(path, "run", config, resumed=False), secrets)
         started.append(server.__enter__())
         return server
 
@@ -140,7 +140,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.__exit__(None, None, None)
 
 
-def kill(server: QueueServer) -> None:
+def kill(server: RedisSupervisor) -> None:
     """Send SIGKILL to the embedded server."""
     with server.access.without_retries() as redis:
         pid = redis.info("server")["process_id"]  # pyright: ignore[reportIndexIssue]

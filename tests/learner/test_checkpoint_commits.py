@@ -11,7 +11,7 @@ import pytest
 from services.learner.rank_zero import RankZero
 from services.learner.start_rank_zero import start_rank_zero
 from services.redis.access import RedisAccess
-from services.run.control import ask, desired
+from services.run.control import desired, request_action
 from tests.support.incarnations import STEP_GROUPS, Incarnations
 from trainer.checkpoint.store import Best, CheckpointStore, read_state
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_that_was_asked_for_counts_as_written_when_it_is_there(
     redis = incarnations.queue.redis
     rank_zero = incarnations.begin()
     incarnations.learn(rank_zero, 1)
-    ask(redis, run_id, "checkpoint", "ada")
+    request_action(redis, run_id, "checkpoint", "ada")
     assert rank_zero.next_order(1)[0].kind == "checkpoint"
     commit = begin(incarnations, rank_zero)
     rank_zero.answer_checkpoint()

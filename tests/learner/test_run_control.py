@@ -13,7 +13,7 @@ from services.control_plane.app import create_app
 from services.learner import run_requests
 from services.redis.keys import RunKeys
 from services.run import control
-from services.run.control import Action, Refused, ask, desired
+from services.run.control import Action, Refused, desired, request_action
 from services.run.state import read_spec, read_status, update_status
 from tests.support.control_plane import is_problem
 from tests.support.incarnations import Incarnations
@@ -40,12 +40,12 @@ def incarnations(redis_access, run_id, tmp_path: Path) -> Iterator[Incarnations]
 def test_a_run_works_holds_and_stops_as_it_is_asked_and_stop_is_final(redis, run):
     assert desired(redis, run) == ("run", 0)
     for action, state in HISTORY:
-        ask(redis, run, action, "ada")
+        request_action(redis, run, action, "ada")
         assert desired(redis, run).state == state
-    ask(redis, run, "stop", "ada")
+    request_action(redis, run, "stop", "ada")
     for action in AFTER_THE_END:
         with pytest.raises(Refused, match="stopping"):
-            ask(redis, run, action, "ada")
+            request_action(redis, run, action, "ada")
     assert desired(redis, run) == ("stop", 0)
     spec = read_spec(redis, run)
     assert spec is not None
@@ -58,22 +58,22 @@ def test_nothing_is_asked_of_a_run_that_has_ended(redis, run, phase):
     update_status(redis, run, phase=phase)
     for action in AFTER_THE_END:
         with pytest.raises(Refused, match=phase):
-            ask(redis, run, action, "ada")
-    ask(redis, run, "stop", "ada")
+            request_action(redis, run, action, "ada")
+    request_action(redis, run, "stop", "ada")
 
 
 def test_checkpoints_that_were_asked_for_are_counted_until_they_are_written(redis, run):
-    ask(redis, run, "checkpoint", "ada")
-    ask(redis, run, "checkpoint", "bob")
+    request_action(redis, run, "checkpoint", "ada")
+    request_action(redis, run, "checkpoint", "bob")
     assert desired(redis, run).checkpoints == 2
     control.checkpoints_done(redis, run, 2)
-    ask(redis, run, "checkpoint", "ada")
+    request_action(redis, run, "checkpoint", "ada")
     assert desired(redis, run) == ("run", 1)
 
 
 def test_the_audit_says_who_asked_for_what(redis, run):
-    ask(redis, run, "pause", "ada", "10.0.0.7")
-    ask(redis, run, "resume", "bob")
+    request_action(redis, run, "pause", "ada", "10.0.0.7")
+    request_action(redis, run, "resume", "bob")
     entries = [
         fields for _, fields in redis.xrange(RunKeys(run).audit) if fields[b"action"] != b"create-token"
     ]
@@ -87,9 +87,9 @@ def test_generators_get_nothing_to_do_while_a_run_holds(incarnations, redis, run
     queue = incarnations.queue
     before = queue.lease(2).ordinals
     assert len(before) == 2
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     assert queue.lease(2).ordinals == []
-    ask(redis, run_id, "resume", "ada")
+    request_action(redis, run_id, "resume", "ada")
     assert queue.lease(2).ordinals == [before[-1] + 1, before[-1] + 2]
 
 
@@ -99,24 +99,24 @@ def test_the_learner_holds_between_steps_writes_what_it_is_asked_for_and_goes_on
     monkeypatch.setattr(run_requests, "HOLD_SECONDS", 0.3)
     learner = incarnations.begin()
     incarnations.learn(learner, 2)
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     assert learner.next_order(2)[0].kind == "idle"
     assert learner.next_order(2)[0].kind == "idle"
     status = read_status(redis, run_id)
     assert status is not None
     assert status.phase == "paused"
-    ask(redis, run_id, "checkpoint", "ada")
+    request_action(redis, run_id, "checkpoint", "ada")
     assert learner.next_order(2)[0].kind == "checkpoint"
     incarnations.checkpoint(learner)
     learner.answer_checkpoint()
     assert learner.next_order(2)[0].kind == "idle"
-    ask(redis, run_id, "resume", "ada")
+    request_action(redis, run_id, "resume", "ada")
     incarnations.learn(learner, 1)
     status = read_status(redis, run_id)
     assert status is not None
     assert status.phase == "running"
-    ask(redis, run_id, "pause", "ada")
-    ask(redis, run_id, "stop", "ada")
+    request_action(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "stop", "ada")
     assert learner.next_order(3)[0].kind == "stop"
 
 
@@ -130,7 +130,7 @@ def test_a_pause_reaches_a_learner_that_waits_for_groups_and_loses_none(
     waiting = threading.Thread(target=lambda: orders.append(learner.next_order(20)[0].kind))
     waiting.start()
     time.sleep(0.3)
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     waiting.join(timeout=10)
     assert orders == ["idle"]
 

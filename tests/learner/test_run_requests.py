@@ -11,7 +11,7 @@ from services.learner import run_requests
 from services.learner.run_requests import RunRequests
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
-from services.run.control import ask, desired
+from services.run.control import desired, request_action
 from services.run.state import Phase, read_status
 from tests.support.control_plane import start_run
 
@@ -53,12 +53,12 @@ def test_a_pause_is_held_and_announced_and_ends_with_the_resume(
     requests: RunRequests, redis: Redis, run_id: str
 ) -> None:
     looks: list[None] = []
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     assert requests.pending()
     assert requests.next(lambda: looks.append(None)) == "idle"
     assert len(looks) > 1, "checkpoints in flight are settled at each poll"
     assert phase(redis, run_id) == "paused"
-    ask(redis, run_id, "resume", "ada")
+    request_action(redis, run_id, "resume", "ada")
     assert not requests.pending()
     assert requests.next(nothing) is None
     assert phase(redis, run_id) == "running"
@@ -67,10 +67,10 @@ def test_a_pause_is_held_and_announced_and_ends_with_the_resume(
 def test_a_checkpoint_is_taken_during_a_pause_and_a_stop_comes_before_it(
     requests: RunRequests, redis: Redis, run_id: str
 ) -> None:
-    ask(redis, run_id, "pause", "ada")
-    ask(redis, run_id, "checkpoint", "ada")
+    request_action(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "checkpoint", "ada")
     assert requests.next(nothing) == "checkpoint"
-    ask(redis, run_id, "stop", "ada")
+    request_action(redis, run_id, "stop", "ada")
     assert requests.pending()
     assert requests.next(nothing) == "stop"
 
@@ -79,9 +79,9 @@ def test_requests_are_done_at_once_where_the_checkpoint_exists(
     requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
 ) -> None:
     for name in ("ada", "bob"):
-        ask(redis, run_id, "checkpoint", name)
+        request_action(redis, run_id, "checkpoint", name)
     assert requests.next(nothing) == "checkpoint"
-    ask(redis, run_id, "checkpoint", "eve")
+    request_action(redis, run_id, "checkpoint", "eve")
     requests.answer_checkpoint(in_flight=False)
     assert waiting() == 1, "the third request came after the others were taken"
     assert requests.next(nothing) == "checkpoint"
@@ -90,7 +90,7 @@ def test_requests_are_done_at_once_where_the_checkpoint_exists(
 def test_promised_requests_are_done_when_their_checkpoint_is_committed(
     requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
 ) -> None:
-    ask(redis, run_id, "checkpoint", "ada")
+    request_action(redis, run_id, "checkpoint", "ada")
     assert requests.next(nothing) == "checkpoint"
     requests.answer_checkpoint(in_flight=True)
     assert waiting() == 1
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_nobody_asked_for_answers_no_request(
     requests: RunRequests, redis: Redis, run_id: str, waiting: Callable[[], int]
 ) -> None:
     assert requests.next(nothing) is None
-    ask(redis, run_id, "checkpoint", "ada")
+    request_action(redis, run_id, "checkpoint", "ada")
     requests.answer_checkpoint(in_flight=False)
     assert waiting() == 1
 
@@ -115,7 +115,7 @@ def test_what_settling_raises_ends_the_wait(requests: RunRequests, redis: Redis,
     def fail() -> None:
         raise OSError("the disk is gone")
 
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     with pytest.raises(OSError, match="the disk is gone"):
         requests.next(fail)
 
@@ -123,7 +123,7 @@ def test_what_settling_raises_ends_the_wait(requests: RunRequests, redis: Redis,
 def test_a_replaced_learner_announces_nothing(requests: RunRequests, redis: Redis, run_id: str) -> None:
     before = phase(redis, run_id)
     redis.incr(RunKeys(run_id).fence)
-    ask(redis, run_id, "pause", "ada")
+    request_action(redis, run_id, "pause", "ada")
     with pytest.raises(FencedError):
         requests.next(nothing)
     assert phase(redis, run_id) == before

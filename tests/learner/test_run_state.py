@@ -87,7 +87,7 @@ def test_resuming_keeps_the_live_entropy_target_and_the_step_and_forgets_the_sto
     store.change_entropy_target(redis, run, 0.7, "ada", CONTROL)
     state.update_status(redis, run, phase="failed", step=12, error="the learner died")
     heartbeats.beat(redis, run, "base-0", {"role": "base"})
-    run_control.ask(redis, run, "stop", "ada")
+    run_control.request_action(redis, run, "stop", "ada")
     assert run_control.desired(redis, run).state == "stop"
 
     register_run(redis, run, a_spec(run, steps=500))

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from services.redis.keys import CONSUMER_GROUP, CONSUMER_NAME
-from services.replay.dead_letters import UnknownLetter
+from services.replay.dead_letters import UnknownDeadLetter
 from services.replay.entries import Entry
 from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP
 from tests.support.replay_harness import SIZE_CAP, Queue
@@ -173,7 +173,7 @@ def test_an_undecodable_letter_can_only_be_purged_and_that_is_recorded(queue: Qu
     assert queue.admin.purge([letter.letter_id], "again") == [outcome], (
         "a repetition must return the first outcome"
     )
-    with pytest.raises(UnknownLetter, match="purged it \\(spoilt by a bad disk"):
+    with pytest.raises(UnknownDeadLetter, match="purged it \\(spoilt by a bad disk"):
         queue.admin.requeue(letter.letter_id)
     assert queue.admin.dead_letters() == []
     ((_, record),) = cast("list[Any]", queue.redis.xrange(queue.keys.dead_letter_outcomes))

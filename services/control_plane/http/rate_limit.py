@@ -37,7 +37,7 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
     depth = max(interval, BURST_SECONDS * 1e6)
     digest = digest_of(token)
 
-    def judge(microseconds: int) -> None:
+    def refuse_if_limited(microseconds: int) -> None:
         wait = microseconds / 1e6
         if wait > 0:
             raise Problem(
@@ -50,7 +50,7 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
 
     names = (rate_key(digest, kind), *known_in)
     script = script_text("services.control_plane.http", "take")
-    return command(judge, "EVAL", script, len(names), *names, repr(interval), repr(depth), digest)
+    return command(refuse_if_limited, "EVAL", script, len(names), *names, repr(interval), repr(depth), digest)
 
 
 def admit(request: Request, redis: Redis, token: str) -> None:

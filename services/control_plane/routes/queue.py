@@ -19,12 +19,12 @@ from services.control_plane.http.auth import RedisClient, allowed, origin_of
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.queue import (
+    DeadLetterOutcome,
     DeadLetterPage,
+    DeadLetterPurge,
+    DeadLettersPurge,
     DeadLetterView,
     LeaseCount,
-    LetterOutcome,
-    LetterPurge,
-    LettersPurge,
     PurgeReport,
     QueueBytes,
     QueueCounters,
@@ -35,8 +35,8 @@ from services.replay.dead_letters import (
     Outcome,
     QueueFull,
     ReplayAdmin,
-    UnknownLetter,
-    UnusableLetter,
+    UnknownDeadLetter,
+    UnusableDeadLetter,
     unknown,
 )
 from services.replay.stats import queue_gauges
@@ -129,13 +129,13 @@ def get_dead_letters(
 
 
 @router.post("/dead-letters/{letter_id}:requeue")
-def requeue_dead_letter(letter_id: Letter, by: By) -> LetterOutcome:
+def requeue_dead_letter(letter_id: Letter, by: By) -> DeadLetterOutcome:
     """Put a dead letter back into the queue, as the next attempt of its group. Idempotent."""
     try:
         return _view(by.admin.requeue(letter_id, by.name, by.origin))
-    except UnknownLetter as error:
+    except UnknownDeadLetter as error:
         raise _no_letter(error) from None
-    except UnusableLetter as error:
+    except UnusableDeadLetter as error:
         raise Problem(HTTPStatus.CONFLICT, _sentence(error), kind="dead-letter-unusable") from None
     except QueueFull as error:
         raise Problem(
@@ -144,7 +144,7 @@ def requeue_dead_letter(letter_id: Letter, by: By) -> LetterOutcome:
 
 
 @router.post("/dead-letters/{letter_id}:purge")
-def purge_dead_letter(letter_id: Letter, purge: LetterPurge, by: By) -> LetterOutcome:
+def purge_dead_letter(letter_id: Letter, purge: DeadLetterPurge, by: By) -> DeadLetterOutcome:
     """Delete a dead letter permanently. Its place in the learner's step stays empty. Idempotent."""
     outcome = next(iter(by.admin.purge([letter_id], purge.reason, by.name, by.origin)), None)
     if outcome is None or outcome.outcome != "purged":
@@ -153,7 +153,7 @@ def purge_dead_letter(letter_id: Letter, purge: LetterPurge, by: By) -> LetterOu
 
 
 @router.post("/dead-letters:purge")
-def purge_dead_letters(purge: LettersPurge, by: By) -> PurgeReport:
+def purge_dead_letters(purge: DeadLettersPurge, by: By) -> PurgeReport:
     """Delete several dead letters permanently; `unknown` lists the ids that are not dead letters. Idempotent."""
     ids = list(dict.fromkeys(purge.ids))
     outcomes = by.admin.purge(ids, purge.reason, by.name, by.origin)
@@ -173,8 +173,8 @@ def _admin(redis: Redis, run_id: str) -> ReplayAdmin:
     return ReplayAdmin(redis, run_id, capacity=pipeline.queue_capacity, entry_bytes=pipeline.entry_bytes)
 
 
-def _view(outcome: Outcome) -> LetterOutcome:
-    return LetterOutcome(
+def _view(outcome: Outcome) -> DeadLetterOutcome:
+    return DeadLetterOutcome(
         id=outcome.letter_id,
         group_id=outcome.group_id,
         outcome=outcome.outcome,
@@ -185,7 +185,7 @@ def _view(outcome: Outcome) -> LetterOutcome:
     )
 
 
-def _no_letter(error: UnknownLetter) -> Problem:
+def _no_letter(error: UnknownDeadLetter) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, _sentence(error), kind="unknown-dead-letter")
 
 

@@ -24,7 +24,7 @@ from services.control_plane.schemas.runs import (
     RunSummary,
 )
 from services.redis.query import TIME, Read, combine, fetch
-from services.run.control import Action, Desired, Refused, ask, desired_read
+from services.run.control import Action, Desired, Refused, desired_read, request_action
 from services.run.heartbeats import generators_read
 from services.run.state import DamagedDocument, RunSpec, RunStatus, documents_read, evaluations_read
 
@@ -103,7 +103,7 @@ async def get_run(run: Annotated[Run, Depends(reading("viewer", run_read))]) -> 
 def _asked(redis: Redis, run_id: str, action: Action, request: Request, caller: Principal) -> Run:
     fetch(redis, run_read(run_id))
     try:
-        ask(redis, run_id, action, caller.name, origin_of(request))
+        request_action(redis, run_id, action, caller.name, origin_of(request))
     except Refused as refused:
         raise Problem(
             HTTPStatus.CONFLICT,

@@ -12,7 +12,7 @@ from services.redis.streams import STREAM_ID
 
 MOST_PURGED = 100
 """dead letters that one request may purge"""
-LetterId = Annotated[str, Field(pattern=STREAM_ID, description="id of a dead letter")]
+DeadLetterId = Annotated[str, Field(pattern=STREAM_ID, description="id of a dead letter")]
 Reason = Annotated[
     str,
     Field(
@@ -107,7 +107,7 @@ class DeadLetterPage(Resource):
     """`cursor` of the next page, of older entries; null at the end"""
 
 
-class LetterPurge(BaseModel):
+class DeadLetterPurge(BaseModel):
     """Body of the purge of one dead letter."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -115,13 +115,13 @@ class LetterPurge(BaseModel):
     reason: Reason
 
 
-class LettersPurge(LetterPurge):
+class DeadLettersPurge(DeadLetterPurge):
     """Body of a purge of several dead letters."""
 
-    ids: Annotated[list[LetterId], Field(min_length=1, max_length=MOST_PURGED)]
+    ids: Annotated[list[DeadLetterId], Field(min_length=1, max_length=MOST_PURGED)]
 
 
-class LetterOutcome(Resource):
+class DeadLetterOutcome(Resource):
     """What happened to a dead letter."""
 
     id: str
@@ -138,7 +138,7 @@ class LetterOutcome(Resource):
 class PurgeReport(Resource):
     """The answer to a purge of several dead letters."""
 
-    purged: list[LetterOutcome]
+    purged: list[DeadLetterOutcome]
     """dead letters that this request or an earlier one purged"""
     unknown: list[str]
     """ids that are not dead letters, or that were requeued"""
