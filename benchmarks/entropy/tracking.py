@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]]]:
-    """Print the tracking error of the last steps and the response to live steps: mean over seeds, [worst seed].
+    """Print tracking over the last steps and the response to live steps: means over seeds, worst seed in brackets.
 
     Returns the responses of each run (`live`), by label.
     """
