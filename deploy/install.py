@@ -164,7 +164,7 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     if found and found.split()[0] != extra:
         raise InstallError(
             f"{venv} holds the extra `{found.split()[0]}`, which excludes `{extra}`: delete that folder, "
-            "or use another folder with --venv"
+            "or install into another one with --venv"
         )
     prepare(Machine.here(venv), extra)
     create_venv(venv)
