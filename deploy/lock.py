@@ -1,8 +1,8 @@
-"""Write the lock: the exact version of every distribution the project needs, as this environment has it.
+"""Write the lock: the version that this environment has of every distribution that the project needs.
 
-Walks the requirements of pyproject.toml, for one engine extra and `dev`, through the metadata of what is
-installed, so that nothing is pinned that nothing asks for. The lock is complete: `deploy/install.py` installs
-it without letting pip resolve anything.
+Follows the requirements of pyproject.toml, for one engine extra and `dev`, through the metadata of the installed
+distributions, so that only what is required is pinned. The lock is complete: `deploy/install.py` installs it without
+letting pip resolve anything.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-# vLLM asks for these; beside the CPU build of torch they fail to import and take transformers down with them.
+# vLLM requires these, but beside the CPU build of torch they fail to import, and importing transformers then fails.
 OMITTED = frozenset({"torchvision", "torchaudio", "torchcodec"})
 
 
 def canonical(name: str) -> str:
-    """The name that package indexes compare by (PEP 503)."""
+    """The normalised name, which package indexes compare (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def direct_requirements(extras: Iterable[str]) -> list[Requirement]:
-    """Requirements that pyproject.toml states: its base, its build system and the named extras."""
+    """The requirements in pyproject.toml: the base, the build system and the named extras."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     stated = [*document["build-system"]["requires"], *document["project"]["dependencies"]]
     for extra in extras:
@@ -36,7 +36,7 @@ def direct_requirements(extras: Iterable[str]) -> list[Requirement]:
 
 
 def closure(requirements: Iterable[Requirement]) -> dict[str, str]:
-    """Canonical name to installed version, for the requirements and all that they require here.
+    """Canonical name → installed version, for the requirements and everything that they require on this platform.
 
     Raises:
         importlib.metadata.PackageNotFoundError: something required is not installed.
@@ -60,7 +60,7 @@ def closure(requirements: Iterable[Requirement]) -> dict[str, str]:
 
 
 def pin(name: str, version: str) -> str:
-    """The lock's line for one distribution; `===` keeps torch for CUDA from accepting a local CPU build."""
+    """The lock's line for one distribution. For torch with CUDA, `===` keeps pip from accepting a local CPU build."""
     return f"{name}==={version}" if name == "torch" and "+" not in version else f"{name}=={version}"
 
 

@@ -1,4 +1,4 @@
-"""What a machine must offer before the install begins, checked early and said in one sentence each.
+"""Check the machine before the install begins; each problem is reported in one sentence.
 
 Part of `deploy/install.py`: standard library only, and syntax that older Pythons parse.
 """
@@ -22,12 +22,12 @@ TEMPORARY_BYTES = 1 << 30
 
 
 class InstallError(Exception):
-    """Something the install needs cannot be had; the message is one sentence for a person at a terminal."""
+    """Something that the install needs is not available; the message is one sentence, for the terminal."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the checks look at, gathered in one place so that a test can describe another machine."""
+    """The properties that the checks read, in one place so that a test can describe another machine."""
 
     python: tuple[int, ...]
     system: str
@@ -57,9 +57,9 @@ class Machine:
 
 
 def missing_system_packages() -> tuple[str, ...]:
-    """Debian packages whose content is not on this machine.
+    """Required Debian packages whose contents this machine lacks.
 
-    The compiler and the Python headers build helpers of DeepSpeed and torch at first use; vLLM links libnuma.
+    DeepSpeed and torch build helpers at first use, with the compiler and the Python headers; vLLM links libnuma.
     """
     missing = []
     if not (shutil.which("g++") or shutil.which("c++")):
@@ -79,7 +79,7 @@ def check_machine(machine: Machine) -> None:
     """Refuse a machine that this project cannot run on.
 
     Raises:
-        InstallError: naming what is wrong and what would do.
+        InstallError: the message names the problem and what is supported.
     """
     if machine.system != "Linux" or machine.architecture != "x86_64":
         raise InstallError(
@@ -89,15 +89,15 @@ def check_machine(machine: Machine) -> None:
     if machine.python[:2] != (3, 11):
         raise InstallError(
             f"this is Python {'.'.join(map(str, machine.python))}, and the locked packages need 3.11: "
-            "install it (Debian 12: apt-get install python3.11) and say `make PYTHON=/path/to/python3.11`"
+            "install it (Debian 12: apt-get install python3.11) and run make with PYTHON=/path/to/python3.11"
         )
 
 
 def check_disk(machine: Machine, extra: str) -> None:
-    """Refuse a disk that would fill up half-way.
+    """Refuse a disk that would fill up during the install.
 
     Raises:
-        InstallError: naming the free and the needed space.
+        InstallError: the message gives the free and the needed space.
     """
     for what, free, needed in (
         (".venv", machine.free_bytes, NEEDED_BYTES[extra]),
@@ -106,12 +106,12 @@ def check_disk(machine: Machine, extra: str) -> None:
         if free < needed:
             raise InstallError(
                 f"{free / 2**30:.1f} GiB are free on the disk for {what}, and the install needs "
-                f"{needed / 2**30:.0f} GiB: make room and call again"
+                f"{needed / 2**30:.0f} GiB: free some space and try again"
             )
 
 
 def install_system_packages(machine: Machine) -> None:
-    """Install the missing Debian packages, through sudo where this is not root.
+    """Install the missing Debian packages, with sudo unless this is root.
 
     Raises:
         InstallError: they are missing and there is no way to install them, or apt-get failed.
@@ -121,13 +121,13 @@ def install_system_packages(machine: Machine) -> None:
     names = " ".join(machine.missing)
     if machine.apt is None:
         raise InstallError(
-            f"missing on this machine: {names} (Debian's names); there is no apt-get to install them with, "
-            "so install their equivalents and call again"
+            f"missing on this machine: {names} (Debian's names); there is no apt-get to install them, "
+            "so install their equivalents and try again"
         )
     if not machine.root and machine.sudo is None:
         raise InstallError(
             f"missing on this machine: {names}; you are not root and there is no sudo, "
-            f"so have an administrator run `apt-get install {names}` and call again"
+            f"so have an administrator run `apt-get install {names}` and try again"
         )
     print(f"installing system packages: {names}", flush=True)
     prefix = [] if machine.root else [str(machine.sudo)]
@@ -136,16 +136,16 @@ def install_system_packages(machine: Machine) -> None:
             [*prefix, machine.apt, *step], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         ):
             raise InstallError(
-                f"`apt-get {step[0]}` failed (its own words are above) while installing {names}, "
-                "which are needed: install them by hand and call again"
+                f"`apt-get {step[0]}` failed (its output is above) while installing {names}, "
+                "which are required: install them by hand and try again"
             )
 
 
 def prepare(machine: Machine, extra: str) -> None:
-    """Check everything about the machine, then install the system packages that it lacks.
+    """Check the machine, then install the system packages that it lacks.
 
     Raises:
-        InstallError: something needed cannot be had.
+        InstallError: something that the install needs is not available.
     """
     check_machine(machine)
     check_disk(machine, extra)

@@ -1,7 +1,7 @@
-"""The load: reading and writing clients on one event loop, in a process of their own, so that their cost is known.
+"""Load generator: reading and writing clients on one event loop, in a separate process so that their cost is known.
 
-`python -m benchmarks.control_plane.clients` reads the JSON of a `Task`, makes the requests, prints that of what it saw.
-aiohttp rather than httpx: the clients share the cores with what they measure, and this is the cheaper of the two.
+`python -m benchmarks.control_plane.clients` reads a `Task` as JSON from standard input, makes its requests and prints
+`Seen` as JSON. The clients share the cores with the server, so they use aiohttp, which costs less than httpx.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Task:
-    """What to ask for."""
+    """The load to generate."""
 
     url: str
-    """of a run: http://host:port/v1/runs/<id>"""
+    """URL of a run: http://host:port/v1/runs/<id>"""
     token: str
     seconds: float
     paths: tuple[str, ...]
-    """what each reading client asks for in turn, after `url`"""
+    """paths below `url` that each reading client requests in turn"""
     readers: int
     read_every: float
-    """seconds between the requests of a reading client; 0: the next one at once"""
+    """seconds between the requests of a reading client; 0 for no pause"""
     writers: int = 0
     write_every: float = 1.0
     base: float = 0.0
-    """entropy target that writing clients move around, nats per token"""
+    """entropy target that writing clients vary by up to 0.002, nats per token"""
 
 
 @dataclass
 class Seen:
-    """What clients saw."""
+    """What the clients measured."""
 
     reads: list[float] = field(default_factory=list)
     """latencies, seconds"""
     writes: list[float] = field(default_factory=list)
     generations: list[int] = field(default_factory=list)
-    """of the acknowledged changes"""
+    """generations of the acknowledged changes"""
     errors: list[str] = field(default_factory=list)
     cpu_seconds: float = 0.0
     """processor time of the clients, from their first request to the last"""
@@ -89,7 +89,7 @@ async def _write(session: aiohttp.ClientSession, task: Task, seen: Seen, until: 
 
 
 async def run(task: Task) -> Seen:
-    """Every client for the task's time, spread evenly over their periods."""
+    """Run every client for `task.seconds`. Clients start evenly spread over their request period."""
     seen, until, used = Seen(), time.monotonic() + task.seconds, time.process_time()
     async with aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {task.token}"},
@@ -109,7 +109,7 @@ async def run(task: Task) -> Seen:
 
 
 def main() -> None:
-    """Read the task, print what was seen."""
+    """Read a `Task` from standard input and print what the clients measured."""
     given: dict[str, Any] = json.loads(sys.stdin.read())
     print(json.dumps(asdict(asyncio.run(run(Task(**{**given, "paths": tuple(given["paths"])}))))))
 

@@ -1,15 +1,15 @@
-"""The control plane under load: beside a training run, what it costs the run; without one, what it sustains.
+"""The control plane under load: what it costs a training run, and the request rate that it sustains without one.
 
     .venv/bin/python -m benchmarks.control_plane.load
 
-1. The quickstart for some steps, `scope train` as a user starts it. After a warm-up, stretches of equal length with and
-   without load take turns: 64 clients read once a second and 8 move the entropy target every 5 seconds.
-2. A control plane alone over its own Redis, as many reads as 16 clients can make.
+1. The quickstart, started with `scope train`. After a warm-up, intervals of equal length without and with load
+   alternate. Under load, 64 clients read once a second and 8 change the entropy target every 5 seconds.
+2. A control plane and its own Redis, without a run: 16 clients read as fast as they can.
 
-Prints the table and writes benchmarks/results/control-plane-load.json: latencies of reads (p50, p99), errors, the
-step time of each stretch and their ratio, the processor time of each part of the system and of the clients, the rate
-sustained, and whether the writes have one total order. The clients run on the same cores; what they take is part of
-the ratio.
+Prints the table and writes benchmarks/results/control-plane-load.json: latencies (p50, p99) and errors, step times
+without and with load and their ratio, the processor time of each part of the system and of the clients, the sustained
+rate, and whether the writes have one total order. The clients run on the same cores, so their cost is part of the
+ratio.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results" / "control-plane-load.json"
 READERS, WRITERS = 64, 8
 READ_SECONDS, WRITE_SECONDS = 1.0, 5.0
 STRETCHES = 2
-"""of each kind"""
+"""intervals with load, and as many without"""
 WARM_UP_STEPS = 8
 SATURATED_CLIENTS, SATURATED_SECONDS = 16, 20.0
 PATHS = (
@@ -59,7 +59,7 @@ PATHS = (
 
 
 def under(task: Task) -> Seen:
-    """What the clients of a task saw."""
+    """Run the clients of a task in a separate process and return what they measured."""
     command = [sys.executable, "-m", "benchmarks.control_plane.clients"]
     answer = subprocess.run(
         command,
@@ -74,7 +74,7 @@ def under(task: Task) -> Seen:
 
 
 def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train, with and without load in turn, each for `seconds`."""
+    """Train, with alternating intervals of `seconds` without and with load."""
     run = directory / "loaded"
     settings = [
         *(f"runs_dir={directory}", "steps=100000", "evaluation.problems=8", "control_plane.port=8091"),
@@ -118,7 +118,7 @@ def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -
                 if kind == "loaded":
                     parts["clients"] = loads[-1].cpu_seconds
                 shares[kind].append({role: round(value / elapsed, 4) for role, value in parts.items()})
-                # The step under way at the change belongs to neither.
+                # The step in progress when the interval began belongs to neither.
                 times[kind] += [r.step_seconds for r in read_records(run / "steps.jsonl")[first + 1 :]]
                 assert process.poll() is None, (directory / "train.log").read_text()[-2000:]
         generations = [generation for load in loads for generation in load.generations]
@@ -153,7 +153,7 @@ def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -
 
 
 def alone(directory: Path) -> dict[str, Any]:
-    """A control plane and its Redis, nothing else."""
+    """Measure a control plane and its Redis without a run."""
     with EmbeddedRedis(RedisConfig(), data_dir=directory / "redis", state_dir=directory / "state") as server:
         config = RunConfig()
         with server.access.sync() as redis:
@@ -201,14 +201,14 @@ def alone(directory: Path) -> dict[str, Any]:
 
 
 def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
-    """Until the run has done so many learner steps."""
+    """Wait until the run has done `step` learner steps."""
     while len(read_records(run / "steps.jsonl")) < step:
         assert process.poll() is None, "the training ended"
         time.sleep(0.5)
 
 
 def wait_for_answer(url: str) -> None:
-    """Until a server answers."""
+    """Wait until a server answers at `url`. Raises TimeoutError after 600 attempts."""
     for _ in range(600):
         try:
             httpx.get(url)
@@ -219,7 +219,7 @@ def wait_for_answer(url: str) -> None:
 
 
 def ratio_interval(loaded: Sequence[float], quiet: Sequence[float]) -> list[float]:
-    """Bootstrap interval of 95 % of the ratio of means: whatever else runs on the machine makes it wide."""
+    """95 % bootstrap interval of the ratio of means. Other work on the machine widens it."""
     draws = np.random.default_rng(0)
     ratios = [
         draws.choice(loaded, len(loaded)).mean() / draws.choice(quiet, len(quiet)).mean() for _ in range(4000)
@@ -228,17 +228,19 @@ def ratio_interval(loaded: Sequence[float], quiet: Sequence[float]) -> list[floa
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """Count and percentiles, milliseconds."""
+    """Count, and percentiles in milliseconds, of latencies in seconds."""
     p50, p99 = np.percentile(seconds, (50, 99)) * 1000
     return {"count": len(seconds), "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1)}
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure both cases, print the table and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch beside the training")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="length of each interval of the training run"
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -248,9 +250,9 @@ def main() -> None:
     for kind in ("reads", "writes"):
         shown = training[kind]
         print(
-            f"{kind:7} beside training: {shown['count']} p50 {shown['p50_ms']} ms, p99 {shown['p99_ms']} ms"
+            f"{kind:7} during training: {shown['count']} requests, p50 {shown['p50_ms']} ms, p99 {shown['p99_ms']} ms"
         )
-    print(f"errors: {len(training['errors'])}; writes in one total order: {training['one_total_order']}")
+    print(f"errors: {len(training['errors'])}; writes have one total order: {training['one_total_order']}")
     print(
         f"step time, loaded / quiet: {training['step_time_ratio']:.3f} of medians, "
         f"{training['step_time_ratio_of_means']:.3f} of means, 95 % {training['step_time_ratio_of_means_95']}"
@@ -260,7 +262,7 @@ def main() -> None:
             print(f"cores, {kind}: {', '.join(f'{role} {value:.3f}' for role, value in stretch.items())}")
     print(
         f"alone: {idle['reads_per_second']:.0f} reads/s, p99 {idle['reads']['p99_ms']} ms, "
-        f"{len(idle['errors'])} errors; processor ms a read: {idle['processor_ms_per_read']}"
+        f"{len(idle['errors'])} errors; processor ms per read: {idle['processor_ms_per_read']}"
     )
     document = {
         "made_by": sys.argv,

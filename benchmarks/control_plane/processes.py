@@ -1,4 +1,4 @@
-"""Processor time by what a process is for, from /proc."""
+"""Processor time by the role of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _ROLES = {
     "RayTrainWorker": "learner",
     "services.cli train": "driver",
 }
-"""a part of the command line → role, the first that fits"""
+"""part of the command line → role; the first match counts"""
 OTHER = "the rest of Ray"
 
 
 class Usage(NamedTuple):
-    """Of one process."""
+    """Parent, command line and processor time of one process."""
 
     parent: int
     command: str
     seconds: float
-    """user and system, of all threads so far"""
+    """user and system time of all threads so far"""
 
 
 def cpu_seconds(root: int) -> dict[int, tuple[str, float]]:
-    """Role and processor time so far of a process and all that descend from it, by process id."""
+    """Role and processor time so far of a process and its descendants, by process id."""
     every = {int(entry.name): usage for entry in Path("/proc").iterdir() if (usage := _usage(entry))}
     family, more = set[int](), {root}
     while more:
@@ -44,7 +44,7 @@ def cpu_seconds(root: int) -> dict[int, tuple[str, float]]:
 
 
 def used(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]) -> dict[str, float]:
-    """Processor seconds between two looks, by role; what ended in between is missing."""
+    """Processor seconds between two results of `cpu_seconds`, by role. Processes that ended in between do not count."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for pid, (role, total) in after.items():
         seconds[role] += total - before.get(pid, (role, 0.0))[1]
@@ -52,7 +52,7 @@ def used(before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float
 
 
 def machine_busy_seconds() -> float:
-    """Processor time that everything on this machine has used so far, guests' and interrupts' included."""
+    """Processor time that the whole machine has used so far, including interrupts and guests."""
     fields = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
     return (sum(fields) - fields[3] - fields[4]) / _TICKS
 

@@ -1,9 +1,9 @@
-"""What each part of the law is worth: the live run of `tracking.py` with one part changed at a time.
+"""What each part of the control law contributes: the live run of `tracking.py` with one part changed at a time.
 
     .venv/bin/python benchmarks/entropy/ablation.py --seeds 2 [--parts live no-derivative ...]
 
 Prints tracking, settling and pass@k of each variant and writes benchmarks/results/entropy-ablation.json. The measured
-gain is a part that is switched on, not off (`study.FIXED_GAIN`).
+gain is switched on in its variants, because it is off in all other runs (`study.FIXED_GAIN`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services.compare.results import UnitResult
 from services.compare.statistics import at_end, moving_average
 
 SETTLE = 30
-"""learner steps"""
+"""learner steps after a live step that the RMS error excludes"""
 LAW = "entropy_control.split_range"
 PARTS = {
     "live": [],
@@ -40,11 +40,11 @@ PARTS = {
     "measured-gain-4e-4": [f"{LAW}.gain_memory=60", "optimizer.learning_rate=4e-4"],
 }
 RESTING = (slice(UP + SETTLE, DOWN), slice(DOWN + SETTLE, None))
-"""steps over which the RMS error is taken: those well after a live step"""
+"""learner steps over which the RMS error is taken: those at least `SETTLE` steps after a live step"""
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     parser = study.options(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     options = parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def report(groups: dict[str, list[UnitResult]]) -> None:
-    """Print a row for each variant: means over seeds, and the worst seed of settling in brackets."""
+    """Print a row for each variant: means over seeds, and in brackets the slowest settling of any seed."""
     print(
         f"\n{'':22} {'RMS':>6} {'saturated':>9} {'settled up / down':>22} {'overshoot':>11} {'pass@1':>7} {'@16':>6}"
     )

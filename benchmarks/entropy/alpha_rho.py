@@ -1,8 +1,9 @@
-"""Which mixture of actuators holds an entropy target best: alpha and rho on a grid, temperature alone acting.
+"""Which alpha and rho hold an entropy target best: both are fixed on a grid, and only the temperature is controlled.
 
     .venv/bin/python benchmarks/entropy/alpha_rho.py --seeds 2
 
-The first row is the law with all three. Prints holding and pass@k and writes benchmarks/results/entropy-alpha-rho.json.
+The first row is the law with all three actuators. Prints the tracking error and pass@k and writes
+benchmarks/results/entropy-alpha-rho.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONTROLS = [
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     options = study.options(__doc__).parse_args()
     _, document = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)
     study.keep("alpha-rho", document | {"made_by": sys.argv})

@@ -1,11 +1,11 @@
-"""The asymmetry behind SCOPE: entropy after training on positives alone or negatives alone, by their temperature.
+"""The asymmetry behind SCOPE: entropy after training on positives only or negatives only, by sampling temperature.
 
     .venv/bin/python benchmarks/entropy/asymmetry.py
 
-From the warm start, every learner step raises the successes (or lowers the failures) among auxiliary rollouts of one
-temperature; alpha is so large that the surrogate's gradient is one part in ten thousand, and no surprisal weights act.
-Prints entropy and pass@1 after the steps, mean over seeds and their range, and writes
-benchmarks/results/entropy-asymmetry.json.
+From the warm start, every learner step raises the likelihood of the correct auxiliary rollouts (or lowers that of the
+incorrect ones), all sampled at one temperature. Alpha is so large that the surrogate contributes one part in ten
+thousand of the gradient; surprisal weights are off. Prints entropy and pass@1 after training, as mean and range over
+seeds, and writes benchmarks/results/entropy-asymmetry.json.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SAMPLES = ("positives", "negatives")
 STEPS = 24
 ALPHA = 1e4
 LAST = 4
-"""steps over which the entropy at the end is averaged"""
+"""final learner steps over which entropy is averaged"""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     ) as pool:
         rows = list(pool.map(cell, *zip(*cells, strict=True)))
     print(
-        f"\nafter {STEPS} steps on the auxiliary term alone; the start has {rows[0]['entropies'][0]:.3f} nats"
+        f"\nafter {STEPS} steps on the auxiliary term alone; entropy at the start: {rows[0]['entropies'][0]:.3f} nats"
     )
     print(f"{'samples':10} {'T':>4} {'entropy':>8} {'[seeds]':>16} {'pass@1':>7} {'start':>7}")
     for samples, temperature in product(SAMPLES, TEMPERATURES):
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def cell(samples: str, temperature: float, seed: int) -> dict[str, Any]:
-    """One run."""
+    """Entropy at every step, and pass@1 before and after, of one run."""
     torch.set_num_threads(1)
     config = load_config(
         study.CONFIG, [f"seed={seed}", f"steps={STEPS}", f"entropy_control.samples={samples}"]

@@ -1,9 +1,10 @@
-"""The headline: SCOPE against GRPO on the full system, and the same runs in one process to show that the two agree.
+"""SCOPE against GRPO on the full system, and the same runs in one process to show that the two agree.
 
-    .venv/bin/python benchmarks/entropy/headline.py            # about seven minutes a run of the full system
+    .venv/bin/python benchmarks/entropy/headline.py            # about seven minutes per run of the full system
 
-Prints the comparison, writes benchmarks/results/entropy-headline.json and the pictures: README's of the full system
-alone, and `agreement` of both. The entropy target was chosen on the tuning seeds, by the sweep of `rivals.py`.
+Prints the comparison and writes benchmarks/results/entropy-headline.json and the plots: those in the README show the
+full system, entropy-headline-agreement.png shows both. The entropy target was chosen on the tuning seeds by the sweep
+of `rivals.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONTROLS = ["grpo", f"scope-{TARGET}@scope:entropy_control.target={TARGET}"]
 
 
 def main() -> None:
-    """Run what is missing of both kinds, then report them side by side."""
+    """Run the missing units of both kinds, then report them side by side."""
     options = study.options(__doc__).parse_args()
     full, document = study.run(CONTROLS, seeds=options.seeds, parallel=1, units=FULL_UNITS, in_process=False)
     alone, _ = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)

@@ -1,4 +1,4 @@
-"""What the law gains by measuring its plant: the second testbed, where the plant is stronger than was said.
+"""What measuring the plant's gain improves, on the second testbed, where the gain is higher than the law assumes.
 
     .venv/bin/python benchmarks/entropy/measured_gain.py --seeds 2
 
@@ -20,7 +20,7 @@ CONTROLS = [
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     options = study.options(__doc__).parse_args()
     _, document = study.run(
         CONTROLS, seeds=options.seeds, parallel=options.parallel, config=CONFIG, units=UNITS

@@ -1,10 +1,10 @@
-"""The plant: how fast entropy answers each actuator, measured open-loop from policies at several entropies.
+"""The plant: how fast entropy responds to each actuator, measured open-loop from a policy at a given entropy.
 
     .venv/bin/python benchmarks/entropy/plant.py --level 0.42 --out benchmarks/results/plant-0.42.json
 
-A closed-loop run brings the policy to the level; then, from that same policy each time, every cell of actuators acts
-constantly for some steps. Prints each cell's slope (nats per step, least squares, with its standard error) and the
-noise of the measurement about the line.
+A closed-loop run brings the policy to the level. From that policy, each cell holds its actuators constant for some
+steps. Prints each cell's slope (nats per step, least squares, with its standard error) and the scatter of entropy about
+the line.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ CELLS = [
 
 
 class Constant:
-    """Acts always the same."""
+    """A controller with constant actuators."""
 
     def __init__(self, actuators: Actuators) -> None:
         self.actuators = actuators
 
     def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
-        """Ignore everything."""
+        """The constant actuators; the arguments are ignored."""
         del entropy, entropy_target, positives
         return self.actuators
 
     def state(self) -> dict[str, float]:
-        """Nothing."""
+        """Empty: there is no state."""
         return {}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Do nothing: there is no state."""
         del state
 
 
@@ -72,15 +72,15 @@ def main() -> None:
     """Bring the policy to the level, then measure every cell."""
     parser = argparse.ArgumentParser(description="open-loop response of policy entropy to its actuators")
     parser.add_argument("--level", type=float, required=True, help="nats per token")
-    parser.add_argument("--approach", type=int, default=60, help="closed-loop steps before")
-    parser.add_argument("--steps", type=int, default=12, help="open-loop steps of a cell")
+    parser.add_argument("--approach", type=int, default=60, help="closed-loop steps before the cells")
+    parser.add_argument("--steps", type=int, default=12, help="open-loop steps per cell")
     parser.add_argument(
         "--cells",
         nargs="+",
         type=_cell,
         default=CELLS,
         metavar="T,ALPHA,RHO",
-        help="instead of the usual grid",
+        help="cells to measure instead of the default grid",
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])

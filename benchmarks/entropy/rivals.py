@@ -5,9 +5,9 @@
 1. On the tuning seeds: SCOPE over entropy targets, then every rival over the grid of `trainer/config/presets.py`.
 2. On the reported seeds: GRPO, SCOPE at its chosen entropy target, and each rival with its chosen value.
 
-Chosen is, of the values whose pass@1 is not below GRPO's, the one of highest pass@16; where there is none, the one of
-highest pass@1. A control with an entropy target gets SCOPE's; where another value of its grid tracks it
-better, that one is run as well, as NAME-tracking. Prints the choices and the comparison, and writes
+Of the values whose pass@1 is at least GRPO's, the one with the highest pass@16 is chosen; if there is none, the one
+with the highest pass@1. A control with an entropy target gets the target chosen for SCOPE; if another value of its grid
+tracks that target better, this value is run too, as NAME-tracking. Prints the choices and the comparison, and writes
 benchmarks/results/entropy-rivals.json.
 """
 
@@ -33,8 +33,8 @@ def main() -> None:
     """Tune, run, report."""
     parser = study.options(__doc__)
     parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS)
-    parser.add_argument("--only-tune", action="store_true", help="stop after the choices")
-    parser.add_argument("--tuning-seeds", type=int, choices=(1, 2), default=1, help="runs of each value")
+    parser.add_argument("--only-tune", action="store_true", help="stop after tuning")
+    parser.add_argument("--tuning-seeds", type=int, choices=(1, 2), default=1, help="tuning runs per value")
     options = parser.parse_args()
     tuning: dict[str, Any] = {}
     seeds = study.TUNING_SEEDS[: options.tuning_seeds]
@@ -83,7 +83,7 @@ def _control(label: str, name: str, settings: Sequence[str]) -> str:
 
 
 def _own(name: str, point: Overrides) -> list[str]:
-    """What a point of the grid adds to its preset."""
+    """The settings of a grid point that differ from its preset."""
     base = preset(name)
     return as_settings({field: value for field, value in point.items() if base.get(field) != value})
 

@@ -1,4 +1,4 @@
-"""What the laws do where most tokens do not change the reward: countdown_cot, whose answers are derivations.
+"""The control laws on a task where most tokens do not change the reward: countdown_cot, whose answers are derivations.
 
     .venv/bin/python benchmarks/entropy/second_testbed.py --seeds 1
 
@@ -25,7 +25,7 @@ CONTROLS = [
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     options = study.options(__doc__).parse_args()
     _, document = study.run(
         CONTROLS, seeds=options.seeds, parallel=options.parallel, config=CONFIG, units=UNITS

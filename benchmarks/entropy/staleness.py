@@ -1,8 +1,8 @@
-"""How well entropy follows its target when rollouts are of older policies: held and stepped live at each staleness.
+"""How well entropy follows a constant and a stepped target at each limit of staleness.
 
     .venv/bin/python benchmarks/entropy/staleness.py
 
-`pipeline.max_staleness` 0, 2 and 4; `tracking.py` has the same runs at 1. Prints the tables and writes
+`pipeline.max_staleness` is 0, 2 and 4; `tracking.py` has the same runs at 1. Prints the tables and writes
 benchmarks/results/entropy-staleness.json.
 """
 
@@ -21,7 +21,7 @@ CONTROLS = [
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     options = study.options(__doc__).parse_args()
     groups, document = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)
     study.keep("staleness", document | {"live": report(groups), "made_by": sys.argv}, ["entropy.png"])

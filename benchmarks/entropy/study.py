@@ -1,8 +1,8 @@
-"""What the studies of this folder share: runs of `scope compare`, kept, and reused between studies.
+"""Shared by the studies of this folder: runs of `scope compare` that are kept and reused between studies.
 
-A finished unit under runs/ is not run again; one of another configuration is refused. Finished units are checked in,
-compressed, under benchmarks/results/units: a study that was interrupted goes on from them on any machine, and every
-figure can be computed again from them. Delete one to have it run again.
+A finished unit under runs/ is not run again; one with another configuration is refused. Finished units are checked in,
+compressed, under benchmarks/results/units, so an interrupted study continues from them on any machine and every figure
+can be recomputed from them. To run a unit again, delete it in both places.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ UNITS = REPOSITORY / "runs" / "entropy"
 EVALUATE_EVERY = 40
 """learner steps"""
 TUNING_SEEDS = (1, 2)
-"""Everything that was chosen was chosen on them; no reported figure comes from them."""
+"""seeds on which every tuned value was chosen; comparisons are reported on `SEEDS` only"""
 SEEDS = (11, 12, 13, 14, 15)
 FIXED_GAIN = "entropy_control.split_range.gain_memory=0"
-"""Of every run whose control does not say otherwise: the figures are of the law before it measured its plant."""
+"""setting of every run whose control does not override it: the law uses its configured gain, not a measured one"""
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """The options that every study has."""
+    """A parser with the options that every study has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--seeds", type=int, default=len(SEEDS), help=f"runs of each control, from {SEEDS[0]} on"
+        "--seeds", type=int, default=len(SEEDS), help=f"seeds per control, starting at {SEEDS[0]}"
     )
-    parser.add_argument("--parallel", type=int, default=2, help="runs at once, one thread each")
+    parser.add_argument("--parallel", type=int, default=2, help="concurrent runs, one thread each")
     return parser
 
 
@@ -57,7 +57,10 @@ def run(
     units: Path = UNITS,
     in_process: bool = True,
 ) -> tuple[dict[str, list[UnitResult]], dict[str, Any]]:
-    """Units of each label, by seed, and the document of `scope compare`. Exits when a run was interrupted."""
+    """Run the missing units. Returns the units of each label, by seed, and the document of `scope compare`.
+
+    Raises SystemExit if the comparison does not finish.
+    """
     arguments = ["compare", str(config.relative_to(REPOSITORY)), "--controls", ",".join(controls)]
     arguments += ["--seeds", str(seeds), "--first-seed", str(first_seed)]
     if in_process:
@@ -112,7 +115,7 @@ def _archived(plan: Plan, unit: Unit) -> Path:
 
 
 def keep(name: str, document: dict[str, Any], pictures: Sequence[str] = (), units: Path = UNITS) -> None:
-    """Check in the figures as entropy-NAME.json, and the named pictures of the comparison as entropy-NAME-PICTURE."""
+    """Write the document as entropy-NAME.json, and copy the named plots to docs/images as entropy-NAME-PICTURE."""
     (RESULTS / f"entropy-{name}.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     for picture in pictures:
         shutil.copyfile(units / picture, IMAGES / f"entropy-{name}-{picture}")

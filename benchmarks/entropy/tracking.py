@@ -1,8 +1,8 @@
-"""How well entropy follows its target: held at several levels and stepped live, over seeds.
+"""How well entropy follows its target, over seeds: targets held at several levels, and a target stepped live.
 
     .venv/bin/python benchmarks/entropy/tracking.py
 
-Prints the tables and writes benchmarks/results/entropy-tracking.json. Gains were chosen on seeds 1 and 2.
+Prints the tables and writes benchmarks/results/entropy-tracking.json. The gains were chosen on seeds 1 and 2.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from services.compare.results import StepPoint, UnitResult
 from services.compare.statistics import holding, moving_average
 
 BAND = 0.04
-"""nats; a live step has settled once the 5-step average stays within it"""
+"""nats; a live step has settled once the 5-step average of the error stays within this band"""
 UP, DOWN = 60, 110
-"""learner steps at which the live steps of +0.12 and -0.12 nats happen"""
+"""learner steps at which the target changes by +0.12 and -0.12 nats (the live steps)"""
 LIVE = ",".join(
     [
         "entropy_control.target=0.29",
@@ -36,16 +36,16 @@ CONTROLS = [
 
 
 def main() -> None:
-    """Run what is missing, then report."""
+    """Run the missing units, then report."""
     options = study.options(__doc__).parse_args()
     groups, document = study.run(CONTROLS, seeds=options.seeds, parallel=options.parallel)
     study.keep("tracking", document | {"live": report(groups), "made_by": sys.argv}, ["entropy.png"])
 
 
 def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]]]:
-    """Print tracking over the last steps and the live steps, mean over seeds and the worst seed in brackets.
+    """Print tracking over the last steps and the response to live steps: means over seeds, worst seed in brackets.
 
-    Returns the live steps of each run.
+    Returns the responses of each run (`live`), by label.
     """
     lives = {label: [live(u) for u in units] for label, units in groups.items() if label.startswith("live")}
     print(
@@ -76,9 +76,9 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
 
 
 def live(unit: UnitResult) -> dict[str, Any]:
-    """Settling and overshoot of both live steps; a window ends at the next one or with the run.
+    """Settling (learner steps) and overshoot of both live steps; a window ends at the next live step or with the run.
 
-    average: the 5-step average in units of the step, counted from the new entropy target in the direction of the step.
+    `average` is the 5-step average of the error divided by the change of the target, so that overshoot is positive.
     """
     found = {}
     for name, begin, end in (("up", UP, DOWN), ("down", DOWN, len(unit.steps))):

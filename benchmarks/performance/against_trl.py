@@ -1,11 +1,11 @@
-"""A run of ours against TRL's GRPOTrainer on the same cores: same model, prompts, group size and number of updates.
+"""This system against TRL's GRPOTrainer on the same cores: same model, prompts, group size and number of updates.
 
     .venv/bin/python benchmarks/performance/against_trl.py
 
-TRL generates with transformers, since its vLLM modes do not work on CPUs, and is installed into an environment of its
-own under runs/. It runs plain GRPO; ours runs SCOPE, and so samples and trains on as many adaptive rollouts besides,
-which count in its samples and tokens. One after the other, each with both cores. Speeds are over the steps after the
-first `--warm` ones. pass@1 of both final policies is measured by the same code on the same held-out problems.
+TRL generates with transformers, since its vLLM modes do not work on CPUs; it is installed into its own environment
+under runs/. TRL runs plain GRPO. Ours runs SCOPE, which also samples and trains on an equal number of adaptive
+rollouts; they count in its samples and tokens. The two run one after the other, each with both cores. Speeds exclude
+the first `--warm` steps. pass@1 of both final policies is measured by the same code on the same held-out problems.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Case:
     steps: int
     settings: list[str] = field(default_factory=list)
     keep_every: int = 0
-    """learner steps from one policy that is kept to the next; 0: the last alone"""
+    """learner steps between two policies that are kept; 0 keeps only the last"""
 
 
 SHORT = ["rollout.prompts_per_step=32", "rollout.base_samples=16", "rollout.adaptive_samples=16"]
@@ -96,9 +96,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--steps", type=int, help="of each case, instead of its own number")
-    parser.add_argument("--warm", type=int, default=2, help="steps that do not count for the speeds")
-    parser.add_argument("--threads", type=int, default=2, help="of TRL")
+    parser.add_argument("--steps", type=int, help="learner steps of each case, instead of its own number")
+    parser.add_argument("--warm", type=int, default=2, help="first steps, excluded from the speeds")
+    parser.add_argument("--threads", type=int, default=2, help="threads of TRL")
     options = parser.parse_args()
     python = trl_environment()
     document: dict[str, Any] = {"trl": TRL, "threads_of_trl": options.threads, "cases": {}}
@@ -112,14 +112,14 @@ def main() -> None:
 
 
 def trl_environment() -> Path:
-    """Its Python; installed at the first call."""
+    """The Python of TRL's environment, which the first call installs."""
     python = ENVIRONMENT / "bin" / "python"
     stamp = ENVIRONMENT / f"trl-{TRL}"
     if not stamp.exists():
         print(f"installing TRL {TRL} into {ENVIRONMENT.relative_to(REPOSITORY)}", flush=True)
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
         install = [python, "-m", "pip", "install", "-q"]
-        # Apart: a network without the second index would have pip ask it in vain for every package.
+        # A separate call: where the second index is unreachable, pip would retry it for every package.
         subprocess.run(
             [*install, "--extra-index-url", TORCH_INDEX, f"torch=={torch.__version__}"], check=True
         )
@@ -132,7 +132,7 @@ def trl_environment() -> Path:
 def compare(
     folder: Path, case: Case, steps: int, python: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Both sides of one case."""
+    """Run both sides of one case and measure pass@1 of both final policies."""
     config, sides = run_both(folder, case, steps, python, options)
     for side in sides.values():
         side["pass@1"] = pass_at_1(config, Path(side.pop("model")))
@@ -154,7 +154,10 @@ def compare(
 def run_both(
     folder: Path, case: Case, steps: int, python: Path, options: argparse.Namespace
 ) -> tuple[RunConfig, dict[str, dict[str, Any]]]:
-    """What each side measured of itself, with its last policy and those kept, and when, since its command."""
+    """Run both sides. Returns the configuration, and each side's figures, final policy and kept policies.
+
+    A kept policy is a pair of its time, in seconds since the side's command, and its folder.
+    """
     settings = [*ALONE, *case.settings, f"steps={steps}", f"runs_dir={folder / 'runs'}"]
     config = load_config(CONFIG, settings)
     job = {"model": str(warm_start(config).path), "steps": steps, "keep_every": case.keep_every}
@@ -163,14 +166,14 @@ def run_both(
 
 
 def warm_start(config: RunConfig) -> WarmStart:
-    """Where both sides begin."""
+    """The starting model of both sides."""
     return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), lambda _: None)
 
 
 def run_trl(
     folder: Path, config: RunConfig, job: dict[str, Any], python: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """GRPOTrainer, in its environment."""
+    """Run GRPOTrainer in its environment and return its figures. Raises SystemExit if it fails."""
     out = folder / "trl"
     out.mkdir()
     (folder / "config.yaml").write_text(dump_yaml(config))
@@ -201,7 +204,7 @@ def run_trl(
 def run_ours(
     folder: Path, settings: list[str], keep_every: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """`scope train`."""
+    """Run `scope train` and return its figures. Raises SystemExit if it fails."""
     if keep_every:
         settings = [*settings, f"checkpoint.every_steps={keep_every}", "checkpoint.keep=1000"]
     sets = [part for setting in settings for part in ("--set", setting)]
@@ -232,7 +235,7 @@ def run_ours(
 
 
 def pass_at_1(config: RunConfig, model_dir: Path) -> float:
-    """On held-out problems."""
+    """pass@1 of a model on held-out problems."""
     task = make_task(config.task)
     found = measure(
         Qwen3ForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval(),
@@ -247,9 +250,9 @@ def pass_at_1(config: RunConfig, model_dir: Path) -> float:
 
 
 def table(name: str, case: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the figures of both sides of one case."""
     print(
-        f"\n{name}: {case['parameters']:,} parameters, {case['steps']} steps of {case['updates']} updates in all"
+        f"\n{name}: {case['parameters']:,} parameters, {case['steps']} steps, {case['updates']} updates in total"
     )
     print(f"{'':32}{'TRL':>12}{'ours':>12}{'ours / TRL':>12}")
     for what, label in (

@@ -1,10 +1,10 @@
-"""Have measured ratios fallen? Results in the working tree against the recorded ones; exit status 1 where one is worse.
+"""Compare ratios in the working tree's results with the recorded ones. Exits with status 1 if one is worse.
 
-.venv/bin/python benchmarks/performance/check.py [--run generator queue] [--against HEAD]
+.venv/bin/python benchmarks/performance/check.py [--run generator replay_queue] [--against HEAD]
 
-With --run the named benchmarks are run first, one after the other; they write their results into the working tree. A
-ratio that is worse than the recorded one by more than 15 % is called a fall: it is to be
-explained, mended, or recorded by committing the new result. Absolute times are not compared: they are the machine's.
+With --run the named benchmarks run first, one after the other, and write their results into the working tree. A ratio
+that is more than 15 % worse than the recorded one is reported as fallen: explain it, fix it, or record it by committing
+the new result. Absolute times are not compared, because they depend on the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = Path("benchmarks") / "results"
 FALL = 0.15
-"""Share of the recorded ratio that may be lost."""
+"""share of the recorded ratio that may be lost"""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Ratio:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """The name that the table prints."""
         return f"{self.benchmark}: {' '.join(self.keys)}"
 
     def read(self, text: str) -> float:
-        """From the file's content. Raises KeyError."""
+        """The ratio in a file's content. Raises KeyError if it is not there."""
         value: Any = json.loads(text)
         for key in self.keys:
             value = value[key]
@@ -69,7 +69,7 @@ RATIOS = (
 
 
 def main(arguments: list[str] | None = None, repository: Path = REPOSITORY) -> int:
-    """Run what is asked for, and compare."""
+    """Run the requested benchmarks and compare their ratios. Returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
 """A task for measuring time: `task.name=benchmarks.performance.endless:Endless`.
 
-Half of all responses are right, by their first character; the model that `make_model` leaves for it ends almost none
-of them before the limit, since it takes any of some thousand characters with equal probability.
+Half of all responses are correct, by their first character. The model of `make_model` samples every character of the
+vocabulary, about four thousand, with equal probability, so almost every response reaches the length limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trainer.tasks import Problem, Verdict, Vocabulary
 from trainer.tasks.split import Split
 
 FIRST = 0x4E00
-"""of the characters, which are a block of CJK ideographs"""
+"""code point of the first character, in a block of CJK ideographs"""
 CHARACTERS, PROBLEMS, PROMPT = 4093, 4096, 8
 
 
@@ -34,13 +34,13 @@ class Endless(Split):
         super().__init__(problems[config.heldout :], problems[: config.heldout])
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """Whether the first character has an even number."""
+        """Correct if the first character has an even code point."""
         right = bool(response_text) and ord(response_text[0]) % 2 == 0
         return Verdict(float(right), {}, "correct" if right else "wrong")
 
 
 def make_model(path: Path, config: ModelConfig) -> int:
-    """A model directory for the task, random but for a head of zeros; returns its parameters."""
+    """Save a model for the task with random weights and an output head of zeros. Returns its number of parameters."""
     tokenizer = build_tokenizer(Endless.vocabulary, config.max_length)
     model = build_model(config, tokenizer, seed=1)
     model.lm_head.weight.data.zero_()

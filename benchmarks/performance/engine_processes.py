@@ -1,9 +1,9 @@
-"""A bare CPU engine with vLLM's worker inside the engine's core, against one whose worker is a process of its own.
+"""A bare CPU engine with vLLM's worker inside the engine core, against one whose worker is a separate process.
 
     .venv/bin/python benchmarks/performance/engine_processes.py
 
-Both engines run side by side and take turns, on the quickstart's model and prompts; ratios are of one pair of rounds.
-The second is what vLLM does by default on CPUs. Memory is what the engine's processes hold that nobody else does.
+Both engines stay up and are measured alternately, on the quickstart's model and prompts; each ratio is of one pair of
+rounds. The separate process is vLLM's default on CPUs. Memory is the unique set size (USS) of the engine's processes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of a round")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds per round")
     options = parser.parse_args()
     config = load_config(CONFIG, ENDLESS)
     document = asyncio.run(measure(config, options.rounds, options.seconds))
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 async def measure(config: RunConfig, rounds: int, seconds: float) -> dict[str, Any]:
-    """Tokens/s of both in every round; the first round warms up."""
+    """Tokens/s of both engines in every round, start times and memory. The first round is a warm-up and is dropped."""
     from transformers import AutoTokenizer
 
     from services.inference.engine import SamplingEngine

@@ -1,12 +1,12 @@
-"""A generator's tokens/s, queue and rewards included, against the bare engine's, and against vLLM without processes.
+"""Tokens/s of a generator, with queue and rewards, against the bare engine and against vLLM in a single process.
 
     .venv/bin/python benchmarks/performance/generator.py
 
-`bare`: the generator's own AsyncLLM, asked for the same prompts with the same sampling parameters, as many groups at
-once, and nothing done with the answers. `generator`: leases, sampling, decoding, verification, encoding, and the queue
-of a real Redis. The two take turns in one process, and a round of the generator is held against the mean of the bare
-rounds before and after it; the median of these ratios counts. `in process`: vLLM's LLM class without a process for its
-core, all prompts of a round at once, before the others.
+`bare` is the generator's own AsyncLLM with the same prompts, sampling parameters and number of groups in flight; the
+responses are discarded. `generator` is everything: leases, sampling, decoding, verification, encoding, and the queue in
+a real Redis. The two alternate in one process. Each round of the generator is divided by the mean of the bare rounds
+before and after it; the median of these ratios counts. `in process` is vLLM's LLM class without a separate process for
+its core, given all prompts of a round at once; it is measured before the others.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CONFIG = REPOSITORY / "deploy" / "configs" / "countdown-cpu.yaml"
 RUN = "benchmark"
 ENDLESS = ["rollout.prompts_per_step=4096", "pipeline.queue_capacity=16384", "checkpoint.every_steps=1"]
-"""no pacing within the benchmark"""
+"""settings with which pacing does not hold the generator back"""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of a round")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds per round")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
     parser.add_argument("--in-process", type=Path, metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -80,7 +80,7 @@ def main() -> None:
 async def measure(
     access: RedisAccess, model_dir: Path, config: RunConfig, options: argparse.Namespace
 ) -> list[dict[str, float]]:
-    """Tokens/s of both ways in every round; one before them warms up."""
+    """Tokens/s of `bare` and `generator` in every round, after one round of warm-up."""
     from services.generation.generator import Generator
     from services.generation.spec import GeneratorSpec
     from trainer.rollouts.trajectory import PolicyVersion
@@ -108,7 +108,7 @@ async def measure(
 
 
 async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float:
-    """Tokens/s of whole groups that reached the queue, the filling and emptying of the engine left out."""
+    """Tokens/s of complete groups that reached the queue, without the time in which the engine fills and drains."""
     request_action(redis, RUN, "resume", "benchmark")
     before = generator._work.groups
     while generator._work.groups == before:
@@ -124,12 +124,12 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
 
 
 async def bare_speed(generator: Any, config: RunConfig, seconds: float) -> float:
-    """Tokens/s of whole groups of the generator's engine, asked for nothing but samples."""
+    """Tokens/s of complete groups from the generator's engine when it only samples."""
     return await engine_speed(generator._engine, config, generator._sampler._tokenizer, seconds)
 
 
 async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any, seconds: float) -> float:
-    """Tokens/s of whole groups, as many at once as a generator has in flight."""
+    """Tokens/s of complete groups, with as many groups in flight as a generator has."""
     engine, parameters = owner._engine, sampling(config, tokenizer.eos_token_id)
     task, tokens, first_at, stop = make_task(config.task), 0, 0.0, False
 
@@ -159,7 +159,7 @@ async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any,
 
 
 def sampling(config: RunConfig, eos_token: int) -> Any:
-    """As services/inference/engine.py asks."""
+    """The sampling parameters that `services/inference/engine.py` uses."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -176,7 +176,7 @@ def sampling(config: RunConfig, eos_token: int) -> Any:
 
 
 def run_in_process(model_dir: Path, options: argparse.Namespace) -> list[float]:
-    """`in_process` in a Python of its own."""
+    """Run `in_process` in a separate Python process."""
     overrides = [part for setting in options.overrides for part in ("--set", setting)]
     command = [sys.executable, __file__, *overrides, "--rounds", str(options.rounds)]
     command += ["--in-process", str(model_dir)]
@@ -186,7 +186,7 @@ def run_in_process(model_dir: Path, options: argparse.Namespace) -> list[float]:
 
 
 def in_process(model_dir: Path, config: RunConfig, options: argparse.Namespace) -> list[float]:
-    """Tokens/s of each round of 128 prompts."""
+    """Tokens/s of vLLM's LLM class in each round of 128 prompts."""
     from transformers import AutoTokenizer
     from vllm import LLM
 
@@ -236,7 +236,7 @@ def summary(rounds: list[dict[str, float]], alone: list[float], config: RunConfi
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the speeds and the ratios."""
     for way, speed in document["tokens_per_second"]["median"].items():
         print(f"{way:12}{speed:>10,.0f} tokens/s")
     ratio = document["generator_over_bare"]

@@ -1,11 +1,11 @@
-"""How the time of a step grows: with the rollouts in it, their length, the model, the generators, the learner ranks.
+"""How step time scales with rollouts per step, response length, model size, generators and learner ranks.
 
     .venv/bin/python benchmarks/performance/growth.py [--dimensions rollouts length model generators workers]
 
 Each row is a run of the whole system in which one number differs from the first row of its table; times are medians
-over the measured steps. `wait` is the part in which the learner had nothing to learn from. The exponent is the slope of
-a line through the logarithms: 1 is proportional, 0 is not at all. Generators and ranks share the machine's cores, so
-that more of them help only where cores are free. Writes benchmarks/results/performance-growth.json and
+over the measured steps. `wait` is the time in which the learner waits for rollouts. The exponent is the slope of a line
+fitted to the logarithms: 1 is proportional, 0 is constant. Generators and ranks share the machine's cores, so more of
+them help only where cores are idle. Writes benchmarks/results/performance-growth.json and
 docs/images/performance-growth.png.
 """
 
@@ -45,7 +45,7 @@ SETTINGS = [
 
 @dataclass(frozen=True)
 class Case:
-    """One run; the defaults are what the first row of every table but its own number has."""
+    """The sizes of one run; each table varies one of them."""
 
     prompts: int = 8
     tokens: int = 48
@@ -56,7 +56,7 @@ class Case:
 
     @property
     def model(self) -> ModelConfig:
-        """Heads of 32 channels, a feed-forward of four times the width."""
+        """The model: heads of 32 channels, and a feed-forward layer of four times the hidden size."""
         return ModelConfig(
             hidden_size=self.hidden,
             layers=self.layers,
@@ -67,7 +67,7 @@ class Case:
 
     @property
     def settings(self) -> list[str]:
-        """For `scope train`."""
+        """The settings of `scope train`."""
         return [
             f"rollout.prompts_per_step={self.prompts}",
             "rollout.base_samples=4",
@@ -97,12 +97,12 @@ AXES = {
 
 
 def main() -> None:
-    """Run what was asked for, print the tables, write document and plot."""
+    """Run the requested dimensions, print their tables, and write the document and the plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dimensions", nargs="+", choices=DIMENSIONS, default=list(DIMENSIONS))
-    parser.add_argument("--steps", type=int, default=8, help="measured, of each run")
+    parser.add_argument("--steps", type=int, default=8, help="measured steps of each run")
     options = parser.parse_args()
     done: dict[Case, dict[str, float]] = {}
     found: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def measure(case: Case, steps: int) -> dict[str, float]:
 
 
 def place(dimension: str, case: Case, found: dict[str, float]) -> float:
-    """Of a row, on the axis of its table."""
+    """Position of a row on the axis of its table."""
     return {
         "rollouts": 8.0 * case.prompts,
         "length": found["response_tokens"],
@@ -151,7 +151,7 @@ def place(dimension: str, case: Case, found: dict[str, float]) -> float:
 
 
 def exponents(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Of step and learning over the axis."""
+    """Exponents of step time and learning time along the axis."""
     at = np.log([row["at"] for row in rows])
     return {
         name: float(np.polyfit(at, np.log([row[name] for row in rows]), 1)[0])
@@ -160,7 +160,7 @@ def exponents(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def table(dimension: str, found: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the table of one dimension."""
     print(f"\n{AXES[dimension]:>24}{'step':>9}{'ratio':>8}{'wait':>9}{'learn':>9}")
     first = found["rows"][0]["step_seconds"]
     for row in found["rows"]:
@@ -171,7 +171,7 @@ def table(dimension: str, found: dict[str, Any]) -> None:
 
 
 def plot(found: dict[str, Any]) -> None:
-    """Step and learning over each axis, as multiples of the first row."""
+    """Plot step time and learning time along each axis, as multiples of the first row."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,11 @@
-"""What log-probabilities and entropy cost at a large vocabulary: the fused head against the eager computation.
+"""Cost of log-probabilities and entropy at a large vocabulary: the fused head against the eager computation.
 
 .venv/bin/python benchmarks/performance/head.py
 
-Each case is a process of its own, forward and backward, with the entropy measured and no gradient of it. Memory is
-the growth of the resident set from before the computation to its peak, with the gradients that it returns. Where the
-eager computation at --memory-tokens would not fit into this machine, its need is the straight line through two
-smaller sizes. Time is processor seconds of one thread by default: other work on the machine then counts little.
+Each case is a forward and a backward pass in a separate process, with the entropy but without its gradient. Memory is
+the growth of the resident set from before the computation to its peak, including the returned gradients. If the eager
+computation at --memory-tokens would not fit into this machine's memory, its need is extrapolated linearly from two
+smaller sizes. Time is processor time, by default of one thread, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--time-tokens", type=int, default=2048)
     parser.add_argument("--memory-tokens", type=int, default=8192)
-    parser.add_argument("--repeats", type=int, default=3, help="of each timing, in turn; the median counts")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of each timing; the median counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "head.json", help="document"
+        "--out",
+        type=Path,
+        default=REPOSITORY / "benchmarks" / "results" / "head.json",
+        help="file of the document",
     )
     parser.add_argument("--case", nargs=2, metavar=("WAY", "TOKENS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Peak bytes and seconds of both ways. The document is written after every repeat: a case takes minutes."""
+    """Peak bytes and seconds of both ways. Writes the document after every repeat, because a case takes minutes."""
     few, many = FITTED_TOKENS
     fitted = {tokens: run("eager", tokens, options)["peak_bytes"] for tokens in FITTED_TOKENS}
     slope = (fitted[many] - fitted[few]) / (many - few)
@@ -85,7 +88,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def write(
     options: argparse.Namespace, memory: dict[str, Any], times: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """The document, written to `options.out`."""
+    """Write the document to `options.out` and return it."""
     seconds = {
         way: {key: statistics.median(case[key] for case in found) for key in TIMES}
         for way, found in times.items()
@@ -111,7 +114,7 @@ def write(
 
 
 def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One case in a process of its own."""
+    """Run one case in a separate process."""
     arguments = [f"--{name}={getattr(options, name)}" for name in ("vocabulary", "hidden", "threads")]
     command = [sys.executable, __file__, *arguments, "--case", way, str(tokens)]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
@@ -119,7 +122,7 @@ def run(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def one_case(way: str, tokens: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Forward and backward once."""
+    """Measure one forward and one backward pass."""
     import torch
 
     from trainer.head.fused import fused_logprobs
@@ -131,7 +134,7 @@ def one_case(way: str, tokens: int, options: argparse.Namespace) -> dict[str, An
     weight = torch.randn(options.vocabulary, options.hidden, generator=generator).mul_(0.03).requires_grad_()
     targets = torch.randint(0, options.vocabulary, (tokens,), generator=generator)
     temperature = torch.ones(tokens)
-    # The matrix product sets up its kernels at its first call.
+    # Warm-up: the first matrix product sets up its kernels.
     (hidden.detach()[:64] @ weight.detach()[:64].T).sum()
     before = psutil.Process().memory_info().rss
     marks = [(time.process_time(), time.perf_counter())]
@@ -161,7 +164,7 @@ def one_case(way: str, tokens: int, options: argparse.Namespace) -> dict[str, An
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print memory and times of both ways."""
     memory, timing = document["memory"], document["time"]
     how = "measured" if memory["eager_measured"] else "from smaller sizes"
     print(

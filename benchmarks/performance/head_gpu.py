@@ -1,10 +1,10 @@
-"""The fused head on a GPU: time and memory beside the eager computation and the public fused kernels that are there.
+"""The fused head on a GPU: time and memory against the eager computation and the installed public fused kernels.
 
 python benchmarks/performance/head_gpu.py [--tokens 8192] [--blocks]
 
-Cross-entropy of bfloat16 hidden states against a bfloat16 matrix, forward and backward. Liger's kernel gives the mean
-loss and makes the gradients in its forward pass; it and cut-cross-entropy give no entropy and know one temperature.
-Both are measured if they are installed (liger-kernel, cut-cross-entropy).
+Cross-entropy of bfloat16 hidden states and a bfloat16 output matrix, forward and backward. Liger's kernel returns the
+mean loss and computes the gradients in its forward pass. Neither it nor cut-cross-entropy returns the entropy or
+supports more than one temperature. Both are measured if they are installed (liger-kernel, cut-cross-entropy).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.head.fused import fused_logprobs
 from trainer.head.logprobs import token_logprobs
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Of hidden [T, D], weight [V, D] and targets [T]."""
+"""mean loss of hidden [T, D], weight [V, D] and targets [T]"""
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--blocks", action="store_true", help="also other sizes of the blocks")
+    parser.add_argument("--blocks", action="store_true", help="also measure other block sizes")
     options = parser.parse_args()
     ways = dict(make_ways(options))
     found = {name: measure(loss, options) for name, loss in ways.items()}
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print times, memory and loss of each way."""
     sizes = f"{document['vocabulary']:,} x {document['hidden']:,}"
     print(f"{document['device']}: {document['tokens']:,} tokens, {sizes}, bfloat16, milliseconds")
     print(f"{'':44}{'forward':>10}{'both':>10}{'speed over eager':>18}{'extra MiB':>11}{'loss':>9}")
@@ -69,7 +69,7 @@ def table(document: dict[str, Any]) -> None:
 
 
 def make_ways(options: argparse.Namespace) -> Iterator[tuple[str, Loss]]:
-    """Name and loss."""
+    """Name and loss function of each way."""
     yield "eager", eager(with_entropy=False)
     yield "eager, entropy", eager(with_entropy=True)
     yield "fused, PyTorch", fused(kernels=False)
@@ -92,7 +92,7 @@ def make_ways(options: argparse.Namespace) -> Iterator[tuple[str, Loss]]:
 
 
 def eager(*, with_entropy: bool) -> Loss:
-    """All logits at once, in float32."""
+    """The eager computation: all logits at once, in float32."""
 
     def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         temperature = torch.ones(len(targets), device=targets.device)
@@ -105,7 +105,7 @@ def eager(*, with_entropy: bool) -> Loss:
 
 
 def fused(*, with_entropy: bool = False, entropy_gradient: bool = False, **options: Any) -> Loss:
-    """Ours."""
+    """The fused head of this project."""
 
     def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         temperature = torch.ones(len(targets), device=targets.device)
@@ -121,14 +121,14 @@ def fused(*, with_entropy: bool = False, entropy_gradient: bool = False, **optio
 
 
 def cut(function: Callable[..., Any], **options: Any) -> Loss:
-    """Losses of single tokens, as ours."""
+    """cut-cross-entropy with a loss for each token, as the fused head computes it."""
     return lambda hidden, weight, targets: function(
         hidden, weight, targets, reduction="none", **options
     ).mean()
 
 
 def measure(loss: Loss, options: argparse.Namespace) -> dict[str, float]:
-    """Median times, and the most memory that was held beyond inputs and their gradients' own."""
+    """Median times, and peak memory beyond the inputs and their gradients."""
     generator = torch.Generator("cuda").manual_seed(1)
     draw: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16, "generator": generator}
     hidden = torch.randn(options.tokens, options.hidden, **draw).requires_grad_()

@@ -1,10 +1,10 @@
-"""Does memory grow with the steps? What every process of a run holds for itself, over some thousand learner steps.
+"""Does memory grow with the steps? Unshared memory of every process of a run, over some thousand learner steps.
 
 .venv/bin/python benchmarks/performance/leak.py [--steps 2000]
 
-The quickstart's model and task, with steps made short; memory is what no other process shares (USS). A line is fitted
-from a quarter of the steps on, when caches are full; a process is flat if that line rises by less than `FLAT_SHARE`
-of the process or `FLAT_BYTES` to the end. Exit status 1 if one is not.
+Runs the quickstart's model and task with short steps; memory is the unique set size (USS). A line is fitted from a
+quarter of the steps on, when caches are full. A process is flat if that line rises by less than `FLAT_SHARE` of its
+memory, or by less than `FLAT_BYTES`, until the end. Exits with status 1 if a process is not flat or the run fails.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ START_SECONDS, SAMPLE_SECONDS = 900.0, 5.0
 
 
 def main() -> int:
-    """Run, sample, fit, print, write."""
+    """Run, sample, fit, print the table and write the document. Returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def sampled_run(folder: Path, steps: int) -> tuple[dict[str, list[tuple[int, int]]], int]:
-    """(step, bytes) of every process that was there at the end, by role and number; the driver's exit status."""
+    """(step, bytes) of every process that lived to the end, by role and number, and the driver's exit status."""
     (port,) = free_ports(1)
     settings = [
         f"steps={steps}",
@@ -82,7 +82,7 @@ def sampled_run(folder: Path, steps: int) -> tuple[dict[str, list[tuple[int, int
         subject.await_step(1, START_SECONDS)
         while subject.driver.poll() is None:
             if (step := subject.steps_done()) == steps:
-                # What ends a run, such as drawing its curves, is not what a step leaves behind.
+                # Work at the end of a run, such as plotting, says nothing about growth with the steps.
                 time.sleep(SAMPLE_SECONDS)
                 continue
             present = {subject.driver.pid, *descendants(subject.driver.pid)}
@@ -104,7 +104,7 @@ def sampled_run(folder: Path, steps: int) -> tuple[dict[str, list[tuple[int, int
 
 
 def measure(pid: int) -> tuple[str, int] | None:
-    """Role and memory of a process; None for one that is gone or of no role."""
+    """Role and USS in bytes of a process; None if it has ended or has no role."""
     try:
         process = psutil.Process(pid)
         command = " ".join(process.cmdline())
@@ -115,7 +115,7 @@ def measure(pid: int) -> tuple[str, int] | None:
 
 
 def fit(name: str, points: list[tuple[int, int]], steps: int) -> dict[str, Any]:
-    """The line through what a process held from a quarter of the steps on."""
+    """Fit a line to the memory of a process from a quarter of the steps on."""
     late = np.array([point for point in points if point[0] >= steps / 4], dtype=np.float64)
     slope, start = np.polyfit(late[:, 0], late[:, 1], 1)
     growth = slope * (steps - steps / 4)

@@ -1,9 +1,9 @@
-"""The learner on one GPU: tokens a second and peak memory of real steps, beside what `scope doctor` estimates.
+"""The learner on one GPU: tokens per second and peak memory of real steps, next to the estimates of `scope doctor`.
 
 python benchmarks/performance/learner_gpu.py [--shapes 0.5B 1.5B]
 
-Random weights of the Qwen2.5 shapes in bfloat16; random rollouts, 32 prompts of 128 tokens with one group of 2 each,
-responses of up to 1,024 tokens, all of them learned from. The time of a step is that of its second one.
+Random bfloat16 weights in the shapes of Qwen2.5. Random rollouts: 32 prompts of 128 tokens with one group of 2 each,
+and responses of up to 1,024 tokens, all of which are trained on. The second of two steps is timed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["0.5B", "1.5B"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--device", choices=DEVICES, default="h100", help="whose estimate to print beside")
+    parser.add_argument("--device", choices=DEVICES, default="h100", help="device of the estimates")
     options = parser.parse_args()
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"MASTER_PORT": "29533", "DS_ACCELERATOR": "cuda"}
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def row(case: dict[str, Any]) -> str:
-    """Of the table."""
+    """One row of the table."""
     speed = f"{case['tokens_per_second']:>10,.0f}{case['estimated_tokens_per_second']:>10,.0f}"
     memory = f"{case['peak_bytes'] / 1e9:>10.1f}{case['estimated_bytes'] / 1e9:>10.1f}"
     seconds = f"{case['measure_seconds']:>11.2f}{case['update_seconds']:>10.2f}"
@@ -94,7 +94,7 @@ def row(case: dict[str, Any]) -> str:
 
 
 def make_model(path: Path, shape: str) -> Path:
-    """Random weights, made on the GPU."""
+    """Save a model with random weights, made on the GPU, and return its directory."""
     torch.manual_seed(1)
     config = Qwen2Config(
         vocab_size=151_936,
@@ -111,7 +111,7 @@ def make_model(path: Path, shape: str) -> Path:
 
 
 def measure(model_dir: Path, way: dict[str, Any], device: str) -> dict[str, float]:
-    """Two steps of a fresh learner."""
+    """Figures of the second step of a new learner."""
     learner_config = {
         "precision": "bf16",
         "micro_batch_tokens": 8 * (PROMPT + RESPONSE),
@@ -127,7 +127,7 @@ def measure(model_dir: Path, way: dict[str, Any], device: str) -> dict[str, floa
             | way,
         }
     )
-    held = torch.cuda.memory_allocated()  # what DeepSpeed keeps of the engines before
+    held = torch.cuda.memory_allocated()  # what DeepSpeed keeps of earlier engines
     learner = Learner(config, model_dir)
     batch = make_batch()
     torch.cuda.reset_peak_memory_stats()

@@ -1,7 +1,7 @@
-"""A task whose answers are as long as chance will have it, as reasoning's are: `task.name=long_tail:LongTail`.
+"""A task whose response lengths have a long tail, like those of reasoning models: `task.name=long_tail:LongTail`.
 
-The first letter of a response is scored. What follows is free: its length is exponential with a mean of about 90
-tokens, cut off at 384, in the solutions that the built-in model learns from, and so in what it samples.
+Only the first letter of a response is scored. The length of the rest is exponentially distributed with a mean of about
+90 tokens, truncated at 384, in the solutions that the built-in model learns from, and therefore in its samples.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from trainer.tasks.split import Split
 LETTERS = "abcdefgh"
 MEAN_TOKENS, MOST_TOKENS = 90, 384
 WRONG_SHARE = 0.5
-"""of the solutions: the model begins right now and then"""
+"""share of the solutions with a random first letter, so that the starting model is correct only some of the time"""
 
 
 class LongTail(Split):
-    """The first letter of the answer is the prompt's letters added up, modulo eight."""
+    """The first letter of the answer is the sum of the prompt's letters modulo eight."""
 
     name = "long_tail"
     vocabulary = Vocabulary(tuple(LETTERS + ":"), split="characters")
 
     def __init__(self, config: TaskConfig) -> None:
-        """Every prompt of four letters, in an order of the seed."""
+        """All prompts of four letters, in an order that depends on the seed."""
         words = ["".join(letters) for letters in product(LETTERS, repeat=4)]
         random.Random(config.seed).shuffle(words)
         problems = [Problem(word, f"{word}:", {"answer": _answer(word)}) for word in words]
         super().__init__(problems[config.heldout :], problems[: config.heldout])
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
-        """Its first letter decides."""
+        """Correct if the first letter is."""
         right = response_text[:1] == problem.data["answer"]
         return Verdict(float(right), {}, "correct" if right else "wrong")
 
     def random_solution(self, problem: Problem, rng: np.random.Generator) -> str:
-        """A letter, right or not, and the tail."""
+        """A first letter, correct or random, and a tail of random letters."""
         first = problem.data["answer"] if rng.random() > WRONG_SHARE else str(rng.choice(list(LETTERS)))
         length = min(int(rng.exponential(MEAN_TOKENS)), MOST_TOKENS - 2)
         return first + "".join(rng.choice(list(LETTERS), length))

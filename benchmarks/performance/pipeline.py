@@ -1,18 +1,18 @@
-"""Do generation and learning overlap? An asynchronous run against one that takes turns, each part on a core of its own.
+"""Do generation and learning overlap? An asynchronous run against one that takes turns, each part on its own core.
 
     .venv/bin/python benchmarks/performance/pipeline.py
 
 The learner has the last core, everything else the others. With `pipeline.max_staleness=0` generators and learner take
-turns, so that a step shows how long each takes alone: g is the time the learner waits, l the rest. With staleness 1 the
-step should take little more than the longer of the two:
+turns, so a step shows how long each takes alone: g is the time the learner waits, l the rest. With staleness 1 a step
+should take little more than the longer of the two:
 
-    efficiency = tokens/s of the asynchronous run, over tokens/s of the slower part alone
-    speed-up   = step of the run that takes turns, over that of the asynchronous one; at best (g + l) / max(g, l)
+    efficiency = tokens/s of the asynchronous run / tokens/s of the slower part alone
+    speed-up   = tokens/s of the asynchronous run / tokens/s of the run that takes turns; at best (g + l) / max(g, l)
 
-There are two asynchronous runs: rollouts in flight when new weights arrive have their key-value caches computed again,
-or keep them (`generators.caches_in_flight`). In the run that takes turns no rollout is in flight then.
+There are two asynchronous runs: when new weights arrive, they recompute or keep the key-value caches of rollouts in
+flight (`generators.caches_in_flight`). In the run that takes turns no rollout is in flight then.
 
-`balanced` is the task and model of `growth.py`, of a size with which g and l are near each other.
+`balanced` is the task and model of `growth.py`, at a size for which g and l are similar.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ MODELS = {"balanced": BALANCED.model}
 
 
 def document_name(sizes: list[str]) -> str:
-    """A part of the sizes has a document of its own, so that it does not take the place of the whole."""
+    """Name of the document. A subset of the sizes has its own, so that it does not overwrite that of all sizes."""
     parts = [] if sizes == list(SIZES) else [size.replace(" ", "-") for size in sizes]
     return "-".join(["performance-pipeline", *parts])
 
 
 def main() -> None:
-    """Both runs of each size, the table, the document."""
+    """Measure the runs of each size, print the table and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--steps", type=int, default=40, help="measured; ten before them are not")
+    parser.add_argument("--steps", type=int, default=40, help="measured steps, after about ten of warm-up")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def measure(size: str, steps: int, cores: list[int], *more: str) -> list[StepRecord]:
-    """Records of the measured steps of one run. more: settings of this run."""
+    """Records of the measured steps of one run; `more` are further settings."""
     settings = [*SETTINGS, *SIZES[size], f"steps={steps + 20}", *more]
     with tempfile.TemporaryDirectory(prefix="scope-pipeline-") as folder:
         if size in MODELS:
@@ -117,7 +117,7 @@ def measure(size: str, steps: int, cores: list[int], *more: str) -> list[StepRec
 
 
 def pin(driver: int, cores: list[int]) -> None:
-    """Learner ranks onto the last core, all else that the run has onto the others."""
+    """Pin learner ranks to the last core and all other processes of the run to the other cores."""
     learners = {pid for rank in processes(driver, "learner") for pid in (rank, *descendants(rank))}
     for pid in (driver, *descendants(driver)):
         for thread in Path(f"/proc/{pid}/task").glob("*"):
@@ -126,7 +126,7 @@ def pin(driver: int, cores: list[int]) -> None:
 
 
 def judge(turns: list[StepRecord], overlapped: list[StepRecord]) -> dict[str, Any]:
-    """The figures; a second of each part per token, so that longer answers in one of the runs do not count."""
+    """The figures of two runs. Speeds are tokens/s, so that longer responses in one of the runs have no effect."""
     tokens = statistics.mean(r.tokens for r in turns)
     g = statistics.mean(r.wait_seconds for r in turns)
     whole = statistics.mean(r.step_seconds for r in turns)

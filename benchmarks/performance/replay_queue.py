@@ -1,12 +1,12 @@
-"""The replay queue against the plain Redis commands that it is made of.
+"""The replay queue against the plain Redis commands that it is built on.
 
     .venv/bin/python benchmarks/performance/replay_queue.py
 
-Both use the embedded Redis as a run configures it, the same clients, and the same batches: groups are put `--at-once`,
-as many as finish together in a generator (asyncio client; the plain way sends them as one pipeline), read in pages,
-kept until all are read, and acknowledged in one call, as a checkpoint does (blocking client). The plain way is XADD,
-XREADGROUP, XACK, without leases, duplicates, capacity, byte accounting or a fence. The two take turns; ratios are of
-the times of one round, and the median counts.
+Both use the embedded Redis as a run configures it, the same clients and the same batches. Groups are put `--at-once` at
+a time, as many as finish together in a generator (asyncio client; the plain way sends them as one pipeline). They are
+read in pages, kept until all are read, and acknowledged in one call, as a checkpoint does (blocking client). The plain
+way is XADD, XREADGROUP and XACK, without leases, deduplication, capacity, byte accounting or fencing. The two
+alternate; each ratio is of the times of one round, and the median counts.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=101)
-    parser.add_argument("--groups", type=int, default=512, help="of a round")
-    parser.add_argument("--bytes", type=int, default=32_768, help="of a group")
-    parser.add_argument("--at-once", type=int, default=4, help="groups that a generator puts in a round trip")
-    parser.add_argument("--step-groups", type=int, default=64, help="of a learner step: both roles' prompts")
+    parser.add_argument("--groups", type=int, default=512, help="groups per round")
+    parser.add_argument("--bytes", type=int, default=32_768, help="bytes per group")
+    parser.add_argument("--at-once", type=int, default=4, help="groups put in one round trip")
+    parser.add_argument("--step-groups", type=int, default=64, help="groups per learner step, of both roles")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scope-queue-") as folder:
         state = Path(folder)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 async def measure(access: RedisAccess, options: argparse.Namespace) -> list[dict[str, Times]]:
-    """Seconds of each operation of both ways in every round; the first warms up."""
+    """Seconds of each operation of both ways in every round; the first round is a warm-up."""
     data = [os.urandom(options.bytes) for _ in range(16)]
     redis, blocking = access.asyncio(), access.sync()
     producer = ReplayProducer(redis, RUN, capacity=2 * options.groups)
@@ -155,7 +155,7 @@ def summary(rounds: list[dict[str, Times]], options: argparse.Namespace) -> dict
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the times and the ratios."""
     print(
         f"{document['rounds']} rounds of {document['groups_a_round']} groups of {document['group_bytes']:,} bytes"
     )
@@ -167,7 +167,7 @@ def table(document: dict[str, Any]) -> None:
         )
         print(f"{name:14}{cells}{ratio['median']:>9.2f} [{ratio['lowest']:.2f}, {ratio['highest']:.2f}]")
     step = f"{document['step_groups']} groups of a step: {document['milliseconds_a_step']:.1f} ms"
-    print(f"{step} of put, get and acknowledge together")
+    print(f"{step} for put, get and acknowledge together")
 
 
 if __name__ == "__main__":

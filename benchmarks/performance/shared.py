@@ -1,4 +1,4 @@
-"""What the benchmarks of this folder share: the document that each writes, with the machine and the versions."""
+"""Shared by the benchmarks: write a result document, with the command, the machine and the package versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def keep(name: str, document: dict[str, Any]) -> None:
-    """Write `document` as benchmarks/results/NAME.json."""
+    """Write `document`, with command, machine and versions, as benchmarks/results/NAME.json."""
     path = RESULTS / f"{name}.json"
     about = {
         "made_by": ["python", *sys.argv],

@@ -1,4 +1,4 @@
-"""The sizing table of docs/explanation/performance.md: what three sizes of model need on 80 GB GPUs, by arithmetic.
+"""Print the sizing table of docs/explanation/performance.md: the estimated needs of three models on 80 GB GPUs.
 
 .venv/bin/python benchmarks/performance/sizing.py
 """
@@ -49,7 +49,7 @@ DEVICE = sizing.DEVICES["h100"]
 
 
 def configuration(name: str) -> RunConfig:
-    """bf16, sequences of 8,192 tokens in micro-batches of as many, layers computed again."""
+    """bf16, sequences of 8,192 tokens, micro-batches of 8,192 tokens, gradient checkpointing."""
     return RunConfig.model_validate(
         {
             "model": {"max_length": 8192},
@@ -75,7 +75,7 @@ def configuration(name: str) -> RunConfig:
 
 
 def table() -> str:
-    """In Markdown; GB are 10^9 bytes."""
+    """The table in Markdown; 1 GB is 10^9 bytes."""
     columns = {name: column(name) for name in MODELS}
     rows = [f"| | {' | '.join(MODELS)} |", "|---" * (1 + len(MODELS)) + "|"]
     rows += [f"| {row} | {' | '.join(cells[row] for cells in columns.values())} |" for row in columns["1.5B"]]
@@ -83,7 +83,7 @@ def table() -> str:
 
 
 def column(name: str) -> dict[str, str]:
-    """What one model needs."""
+    """The cells of one model, by row."""
     shape, config = sizing.model_shape(COMMON | MODELS[name]), configuration(name)
     rank, engine = sizing.rank_memory(shape, config), sizing.generator_memory(shape, config)
     checkpoint = sizing.checkpoint_bytes(shape, config)

@@ -1,9 +1,9 @@
-"""From the command to the first learner step, and where that time goes; and how fast the small commands answer.
+"""Time from the command to the first learner step, by phase, and the time that the small commands take.
 
     .venv/bin/python benchmarks/performance/startup.py
 
 Runs the quickstart, with its starting model from the cache, until its third step, pauses it, times `scope status` on
-the idle machine, and stops it. `scope --help` is timed first, on its own.
+the idle machine, and stops it. `scope --help` is timed before the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PHASES = (
     ("held-out pass@1", "evaluation of the start"),
     ("step 1", "learner, and its first step"),
 )
-"""what the terminal says when a phase has ended, and what it was"""
+"""beginning of the message that ends a phase, and the phase"""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--calls", type=int, default=7, help="of each small command; the median counts")
+    parser.add_argument("--calls", type=int, default=7, help="calls of each small command; the median counts")
     options = parser.parse_args()
     help_seconds = [timed(["--help"]) for _ in range(options.calls)]
     with tempfile.TemporaryDirectory(prefix="scope-startup-") as folder:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def timed(arguments: list[str]) -> float:
-    """Seconds of one command, its Python's start included."""
+    """Seconds of one command, including the start of Python."""
     started = time.perf_counter()
     subprocess.run([*SCOPE, *arguments], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
@@ -84,7 +84,7 @@ def one_run(runs_dir: Path, calls: int) -> tuple[dict[str, float], list[float]]:
 
 
 def read_phases(process: subprocess.Popen[str], started: float) -> Iterator[tuple[str, float]]:
-    """Each phase with its seconds, as the run's lines tell; returns at the third step."""
+    """Each phase and its seconds, from the run's output, until step 3. Raises SystemExit if the run ends before it."""
     assert process.stdout is not None
     wanted = iter(PHASES)
     sign, phase = next(wanted)
@@ -101,7 +101,7 @@ def read_phases(process: subprocess.Popen[str], started: float) -> Iterator[tupl
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the phases and the commands."""
     for phase, seconds in document["phases_seconds"].items():
         print(f"{phase:36}{seconds:>8.1f} s{seconds / document['first_step_seconds']:>8.0%}")
     print(f"{'from the command to the first step':36}{document['first_step_seconds']:>8.1f} s")

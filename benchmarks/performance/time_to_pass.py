@@ -1,11 +1,11 @@
-"""Wall clock to the same held-out pass@1: ours against TRL's GRPOTrainer, both with plain GRPO on the same two cores.
+"""Time to the same held-out pass@1: this system against TRL's GRPOTrainer, both with plain GRPO on the same two cores.
 
     .venv/bin/python benchmarks/performance/time_to_pass.py
 
-The runs of `against_trl.py` on its short task, but for the entropy control, which ours leaves out here: at equal
-algorithms what differs is the system. Each side keeps its policy every ten steps; afterwards one and the same code
-measures pass@1 of each, and the time to a level is read off straight lines between them. Counted from the command, and
-from the end of the first step. What keeping a policy takes is in both sides' times.
+The runs are those of `against_trl.py` on its short task, but ours has no entropy control, so that only the systems
+differ. Each side saves its policy every ten steps. Afterwards the same code measures pass@1 of every saved policy, and
+the time to a level is interpolated linearly. Times are wall-clock times from the command, and from the end of the first
+step; both include saving the policies.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--warm", type=int, default=2, help="steps that do not count for the speeds")
-    parser.add_argument("--threads", type=int, default=2, help="of TRL")
+    parser.add_argument("--warm", type=int, default=2, help="first steps, excluded from the speeds")
+    parser.add_argument("--threads", type=int, default=2, help="threads of TRL")
     options = parser.parse_args()
     python, runs = trl_environment(), []
     for seed in options.seeds:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def one(folder: Path, case: Case, python: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Both sides with one seed."""
+    """Run both sides with one seed and measure pass@1 of their saved policies."""
     config, sides = run_both(folder, case, case.steps, python, options)
     start = pass_at_1(config, warm_start(config).path)
     for side in sides.values():
@@ -72,7 +72,7 @@ def one(folder: Path, case: Case, python: Path, options: argparse.Namespace) -> 
 
 
 def reached(level: float, curve: list[tuple[float, float]]) -> float | None:
-    """Seconds from the command to that pass@1; None: not reached."""
+    """Seconds from the command until pass@1 reaches `level`; None if it does not."""
     for before, point in itertools.pairwise(curve):
         if point[1] >= level:
             return float(np.interp(level, (before[1], point[1]), (before[0], point[0])))
@@ -80,7 +80,7 @@ def reached(level: float, curve: list[tuple[float, float]]) -> float | None:
 
 
 def table(runs: list[dict[str, Any]]) -> None:
-    """Print it: medians over the seeds, both ways to count."""
+    """Print medians over the seeds, counted from the command and from the end of the first step."""
     print(f"{'pass@1':>8}{'TRL':>10}{'ours':>10}{'without their start':>22}{'ours / TRL':>12}")
     for level in LEVELS:
         whole, after = {}, {}

@@ -2,7 +2,7 @@
 
     python trl_side.py JOB.json
 
-Runs in TRL's own environment, where `trainer` is imported for the task and the order of its problems alone.
+Runs in TRL's own environment and uses `trainer` only for the configuration, the task and the order of its problems.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STARTED = time.time()
 
 
 def main() -> None:
-    """Train as the job says; write when each learner step ended, and its tokens."""
+    """Train as the job describes. Writes the end time and the tokens of each learner step, and the kept policies."""
     job = json.loads(Path(sys.argv[1]).read_text())
     import torch
 

@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/performance/weights.py
 
-One engine with a model of 64 million parameters (float32) samples all the time, and is given two sets of weights in
-turn, as the learner sends them: serialized, by Ray's object store's reader's view, loaded, proven by a probe; then as a
-broadcast, from a thread of this process over gloo. `pause` is the time in which the engine samples nothing; `load` also
-has the hand-over before it and the probe after it, and `arrive`, of a broadcast, is the hand-over alone. `pack` is what
-the learner does in its own process. A copy goes from one warm buffer to another, with one thread.
+One engine with a model of 64 million parameters (float32) samples continuously and alternately loads two sets of
+weights, as the learner sends them: first serialized in a buffer, as a reader of Ray's object store sees it; then as a
+broadcast over gloo from a thread of this process. A probe verifies every load. `pause` is the time in which the engine
+does not sample. `load` also includes the transfer before it and the probe after it; `arrive` is the transfer of a
+broadcast. `pack` is the serialization in the learner's process. `copy` is from one warm buffer to another, with one
+thread.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--loads", type=int, default=12, help="the first two warm up")
-    parser.add_argument("--layers", type=int, default=9, help="of 7.1 million parameters each")
+    parser.add_argument("--loads", type=int, default=12, help="loads of each kind; the first two warm up")
+    parser.add_argument("--layers", type=int, default=9, help="layers of 7.1 million parameters each")
     options = parser.parse_args()
     config = RunConfig.model_validate({"model": {"max_length": 128}, "rollout": {"max_new_tokens": TOKENS}})
     os.environ |= engine_environment(config)
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, Any]:
-    """Both ways, one after the other."""
+    """Measure both transports, one after the other."""
     from services.inference.engine import SamplingEngine
 
     views = [LearnerView(model_dir), LearnerView(model_dir, perturbed(0.05, seed=2))]
@@ -107,7 +108,7 @@ async def measure(model_dir: Path, config: RunConfig, loads: int) -> dict[str, A
 async def by_object_store(
     engine: SamplingEngine, weights: list[Weights], loads: int, marks: dict[str, float]
 ) -> dict[str, list[float]]:
-    """Seconds of each part of every load but the first two."""
+    """Seconds of each part of the loads from a serialized buffer, without the first two."""
     found: dict[str, list[float]] = {"copy": [], "pack": [], "pause": [], "load": []}
     for done in range(loads):
         tensors, probe = weights[done % 2]
@@ -129,7 +130,7 @@ async def by_object_store(
 async def by_broadcast(
     engine: SamplingEngine, weights: list[Weights], loads: int, marks: dict[str, float]
 ) -> dict[str, list[float]]:
-    """The same in a group of two."""
+    """Seconds of each part of the loads by broadcast in a group of two, without the first two."""
     device = torch.device("cpu")
     store, rendezvous = open_rendezvous("127.0.0.1", 2, "gloo", 60)
     await engine.join_group(rendezvous, 1)
@@ -154,13 +155,13 @@ async def by_broadcast(
 
 
 def watch_pauses(engine: Any) -> dict[str, float]:
-    """Has the engine note when it paused and resumed sampling last."""
+    """Make the engine record in the returned dict when it last paused and resumed sampling."""
     inner, marks = engine._engine, {}
     pause, resume = inner.pause_generation, inner.resume_generation
 
     async def paused(**how: Any) -> None:
         await pause(**how)
-        # The workers answer once the decoding step that is under way has ended.
+        # The workers answer after the decoding step in progress.
         await inner.collective_rpc("received_weights")
         marks["paused"] = time.perf_counter()
 
@@ -179,7 +180,7 @@ async def sample_on(engine: Any) -> None:
 
 
 def table(document: dict[str, Any]) -> None:
-    """Print it."""
+    """Print the medians of both transports."""
     print(f"{document['parameters']:,} parameters, {document['bytes'] / 2**20:,.0f} MiB")
     for way, medians in document["median_seconds"].items():
         for name, seconds in medians.items():

@@ -1,4 +1,4 @@
-"""Write what is made from rules.yaml and panels.py: dashboard.json and prometheus-rule.yaml, beside them."""
+"""Generate dashboard.json from panels.py, and prometheus-rule.yaml from rules.yaml."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from panels import ROWS, Panel
 HERE = Path(__file__).resolve().parent
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-"""Ray's dashboard, which embeds this one, sets the variable by that name."""
+"""Ray's dashboard, which embeds this one, sets the variable `datasource`."""
 
 
 def dashboard() -> str:
-    """The dashboard as Grafana imports it."""
+    """The dashboard, in the format that Grafana imports."""
     panels: list[dict[str, Any]] = []
     given = {panel.number for row in ROWS.values() for panel in row}
     numbers = (number for number in itertools.count(1) if number not in given)
@@ -62,7 +62,7 @@ def dashboard() -> str:
 
 
 def prometheus_rule() -> str:
-    """The rules as the Prometheus operator reads them."""
+    """The rules, in the format of the Prometheus operator."""
     document = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

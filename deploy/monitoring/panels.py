@@ -1,8 +1,8 @@
 """The panels of the Grafana dashboard: title, unit and queries over the control plane's /metrics, row by row.
 
-`run` of a query is the dashboard's variable. Replicas of the control plane say the same, hence `max by`. The last row
-is over Ray's own series: Ray's dashboard shows all of this on its page Metrics, and two panels of that row, which it
-knows by number, on its first page.
+`$run` in a query is the dashboard's variable. Every replica of the control plane reports the same values, hence
+`max by`. The last row uses Ray's own series. Ray's dashboard shows this dashboard on its Metrics page, and two panels
+of the last row, which it selects by number, on its first page.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 NODE_COUNT, CLUSTER_UTILIZATION = 24, 41
-"""numbers of the panels that the first page of Ray's dashboard asks for"""
+"""numbers of the panels that the first page of Ray's dashboard shows"""
 
 
 class Query(NamedTuple):
-    """One line, or family of lines, of a panel."""
+    """One line of a panel, or one line per label value."""
 
     expression: str
     legend: str
 
 
 class Panel(NamedTuple):
-    """One picture. `unit` is Grafana's name of it; `number` is Grafana's id of it, where that matters."""
+    """One panel. `unit` is the name of a Grafana unit; `number` fixes the panel's id in Grafana."""
 
     title: str
     unit: str
@@ -31,12 +31,12 @@ class Panel(NamedTuple):
 
 
 def gauge(field: str, legend: str | None = None) -> Query:
-    """A number of a run, by its name without `scope_`."""
+    """The series of a run with this name, without `scope_`."""
     return Query(f'max by (run) (scope_{field}{{run=~"$run"}})', legend or f"{{{{run}}}} {field}")
 
 
 def keyed(field: str, legend: str = "{{run}} {{key}}") -> Query:
-    """A number of a run for each key, such as a role or a generator."""
+    """The series of a run with this name, one for each key, such as a role or a generator."""
     return Query(f'max by (run, key) (scope_{field}{{run=~"$run"}})', legend)
 
 

@@ -162,7 +162,7 @@ def test_under_ray_serve_it_takes_no_core(
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
-        with pytest.raises(ScopeError, match="another run's control plane is there"):
+        with pytest.raises(ScopeError, match="already runs the control plane of another run"):
             ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
     finally:
         ray_serve.stop()
