@@ -115,7 +115,11 @@ def _archived(plan: Plan, unit: Unit) -> Path:
 
 
 def keep(name: str, document: dict[str, Any], pictures: Sequence[str] = (), units: Path = UNITS) -> None:
-    """Write the document as entropy-NAME.json, and copy the named plots to docs/images as entropy-NAME-PICTURE."""
-    (RESULTS / f"entropy-{name}.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    """Write the document as entropy-NAME.json, and copy the named plots to docs/images as entropy-NAME-PICTURE.
+
+    Paths in the document become relative to the repository.
+    """
+    text = json.dumps(document, indent=1, allow_nan=False).replace(f"{REPOSITORY}/", "")
+    (RESULTS / f"entropy-{name}.json").write_text(text + "\n")
     for picture in pictures:
         shutil.copyfile(units / picture, IMAGES / f"entropy-{name}-{picture}")
