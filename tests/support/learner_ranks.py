@@ -13,36 +13,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.support.gpu import NEEDS_GPU
-from tests.support.plain_learner import (
-    VOCABULARY,
-)
 from tests.support.ports import free_ports
 from tests.support.repository import ROOT
 from trainer.rollouts.trajectory import Group, encode_group
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer model of width 64 with random weights."""
-    path = tmp_path_factory.mktemp("model")
-    torch.manual_seed(5)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    return path
 
 
 def write_groups(path: Path, groups: list[Group]) -> str:

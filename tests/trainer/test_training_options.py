@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from services.results.export import export
 from services.run.directory import write_format
-from tests.support.learner_ranks import PLACES, launch, model_dir, result, weights, write_groups
+from tests.support.learner_ranks import PLACES, launch, result, weights, write_groups
 from tests.support.plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_groups
 from trainer.checkpoint.store import ENGINE_TAG, MANIFEST, PREFIX, Manifest
 from trainer.config import OptimizerConfig
@@ -26,8 +26,6 @@ from trainer.learner.learning_rate import learning_rate
 from trainer.loss.objective import LossInputs, kl_k3, scope_loss
 from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Vocabulary
-
-__all__ = ["model_dir"]
 
 LORA = {"lora": {"rank": 4, "alpha": 8.0}}
 OFFLOAD = {"offload": "optimizer", "collective_timeout_seconds": 7777.0}

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.learner_ranks import launch, model_dir, result, weights, write_groups
+from tests.support.learner_ranks import launch, result, weights, write_groups
 from tests.support.plain_learner import ALPHA, EXPONENT, STEPS, any_length, configuration, make_groups
 from trainer.checkpoint.universal import to_universal
 
-__all__ = ["model_dir"]
 STAGES = (1, 2, 3)
 
 
