@@ -62,7 +62,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Temperature of adaptive rollouts", "short", (gauge("temperature"), gauge("sampling_temperature"))
         ),
-        Panel("Weight of the regulariser", "short", (gauge("alpha"), gauge("surprisal_exponent"))),
+        Panel("Weight of the regularizer", "short", (gauge("alpha"), gauge("surprisal_exponent"))),
         Panel("Control at its limit", "bool", (gauge("saturated"),)),
     ),
     "Learning": (

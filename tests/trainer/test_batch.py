@@ -228,7 +228,7 @@ def test_a_step_without_any_group_still_gives_every_rank_its_rows():
     assert not any(shard.mask.any() for shard in shards)
 
 
-def test_without_a_regulariser_only_base_rows_are_laid_out():
+def test_without_a_regularizer_only_base_rows_are_laid_out():
     config = RunConfig.model_validate(
         {"rollout": {"prompts_per_step": 2, "base_samples": 3}, "entropy_control": {"kind": "none"}}
     )

@@ -33,7 +33,7 @@ SIZES: dict[str, Any] = {
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    # Dropout must have no effect: the policy is measured, not regularised by noise.
+    # Dropout must have no effect: the policy is measured, not regularized by noise.
     Qwen3ForCausalLM(Qwen3Config(**SIZES, attention_dropout=0.5)).save_pretrained(tmp_path)
     return tmp_path
 

@@ -156,7 +156,7 @@ class ScheduleConfig(Block):
 
 
 class EntropyControlConfig(Block):
-    """The SCOPE regulariser and the control law that drives it. Targets are nats per token."""
+    """The SCOPE regularizer and the control law that drives it. Targets are nats per token."""
 
     kind: Literal["none", "paper", "aepo_v1", "split_range"] = Field(
         default="split_range", description="control law; none: no entropy control"

@@ -1,4 +1,4 @@
-"""Why the regulariser works: theorems on a tabular softmax, to first order in the step size.
+"""Why the regularizer works: theorems on a tabular softmax, to first order in the step size.
 
 pi = softmax(z), q = softmax(z / T), f_a = pi_a (log pi_a + H), m_a = f_a - sum_b pi_b f_b, w_a in [0, 1]
 the probability that answer a is rewarded. A small step of size eta on the expected auxiliary term changes the
