@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from tests.chaos.subject import Subject
-    from tests.support.engines import Engines
-    from tests.support.run_harness import Run
+    from tests.support.generation.engines import Engines
+    from tests.support.runs.run_harness import Run
 
 # No deadline, because a busy machine can stall any example; derandomized, so that a failure can be reproduced.
 settings.register_profile("scope", deadline=None, derandomize=True)
@@ -115,7 +115,7 @@ def unused_port() -> int:
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory of a small policy that solves some of an easy Countdown."""
-    from tests.support.tiny import make_tiny_model
+    from tests.support.generation.tiny import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
 
@@ -123,7 +123,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A complete run that has ended."""
-    from tests.support.whole_runs import canary_run
+    from tests.support.runs.whole_runs import canary_run
 
     return canary_run(tmp_path_factory.mktemp("end-to-end") / "runs")
 
@@ -131,7 +131,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def live(canary: Run) -> Iterator[Subject]:
     """A complete run that is in progress until the fault tests stop it."""
-    from tests.support.whole_runs import live_run
+    from tests.support.runs.whole_runs import live_run
 
     subject = live_run(canary)
     yield subject
@@ -142,12 +142,12 @@ def live(canary: Run) -> Iterator[Subject]:
 def engines(tiny_model_dir: Path) -> Iterator[Engines]:
     """A base and an adaptive engine for the session."""
     from services.inference.environment import engine_environment
-    from tests.support.tiny import tiny_config
+    from tests.support.generation.tiny import tiny_config
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in engine_environment(tiny_config()).items():
             patch.setenv(name, value)
-        from tests.support.engines import Engines
+        from tests.support.generation.engines import Engines
 
         engines = Engines(tiny_model_dir)
     yield engines

@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 from benchmarks.performance.endless import make_model  # noqa: E402
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
 from tests.chaos.subject import Subject  # noqa: E402
-from tests.support.run_harness import new_run  # noqa: E402
+from tests.support.runs.run_harness import new_run  # noqa: E402
 from trainer.config import ModelConfig  # noqa: E402
 
 START_SECONDS, RUN_SECONDS, FIRST_STEPS = 900.0, 1800.0, 4

@@ -26,7 +26,7 @@ from benchmarks.performance.shared import keep  # noqa: E402
 from tests.chaos.processes import descendants  # noqa: E402
 from tests.chaos.subject import Subject  # noqa: E402
 from tests.support.ports import free_ports  # noqa: E402
-from tests.support.run_harness import new_run  # noqa: E402
+from tests.support.runs.run_harness import new_run  # noqa: E402
 
 ROLES = {
     "driver": r"services\.cli train|scope train",

@@ -35,7 +35,7 @@ from benchmarks.performance.shared import keep  # noqa: E402
 from services.records.step_record import StepRecord  # noqa: E402
 from tests.chaos.processes import descendants, processes  # noqa: E402
 from tests.chaos.subject import Subject  # noqa: E402
-from tests.support.run_harness import new_run  # noqa: E402
+from tests.support.runs.run_harness import new_run  # noqa: E402
 
 START_SECONDS, RUN_SECONDS = 900.0, 1800.0
 SETTINGS = [

@@ -34,7 +34,7 @@ from services.weights.buckets import Bucket, as_text, pack, plan  # noqa: E402
 from services.weights.probe import Probe  # noqa: E402
 from services.weights.process_group import WeightGroup, open_rendezvous  # noqa: E402
 from services.weights.serialization import serialize  # noqa: E402
-from tests.support.tiny import LearnerView, perturbed  # noqa: E402
+from tests.support.generation.tiny import LearnerView, perturbed  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.rollouts.trajectory import PolicyVersion  # noqa: E402
 from trainer.starting_model.tiny_model import build_tokenizer  # noqa: E402

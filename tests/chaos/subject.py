@@ -21,7 +21,7 @@ from services.redis.keys import CONSUMER_GROUP, RunKeys
 from tests.chaos.ledger import Evidence
 from tests.chaos.processes import command, descendants, identity
 from tests.support.ports import free_ports
-from tests.support.run_harness import Run, left_running, new_run
+from tests.support.runs.run_harness import Run, left_running, new_run
 from trainer.config import RedisConfig
 
 ORPHAN_SECONDS = 30.0

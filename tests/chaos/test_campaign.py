@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.ledger import violations
 from tests.chaos.nemesis import KINDS, Nemesis
 from tests.chaos.subject import Subject
-from tests.support.run_harness import left_running
+from tests.support.runs.run_harness import left_running
 
 SEED = 20251
 FAULTS = len(KINDS)

@@ -21,7 +21,7 @@ from services.redis.access import RedisAccess
 from services.redis.embedded import EmbeddedRedis
 from services.run.control import desired
 from services.run.state import RunSpec
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
 from trainer.errors import ScopeError

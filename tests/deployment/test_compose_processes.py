@@ -27,7 +27,7 @@ from tests.deployment.installation import SERVICES
 from tests.deployment.queue_server import PASSWORD, Server
 from tests.deployment.rendered import ROOT
 from tests.support.ports import free_ports
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from tests.support.step_records import record
 from trainer.config import RunConfig
 

@@ -28,7 +28,7 @@ from services.run.state import RunSpec, update_status
 from tests.deployment.alerts import ALERTS, DASHBOARD, MONITORING, expressions, selectors
 from tests.deployment.installation import SERVICES
 from tests.deployment.rendered import ROOT
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from tests.support.step_records import record
 from trainer.config import ControlPlaneConfig, RunConfig
 

@@ -21,7 +21,7 @@ from services.run.state import RunSpec, run_ids
 from tests.deployment.installation import SERVICES
 from tests.deployment.queue_server import PASSWORD, Server
 from tests.deployment.rendered import K8S, find, installation
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from trainer.config import RunConfig
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shell import Shell
+from tests.support.runs.shell import Shell
 
 
 @pytest.fixture

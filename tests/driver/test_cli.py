@@ -11,7 +11,7 @@ import pytest
 from services.redis.access import RedisAccess
 from services.run.directory import write_format
 from tests.support.repository import QUICKSTART
-from tests.support.shell import Shell
+from tests.support.runs.shell import Shell
 
 
 @pytest.mark.parametrize(

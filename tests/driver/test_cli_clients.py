@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.cli.entropy import target_text
-from tests.support.shell import Shell
+from tests.support.runs.shell import Shell
 
 
 @pytest.mark.parametrize(

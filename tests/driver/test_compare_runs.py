@@ -23,9 +23,9 @@ from services.host.children import ChildProcess
 from services.records.sinks import JsonLines
 from services.results.evaluations import Evaluations
 from services.run.directory import RunDirectory, write_format
+from tests.support.generation.tiny import tiny_config
 from tests.support.repository import QUICKSTART
 from tests.support.step_records import record
-from tests.support.tiny import tiny_config
 from trainer.config.load import config_hash, dump_yaml
 from trainer.errors import ScopeError
 

@@ -17,8 +17,8 @@ from ray.util.placement_group import placement_group_table
 from services.driver.elastic_pool import ElasticPool
 from services.generation.spec import GeneratorSpec
 from services.redis.access import RedisAccess
-from tests.support import generator_stub
-from tests.support.generator_stub import Stub
+from tests.support.generation import generator_stub
+from tests.support.generation.generator_stub import Stub
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import PolicyVersion

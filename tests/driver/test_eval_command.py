@@ -13,9 +13,9 @@ import pytest
 from services.cli import main
 from services.evaluation.results import PARTS, read_results
 from services.evaluation.summary import summarize
+from tests.support.generation.word_model import make_model
 from tests.support.repository import ROOT
-from tests.support.run_harness import Run
-from tests.support.word_model import make_model
+from tests.support.runs.run_harness import Run
 
 TASKS = ("number_guess", "calculator")
 

@@ -16,8 +16,8 @@ from services.evaluation.plan import EvaluationPlan, make_plan
 from services.evaluation.results import PARTS, ProblemResult, Response, ResultsFolder, read_results
 from services.evaluation.summary import majority, summarize
 from services.evaluation.worker import ProblemQueue, WorkerSpec
-from tests.support.rally import REPLY, TURNS
-from tests.support.tiny import LearnerView
+from tests.support.generation.rally import REPLY, TURNS
+from tests.support.generation.tiny import LearnerView
 from trainer.config.load import dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import TaskWithAnswers, make_task
@@ -182,7 +182,7 @@ def test_an_engine_answers_its_share_and_the_command_sums_it_up(engines, tiny_mo
 
 @pytest.mark.engine
 def test_a_task_of_several_turns_is_answered_in_turns(engines, tiny_model_dir, tmp_path):
-    plan = plan_of(tiny_model_dir, names=["tests.support.rally:Rally"])
+    plan = plan_of(tiny_model_dir, names=["tests.support.generation.rally:Rally"])
     (task,) = plan.tasks
     part = ResultsFolder(tmp_path / "out", plan).new_part(0)
     engine = engines.reset("base", LearnerView(tiny_model_dir))

@@ -16,8 +16,8 @@ from ray import cloudpickle
 from services.driver.generator_pool import GeneratorPool
 from services.generation.spec import GeneratorSpec
 from services.redis.access import RedisAccess
-from tests.support import generator_stub
-from tests.support.generator_stub import Stub
+from tests.support.generation import generator_stub
+from tests.support.generation.generator_stub import Stub
 from tests.support.local_ray import local_ray
 from trainer.config import RunConfig
 from trainer.errors import ScopeError

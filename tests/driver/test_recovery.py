@@ -25,8 +25,8 @@ from services.redis.keys import RunKeys
 from services.run.directory import RunDirectory
 from services.run.state import read_status
 from tests.chaos.proxy import Proxy
-from tests.support.checkpoints import state
-from tests.support.incarnations import Incarnations, measured
+from tests.support.runs.checkpoints import state
+from tests.support.runs.incarnations import Incarnations, measured
 from trainer.checkpoint.store import CheckpointStore, disk_full
 from trainer.config import RunConfig
 from trainer.errors import ScopeError

@@ -21,7 +21,7 @@ from tests.chaos.subject import Subject
 from tests.deployment.alerts import expressions
 from tests.support.browser import chromium, needs_chromium, watched
 from tests.support.page_harness import curve, last_step, shows_step
-from tests.support.run_harness import Run
+from tests.support.runs.run_harness import Run
 from trainer.config.load import load_config
 from trainer.errors import ScopeError
 

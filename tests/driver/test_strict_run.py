@@ -15,7 +15,7 @@ from services.records.ledger import read_history, surviving
 from services.records.step_record import StepRecord
 from tests.chaos.processes import processes
 from tests.support.ports import free_ports
-from tests.support.run_harness import Run, left_running, new_run
+from tests.support.runs.run_harness import Run, left_running, new_run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.cluster, pytest.mark.timeout(2400)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny import LearnerView, perturbed
+from tests.support.generation.tiny import LearnerView, perturbed
 
 
 @pytest.fixture(scope="module")

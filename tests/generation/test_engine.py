@@ -25,10 +25,9 @@ from services.inference.sample import version_spans
 from services.weights.buckets import as_text, plan
 from services.weights.process_group import TransferError, open_rendezvous
 from services.weights.serialization import serialize
-from tests.support.engine_canary import canary
-from tests.support.engines import ROLES, Engines
-from tests.support.repository import ROOT
-from tests.support.sampled_groups import (
+from tests.support.generation.engine_canary import canary
+from tests.support.generation.engines import ROLES, Engines
+from tests.support.generation.sampled_groups import (
     BASE_TEMPERATURE,
     EOS,
     GROUPS,
@@ -43,7 +42,8 @@ from tests.support.sampled_groups import (
     sample_groups,
     whole,
 )
-from tests.support.tiny import LearnerView, tiny_config
+from tests.support.generation.tiny import LearnerView, tiny_config
+from tests.support.repository import ROOT
 from trainer.config import LoraConfig
 from trainer.policy.lora import add_adapters, merged_weights
 from trainer.roles import Role
@@ -227,7 +227,7 @@ ENGINE_SCRIPT = """
 import asyncio, sys
 from pathlib import Path
 from services.inference.engine import SamplingEngine
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.rollouts.trajectory import PolicyVersion
 
 async def main():

@@ -9,10 +9,10 @@ import pytest
 from services.inference.engine import WeightLoadError
 from services.inference.sample import Sample
 from services.weights.serialization import serialize
-from tests.support.engine_canary import canary
-from tests.support.engines import ROLES, Engines
-from tests.support.sampled_groups import flat, sample_across, sample_groups
-from tests.support.tiny import LearnerView
+from tests.support.generation.engine_canary import canary
+from tests.support.generation.engines import ROLES, Engines
+from tests.support.generation.sampled_groups import flat, sample_across, sample_groups
+from tests.support.generation.tiny import LearnerView
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -19,10 +19,10 @@ from services.redis.access import RedisAccess
 from services.replay.producer import ReplayProducer
 from services.run.heartbeats import generators
 from services.weights.serialization import serialize
-from tests.support.engines import ROLES, Engines
-from tests.support.generator_stage import PROMPTS, STALENESS, STEPS, OnSharedEngine, Stage, running
-from tests.support.rally import REPLY, TURNS
-from tests.support.tiny import LearnerView, perturbed
+from tests.support.generation.engines import ROLES, Engines
+from tests.support.generation.generator_stage import PROMPTS, STALENESS, STEPS, OnSharedEngine, Stage, running
+from tests.support.generation.rally import REPLY, TURNS
+from tests.support.generation.tiny import LearnerView, perturbed
 from trainer.roles import Role
 from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
@@ -103,7 +103,7 @@ def test_an_environment_takes_turns_and_its_tokens_are_masked(stage: Stage) -> N
             await stage.until(lambda: stage.produced() == 2 * PROMPTS)
 
     blocks: dict[str, Any] = {
-        "task": {"name": "tests.support.rally:Rally"},
+        "task": {"name": "tests.support.generation.rally:Rally"},
         "rollout": {"max_new_tokens": 40},
     }
     stage.act("base", scene, **blocks)

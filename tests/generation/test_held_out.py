@@ -12,9 +12,9 @@ from services.online_eval.worker import EvaluationWorker
 from services.redis.keys import RunKeys
 from services.results.evaluations import Evaluations
 from services.run.state import evaluations
-from tests.support.checkpoints import write
 from tests.support.control_plane import start_run
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
+from tests.support.runs.checkpoints import write
 from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generation.scoring import Scorer
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.tasks import Problem, Verdict
 
 PROBLEM = Problem("p", "prompt", {})

@@ -49,7 +49,7 @@ START = """
 import asyncio, sys
 from pathlib import Path
 from services.inference.engine import SamplingEngine
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.rollouts.trajectory import PolicyVersion
 
 config = tiny_config()

@@ -10,7 +10,7 @@ import pytest
 from services.inference.engine import SamplingEngine
 from services.inference.environment import engine_environment
 from services.inference.sample import SeededPrompt
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.config import RunConfig
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -13,10 +13,10 @@ from services.inference.engine import SamplingEngine
 from services.inference.sample import Sample, SeededPrompt
 from services.redis.access import RedisAccess
 from services.replay.producer import Finished
-from tests.support.engines import ROLES, Engines
-from tests.support.generator_stage import PROMPTS, OnSharedEngine, Stage, running
+from tests.support.generation.engines import ROLES, Engines
+from tests.support.generation.generator_stage import PROMPTS, OnSharedEngine, Stage, running
+from tests.support.generation.tiny import LearnerView, perturbed
 from tests.support.replay_harness import group_bytes
-from tests.support.tiny import LearnerView, perturbed
 from trainer.determinism import rollout_seed
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, PolicyVersion, VersionSpan

@@ -12,7 +12,7 @@ from services.learner.rank_zero import RankZero
 from services.learner.start_rank_zero import start_rank_zero
 from services.redis.access import RedisAccess
 from services.run.control import desired, request_action
-from tests.support.incarnations import STEP_GROUPS, Incarnations
+from tests.support.runs.incarnations import STEP_GROUPS, Incarnations
 from trainer.checkpoint.store import Best, CheckpointStore, read_state
 
 

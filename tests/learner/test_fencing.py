@@ -20,9 +20,9 @@ from services.records.ledger import Applied, read_history, surviving
 from services.records.sinks import read_records
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
-from tests.support.checkpoints import state
-from tests.support.frozen_learner import learn_until_fenced, step_once
-from tests.support.incarnations import Incarnations
+from tests.support.runs.checkpoints import state
+from tests.support.runs.frozen_learner import learn_until_fenced, step_once
+from tests.support.runs.incarnations import Incarnations
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 
 
@@ -98,7 +98,7 @@ class Frozen:
     def __init__(self, incarnations: Incarnations) -> None:
         self._incarnations = incarnations
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tests.support.frozen_learner"])
+        self._context.set_forkserver_preload(["tests.support.runs.frozen_learner"])
         self.process: Any = None
 
     def start(self) -> None:

@@ -17,9 +17,9 @@ import pytest
 from services.records.ledger import read_history, surviving
 from services.records.sinks import read_records
 from services.redis.access import RedisAccess
-from tests.support.incarnations import Incarnations
 from tests.support.ports import free_ports
 from tests.support.repository import ROOT
+from tests.support.runs.incarnations import Incarnations
 from trainer.checkpoint.store import CheckpointStore, read_state, verifies
 
 PROMPTS = 2
@@ -60,7 +60,7 @@ def learn(incarnations: Incarnations, model_dir: Path, *, workers: int, stage: i
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
         }
-        command = [sys.executable, "-m", "tests.support.loop_rank", str(job)]
+        command = [sys.executable, "-m", "tests.support.distributed.loop_rank", str(job)]
         with job.with_name(f"rank-{rank}.log").open("wb") as log:
             ranks.append(
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -17,8 +17,8 @@ from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.replay.entries import Entry
 from services.run.heartbeats import beat
-from tests.support.incarnations import Incarnations, measured
 from tests.support.replay_harness import make_group
+from tests.support.runs.incarnations import Incarnations, measured
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group
 

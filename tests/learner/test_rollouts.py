@@ -18,8 +18,8 @@ from services.records.sampled_rollouts import (
     add_rollouts,
     read_file,
 )
+from tests.support.generation.tiny import tiny_config
 from tests.support.sampled_rollouts import rollout
-from tests.support.tiny import tiny_config
 from trainer.rollouts.trajectory import Group, PolicyVersion, Trajectory, VersionSpan
 
 

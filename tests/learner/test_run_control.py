@@ -16,8 +16,8 @@ from services.run import control
 from services.run.control import Action, Refused, desired, request_action
 from services.run.state import read_spec, read_status, update_status
 from tests.support.control_plane import is_problem
-from tests.support.incarnations import Incarnations
-from tests.support.registered_run import register_run
+from tests.support.runs.incarnations import Incarnations
+from tests.support.runs.registered_run import register_run
 
 AFTER_THE_END: tuple[Action, ...] = ("pause", "resume", "checkpoint")
 """refused if the run has ended or is stopping"""

@@ -24,7 +24,7 @@ from services.redis.keys import RunKeys
 from services.redis.query import fetch, server_time
 from services.run import control as run_control
 from services.run import heartbeats, state
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from trainer.config import EntropyControlConfig, RunConfig, ScheduleConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError

@@ -16,8 +16,8 @@ from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.replay.consumer import ReplayConsumer
 from services.replay.stream_reader import ENTRIES_PER_ROUND_TRIP
-from tests.support.incarnations import Incarnations
 from tests.support.replay_harness import Queue, group_bytes, make_group
+from tests.support.runs.incarnations import Incarnations
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import encode_group
 

@@ -3,7 +3,7 @@
 from services.entropy_target.documents import DesiredTarget
 from services.entropy_target.store import read_entropy_target
 from services.run.state import RunSpec
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from trainer.config import ControlPlaneConfig
 from trainer.config.load import config_hash, validate_config
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from tests.support.plain_learner import (
+from tests.support.distributed.plain_learner import (
     VOCABULARY,
 )
 

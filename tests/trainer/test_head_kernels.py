@@ -18,7 +18,7 @@ from trainer.head.fused import fused_logprobs
 
 def test_interpreted_kernels_give_the_eager_values_and_gradients():
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.support.interpreted_kernels"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.distributed.interpreted_kernels"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cases = json.loads(done.stdout.splitlines()[-1])

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.support.learner_ranks import PLACES, launch, result, weights, write_groups
-from tests.support.plain_learner import (
+from tests.support.distributed.learner_ranks import PLACES, launch, result, weights, write_groups
+from tests.support.distributed.plain_learner import (
     ALPHA,
     CONTROLS,
     EXPONENT,

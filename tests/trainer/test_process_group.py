@@ -17,7 +17,7 @@ from trainer.errors import ScopeError
 def test_a_rank_that_waits_for_another_gives_up_after_the_configured_time() -> None:
     (port,) = free_ports(1)
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu"}
-    command = [sys.executable, "-m", "tests.support.late_rank", "2"]
+    command = [sys.executable, "-m", "tests.support.distributed.late_rank", "2"]
     ranks = [
         subprocess.Popen(
             command,

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.distributed.ranks import Ranks
 from tests.support.loss_cases import kinds, present, steps
-from tests.support.ranks import Ranks
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 from trainer.loss.aggregation import base_row_weights

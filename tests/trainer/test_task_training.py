@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.generation.tiny import tiny_config
+from tests.support.generation.word_model import make_model
 from tests.support.reward_service import reward_service
-from tests.support.tiny import tiny_config
-from tests.support.word_model import make_model
 from trainer.in_process.run import InProcessRun
 
 pytestmark = pytest.mark.timeout(300)

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from services.results.export import export
 from services.run.directory import write_format
-from tests.support.learner_ranks import PLACES, launch, result, weights, write_groups
-from tests.support.plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_groups
+from tests.support.distributed.learner_ranks import PLACES, launch, result, weights, write_groups
+from tests.support.distributed.plain_learner import OPTIMIZER, STEPS, any_length, configuration, make_groups
 from trainer.checkpoint.store import ENGINE_TAG, MANIFEST, PREFIX, Manifest
 from trainer.config import OptimizerConfig
 from trainer.config.load import default_config, dump_yaml, validate_config

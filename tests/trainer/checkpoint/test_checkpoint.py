@@ -19,8 +19,8 @@ from services.learner.rank_zero import RankZero
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
-from tests.support.checkpoints import state, write
-from tests.support.incarnations import STEP_GROUPS, Crash, Incarnations, measured
+from tests.support.runs.checkpoints import state, write
+from tests.support.runs.incarnations import STEP_GROUPS, Crash, Incarnations, measured
 from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies
 from trainer.config import EntropyControlConfig, ScheduleConfig
 from trainer.errors import ScopeError

@@ -16,8 +16,8 @@ from services.driver.recovery import checkpoint_mirror, fetch_checkpoint
 from services.redis.access import RedisAccess
 from services.redis.fencing import FencedError
 from services.run.directory import RunDirectory
-from tests.support.checkpoints import state, write
-from tests.support.incarnations import Incarnations
+from tests.support.runs.checkpoints import state, write
+from tests.support.runs.incarnations import Incarnations
 from trainer.checkpoint import mirror as module
 from trainer.checkpoint.mirror import CheckpointMirror, check_writable
 from trainer.checkpoint.store import Best, CheckpointStore, read_state, verifies

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.learner_ranks import launch, result, weights, write_groups
-from tests.support.plain_learner import ALPHA, EXPONENT, STEPS, any_length, configuration, make_groups
+from tests.support.distributed.learner_ranks import launch, result, weights, write_groups
+from tests.support.distributed.plain_learner import (
+    ALPHA,
+    EXPONENT,
+    STEPS,
+    any_length,
+    configuration,
+    make_groups,
+)
 from trainer.checkpoint.universal import to_universal
 
 STAGES = (1, 2, 3)

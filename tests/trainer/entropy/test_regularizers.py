@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.distributed.ranks import Ranks
 from tests.support.loss_cases import KINDS, kinds, present
-from tests.support.ranks import Ranks
 from trainer.config.load import validate_config
 from trainer.config.regularizer import RegularizerConfig
 from trainer.errors import ScopeError

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from services.checks.preflight import preflight_learning
-from tests.support.tiny import LearnerView, tiny_config
-from tests.support.word_model import make_model
+from tests.support.generation.tiny import LearnerView, tiny_config
+from tests.support.generation.word_model import make_model
 from trainer.config import RunConfig
 from trainer.config.load import default_config
 from trainer.errors import ScopeError

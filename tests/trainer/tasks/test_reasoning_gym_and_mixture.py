@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.config import RewardConfig, TaskConfig
 from trainer.config.load import validate_config
 from trainer.config.task import GymConfig, MixturePart, Option, VerifierConfig

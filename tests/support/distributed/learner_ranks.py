@@ -48,7 +48,7 @@ def launch(
             "HF_HUB_OFFLINE": "1",
         }
         with (work / f"rank-{rank}.log").open("wb") as log:
-            command = [sys.executable, "-m", "tests.support.learner_rank", str(job)]
+            command = [sys.executable, "-m", "tests.support.distributed.learner_rank", str(job)]
             ranks.append(
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
             )

@@ -10,7 +10,7 @@ from services.learner.rank_zero import RankZero
 from services.learner.spec import LearnerSpec
 from services.learner.start_rank_zero import start_rank_zero
 from services.redis.fencing import FencedError
-from tests.support.incarnations import measured
+from tests.support.runs.incarnations import measured
 
 STEP_SECONDS = 0.01
 

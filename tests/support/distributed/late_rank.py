@@ -8,7 +8,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from tests.support.rank_exit import end_rank
+from tests.support.distributed.rank_exit import end_rank
 from trainer.learner.process_group import join_process_group
 
 

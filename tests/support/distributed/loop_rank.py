@@ -11,7 +11,7 @@ from pathlib import Path
 
 from services.learner.loop import LearnerLoop
 from services.weights import publisher
-from tests.support.rank_exit import end_rank
+from tests.support.distributed.rank_exit import end_rank
 from trainer.learner.process_group import join_process_group
 
 if __name__ == "__main__":

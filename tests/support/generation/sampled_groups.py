@@ -13,7 +13,7 @@ from services.inference.engine import SamplingEngine
 from services.inference.sample import Sample
 from services.weights.buckets import as_text, pack, plan
 from services.weights.process_group import WeightGroup, open_rendezvous
-from tests.support.tiny import LearnerView
+from tests.support.generation.tiny import LearnerView
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion
 

@@ -19,8 +19,8 @@ from services.redis.keys import RunKeys
 from services.replay.actuators import ActuatorPublisher
 from services.replay.consumer import ReplayConsumer
 from services.replay.stats import queue_stats
-from tests.support.engines import Engines
-from tests.support.tiny import LearnerView, tiny_config
+from tests.support.generation.engines import Engines
+from tests.support.generation.tiny import LearnerView, tiny_config
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, decode_group

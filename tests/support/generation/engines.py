@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.inference.engine import SamplingEngine
-from tests.support.tiny import LearnerView, tiny_config
+from tests.support.generation.tiny import LearnerView, tiny_config
 from trainer.roles import Role
 from trainer.rollouts.trajectory import PolicyVersion
 

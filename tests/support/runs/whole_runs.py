@@ -7,7 +7,7 @@ from pathlib import Path
 from services.results.export import export
 from tests.chaos.subject import Subject
 from tests.support.ports import free_ports
-from tests.support.run_harness import Run, left_running, new_run
+from tests.support.runs.run_harness import Run, left_running, new_run
 
 START_SECONDS = 600.0
 CANARY_STEPS = 5
@@ -49,7 +49,7 @@ def live_run(canary: Run) -> Subject:
         [
             "steps=100000",
             f"model.path={exported}",
-            "task.name=tests.support.slow_countdown:SlowCountdown",
+            "task.name=tests.support.runs.slow_countdown:SlowCountdown",
             "learner.workers=2",
             "pipeline.lease_seconds=4",
             "pipeline.ledger=true",

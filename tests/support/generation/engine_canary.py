@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from services.inference.sample import Sample
-from tests.support.sampled_groups import PROMPT, SAMPLES, TEMPERATURES
-from tests.support.tiny import LearnerView, tiny_config
+from tests.support.generation.sampled_groups import PROMPT, SAMPLES, TEMPERATURES
+from tests.support.generation.tiny import LearnerView, tiny_config
 from trainer.config import RunConfig
 from trainer.roles import Role
 from trainer.rollouts.batch import shard_batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.tiny import tiny_config
+from tests.support.generation.tiny import tiny_config
 from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.tasks import Vocabulary
 

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 
-from tests.support.rank_exit import end_rank
+from tests.support.distributed.rank_exit import end_rank
 from trainer.config import RunConfig
 from trainer.entropy_control import Actuators
 from trainer.learner.learner import Learner

@@ -14,7 +14,7 @@ from services.learner.start_rank_zero import start_rank_zero
 from services.redis.access import RedisAccess
 from services.redis.keys import CONSUMER_GROUP
 from services.run.state import RunSpec
-from tests.support.registered_run import register_run
+from tests.support.runs.registered_run import register_run
 from tests.support.replay_harness import Queue, make_group
 from trainer.config import RunConfig
 from trainer.learner.step_metrics import StepMetrics
