@@ -27,7 +27,7 @@ def test_canary_a_reload_of_the_same_weights_leaves_every_ratio_at_one(
 
     async def across_a_load() -> list[list[Sample]]:
         # On a busy machine every rollout may end before the load begins.
-        for _ in range(10):
+        for _ in range(40):
             version = PolicyVersion(engine.version.lineage, engine.version.step + 1)
             groups = await sample_across(engine, role, (version, old))
             if any(len(s.versions) == 2 for s in flat(groups)):
