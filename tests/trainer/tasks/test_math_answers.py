@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.tasks.datasets.math_answers import judge, last_boxed
+from trainer.tasks.answers.boxed import last_boxed
+from trainer.tasks.answers.judge import judge
 
 RIGHT = [
     # fractions, decimals, percentages

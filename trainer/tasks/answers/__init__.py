@@ -1,0 +1,1 @@
+"""Mathematical answers: read from LaTeX or plain text, and compared exactly."""
