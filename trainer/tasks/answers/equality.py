@@ -15,7 +15,7 @@ from trainer.tasks.answers.units import DEGREE, RADIAN, Unit
 APPROXIMATES = 6
 """significant digits from which on a decimal may stand for a number that no decimal states exactly"""
 MEASURED = 3
-"""significant digits from which on the reference answer counts as rounded"""
+"""significant digits from which on a reference answer may have been rounded from a number that the answer states exactly"""
 
 
 def equal(gold: Answer, answer: Answer) -> bool:
@@ -156,7 +156,7 @@ def _same_quantity(gold: Any, gold_digits: int | None, answer: Any, answer_digit
         return True
     if gold_digits is None and answer_digits is None:
         return False
-    return _approximates(gold, gold_digits, MEASURED) and _approximates(answer, answer_digits, APPROXIMATES) and (
+    return _approximates(gold, gold_digits, MEASURED if answer_digits is None else APPROXIMATES) and _approximates(answer, answer_digits, APPROXIMATES) and (
         _agree(gold, gold_digits, answer, answer_digits)
     )
 

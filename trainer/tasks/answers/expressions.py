@@ -55,6 +55,8 @@ def expression(nodes: Sequence[Node]) -> Any:
     value = parser.total()
     if not parser.ended:
         raise Unreadable(f"{parser.node.text!r} is not expected")
+    if value.has(sympy.nan, sympy.zoo):
+        raise Unreadable("the value is not defined")
     return value
 
 
@@ -248,6 +250,8 @@ class _Parser:
         exponent: Any = None
         if not self.ended and self.node.names("_") and self.node.arguments and name == "log":
             base, self._at = expression(self.node.arguments[0]), self._at + 1
+            if base in (0, 1):
+                raise Unreadable("a logarithm to the base 0 or 1")
             function = lambda x: sympy.log(x, base)  # noqa: E731
         if not self.ended and self.node.names("^") and self.node.arguments:
             exponent, self._at = expression(self.node.arguments[0]), self._at + 1

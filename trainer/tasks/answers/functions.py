@@ -26,9 +26,14 @@ def same_number(one: Any, other: Any) -> bool:
     if (one.is_Rational and other.is_Rational) or not (one.is_finite is not False and other.is_finite is not False):
         return False
     if one.is_zero or other.is_zero:
-        return bool((one - other).equals(0))
+        return _is_zero(other if one.is_zero else one)
     digits = DIGITS + 2 * max(digits_of(one), digits_of(other))
     return _close(one.evalf(digits), other.evalf(digits), digits)
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a number is zero. SymPy's proof takes long, so a value that is plainly another one goes first."""
+    return bool(abs(value.evalf(DIGITS)) < sympy.Rational(10) ** -DIGITS) and bool(value.equals(0))
 
 
 def same_function(one: Any, other: Any) -> bool:

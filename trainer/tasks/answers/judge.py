@@ -13,11 +13,13 @@ from trainer.tasks.answers.answer import Answer
 from trainer.tasks.answers.boxed import last_boxed
 from trainer.tasks.answers.equality import equal
 from trainer.tasks.answers.expressions import written
-from trainer.tasks.answers.nodes import Node, Unreadable, read_nodes
+from trainer.tasks.answers.nodes import Commas, Node, Unreadable, read_nodes
 from trainer.tasks.answers.reading import structure
 
 LONGEST_ANSWER = 512
 """characters; longer answers are wrong"""
+NOT_COMPUTABLE = (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError)
+"""what SymPy raises for expressions that it cannot compute with; such an answer is not the reference answer"""
 _AMBIGUOUS = re.compile(r"(?<![0-9,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
 _CHOICE = re.compile(r"[\[(]?([A-Ha-h])[\])]?|[\[(]?([A-H])(?:[\])][.:]?|[.:])\s*(.+)")
 _LABELS = re.compile(r"(?:(?:the )?(?:correct )?(?:answer|option|choice|letter)(?: is)?:? +)+", re.IGNORECASE)
@@ -63,17 +65,25 @@ def same_answer(gold: str, answer: str) -> bool:
             return False
     elif _words(said) is not None and len(_words(said) or "") > 1:
         return False
-    return any(equal(one, other) for one in _readings(gold) for other in _readings(answer))
+    return any(_equal(one, other) for one in _readings(gold) for other in _readings(answer))
+
+
+def _equal(gold: Answer, answer: Answer) -> bool:
+    try:
+        return equal(gold, answer)
+    except NOT_COMPUTABLE:
+        return False
 
 
 @lru_cache(maxsize=4096)
 def _readings(text: str) -> tuple[Answer, ...]:
     """What the text can mean: `1,234` is a number or a list."""
     found = []
-    for commas in (True, False) if _AMBIGUOUS.search(text) else (True,):
+    ambiguous: tuple[Commas, ...] = ("outside", "everywhere", "nowhere")
+    for commas in ambiguous if _AMBIGUOUS.search(text) else ambiguous[:1]:
         try:
-            found.append(structure(read_nodes(text, commas=commas)))
-        except Unreadable:
+            found.append(structure(read_nodes(text, commas)))
+        except (Unreadable, *NOT_COMPUTABLE):
             continue
     return tuple(found)
 

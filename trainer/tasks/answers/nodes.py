@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from trainer.tasks.answers.boxed import closing_brace
 from trainer.tasks.answers.characters import latex_characters
@@ -68,8 +69,12 @@ class Node:
         return self.kind in ("command", "symbol") and self.text in texts
 
 
-def read_nodes(answer: str, *, commas: bool = True) -> tuple[Node, ...]:
-    """The nodes of an answer. commas: `1,234` is one number. Raises Unreadable."""
+Commas = Literal["outside", "everywhere", "nowhere"]
+"""where `1,234` is one number: outside brackets only, since `(1,234)` is a pair; everywhere; nowhere"""
+
+
+def read_nodes(answer: str, commas: Commas = "outside") -> tuple[Node, ...]:
+    """The nodes of an answer. Raises Unreadable."""
     text = _without_delimiters(latex_characters(answer))
     return _Reader(text, commas, 0).nodes()
 
@@ -93,7 +98,7 @@ def _without_delimiters(text: str) -> str:
 
 
 class _Reader:
-    def __init__(self, text: str, commas: bool, depth: int) -> None:
+    def __init__(self, text: str, commas: Commas, depth: int) -> None:
         if depth > DEEPEST:
             raise Unreadable("nested too deeply")
         self._text, self._commas, self._depth = text, commas, depth
@@ -115,8 +120,8 @@ class _Reader:
 
     def _next(self) -> None:
         character = self._text[self._at]
-        # In brackets a comma separates: (1,234) is a pair.
-        numeral = read_numeral(self._text, self._at, commas=self._commas and not self._brackets)
+        grouped = self._commas == "everywhere" or (self._commas == "outside" and not self._brackets)
+        numeral = read_numeral(self._text, self._at, commas=grouped)
         if character.isspace() or character == "~":
             self._at, self._space = self._at + 1, True
         elif numeral is not None:

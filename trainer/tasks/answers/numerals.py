@@ -10,13 +10,16 @@ LONGEST_EXPONENT = 5_000
 """largest power of ten in e-notation"""
 
 _THIN = r"(?:\\[,;: ]|~)"
-_GROUPS = tuple(rf"[0-9]{{1,3}}(?:{separator}[0-9]{{3}})+(?![0-9])" for separator in (r"\{,\}", _THIN, " "))
+# "1 383/500" is a mixed number.
+_GROUPS = tuple(
+    rf"[0-9]{{1,3}}(?:{separator}[0-9]{{3}})+(?![0-9]|\s*/)" for separator in (r"\{,\}", _THIN, " ")
+)
 _COMMA_GROUPS = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])"
 _DIGITS = r"[0-9]+"
 _REPEATED = (
     r"\\(?:overline|bar|dot)\s*(?:\{(?P<line>[0-9]+)\}|(?P<one>[0-9]))"
     r"(?:(?P<between>[0-9]*)\\dot\s*\{?(?P<last>[0-9])\}?)?"
-    r"|\((?P<parens>[0-9]+)\)(?=\s*$)"
+    r"|\((?P<parens>[0-9]+)\)(?=\s*(?:$|[],;)}<>=]|\\)|\s[A-Za-z]{2})"
     r"|(?P<dots>\\(?:ldots|dots|cdots)(?![A-Za-z])|\.\.\.)"
 )
 _DECIMALS = re.compile(rf"\.(?!\.)(?P<digits>[0-9]*(?:{_THIN}[0-9]{{3}})*(?:{_THIN}[0-9]{{1,3}})?)(?P<repeated>{_REPEATED})?")
@@ -30,7 +33,8 @@ _PERIODS = re.compile(r"^([0-9]*?)(?:([0-9])\2{2,}|([0-9]{2,}?)\3+)$")
 
 @dataclass(frozen=True)
 class Numeral:
-    """A numeral. significant: digits that a decimal states; None for an integer or a repeating decimal, which are exact."""
+    """A numeral. significant: digits that a decimal states, without zeros at the end; None for an integer or a repeating
+    decimal, which are exact."""
 
     value: Fraction
     significant: int | None = None
@@ -77,7 +81,9 @@ def _decimal(whole: str, decimals: re.Match[str], text: str) -> tuple[Numeral, i
     cut = decimals["repeated"] and not decimals["dots"]
     end = decimals.start("repeated") if cut else decimals.end()
     value = Fraction(int(f"{whole or 0}{digits}"), 10 ** len(digits))
-    significant = len(f"{whole}{digits}".lstrip("0")) or 1
+    # Zeros at the end say that the number is exact, not that it was rounded there.
+    stated = digits.rstrip("0")
+    significant = len(f"{whole}{stated}".lstrip("0")) if stated else None
     return _scaled(value, significant, text, end)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from trainer.tasks.answers.nodes import Node
 
+MOST_WORDS = 12
+"""words, signs and powers of the longest unit"""
 _SYMBOLS = set("m g s h L l N J W V A K C F T H".split())
 """units of one letter; other letters are variables"""
 _SHORT = set(
@@ -69,7 +71,7 @@ def currency(sign: str) -> Unit:
 def read_unit(nodes: Sequence[Node]) -> Unit | None:
     """The unit that the nodes spell; None if they are none, or one that is not known."""
     words = list(_words(nodes))
-    if not words or None in words:
+    if not words or None in words or len(words) > MOST_WORDS:
         return None
     unit, sign, prefix, at = NONE, 1, 1, 0
     read: list[tuple[Unit, int]] = []
@@ -120,11 +122,9 @@ def _words(nodes: Sequence[Node]) -> Iterator[str | None]:
             else:
                 yield "^"
                 yield from _words(inner)
-        elif node.kind == "text":
-            yield from _WORDS.findall(node.text.replace(".", " "))
-        elif node.kind == "name":
-            # `^\circ C` was read with the degree before it.
-            yield from () if at and _is_degree(nodes[at - 1]) and node.text in ("C", "F") else (node.text,)
+        elif node.kind in ("text", "name"):
+            if not (at and _is_degree(nodes[at - 1]) and node.text in ("C", "F")):  # read with the degree
+                yield from _WORDS.findall(node.text.replace(".", " "))
         elif node.kind == "numeral" and node.text.isdigit():
             yield node.text
         elif node.names("circ"):
