@@ -21,7 +21,7 @@ from tests.support.generation.tiny import LearnerView
 from trainer.config.load import dump_yaml, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import TaskWithAnswers, make_task
-from trainer.tasks.datasets.math_answers import final_answer
+from trainer.tasks.answers.judge import final_answer
 
 
 def response(answer: str | None, *, right: bool, tokens: int = 3) -> Response:

@@ -21,7 +21,7 @@ def pairs(seed: int, number: int) -> Iterator[tuple[str, str, bool]]:
 
 def _other(value: Fraction, chance: random.Random) -> Fraction:
     """Another value: near, of the other sign, inverted, or of another size."""
-    candidates = [value + 1, -value, value / 10, value * 2, value + Fraction(1, 10**chance.randint(1, 30))]
+    candidates = [value + 1, -value, value / 10, value * 2, value + Fraction(1, 10 ** chance.randint(1, 30))]
     if value:
         candidates.append(1 / value)
     return chance.choice([candidate for candidate in candidates if candidate != value])
@@ -72,15 +72,35 @@ def _decimals(sign: str, size: Fraction) -> list[str]:
         digit, rest = divmod(rest * 10, size.denominator)
         digits += str(digit)
     if rest == 0:
-        return [f"{sign}{whole}.{digits}", f"{sign}{whole}.{digits}0", *([f"{sign}.{digits}"] if whole == 0 else [])]
+        return [
+            f"{sign}{whole}.{digits}",
+            f"{sign}{whole}.{digits}0",
+            *([f"{sign}.{digits}"] if whole == 0 else []),
+        ]
     if rest not in seen:
         return []
     fixed, repeated = digits[: seen[rest]], digits[seen[rest] :]
     return [f"{sign}{whole}.{fixed}\\overline{{{repeated}}}", f"{sign}{whole}.{fixed}({repeated})"]
 
 
-LOOKS: list[str] = ["{}", "${}$", "\\({}\\)", "\\mathbf{{{}}}", "{{{}}}", "\\displaystyle {}", "{}\\,", "{}.", " {} "]
-LOOKS += ["\\textcolor{{red}}{{{}}}", "**{}**", "\\left({}\\right)", "{{\\color{{blue}} {}}}", "\\boldsymbol{{{}}}"]
+LOOKS: list[str] = [
+    "{}",
+    "${}$",
+    "\\({}\\)",
+    "\\mathbf{{{}}}",
+    "{{{}}}",
+    "\\displaystyle {}",
+    "{}\\,",
+    "{}.",
+    " {} ",
+]
+LOOKS += [
+    "\\textcolor{{red}}{{{}}}",
+    "**{}**",
+    "\\left({}\\right)",
+    "{{\\color{{blue}} {}}}",
+    "\\boldsymbol{{{}}}",
+]
 
 
 def _dressed(text: str, chance: random.Random) -> str:
@@ -107,9 +127,25 @@ def _numbers(chance: random.Random, same: bool) -> tuple[str, str]:
 
 def _surds(chance: random.Random, same: bool) -> tuple[str, str]:
     a, b, n = chance.randint(2, 9), chance.randint(2, 9), chance.choice([2, 3, 5, 6, 7])
-    forms = [f"{a}\\sqrt{{{n}}}", f"\\sqrt{{{a * a * n}}}", f"\\frac{{{a * n}}}{{\\sqrt{{{n}}}}}", f"{a}*sqrt({n})"]
-    forms += [f"{a}√{n}", f"\\sqrt{{{n}}}\\cdot{a}", f"{a}\\cdot{n}^{{1/2}}", f"\\frac{{{a * b}\\sqrt{n}}}{{{b}}}"]
-    wrong = [f"{a}\\sqrt{{{n + 1}}}", f"-{a}\\sqrt{{{n}}}", f"\\sqrt{{{a * n}}}", f"{a + 1}\\sqrt{{{n}}}", f"{a}{n}"]
+    forms = [
+        f"{a}\\sqrt{{{n}}}",
+        f"\\sqrt{{{a * a * n}}}",
+        f"\\frac{{{a * n}}}{{\\sqrt{{{n}}}}}",
+        f"{a}*sqrt({n})",
+    ]
+    forms += [
+        f"{a}√{n}",
+        f"\\sqrt{{{n}}}\\cdot{a}",
+        f"{a}\\cdot{n}^{{1/2}}",
+        f"\\frac{{{a * b}\\sqrt{n}}}{{{b}}}",
+    ]
+    wrong = [
+        f"{a}\\sqrt{{{n + 1}}}",
+        f"-{a}\\sqrt{{{n}}}",
+        f"\\sqrt{{{a * n}}}",
+        f"{a + 1}\\sqrt{{{n}}}",
+        f"{a}{n}",
+    ]
     return chance.choice(forms), _dressed(chance.choice(forms if same else wrong), chance)
 
 
@@ -117,7 +153,12 @@ def _polynomials(chance: random.Random, same: bool) -> tuple[str, str]:
     p, q = chance.randint(1, 9), chance.randint(1, 9)
     forms = [f"(x+{p})(x+{q})", f"(x+{q})(x+{p})", f"x^2+{p + q}x+{p * q}", f"x(x+{p + q})+{p * q}"]
     forms.append(f"{p * q}+{p + q}x+x^{{2}}")
-    wrong = [f"(x+{p})(x-{q})", f"x^2+{p + q}x+{p * q + 1}", f"x^2+{p + q + 1}x+{p * q}", f"x^3+{p + q}x+{p * q}"]
+    wrong = [
+        f"(x+{p})(x-{q})",
+        f"x^2+{p + q}x+{p * q + 1}",
+        f"x^2+{p + q + 1}x+{p * q}",
+        f"x^3+{p + q}x+{p * q}",
+    ]
     return chance.choice(forms), _dressed(chance.choice(forms if same else wrong), chance)
 
 
@@ -172,7 +213,10 @@ def _quantities(chance: random.Random, same: bool) -> tuple[str, str]:
     other = value * size / other_size
     if not same:
         other = other * chance.choice([2, 10, Fraction(1, 3)])
-    words = [chance.choice([f"\\text{{ {unit}}}", f"\\,\\mathrm{{{unit}}}", f" {unit}"]) for unit in (name, other_name)]
+    words = [
+        chance.choice([f"\\text{{ {unit}}}", f"\\,\\mathrm{{{unit}}}", f" {unit}"])
+        for unit in (name, other_name)
+    ]
     return f"{rational(value, chance)}{words[0]}", f"{rational(other, chance)}{words[1]}"
 
 
@@ -183,7 +227,11 @@ def _constants(chance: random.Random, same: bool) -> tuple[str, str]:
     sides = []
     for number in (value, other):
         top, bottom = number.numerator, number.denominator
-        sides.append(chance.choice([f"\\frac{{{top}{constant}}}{{{bottom}}}", f"\\frac{{{top}}}{{{bottom}}}{constant}"]))
+        sides.append(
+            chance.choice(
+                [f"\\frac{{{top}{constant}}}{{{bottom}}}", f"\\frac{{{top}}}{{{bottom}}}{constant}"]
+            )
+        )
     return sides[0], _dressed(sides[1], chance)
 
 

@@ -67,7 +67,7 @@ class VerifierConfig(Block):
 
     kind: Literal["math", "function", "http"] = Field(
         default="math",
-        description="math: math-verify on the last \\boxed{}; function: compute_score(data_source, solution_str, "
+        description="math: the last \\boxed{} equals the answer; function: compute_score(data_source, solution_str, "
         "ground_truth, extra_info) as in verl; http: your own service",
     )
     function: Annotated[str, Field(pattern=_REFERENCE)] | None = Field(

@@ -12,7 +12,7 @@ import pytest
 from trainer.config import TaskConfig
 from trainer.config.task import DatasetConfig
 from trainer.tasks import make_task
-from trainer.tasks.datasets.math_answers import judge
+from trainer.tasks.answers.judge import judge
 from trainer.tasks.datasets.presets import PRESETS
 from trainer.tasks.datasets.task import Benchmark
 

@@ -130,6 +130,35 @@ def test_fractions_of_any_size_and_words_of_latex_stay_what_they_are() -> None:
     assert comparable(r"x \leftarrow y") == r"x\leftarrowy"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Compute 2 2/3 + 1.", "Compute 22/3 + 1."),
+        ("Compute 2½.", "Compute 21/2."),
+        ("Compute 10².", "Compute 102."),
+        ("Compute x_1 2.", "Compute x_12."),
+        (r"Compute $2\ 3$.", "Compute 23."),
+        ("The digits 1 2 3", "The digits 12 3"),
+    ],
+)
+def test_a_space_between_numbers_counts(one: str, other: str) -> None:
+    assert identity(one) != identity(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (r"Compute 1\,000 + 1", "Compute 1000 + 1"),
+        ("Compute 10²", "Compute $10^{2}$"),
+        ("Compute 10²", "Compute 10^2"),
+        ("Solve x − 1 = 2", "Solve x - 1 = 2"),
+        ("Solve 2 x = 3", "Solve 2x=3"),
+    ],
+)
+def test_other_layout_does_not(one: str, other: str) -> None:
+    assert identity(one) == identity(other)
+
+
 def test_what_is_held_out_is_counted_where_it_was_a_training_problem(train_file: str, tmp_path: Path) -> None:
     task = task_of(train_file, heldout=write(tmp_path / "heldout.jsonl", rows(2)))
     (note,) = notes_of(task)

@@ -29,7 +29,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def closing_brace(text: str, opening: int) -> int | None:
-    """The position of the brace that closes the one at `opening`; None if there is none. Escaped braces do not count."""
+    """The position of the brace that closes the one at `opening`, escaped ones not counted; None if there is none."""
     depth, position = 0, opening
     while position < len(text):
         character = text[position]

@@ -61,7 +61,9 @@ _SAME = {
     **dict.fromkeys("\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}\N{HAIR SPACE}\N{PUNCTUATION SPACE}", "\\,"),
     **dict.fromkeys("\N{NO-BREAK SPACE}", "~"),
     **dict.fromkeys("’′‘", "'"),
-    **dict.fromkeys("\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}\N{WORD JOINER}\ufeff", ""),
+    **dict.fromkeys(
+        "\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}\N{WORD JOINER}\ufeff", ""
+    ),
 }
 _SCRIPTS = {"<super": "^{", "<sub": "_{"}
 _SLASHED = re.compile(r"\^\{([0-9]+)\}/_\{([0-9]+)\}")

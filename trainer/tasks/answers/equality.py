@@ -15,7 +15,7 @@ from trainer.tasks.answers.units import DEGREE, RADIAN, Unit
 APPROXIMATES = 6
 """significant digits from which on a decimal may stand for a number that no decimal states exactly"""
 MEASURED = 3
-"""significant digits from which on a reference answer may have been rounded from a number that the answer states exactly"""
+"""significant digits from which on a reference answer may be a rounded one, beside an answer that is exact"""
 
 
 def equal(gold: Answer, answer: Answer) -> bool:
@@ -40,7 +40,9 @@ def equal(gold: Answer, answer: Answer) -> bool:
         case Grid(), Grid():
             return gold.columns == answer.columns and _in_order(gold.cells, answer.cells)
         case (Grid() as grid, Row() as row) | (Row() as row, Grid() as grid):
-            return min(grid.columns, len(grid.cells) // grid.columns) == 1 and _in_order(grid.cells, row.items)
+            return min(grid.columns, len(grid.cells) // grid.columns) == 1 and _in_order(
+                grid.cells, row.items
+            )
         case _:
             return False
 
@@ -156,8 +158,11 @@ def _same_quantity(gold: Any, gold_digits: int | None, answer: Any, answer_digit
         return True
     if gold_digits is None and answer_digits is None:
         return False
-    return _approximates(gold, gold_digits, MEASURED if answer_digits is None else APPROXIMATES) and _approximates(answer, answer_digits, APPROXIMATES) and (
-        _agree(gold, gold_digits, answer, answer_digits)
+    least = MEASURED if answer_digits is None else APPROXIMATES
+    return (
+        _approximates(gold, gold_digits, least)
+        and _approximates(answer, answer_digits, APPROXIMATES)
+        and _agree(gold, gold_digits, answer, answer_digits)
     )
 
 
@@ -176,7 +181,7 @@ def _terminates(denominator: int) -> bool:
 
 
 def _agree(gold: Any, gold_digits: int | None, answer: Any, answer_digits: int | None) -> bool:
-    """Whether the more precise of the two rounds to the other, or is cut off to it, at the digits that this one states."""
+    """Whether the more precise of the two, rounded or cut off to the digits that the other states, is the other."""
     rough_gold = answer_digits is None or (gold_digits is not None and gold_digits <= answer_digits)
     rough, digits, fine = (gold, gold_digits, answer) if rough_gold else (answer, answer_digits, gold)
     assert digits is not None
@@ -185,4 +190,6 @@ def _agree(gold: Any, gold_digits: int | None, answer: Any, answer_digits: int |
     # The unit of the last stated digit of `rough`.
     last = sympy.Rational(10) ** (sympy.floor(sympy.log(abs(rough), 10)) - digits + 1)
     difference = abs(fine) - abs(rough)
-    return bool(-last / 2 <= difference) and bool(difference < last if not rough_gold else difference <= last / 2)
+    return bool(-last / 2 <= difference) and bool(
+        difference < last if not rough_gold else difference <= last / 2
+    )

@@ -1,8 +1,8 @@
 r"""Nodes of one value as a SymPy expression, exactly: a decimal is the fraction that it states.
 
-The grammar is that of school notation: mixed numbers (`2\frac{2}{3}`, `2 2/3`), products without a sign, functions with
-or without parentheses, powers of functions. What it does not know, such as sums and integrals, is left to math-verify's
-parser. Values that would be too large to compute are refused rather than computed.
+The grammar is that of school notation: mixed numbers (`2\frac{2}{3}`, `2 2/3`), products without a sign, functions
+with or without parentheses, powers of functions. Values that would be too large to compute are refused rather than
+computed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import sympy
 
 from trainer.tasks.answers.nodes import Node, Unreadable
+from trainer.tasks.answers.vocabulary import words
 
 LARGEST_BITS = 1 << 17
 """bits of the largest integer that is computed"""
@@ -30,17 +31,26 @@ _CONSTANTS: dict[str, Any] = {
     "I": sympy.I,
 }
 FUNCTIONS: dict[str, Any] = {
-    **{name: getattr(sympy, name) for name in "sin cos tan cot sec csc sinh cosh tanh coth exp".split()},
-    **{f"arc{name}": getattr(sympy, f"a{name}") for name in "sin cos tan cot sec csc".split()},
-    **{f"a{name}": getattr(sympy, f"a{name}") for name in "sin cos tan".split()},
-    **{"ln": sympy.log, "abs": sympy.Abs, "Re": sympy.re, "Im": sympy.im, "floor": sympy.floor, "ceil": sympy.ceiling},
-    **{"lg": lambda x: sympy.log(x, 10), "log": sympy.log, "gcd": sympy.gcd, "min": sympy.Min, "max": sympy.Max},
-    **{"sqrt": lambda x: power(x, sympy.Rational(1, 2))},
+    **{name: getattr(sympy, name) for name in words("sin cos tan cot sec csc sinh cosh tanh coth exp")},
+    **{f"arc{name}": getattr(sympy, f"a{name}") for name in words("sin cos tan cot sec csc")},
+    **{f"a{name}": getattr(sympy, f"a{name}") for name in words("sin cos tan")},
+    "ln": sympy.log,
+    "abs": sympy.Abs,
+    "Re": sympy.re,
+    "Im": sympy.im,
+    "floor": sympy.floor,
+    "ceil": sympy.ceiling,
+    "lg": lambda x: sympy.log(x, 10),
+    "log": sympy.log,
+    "gcd": sympy.gcd,
+    "min": sympy.Min,
+    "max": sympy.Max,
+    "sqrt": lambda x: power(x, sympy.Rational(1, 2)),
 }
 _INVERSES = {"sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan, "cot": sympy.acot}
-_GREEK = set(
+_GREEK = words(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar".split()
+    "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar"
 )
 _CLOSING = {"(": ")", "[": "]", "lfloor": "rfloor", "lceil": "rceil", "{": "}"}
 
@@ -129,9 +139,17 @@ class _Parser:
         if node.kind in ("name", "group", "matrix"):
             return True
         if node.kind == "command":
-            return node.text in ("frac", "sqrt", "binom", "overline", "bar", "hat", "vec", "lfloor", "lceil") or (
-                node.text in _CONSTANTS or node.text in FUNCTIONS or node.text in _GREEK
-            )
+            return node.text in (
+                "frac",
+                "sqrt",
+                "binom",
+                "overline",
+                "bar",
+                "hat",
+                "vec",
+                "lfloor",
+                "lceil",
+            ) or (node.text in _CONSTANTS or node.text in FUNCTIONS or node.text in _GREEK)
         return node.names("(", "[")
 
     def _factor(self) -> Any:
@@ -277,7 +295,9 @@ class _Parser:
         return [value]
 
     def _calls(self) -> bool:
-        return self.node.kind in ("name", "command") and self.node.text in FUNCTIONS and self.node.text != "sqrt"
+        return (
+            self.node.kind in ("name", "command") and self.node.text in FUNCTIONS and self.node.text != "sqrt"
+        )
 
     def _list(self, closing: str) -> list[Any]:
         values = [self.total()]
@@ -308,8 +328,13 @@ def written(nodes: Sequence[Node]) -> str:
     for at, node in enumerate(nodes):
         inner = "".join(f"{{{written(argument)}}}" for argument in node.arguments)
         before = nodes[at - 1] if at else None
-        apart = before is not None and node.space and before.kind == node.kind and node.kind in ("numeral", "name", "text")
-        parts.append((" " if apart else "") + ("\\" if node.kind == "command" else "") + node.text + inner)
+        alike = before is not None and before.kind == node.kind and node.kind in ("numeral", "name", "text")
+        parts.append(
+            (" " if alike and node.space else "")
+            + ("\\" if node.kind == "command" else "")
+            + node.text
+            + inner
+        )
     return "".join(parts)
 
 
@@ -339,5 +364,7 @@ def _root(radicand: Any, order: Any) -> Any:
 
 def digits_of(value: Any) -> int:
     """Decimal digits of the longest rational number in an expression."""
-    numbers = value.atoms(sympy.Rational) if hasattr(value, "atoms") else ()
-    return max((math.ceil(max(int(n.p).bit_length(), int(n.q).bit_length()) * math.log10(2)) for n in numbers), default=1)
+    bits = [
+        max(int(number.p).bit_length(), int(number.q).bit_length()) for number in value.atoms(sympy.Rational)
+    ]
+    return math.ceil(max(bits, default=1) * math.log10(2))

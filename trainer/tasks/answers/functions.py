@@ -23,7 +23,9 @@ def same_number(one: Any, other: Any) -> bool:
     """
     if one == other:
         return True
-    if (one.is_Rational and other.is_Rational) or not (one.is_finite is not False and other.is_finite is not False):
+    if (one.is_Rational and other.is_Rational) or not (
+        one.is_finite is not False and other.is_finite is not False
+    ):
         return False
     if one.is_zero or other.is_zero:
         return _is_zero(other if one.is_zero else one)
@@ -49,7 +51,11 @@ def same_function(one: Any, other: Any) -> bool:
     for point in islice(_points(len(symbols)), POINTS):
         values = dict(zip(symbols, point, strict=True))
         first, second = (side.subs(values).evalf(digits) for side in (one, other))
-        if not (first.is_number and second.is_number) or first.is_finite is not True or second.is_finite is not True:
+        if (
+            not (first.is_number and second.is_number)
+            or first.is_finite is not True
+            or second.is_finite is not True
+        ):
             continue
         real = first.is_real, second.is_real
         if real[0] is not real[1]:

@@ -89,7 +89,7 @@ def _readings(text: str) -> tuple[Answer, ...]:
 
 
 def _words(nodes: Sequence[Node]) -> str | None:
-    """One or several words in lower case, without brackets and labels such as "Option"; None if there is anything else."""
+    """Words in lower case, without brackets and labels such as "Option"; None if there is anything else."""
     kept = [node for node in nodes if not node.names("(", ")", "[", "]", ".", ":", ",")]
     if not kept or not all(node.kind in ("name", "text") for node in kept):
         return None

@@ -12,30 +12,20 @@ from typing import Literal
 from trainer.tasks.answers.boxed import closing_brace
 from trainer.tasks.answers.characters import latex_characters
 from trainer.tasks.answers.numerals import Numeral, read_numeral
+from trainer.tasks.answers.vocabulary import (
+    ARGUMENTS,
+    COLOURED,
+    DROPPED,
+    LOOKS,
+    MATH_FONTS,
+    SAME,
+    SPACING,
+    TEXT_FONTS,
+)
 
 DEEPEST = 60
 """levels of nested braces"""
 
-_SPACING = {",", ";", ":", "!", " ", ">", "quad", "qquad", "thinspace", "enspace", "medspace", "thickspace", "hfill"}
-_LOOKS = {
-    *("left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle".split()),
-    *("scriptstyle limits nolimits bf rm it sf tt bfseries itshape rmfamily normalfont large Large small mathstrut".split()),
-    *("( ) [ ]".split()),
-}
-_MATH_FONTS = set("mathbf mathit mathsf mathtt mathcal boldsymbol bm pmb mathnormal underline ensuremath".split())
-_TEXT_FONTS = set("text textrm textbf textit textsf texttt textup textnormal mbox hbox emph mathrm operatorname".split())
-_DROPPED = {"tag": 1, "label": 1, "hspace": 1, "vspace": 1, "phantom": 1, "hphantom": 1, "vphantom": 1, "color": 1}
-_COLOURED = {"textcolor", "colorbox", "fcolorbox"}
-_SAME = {
-    **{name: "frac" for name in ("dfrac", "tfrac", "cfrac", "sfrac", "nicefrac")},
-    **{"dbinom": "binom", "tbinom": "binom"},
-    **{"leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">"},
-    **{"varnothing": "emptyset", "degree": "circ", "bullet": "cdot", "ast": "cdot", "dots": "ldots", "cdots": "ldots"},
-    **{"lbrace": "{", "rbrace": "}", "lvert": "|", "rvert": "|", "vert": "|", "lbrack": "[", "rbrack": "]"},
-    **{"approxeq": "approx", "simeq": "approx", "lparen": "(", "rparen": ")", "colon": ":"},
-    **{"varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "smallsetminus": "setminus", "backslash": "setminus"},
-}
-_ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1, "overline": 1, "bar": 1, "hat": 1, "vec": 1, "mathbb": 1, "pmod": 1}
 _MATHEMATICAL = re.compile(r"[^A-Za-z]*|\s*(?:[eid]|pi)\s*")
 _WORDS = re.compile(r"[A-Za-z .()'-]*")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{([a-z]*matrix|array|cases|aligned)\}")
@@ -80,14 +70,19 @@ def read_nodes(answer: str, commas: Commas = "outside") -> tuple[Node, ...]:
 
 
 def _without_delimiters(text: str) -> str:
-    """Without what encloses an answer: white space, Markdown's emphasis and code, `$`; and without a final full stop."""
+    """Without what encloses an answer (white space, Markdown's emphasis and code, `$`) and a final full stop."""
     before = None
     while text != before:
         before = text
         text = text.strip()
         for mark in ("$$", "$", "**", "__", "`"):
             inside = text[len(mark) : -len(mark)]
-            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark) and mark not in inside:
+            if (
+                len(text) > 2 * len(mark)
+                and text.startswith(mark)
+                and text.endswith(mark)
+                and mark not in inside
+            ):
                 text = inside
         text = _TRAILING_SPACE.sub("", text).rstrip(";,").removesuffix("\\\\")
         if text.endswith(".") and not text.endswith(".."):
@@ -101,7 +96,8 @@ class _Reader:
     def __init__(self, text: str, commas: Commas, depth: int) -> None:
         if depth > DEEPEST:
             raise Unreadable("nested too deeply")
-        self._text, self._commas, self._depth = text, commas, depth
+        self._text, self._depth = text, depth
+        self._commas: Commas = commas
         self._at, self._space, self._brackets = 0, False, 0
         self._found: list[Node] = []
 
@@ -125,7 +121,9 @@ class _Reader:
         if character.isspace() or character == "~":
             self._at, self._space = self._at + 1, True
         elif numeral is not None:
-            self._add(Node("numeral", self._text[self._at : numeral[1]], numeral=numeral[0], space=self._space))
+            self._add(
+                Node("numeral", self._text[self._at : numeral[1]], numeral=numeral[0], space=self._space)
+            )
             self._at = numeral[1]
         elif character == "\\":
             self._command()
@@ -155,21 +153,21 @@ class _Reader:
         found = _COMMAND.match(self._text, self._at)
         if found is None:
             raise Unreadable("ends in a backslash")
-        name, self._at = _SAME.get(found[1], found[1]), found.end()
-        if name in _SPACING:
+        name, self._at = SAME.get(found[1], found[1]), found.end()
+        if name in SPACING:
             self._space = True
-        elif name in _LOOKS:
+        elif name in LOOKS:
             if name in ("left", "right") and self._text.startswith(".", self._at):
                 self._at += 1
-        elif name in _DROPPED:
+        elif name in DROPPED:
             self._argument()
-        elif name in _COLOURED:
-            for _ in range(2 if name == "fcolorbox" else 1):
+        elif name in COLOURED:
+            for _ in range(COLOURED[name]):
                 self._argument()
             self._splice(self._inner(self._argument()))
-        elif name in _MATH_FONTS:
+        elif name in MATH_FONTS:
             self._splice(self._inner(self._argument()))
-        elif name in _TEXT_FONTS:
+        elif name in TEXT_FONTS:
             self._styled(self._argument())
         elif name in "{}<>|[]():" and len(name) == 1:
             self._brackets += (name in "{([") - (name in "})]")
@@ -183,12 +181,12 @@ class _Reader:
         if name == "sqrt" and (root := re.compile(r"\s*\[([^\]]*)\]").match(self._text, self._at)):
             self._at = root.end()
             arguments.append(self._inner(root[1]))
-        for _ in range(_ARGUMENTS.get(name, 0)):
+        for _ in range(ARGUMENTS.get(name, 0)):
             arguments.append(self._inner(self._argument()))
         self._add(Node("command", name, tuple(arguments), space=space))
 
     def _styled(self, content: str) -> None:
-        """The content of a text font: mathematics if there is no word in it, else words and what stands between them."""
+        """The content of a text font: mathematics if no word is in it, else words and what stands between."""
         if _MATHEMATICAL.fullmatch(content):
             self._splice(self._inner(content.replace("pi", "\\pi ")))
         elif _WORDS.fullmatch(content):
@@ -230,7 +228,7 @@ class _Reader:
         found = _COMMAND.match(self._text, start)
         self._at = found.end() if found else start + 1
         if found:
-            for _ in range(_ARGUMENTS.get(_SAME.get(found[1], found[1]), 1 if found[1] in _TEXT_FONTS else 0)):
+            for _ in range(ARGUMENTS.get(SAME.get(found[1], found[1]), 1 if found[1] in TEXT_FONTS else 0)):
                 self._argument()
         return self._text[start : self._at]
 

@@ -19,10 +19,12 @@ _DIGITS = r"[0-9]+"
 _REPEATED = (
     r"\\(?:overline|bar|dot)\s*(?:\{(?P<line>[0-9]+)\}|(?P<one>[0-9]))"
     r"(?:(?P<between>[0-9]*)\\dot\s*\{?(?P<last>[0-9])\}?)?"
-    r"|\((?P<parens>[0-9]+)\)(?=\s*(?:$|[],;)}<>=]|\\)|\s[A-Za-z]{2})"
+    r"|\((?P<parens>[0-9]+)\)(?=\s*(?:$|[],;)}<>=]|\\)|\s[A-Za-z])"
     r"|(?P<dots>\\(?:ldots|dots|cdots)(?![A-Za-z])|\.\.\.)"
 )
-_DECIMALS = re.compile(rf"\.(?!\.)(?P<digits>[0-9]*(?:{_THIN}[0-9]{{3}})*(?:{_THIN}[0-9]{{1,3}})?)(?P<repeated>{_REPEATED})?")
+_DECIMALS = re.compile(
+    rf"\.(?!\.)(?P<digits>[0-9]*(?:{_THIN}[0-9]{{3}})*(?:{_THIN}[0-9]{{1,3}})?)(?P<repeated>{_REPEATED})?"
+)
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)(?![0-9.])")
 _BASE = re.compile(r"\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*([0-9]{1,2}|[a-z]+)\s*\}?\s*\}|([0-9]))")
 _HEXADECIMAL = re.compile(r"([0-9A-F]*[A-F][0-9A-F]*)\s*_\s*\{?\s*(1[1-6])\s*\}?")
@@ -33,8 +35,11 @@ _PERIODS = re.compile(r"^([0-9]*?)(?:([0-9])\2{2,}|([0-9]{2,}?)\3+)$")
 
 @dataclass(frozen=True)
 class Numeral:
-    """A numeral. significant: digits that a decimal states, without zeros at the end; None for an integer or a repeating
-    decimal, which are exact."""
+    """A numeral.
+
+    significant: the digits that a decimal states, without zeros at the end; None for an integer or a repeating decimal,
+    which are exact.
+    """
 
     value: Fraction
     significant: int | None = None
@@ -56,7 +61,9 @@ def read_numeral(text: str, start: int, *, commas: bool) -> tuple[Numeral, int] 
         return _decimal(whole, decimals, text)
     if decimals and not text[decimals.end() : decimals.end() + 1].isalnum():
         position = decimals.end()  # "5."
-    if (based := _BASE.match(text, position)) and (value := _in_base(whole, based[1] or based[2])) is not None:
+    if (based := _BASE.match(text, position)) and (
+        value := _in_base(whole, based[1] or based[2])
+    ) is not None:
         return Numeral(Fraction(value)), based.end()
     return _scaled(Fraction(int(whole)), None, text, position)
 

@@ -1,4 +1,4 @@
-"""A single value with its unit, wherever that stands: currency before, percent and units after, counted things ignored."""
+"""A single value with its unit: a currency before it, percent and units after it; counted things are ignored."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainer.tasks.answers.answer import Value
+from trainer.tasks.answers.calculus import evaluated, has_operator
 from trainer.tasks.answers.expressions import FUNCTIONS, expression
 from trainer.tasks.answers.nodes import Node, Unreadable
 from trainer.tasks.answers.units import CURRENCY_SIGNS, Unit, currency, read_unit
+from trainer.tasks.answers.vocabulary import words
 
-_NO_NOUNS = set(
+_NO_NOUNS = words(
     "or and not no maybe if for when where undefined none correct wrong true false approximately about is are guess "
-    "think either neither nor".split()
+    "think either neither nor"
 )
 
 
@@ -36,7 +38,9 @@ def quantity(nodes: Sequence[Node]) -> Value:
 
 
 def _is_percent(node: Node) -> bool:
-    return node.names("%") or (node.kind in ("text", "name") and node.text.lower() in ("percent", "percents", "pct"))
+    return node.names("%") or (
+        node.kind in ("text", "name") and node.text.lower() in ("percent", "percents", "pct")
+    )
 
 
 def _unit_from(nodes: Sequence[Node], start: int) -> Unit | None:
@@ -57,8 +61,8 @@ def _without_nouns(nodes: Sequence[Node]) -> Sequence[Node]:
     """Without the things that were counted: `10 apples`."""
     end = len(nodes)
     while end > 1 and (nodes[end - 1].kind == "text" or _is_noun(nodes[end - 1])):
-        words = nodes[end - 1].text.lower().replace("(", " ").replace(")", " ").split()
-        if _NO_NOUNS.intersection(words) or not all(word.isalpha() for word in words):
+        said = words(nodes[end - 1].text.lower().replace("(", " ").replace(")", " "))
+        if said & _NO_NOUNS or not all(word.isalpha() for word in said):
             raise Unreadable(f"{nodes[end - 1].text!r} is not understood")
         end -= 1
     return nodes[:end]
@@ -69,7 +73,8 @@ def _is_noun(node: Node) -> bool:
 
 
 def _plain(nodes: Sequence[Node]) -> Value:
-    return Value(expression(nodes), _significant(nodes))
+    value = evaluated(nodes) if has_operator(nodes) else expression(nodes)
+    return Value(value, _significant(nodes))
 
 
 def _significant(nodes: Sequence[Node]) -> int | None:

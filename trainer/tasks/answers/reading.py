@@ -97,7 +97,7 @@ def _several(items: list[Answer], separators: list[Node]) -> Answer:
         combine = sympy.Union if words == {"or"} else sympy.Intersection
         return Region(combine(*map(region, items)))
     names = [item.name for item in items if isinstance(item, Named)]
-    if len(set(names)) == 1 and isinstance(items[0], Named):
+    if items and isinstance(items[0], Named) and len(set(names)) == 1:
         # "x = 1, 2" and "x = 1 or x = 2"
         items = [item.item if isinstance(item, Named) else item for item in items]
     return Bag(tuple(inner for item in items for inner in _spread(item)), braces=False)
@@ -139,7 +139,7 @@ def _bracketed(opening: Node, closing: Node, inside: Sequence[Node]) -> Answer:
         left = "(" if opening.names("langle") else opening.text
         right = ")" if closing.names("rangle") else closing.text
         return Row(left, right, items)
-    if opening.text == "(" and closing.text == ")" or opening.text == "[" and closing.text == "]":
+    if len(items) == 1 and f"{opening.text}{closing.text}" in ("()", "[]"):
         return items[0]
     raise Unreadable("the brackets do not belong together")
 
@@ -172,7 +172,9 @@ def _equation(parts: Sequence[Sequence[Node]], relations: Sequence[str]) -> Answ
     return exact[0]
 
 
-def _until_approximation(parts: Sequence[Sequence[Node]], relations: Sequence[str]) -> Sequence[Sequence[Node]]:
+def _until_approximation(
+    parts: Sequence[Sequence[Node]], relations: Sequence[str]
+) -> Sequence[Sequence[Node]]:
     """The parts before the first "about"."""
     return parts[: relations.index("approx") + 1] if "approx" in relations else parts
 
@@ -183,9 +185,13 @@ def _name(nodes: Sequence[Node]) -> str | None:
     first = nodes[0]
     if _FUNCTION.fullmatch(text):
         return text
-    single = first.kind == "name" and len(first.text) == 1 or first.kind == "command" and not first.arguments
-    if single and first.text not in ("infty", "pi", "e", "i") and (
-        len(nodes) == 1 or (len(nodes) == 2 and nodes[1].names("_"))
+    single = (first.kind == "name" and len(first.text) == 1) or (
+        first.kind == "command" and not first.arguments
+    )
+    if (
+        single
+        and first.text not in ("infty", "pi", "e", "i")
+        and (len(nodes) == 1 or (len(nodes) == 2 and nodes[1].names("_")))
     ):
         return text
     words = first.kind in ("name", "text") and len(nodes) == 1 and len(first.text) > 1

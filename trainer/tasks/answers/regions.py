@@ -27,6 +27,10 @@ def region(answer: Answer) -> Any:
 
 
 def _real(answer: Answer) -> Any:
-    if not isinstance(answer, Value) or not answer.expression.is_extended_real or answer.expression.free_symbols:
+    if (
+        not isinstance(answer, Value)
+        or not answer.expression.is_extended_real
+        or answer.expression.free_symbols
+    ):
         raise Unreadable("this is no real number")
     return answer.expression

@@ -10,14 +10,16 @@ from functools import lru_cache
 from typing import Any
 
 from trainer.tasks.answers.nodes import Node
+from trainer.tasks.answers.vocabulary import words
 
 MOST_WORDS = 12
 """words, signs and powers of the longest unit"""
-_SYMBOLS = set("m g s h L l N J W V A K C F T H".split())
+_SYMBOLS = words("m g s h L l N J W V A K C F T H")
 """units of one letter; other letters are variables"""
-_SHORT = set(
-    "mm cm km in ft yd mi mg kg oz lb lbs ml mL cL dL sec min hr hrs mph kph kmh Hz kHz MHz kW MW kWh Wh Pa kPa MPa atm bar "
-    "eV keV MeV mol kJ MJ cal kN mA kV mV nm um pm ms ns us day yr ha kB MB GB ohm tsp ton gal cup pt qt psi rpm".split()
+_SHORT = words(
+    "mm cm km in ft yd mi mg kg oz lb lbs ml mL cL dL sec min hr hrs mph kph kmh Hz kHz MHz kW MW kWh Wh Pa kPa MPa "
+    "atm bar eV keV MeV mol kJ MJ cal kN mA kV mV nm um pm ms ns us day yr ha kB MB GB ohm tsp ton gal cup pt qt psi "
+    "rpm"
 )
 """units of two or three letters; pint would read others, such as `ab`, as prefixes of rare units"""
 _CURRENCY = {
@@ -28,11 +30,30 @@ _CURRENCY = {
     **{name: ("yen", Fraction(1)) for name in ("yen", "jpy")},
     **{name: ("rupee", Fraction(1)) for name in ("rupee", "rupees", "inr")},
 }
-_ANGLES = {"degree": "degree", "degrees": "degree", "deg": "degree", "radian": "radian", "radians": "radian", "rad": "radian"}
-_NOUNS = set("point points dot dots count counts bit bits scruple scruples drop drops hand hands stone link links".split())
+_ANGLES = {
+    **dict.fromkeys(words("degree degrees deg"), "degree"),
+    **dict.fromkeys(words("radian radians rad"), "radian"),
+}
+_NOUNS = words(
+    "point points dot dots count counts bit bits scruple scruples drop drops hand hands stone link links"
+)
 """pint knows them as units; in an answer they are things that were counted"""
-_LITRES = {"litre": "liter", "litres": "liter", "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter"}
-_SPELLED = {**_LITRES, "sqft": "foot**2", "kmh": "km/hour", "kmph": "km/hour", "secs": "second", "mins": "minute"}
+_LITRES = {
+    "litre": "liter",
+    "litres": "liter",
+    "l": "liter",
+    "L": "liter",
+    "ml": "milliliter",
+    "mL": "milliliter",
+}
+_SPELLED = {
+    **_LITRES,
+    "sqft": "foot**2",
+    "kmh": "km/hour",
+    "kmph": "km/hour",
+    "secs": "second",
+    "mins": "minute",
+}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _POWERS_AFTER = {"squared": 2, "cubed": 3}
 _WORDS = re.compile(r"[A-Za-z]+|[0-9]+|[-/^*°]")
@@ -70,13 +91,13 @@ def currency(sign: str) -> Unit:
 
 def read_unit(nodes: Sequence[Node]) -> Unit | None:
     """The unit that the nodes spell; None if they are none, or one that is not known."""
-    words = list(_words(nodes))
-    if not words or None in words or len(words) > MOST_WORDS:
+    spelled = list(_words(nodes))
+    if not spelled or None in spelled or len(spelled) > MOST_WORDS:
         return None
     unit, sign, prefix, at = NONE, 1, 1, 0
     read: list[tuple[Unit, int]] = []
-    while at < len(words):
-        word, at = str(words[at]), at + 1
+    while at < len(spelled):
+        word, at = str(spelled[at]), at + 1
         if word in ("*", "^"):
             return None
         if word in ("/", "per"):
@@ -89,11 +110,11 @@ def read_unit(nodes: Sequence[Node]) -> Unit | None:
             one = _unit_of(word)
             if one is None:
                 return None
-            power, at = _power(words, at)
+            power, at = _power(spelled, at)
             read.append((one, sign * prefix * power))
             prefix = 1
-            sign = sign if at < len(words) and words[at] == "*" else 1
-            at += at < len(words) and words[at] == "*"
+            sign = sign if at < len(spelled) and spelled[at] == "*" else 1
+            at += at < len(spelled) and spelled[at] == "*"
     if len(read) == 1 and read[0][1] == 1:
         return read[0][0]
     for one, power in read:
@@ -131,9 +152,7 @@ def _words(nodes: Sequence[Node]) -> Iterator[str | None]:
             yield _temperature(nodes, at)
         elif node.names("cdot", "times", "*"):
             yield "*"
-        elif node.names("/", "-"):
-            yield node.text
-        elif node.kind == "command" and node.text in CURRENCY_SIGNS:
+        elif node.names("/", "-") or (node.kind == "command" and node.text in CURRENCY_SIGNS):
             yield node.text
         elif node.kind == "group":
             yield from _words(node.arguments[0])
@@ -195,4 +214,6 @@ def _by_pint(word: str) -> Unit | None:
 def _registry() -> Any:
     import pint
 
-    return pint.UnitRegistry(non_int_type=Fraction, cache_folder=None)
+    # Its stubs know `float` only.
+    exact: Any = Fraction
+    return pint.UnitRegistry(non_int_type=exact, cache_folder=None)

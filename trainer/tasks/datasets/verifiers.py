@@ -1,4 +1,4 @@
-"""Verifiers of data sets: math-verify, a function as in verl, or an HTTP service, all with time limits."""
+"""Verifiers of data sets: mathematical answers, a function as in verl, or an HTTP service, all with time limits."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ def make_verifier(config: VerifierConfig, folder: str | None) -> Verifier:
 
 
 class MathVerifier:
-    r"""Reward 1 if the last `\boxed{}` equals the answer by math-verify. Component `format`: there is an answer."""
+    r"""Reward 1 if the last `\boxed{}` equals the answer. Component `format`: there is an answer."""
 
     def __init__(self, config: VerifierConfig) -> None:
         try:
-            from trainer.tasks.datasets.math_answers import judge
+            from trainer.tasks.answers.judge import judge
         except ImportError as error:
             raise ScopeError(
-                "task.verifier.kind='math' needs the package math-verify: pip install 'scope-rl-service[cpu]', or [gpu]"
+                "task.verifier.kind='math' needs the packages math-verify and pint: pip install "
+                "'scope-rl-service[cpu]', or [gpu]"
             ) from error
-        self._pool = _pool(judge, config, warm_up=("1", "\\boxed{\\frac{1}{2}}"))
+        self._pool = _pool(judge, config, warm_up=("1\\text{ m}", "\\boxed{\\frac{1}{2}\\text{ cm}}"))
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Verdicts: "correct", "wrong", "no answer", "too slow", "out of memory", "verifier died"."""
@@ -64,7 +65,7 @@ class MathVerifier:
 
     def final_answer(self, response: str) -> str | None:
         """The contents of the last box."""
-        from trainer.tasks.datasets.math_answers import final_answer
+        from trainer.tasks.answers.judge import final_answer
 
         return final_answer(response)
 
