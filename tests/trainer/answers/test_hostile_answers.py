@@ -88,6 +88,6 @@ def test_the_limit_of_a_verification_is_wall_clock_time() -> None:
     problem = Problem("0", "p", {"answer": "0", "text": "p"})
     verifier.verify(problem, "\\boxed{0}")
     started = time.monotonic()
-    tower = r"\boxed{\sum_{k=1}^{10^6} \sin(k^{k})^{\cos k}}"
-    assert verifier.verify(problem, tower).verdict in ("wrong", "too slow")
+    endless = r"\boxed{\prod_{k=1}^{100000} (k^2+1)}"
+    assert verifier.verify(problem, endless).verdict == "too slow"
     assert time.monotonic() - started < 4.0

@@ -263,8 +263,8 @@ def test_mathematics_is_verified_in_a_bounded_process(train_file: str) -> None:
 def test_an_endless_expression_scores_nothing_and_stalls_nobody(train_file: str) -> None:
     task = task_of(train_file, verifier=VerifierConfig(timeout_seconds=3))
     problem = task.train_problem(0)
-    endless = r"\boxed{" + "(" * 240 + "9" + ")" * 240 + "}"
-    assert task.verify(problem, endless).verdict in ("too slow", "no answer", "verifier died")
+    endless = r"\boxed{\sum_{k=1}^{10^6} \frac{\sin(k^2)}{k!}}"
+    assert task.verify(problem, endless).verdict == "too slow"
     answer = problem.data["answer"]
     assert task.verify(problem, f"\\boxed{{{answer}}}").reward == 1.0
 
