@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.output import say
+from services.cli.parser import add_examples
+
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope import`."""
@@ -15,6 +18,11 @@ def add_import(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         default="float32",
         help="precision of the weights (default: float32)",
+    )
+    add_examples(
+        parser,
+        "scope import SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2",
+        "scope import model.gguf --out models/model --dtype bfloat16",
     )
     parser.set_defaults(command=_import)
 
@@ -28,6 +36,6 @@ def _import(options: argparse.Namespace) -> int:
     out = options.out.expanduser().absolute()
     found = import_gguf(options.file.expanduser().absolute(), out, options.dtype)
     chat = "with" if found.chat else "without"
-    print(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
-    print(f"train it with --set model.path={out}")
+    say(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
+    say(f"train it with --set model.path={out}")
     return 0

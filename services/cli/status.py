@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import time
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import say_json, terminal
+from services.cli.parser import add_examples
 from services.control_plane.schemas.runs import Run
 
 EVERY_SECONDS = 2.0
@@ -25,15 +27,16 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope status`."""
     add_run(parser)
     parser.add_argument("--watch", action="store_true", help="update live until the run ends")
+    add_examples(parser, "scope status", "scope status quickstart --watch", "scope status --json")
     parser.set_defaults(command=_status)
 
 
 def _status(options: argparse.Namespace) -> int:
-    console = Console()
+    console = terminal()
     with client_of(options) as (client, run_id):
         run = client.run(run_id)
         if options.json:
-            print(run.model_dump_json(indent=2))
+            say_json(run)
             return 0
         if not options.watch:
             console.print(picture(run))
