@@ -75,7 +75,7 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def completions(words: Sequence[str]) -> list[str]:
-    """The completions of the last word of a command line that begins with `scope`. Empty for a file name or free text."""
+    """The completions of the last word of a command line that begins with `scope`. Empty for a file or free text."""
     *before, word = words[1:] or [""]
     return sorted({name for name in _candidates(before, word) if name.startswith(word)})
 

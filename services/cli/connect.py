@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.parser import nearest
+from services.host.terminal import plain
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def client_of(options: argparse.Namespace) -> Iterator[tuple[ControlPlaneClient,
             with ControlPlaneClient(url, token) as client:
                 yield client, run_id
         except ControlPlaneError as error:
-            raise ScopeError(str(error)) from error
+            # One line: the text may come from any server.
+            raise ScopeError(plain(str(error))) from error
 
 
 @contextmanager
@@ -101,12 +103,12 @@ def _endpoint_file(run: Path) -> tuple[str, str]:
     """Address and run id from the `endpoint.json` of a run directory."""
     try:
         endpoint = json.loads((run / "endpoint.json").read_text())
-    except (OSError, ValueError) as error:
+        return str(endpoint["url"]), str(endpoint["run_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScopeError(
             f"The run in {run} has no control plane: it has no readable endpoint.json, which a run writes when its "
             "control plane starts."
         ) from error
-    return endpoint["url"], endpoint["run_id"]
 
 
 def chosen_run(options: argparse.Namespace) -> Path:
@@ -130,7 +132,7 @@ def run_directory(text: str) -> Path:
         if text and _is_run(path):
             return path.resolve()
     raise ScopeError(
-        f"There is no run {text!r}: it is neither a run directory nor the id of a run under {RUNS}/. {_others(text)}"
+        f"There is no run {text!r}: it is neither a run directory nor the id of a run under {RUNS}/, {_there(text)}"
     )
 
 
@@ -145,15 +147,15 @@ def _is_run(path: Path) -> bool:
     return any(os.path.isfile(path / name) for name in ("config.yaml", "endpoint.json"))
 
 
-def _others(text: str) -> str:
-    """What could be meant instead of `text`."""
-    there = run_ids()
-    if not there:
-        return "There is no run there."
-    near = nearest(Path(text).name, there)
-    hint = "" if near is None else f"Did you mean {near}? "
-    more = f" and {len(there) - MOST_LISTED} more" if len(there) > MOST_LISTED else ""
-    return f"{hint}The runs there: {', '.join(there[:MOST_LISTED])}{more}."
+def _there(text: str) -> str:
+    """Which runs there are, and which of them `text` may be a misspelling of."""
+    ids = run_ids()
+    if not ids:
+        return "which has none."
+    more = f" and {len(ids) - MOST_LISTED} more" if len(ids) > MOST_LISTED else ""
+    near = nearest(Path(text).name, ids)
+    hint = "." if near is None else f". Did you mean {near}?"
+    return f"which has {', '.join(ids[:MOST_LISTED])}{more}{hint}"
 
 
 def newest_run() -> Path:

@@ -8,6 +8,10 @@ from typing import Any
 from services.cli.connect import add_run, client_of
 from services.cli.output import complain, say, say_json
 from services.cli.parser import add_commands, add_examples
+from trainer.errors import ScopeError
+
+LONGEST_WAIT = 60.0
+"""seconds that one request to the control plane may wait"""
 
 
 def add_entropy(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +45,7 @@ def add_entropy(parser: argparse.ArgumentParser) -> None:
     reset = entropy.add_parser("reset", help="return to the configured entropy target and schedule")
     _add_change(reset)
     add_run(reset)
-    add_examples(reset, "scope entropy reset", "scope entropy reset quickstart --wait --timeout 120")
+    add_examples(reset, "scope entropy reset", "scope entropy reset quickstart --wait --timeout 30")
     reset.set_defaults(command=_reset)
     log = entropy.add_parser(
         "history", help="list every change and the learner step from which it was in force"
@@ -77,7 +81,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="longest wait, after which the exit status is 1 (default: 60)",
+        help="longest wait, at most 60, after which the exit status is 1 (default: 60)",
     )
 
 
@@ -89,6 +93,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _set(options: argparse.Namespace) -> int:
+    _check_timeout(options.timeout)
     with client_of(options) as (client, run_id):
         answer = client.set_entropy_target(
             run_id,
@@ -102,11 +107,17 @@ def _set(options: argparse.Namespace) -> int:
 
 
 def _reset(options: argparse.Namespace) -> int:
+    _check_timeout(options.timeout)
     with client_of(options) as (client, run_id):
         answer = client.reset_entropy_target(
             run_id, known=options.known, wait=options.wait, timeout=options.timeout
         )
     return _changed(answer.model_dump(mode="json"), options)
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise ScopeError(f"--timeout={seconds:g} is not allowed: from 0 to {LONGEST_WAIT:g} seconds.")
 
 
 def _changed(target: dict[str, Any], options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.cli.connect import run_directory
 from services.cli.output import say_json, terminal
 from services.cli.parser import add_examples
 from trainer.errors import ScopeError
@@ -16,8 +17,12 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope eval`."""
     parser.add_argument(
         "model",
+        nargs="?",
         metavar="MODEL",
         help="Hugging Face directory, run directory, run id, or hub id (owner/name or owner/name@revision)",
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="instead of MODEL: a run, by its id under runs/ or its directory"
     )
     parser.add_argument(
         "--tasks",
@@ -70,7 +75,9 @@ def _eval(options: argparse.Namespace) -> int:
     from services.evaluation.plan import make_plan
     from services.evaluation.run import evaluate
 
-    model = find_model(options.model)
+    if (options.model is None) == (options.run is None):
+        raise ScopeError("scope eval needs either a MODEL or --run RUN, not both.")
+    model = find_model(options.model if options.run is None else str(run_directory(options.run)))
     plan = make_plan(
         model,
         names=[name for name in options.tasks.split(",") if name],

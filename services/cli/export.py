@@ -17,9 +17,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--step", type=int, metavar="N", help="export the checkpoint of this step; default: the run's model/"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("--replace", action="store_true", help="replace a model in DIR")
     add_examples(
         parser,
-        "scope export quickstart --out quickstart-model",
+        "scope export quickstart --out quickstart-model --replace",
         "scope export quickstart --step 40 --out quickstart-40",
     )
     parser.set_defaults(command=_export)
@@ -28,6 +29,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> int:
     from services.results.export import export
 
-    exported = export(chosen_run(options), options.step, options.out.expanduser().absolute())
+    exported = export(
+        chosen_run(options), options.step, options.out.expanduser().absolute(), replace=options.replace
+    )
     say(f"run {exported.run_id} after {exported.step} learner steps: {options.out}, with README.md")
     return 0

@@ -13,6 +13,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope import`."""
     parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("--replace", action="store_true", help="replace a model in DIR")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -21,7 +22,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )
     add_examples(
         parser,
-        "scope import SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2",
+        "scope import SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2 --replace",
         "scope import model.gguf --out models/model --dtype bfloat16",
     )
     parser.set_defaults(command=_import)
@@ -34,7 +35,7 @@ def _import(options: argparse.Namespace) -> int:
 
     disable_progress_bar()
     out = options.out.expanduser().absolute()
-    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype)
+    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype, replace=options.replace)
     chat = "with" if found.chat else "without"
     say(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
     say(f"train it with --set model.path={out}")

@@ -53,15 +53,24 @@ def add_token(parser: argparse.ArgumentParser) -> None:
 
 
 def _create(options: argparse.Namespace) -> int:
+    from services.control_plane.client import ControlPlaneError
+
     seconds = None if options.expires is None else _duration(options.expires)
     with client_of(options) as (client, run_id):
-        made = client.create_token(
-            run_of(options, run_id),
-            options.name,
-            options.scope,
-            expires_in_seconds=seconds,
-            replace=options.replace,
-        )
+        try:
+            made = client.create_token(
+                run_of(options, run_id),
+                options.name,
+                options.scope,
+                expires_in_seconds=seconds,
+                replace=options.replace,
+            )
+        except ControlPlaneError as error:
+            if error.problem is None or not error.problem.type.endswith(":name-taken"):
+                raise
+            raise ScopeError(
+                f"There is already a token named {options.name!r}: replace it with --replace, or choose another --name."
+            ) from error
     if options.json:
         say_json(made)
     else:
