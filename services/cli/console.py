@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable
+from typing import IO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -17,7 +18,7 @@ class PlainConsole(Console):
 
     def __init__(self) -> None:
         # `[red]` and `:smile:` are text: they come from models and people.
-        super().__init__(file=_StandardOutput(), markup=False, emoji=False, highlight=False)
+        super().__init__(file=cast("IO[str]", _StandardOutput()), markup=False, emoji=False, highlight=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Clean every text just before it is printed; rich's own cursor movements are `control` segments."""

@@ -29,11 +29,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
     from trainer.starting_model.gguf import import_gguf
 
-    disable_progress_bar()
     out = options.out.expanduser().absolute()
     found = import_gguf(options.file.expanduser().absolute(), out, options.dtype, replace=options.replace)
     chat = "with" if found.chat else "without"

@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    for word in arguments:
+        # Python turns such bytes into lone surrogates, which neither Redis nor HTTP nor JSON can carry.
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise ScopeError(f"The argument {word!r} is not UTF-8.")
     called = next((word for word in arguments if not word.startswith("-")), "")
     options = make_parser([called]).parse_args(arguments, argparse.Namespace(arguments=arguments))
     command: Callable[[argparse.Namespace], int] = options.command

@@ -28,7 +28,7 @@ class ScopeParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse; what is left over is an error here, where the command that it was given to is known."""
-        found, left = super().parse_known_args(args, namespace)
+        found, left = super().parse_known_args(args, namespace or argparse.Namespace())
         for word in left:
             if word.startswith("-") and word != "--":
                 self._refuse_option(word)

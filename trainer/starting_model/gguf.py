@@ -39,7 +39,9 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
     _require_gguf(source)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     # Any: what transformers returns depends on the file.
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
