@@ -25,7 +25,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     add_examples(
         parser,
         "scope doctor deploy/configs/countdown-cpu.yaml",
-        "scope doctor deploy/configs/countdown-cpu.yaml --set learner.ranks=2 --device h100",
+        "scope doctor deploy/configs/countdown-cpu.yaml --set learner.workers=2 --device h100",
         "scope doctor deploy/configs/countdown-cpu.yaml --json",
     )
     parser.set_defaults(command=_doctor)

@@ -88,7 +88,7 @@ def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.Argum
     )
     commands = add_commands(parser, "COMMAND")
     for name, (place, purpose) in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        command = commands.add_parser(name, help=purpose)
         if name in with_options:
             module, _, function = place.partition(":")
             getattr(import_module(f"services.cli.{module}"), function)(command)

@@ -19,6 +19,7 @@ class ScopeParser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self.register("action", "parsers", _Commands)
 
     def error(self, message: str) -> NoReturn:
         """Print an error of argparse and exit."""
@@ -74,6 +75,13 @@ class ScopeParser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:
         if message:
             write(message, sys.stderr if file is None else file)  # pyright: ignore[reportArgumentType]
+
+
+class _Commands(argparse._SubParsersAction):
+    """The commands of a parser; the help text of each begins with its purpose."""
+
+    def add_parser(self, name: str, *, help: str, **settings: Any) -> Any:
+        return super().add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", **settings)
 
 
 def add_commands(parser: argparse.ArgumentParser, metavar: str) -> Any:

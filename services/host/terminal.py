@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import unicodedata
@@ -34,6 +35,18 @@ def plain(text: str) -> str:
 def plain_lines(text: str) -> str:
     """Like `plain`, for text whose line breaks are meant; tabs become spaces."""
     return "\n".join(plain(line) for line in text.expandtabs(TAB).split("\n"))
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats log records without control characters. A message is one line; only a traceback has more."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of the record, without its traceback."""
+        return plain(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, with its traceback."""
+        return plain_lines(super().format(record))
 
 
 def write(text: str, stream: TextIO) -> None:
