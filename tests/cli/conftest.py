@@ -51,7 +51,8 @@ def scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             status = main(arguments)
         except SystemExit as end:
             status = int(end.code or 0)
-        return Outcome(status, *capsys.readouterr())
+        shown = capsys.readouterr()
+        return Outcome(status, shown.out, shown.err)
 
     return scope
 
