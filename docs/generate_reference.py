@@ -62,7 +62,7 @@ zsh or fish that completes commands, options, choices and the ids of runs; put i
 | 1 | an unexpected error, with a traceback; a check or a watched run that failed; a `--wait` that ran out |
 | 2 | an error that the message explains and that the user can correct |
 | 130 | interrupted; of `scope train`, with a second Ctrl-C |
-| 141 | nobody reads the output any more, as in `scope audit \\| head -1` |
+| 141 | nobody reads the output any more, as after a pipe to `head -1` |
 
 Whatever a command prints is free of control characters: those in texts of models, people and servers are shown as
 escapes such as `\\x1b`. `--json` prints ASCII.

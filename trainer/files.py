@@ -47,12 +47,10 @@ def new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not (out / "config.json").is_file():
-            raise ScopeError(
-                f"--out {out} exists and holds something other than a model; choose another directory."
-            )
+            raise ScopeError(f"--out {out} is not empty and holds no model; choose another directory.")
         if not replace:
             raise ScopeError(
-                f"--out {out} exists and is not empty; replace the model in it with --replace, or choose another "
+                f"--out {out} is not empty: replace the model in it with --replace, or choose another "
                 "directory."
             )
         with replaced_directory(out) as writing:

@@ -30,7 +30,7 @@ def _export(options: argparse.Namespace) -> int:
     from services.results.export import export
 
     exported = export(
-        chosen_run(options), options.step, options.out.expanduser().absolute(), replace=options.replace
+        chosen_run(options), options.step, options.out.expanduser().resolve(), replace=options.replace
     )
     say(f"run {exported.run_id} after {exported.step} learner steps: {options.out}, with README.md")
     return 0

@@ -31,7 +31,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace) -> int:
     from trainer.starting_model.gguf import import_gguf
 
-    out = options.out.expanduser().absolute()
+    out = options.out.expanduser().resolve()
     found = import_gguf(options.file.expanduser().absolute(), out, options.dtype, replace=options.replace)
     chat = "with" if found.chat else "without"
     say(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
