@@ -60,7 +60,7 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
         parser,
         "source <(scope completion bash)",
         "source <(scope completion zsh)",
-        "scope completion fish | source",
+        "source (scope completion fish | psub)",
     )
     parser.set_defaults(command=_completion)
 

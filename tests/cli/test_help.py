@@ -51,7 +51,7 @@ def test_every_help_text_says_what_the_command_does_and_shows_examples(scope: Sc
 
 @pytest.mark.parametrize(("command", "example"), EXAMPLES)
 def test_an_example_is_a_command_line_of_its_command(command: str, example: str) -> None:
-    words = shlex.split(re.sub(r"^source <\((.*)\)$|^(.*) \| source$", r"\1\2", example))
+    words = shlex.split(re.sub(r"^source <?\((scope .*?)( \| psub)?\)$", r"\1", example))
     assert words[0] == "scope"
     assert " ".join(words[1:]).startswith(command)
     options = make_parser().parse_args(words[1:])
