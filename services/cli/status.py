@@ -47,7 +47,7 @@ def _status(options: argparse.Namespace) -> int:
                 time.sleep(EVERY_SECONDS)
                 run = client.run(run_id)
                 live.update(picture(run), refresh=True)
-    return 0
+    return 1 if run.status.phase == "failed" else 0
 
 
 def picture(run: Run) -> RenderableType:

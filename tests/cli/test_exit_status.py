@@ -12,6 +12,7 @@ from redis import Redis
 
 from services.access.tokens import create_token
 from services.redis.keys import RunKeys
+from services.run.state import Phase, update_status
 from tests.support.command_line import Scope
 
 MAIN = import_module("services.cli.main")
@@ -36,6 +37,15 @@ def test_a_wait_of_another_length_is_refused(scope: Scope, here: Path, seconds: 
     outcome = scope("entropy", "set", "0.4", "--wait", f"--timeout={seconds}")
     assert outcome.status == 2
     assert f"--timeout={seconds} is not allowed: from 0 to 60 seconds." in outcome.err
+
+
+@pytest.mark.parametrize(("phase", "status"), [("finished", 0), ("failed", 1)])
+def test_watching_a_run_that_fails_is_a_failure(
+    scope: Scope, redis: Redis, run: str, here: Path, phase: Phase, status: int
+) -> None:
+    update_status(redis, run, phase=phase, error="the learner ended" if status else None)
+    assert scope("status", "--watch").status == status
+    assert scope("status").status == 0
 
 
 EMPTY = {

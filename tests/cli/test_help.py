@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shlex
+import subprocess
 
 import pytest
 
@@ -20,7 +21,11 @@ EXAMPLES = [(name, example) for name, parser in PARSERS.items() for example in e
 
 def test_the_version_names_the_program_its_source_and_python(scope: Scope) -> None:
     outcome = scope("--version")
-    commit = r" \(commit [0-9a-f]{7,}(-dirty)?\)" if (ROOT / ".git").exists() else ""
+    asked = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10
+    )
+    known = (ROOT / ".git").exists() and asked.returncode == 0
+    commit = rf" \(commit {asked.stdout.strip()}(-dirty)?\)" if known else ""
     assert outcome.status == 0
     assert re.fullmatch(rf"scope \d+\.\d+\.\d+{commit}, Python {platform.python_version()}\n", outcome.out)
 
