@@ -82,7 +82,7 @@ def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.Argum
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     add_examples(
         parser,
-        "scope train deploy/configs/countdown-cpu.yaml --run-id quickstart",
+        "scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace",
         "scope status quickstart --watch",
         "scope entropy set 0.35 --run quickstart",
     )
