@@ -18,6 +18,7 @@ from pathlib import Path
 
 from services.cli.connect import add_run
 from services.cli.main import make_parser
+from services.cli.parser import examples_of
 from trainer import config
 from trainer.config.fields import FieldDescription, describe_fields
 
@@ -51,14 +52,20 @@ COMMAND_LINE_INTRODUCTION = """\
 
 <!-- Written by docs/generate_reference.py from the parsers of services/cli/. Edit them and run the script again. -->
 
-`make install` puts `scope` into `.venv/bin/`. `scope COMMAND --help` prints the same options as this page.
+`make install` puts `scope` into `.venv/bin/`. `scope COMMAND --help` prints the same options as this page, and
+`scope --version` the version, the commit of a checkout and that of Python. `scope completion` prints a script for bash,
+zsh or fish that completes commands, options, choices and the ids of runs; put its line into the shell's start file.
 
 | exit status | meaning |
 |---|---|
 | 0 | the command succeeded; the run finished, or stopped in order |
-| 1 | an unexpected error, with a traceback, or `scope doctor` found an error |
+| 1 | an unexpected error, with a traceback; a check or a watched run that failed; a `--wait` that ran out |
 | 2 | an error that the message explains and that the user can correct |
-| 130 | interrupted with a second Ctrl-C |
+| 130 | interrupted; of `scope train`, with a second Ctrl-C |
+| 141 | nobody reads the output any more, as after a pipe to `head -1` |
+
+Whatever a command prints is free of control characters: those in texts of models, people and servers are shown as
+escapes such as `\\x1b`. `--json` prints ASCII.
 
 """
 
@@ -66,6 +73,8 @@ SELECTING = """\
 ## Options that select a run
 
 Commands that talk to a control plane take these options. Without any of them they use the newest run under `runs/`.
+A command without another argument also takes the run as its argument: `scope status quickstart` is `scope status --run
+quickstart`.
 
 """
 
@@ -133,7 +142,7 @@ def _subparsers(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.Arg
 
 def _selecting() -> list[argparse.Action]:
     parser = argparse.ArgumentParser()
-    add_run(parser)
+    add_run(parser, positional=False)
     return arguments(parser)
 
 
@@ -147,6 +156,7 @@ def _command(name: str, parser: argparse.ArgumentParser, purpose: str) -> str:
     if selects:
         also = "Also takes" if own else "Takes"
         parts.append(f"{also} the [options that select a run](#options-that-select-a-run).")
+    parts.append("\n".join(f"    {example}" for example in examples_of(parser)))
     return "\n\n".join(parts) + "\n"
 
 

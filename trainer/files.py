@@ -39,13 +39,23 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def new_directory(out: Path) -> Iterator[Path]:
-    """A directory to create and fill, renamed to `out` at the end; removed on an error.
+def new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
+    """A directory to create and fill with a model, renamed to `out` at the end; removed on an error.
 
-    Raises ScopeError, before anything is written, when `out` exists and is not an empty directory.
+    replace: an earlier model in `out` is replaced. Raises ScopeError, before anything is written, when `out` exists and
+    is neither an empty directory nor a model that may be replaced.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ScopeError(f"--out {out} exists and is not empty; choose another directory.")
+        if not (out / "config.json").is_file():
+            raise ScopeError(f"--out {out} is not empty and holds no model; choose another directory.")
+        if not replace:
+            raise ScopeError(
+                f"--out {out} is not empty: replace the model in it with --replace, or choose another "
+                "directory."
+            )
+        with replaced_directory(out) as writing:
+            yield writing
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     with _beside(out) as writing:
         yield writing

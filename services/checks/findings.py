@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from services.host.terminal import plain
 from trainer.errors import ScopeError
 
 
@@ -33,7 +34,7 @@ def found(field: str, value: object, run: Callable[[], Sequence[str]], passed: s
 
 
 def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_json: bool) -> str:
-    """The report as text, or as one JSON document."""
+    """The report as text, one line for each finding, or as one JSON document."""
     if as_json:
         document = {
             "ok": not failed(findings),
@@ -41,7 +42,7 @@ def report(findings: Sequence[Finding], sizes: dict[str, int | float], *, as_jso
             "estimate": sizes,
         }
         return json.dumps(document, indent=2)
-    lines = [f"{f.level:8}{f.field}={f.value}: {f.text}" for f in findings]
+    lines = [plain(f"{f.level:8}{f.field}={f.value}: {f.text}") for f in findings]
     if sizes:
         width = max(map(len, sizes))
         lines += ["", "estimate"]

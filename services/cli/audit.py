@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import say, say_json
+from services.cli.parser import add_examples
 from services.cli.tokens import run_of, time_of
 
 
@@ -18,6 +20,9 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
         help="number of entries to show, newest first, at most 1000 (default: 20)",
     )
     parser.add_argument("--every-run", action="store_true", help="changes that concern all runs")
+    add_examples(
+        parser, "scope audit", "scope audit quickstart --limit 100", "scope audit --every-run --json"
+    )
     parser.set_defaults(command=_audit)
 
 
@@ -25,11 +30,13 @@ def _audit(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         page = client.audit(run_of(options, run_id), options.limit)
     if options.json:
-        print(page.model_dump_json(indent=2))
+        say_json(page)
         return 0
+    if not page.entries:
+        say("Nobody has changed anything" + (" for all runs." if options.every_run else f" in run {run_id}."))
     for entry in page.entries:
         change = f"{entry.before or '-'} -> {entry.after or '-'}" if entry.before or entry.after else ""
         generation = f", generation {entry.generation}" if entry.generation else ""
         step = "" if entry.effective_step is None else f", in force from step {entry.effective_step}"
-        print(f"{time_of(entry.at)} {entry.by}@{entry.origin} {entry.action} {change}{generation}{step}")
+        say(f"{time_of(entry.at)} {entry.by}@{entry.origin} {entry.action} {change}{generation}{step}")
     return 0

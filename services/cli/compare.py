@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.parser import add_examples
+
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope compare`."""
@@ -47,6 +49,12 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="STEPS",
         help="with --in-process: also evaluate during training; 0: do not",
+    )
+    add_examples(
+        parser,
+        "scope compare deploy/configs/countdown-cpu.yaml --controls grpo,scope --seeds 3",
+        "scope compare deploy/configs/countdown-cpu.yaml --controls grpo,scope --seeds 5 --in-process --parallel 2",
+        "scope compare deploy/configs/countdown-cpu.yaml --controls grpo,scope:entropy_control.target=0.3 --seeds 2",
     )
     parser.set_defaults(command=_compare)
 

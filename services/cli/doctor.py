@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.output import say_lines
+from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
 DEVICE_NAMES = ("a100", "h100", "h200")
@@ -20,6 +22,12 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
         "--device", choices=DEVICE_NAMES, help="GPU to estimate for; this machine need not have one"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_examples(
+        parser,
+        "scope doctor deploy/configs/countdown-cpu.yaml",
+        "scope doctor deploy/configs/countdown-cpu.yaml --set learner.workers=2 --device h100",
+        "scope doctor deploy/configs/countdown-cpu.yaml --json",
+    )
     parser.set_defaults(command=_doctor)
 
 
@@ -34,7 +42,7 @@ def _doctor(options: argparse.Namespace) -> int:
     except ScopeError as error:
         problems = [" ".join(problem.split()) for problem in str(error).split("\n\n")]
         findings = [Finding("error", "configuration", str(options.config), text) for text in problems]
-        print(report(findings, {}, as_json=options.json))
+        say_lines(report(findings, {}, as_json=options.json))
         return 1
     findings, shape = examine(config)
     sizes: dict[str, int | float] = {}
@@ -42,5 +50,5 @@ def _doctor(options: argparse.Namespace) -> int:
         device = DEVICES[options.device] if options.device else None
         sizes = estimate(shape, config, device)
         findings += fits_device(shape, config, device) if device else []
-    print(report(findings, sizes, as_json=options.json))
+    say_lines(report(findings, sizes, as_json=options.json))
     return 1 if failed(findings) else 0

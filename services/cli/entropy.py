@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import complain, say, say_json
+from services.cli.parser import add_commands, add_examples
+from trainer.errors import ScopeError
+
+LONGEST_WAIT = 60.0
+"""seconds that one request to the control plane may wait"""
 
 
 def add_entropy(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and options of `scope entropy`."""
-    entropy = parser.add_subparsers(required=True, metavar="get|set|reset|history|watch")
+    entropy = add_commands(parser, "get|set|reset|history|watch")
+    add_examples(parser, "scope entropy get", "scope entropy set 0.35 --over-steps 20", "scope entropy watch")
     get = entropy.add_parser(
         "get", help="show the entropy target and the learner step from which it is in force"
     )
     add_run(get)
+    add_examples(get, "scope entropy get", "scope entropy get quickstart --json")
     get.set_defaults(command=_get)
     change = entropy.add_parser("set", help="change the entropy target of a run")
     change.add_argument("target", type=float, help="nats per token")
@@ -27,9 +34,18 @@ def add_entropy(parser: argparse.ArgumentParser) -> None:
         help="learner steps of the linear ramp to the target (default: 0)",
     )
     _add_change(change)
+    add_run(change, positional=False)
+    add_examples(
+        change,
+        "scope entropy set 0.35",
+        "scope entropy set 0.35 --over-steps 20 --wait",
+        "scope entropy set 0.3 --run quickstart",
+    )
     change.set_defaults(command=_set)
     reset = entropy.add_parser("reset", help="return to the configured entropy target and schedule")
     _add_change(reset)
+    add_run(reset)
+    add_examples(reset, "scope entropy reset", "scope entropy reset quickstart --wait --timeout 30")
     reset.set_defaults(command=_reset)
     log = entropy.add_parser(
         "history", help="list every change and the learner step from which it was in force"
@@ -42,9 +58,11 @@ def add_entropy(parser: argparse.ArgumentParser) -> None:
         help="number of events to show, newest first (default: 20)",
     )
     add_run(log)
+    add_examples(log, "scope entropy history", "scope entropy history quickstart --limit 100")
     log.set_defaults(command=_history)
     watch = entropy.add_parser("watch", help="show the entropy and its target at every new step")
     add_run(watch)
+    add_examples(watch, "scope entropy watch", "scope entropy watch quickstart --json")
     watch.set_defaults(command=_watch)
 
 
@@ -59,18 +77,23 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
         "--wait", action="store_true", help="wait until a learner step has applied the change"
     )
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="longest wait (default: 60)"
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="longest wait, at most 60, after which the exit status is 1 (default: 60)",
     )
-    add_run(parser)
 
 
 def _get(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
-        _print_target(client.entropy_target(run_id).model_dump(mode="json"), options.json)
+        target = client.entropy_target(run_id)
+    _say_target(target.model_dump(mode="json"), options.json)
     return 0
 
 
 def _set(options: argparse.Namespace) -> int:
+    _check_timeout(options.timeout)
     with client_of(options) as (client, run_id):
         answer = client.set_entropy_target(
             run_id,
@@ -80,27 +103,44 @@ def _set(options: argparse.Namespace) -> int:
             wait=options.wait,
             timeout=options.timeout,
         )
-    _print_target(answer.model_dump(mode="json"), options.json)
-    return 0
+    return _changed(answer.model_dump(mode="json"), options)
 
 
 def _reset(options: argparse.Namespace) -> int:
+    _check_timeout(options.timeout)
     with client_of(options) as (client, run_id):
         answer = client.reset_entropy_target(
             run_id, known=options.known, wait=options.wait, timeout=options.timeout
         )
-    _print_target(answer.model_dump(mode="json"), options.json)
-    return 0
+    return _changed(answer.model_dump(mode="json"), options)
+
+
+def _check_timeout(seconds: float) -> None:
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise ScopeError(f"--timeout={seconds:g} is not allowed: from 0 to {LONGEST_WAIT:g} seconds.")
+
+
+def _changed(target: dict[str, Any], options: argparse.Namespace) -> int:
+    """Show the answer to a change; returns 1 if `--wait` was given and no learner step has applied the change."""
+    _say_target(target, options.json)
+    state = target["status"]["state"]
+    if not options.wait or state == "applied":
+        return 0
+    if state == "pending":
+        complain(f"no learner step has applied the change within {options.timeout:g} s; it remains requested")
+    return 1
 
 
 def _history(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         found = client.entropy_history(run_id, options.limit).model_dump(mode="json")
     if options.json:
-        print(json.dumps(found, indent=2))
+        say_json(found)
         return 0
+    if not found["events"]:
+        say(f"The entropy target of run {run_id} has never changed.")
     for event in found["events"]:
-        print(_event_text(event))
+        say(_event_text(event))
     return 0
 
 
@@ -108,18 +148,18 @@ def _watch(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         for event in client.events(run_id):
             if options.json:
-                print(json.dumps({"event": event.kind, **event.data}), flush=True)
+                say_json({"event": event.kind, **event.data}, indent=None)
             elif event.kind == "entropy-target":
-                print(_event_text(event.data), flush=True)
+                say(_event_text(event.data))
             elif event.kind == "phase":
-                print(f"run {run_id}: {event.data['phase']}", flush=True)
+                say(f"run {run_id}: {event.data['phase']}")
             elif event.kind == "evaluation":
                 found = ", ".join(f"pass@{k} {value:.3f}" for k, value in event.data["pass_at_k"].items())
-                print(f"after {event.data['step']} steps: held-out {found}", flush=True)
+                say(f"after {event.data['step']} steps: held-out {found}")
             else:
-                print(_step_text(event.data), flush=True)
+                say(_step_text(event.data))
             if event.kind == "phase" and event.data["phase"] in ("finished", "failed"):
-                break
+                return 0 if event.data["phase"] == "finished" else 1
     return 0
 
 
@@ -135,11 +175,11 @@ def _step_text(record: dict[str, Any]) -> str:
     )
 
 
-def _print_target(target: dict[str, Any], as_json: bool) -> None:
+def _say_target(target: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(target, indent=2))
-        return
-    print(target_text(target))
+        say_json(target)
+    else:
+        say(target_text(target))
 
 
 def target_text(target: dict[str, Any]) -> str:

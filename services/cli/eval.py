@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from services.cli.connect import run_directory
+from services.cli.output import say_json, terminal
+from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
 
@@ -15,8 +17,12 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope eval`."""
     parser.add_argument(
         "model",
+        nargs="?",
         metavar="MODEL",
         help="Hugging Face directory, run directory, run id, or hub id (owner/name or owner/name@revision)",
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="instead of MODEL: a run, by its id under runs/ or its directory"
     )
     parser.add_argument(
         "--tasks",
@@ -54,6 +60,12 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="results directory; default: evaluations/<model name>"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
+    add_examples(
+        parser,
+        "scope eval quickstart --n 64 --k 1,16",
+        "scope eval quickstart-model --tasks countdown,countdown_cot --max-problems 128",
+        "scope eval owner/name --tasks math-500 --n 16 --temperature 0.6 --top-p 0.95",
+    )
     parser.set_defaults(command=_eval)
 
 
@@ -63,7 +75,9 @@ def _eval(options: argparse.Namespace) -> int:
     from services.evaluation.plan import make_plan
     from services.evaluation.run import evaluate
 
-    model = find_model(options.model)
+    if (options.model is None) == (options.run is None):
+        raise ScopeError("scope eval needs either a MODEL or --run RUN, not both.")
+    model = find_model(options.model if options.run is None else str(run_directory(options.run)))
     plan = make_plan(
         model,
         names=[name for name in options.tasks.split(",") if name],
@@ -79,7 +93,7 @@ def _eval(options: argparse.Namespace) -> int:
     out = options.out or Path("evaluations") / model.name
     progress = Progress(sys.stderr if options.json else None)
     document = evaluate(plan, out, engines=options.engines, progress=progress)
-    print(json.dumps(document, indent=2)) if options.json else _show(document)
+    say_json(document) if options.json else _show(document)
     return 0
 
 
@@ -93,7 +107,6 @@ def _numbers(text: str) -> list[int]:
 
 
 def _show(document: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     sampling = document["sampling"]
@@ -110,7 +123,7 @@ def _show(document: dict[str, Any]) -> None:
         table.add_row("", "problems", str(task["problems"]), "")
         table.add_row("", "tokens", f"{task['tokens']:.1f}", "")
         table.add_row("", "truncated", f"{task['truncated_share']:.1%}", "")
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(
         f"bootstrap intervals over problems; temperature {sampling['temperature']:g}, "

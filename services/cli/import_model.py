@@ -5,29 +5,35 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.output import say
+from services.cli.parser import add_examples
+
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope import`."""
     parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("--replace", action="store_true", help="replace a model in DIR")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         default="float32",
         help="precision of the weights (default: float32)",
     )
+    add_examples(
+        parser,
+        "scope import SmolLM2-135M-Instruct.Q4_1.gguf --out models/smollm2 --replace",
+        "scope import model.gguf --out models/model --dtype bfloat16",
+    )
     parser.set_defaults(command=_import)
 
 
 def _import(options: argparse.Namespace) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
     from trainer.starting_model.gguf import import_gguf
 
-    disable_progress_bar()
-    out = options.out.expanduser().absolute()
-    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype)
+    out = options.out.expanduser().resolve()
+    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype, replace=options.replace)
     chat = "with" if found.chat else "without"
-    print(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
-    print(f"train it with --set model.path={out}")
+    say(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
+    say(f"train it with --set model.path={out}")
     return 0

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from services.cli.output import complain, complain_lines, say
+from services.cli.parser import EXIT_USER_ERROR, ScopeParser, add_commands, add_examples
+from services.host.terminal import OutputClosed, prepare_streams
 from trainer.errors import ScopeError
 
-EXIT_USER_ERROR = 2
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+EXIT_OUTPUT_CLOSED = 141
+"""as of a program that SIGPIPE ended"""
 
 COMMANDS = {
     "train": ("train:add_train", "start a run from a configuration, or resume a run"),
@@ -30,35 +38,71 @@ COMMANDS = {
     "rollouts": ("rollouts:add_rollouts", "show sampled rollouts with token surprisals"),
     "token": ("tokens:add_token", "create, list or revoke tokens of the control plane"),
     "audit": ("audit:add_audit", "show who changed what, and from where"),
+    "completion": ("completion:add_completion", "print a script that completes commands in a shell"),
 }
 """command → (module:function that adds its options, purpose)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Exit status: 0 success, 1 failure, 2 an error that the user can fix, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    """Run a command.
+
+    Exit status: 0 success, 1 failure, 2 an error that the user can fix, 130 interrupted, 141 nobody reads the output.
+    """
+    prepare_streams()
+    try:
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except ScopeError as error:
+        complain(str(error))
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except OutputClosed:
+        return EXIT_OUTPUT_CLOSED
+    except Exception:
+        # Python's own report of it would print what the message quotes as it is.
+        complain_lines(traceback.format_exc())
+        return EXIT_FAILURE
+
+
+def _run(arguments: list[str]) -> int:
+    for word in arguments:
+        # Python turns such bytes into lone surrogates, which neither Redis nor HTTP nor JSON can carry.
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            raise ScopeError(f"The argument {word!r} is not UTF-8.")
     called = next((word for word in arguments if not word.startswith("-")), "")
     options = make_parser([called]).parse_args(arguments, argparse.Namespace(arguments=arguments))
     command: Callable[[argparse.Namespace], int] = options.command
-    try:
-        return command(options)
-    except ScopeError as error:
-        print(f"scope: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("scope: interrupted", file=sys.stderr)
-        return 130
+    return command(options)
 
 
 def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     """The parser of all commands. Only those in `with_options` have options, and only their modules are imported."""
-    parser = argparse.ArgumentParser(
-        prog="scope", description="SCOPE-RL: post-training with entropy held at a target"
+    parser = ScopeParser(prog="scope", description="SCOPE-RL: post-training with entropy held at a target")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    add_examples(
+        parser,
+        "scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace",
+        "scope status quickstart --watch",
+        "scope entropy set 0.35 --run quickstart",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = add_commands(parser, "COMMAND")
     for name, (place, purpose) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         if name in with_options:
             module, _, function = place.partition(":")
             getattr(import_module(f"services.cli.{module}"), function)(command)
     return parser
+
+
+class _Version(argparse.Action):
+    """Print the version of the program, of its source and of Python."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from services.host.environment import program_version
+
+        say(f"scope {program_version()}, Python {platform.python_version()}")
+        parser.exit()

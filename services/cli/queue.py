@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import say, say_json, say_lines
+from services.cli.parser import add_commands, add_examples
 from trainer.errors import ScopeError
 
 
 def add_queue(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and options of `scope queue`."""
-    queue = parser.add_subparsers(required=True, metavar="stats|dead-letters|requeue|purge")
+    queue = add_commands(parser, "stats|dead-letters|requeue|purge")
+    add_examples(parser, "scope queue stats", "scope queue dead-letters quickstart")
     stats = queue.add_parser("stats", help="show how full the queue is, what is pending, and counters")
     add_run(stats)
+    add_examples(stats, "scope queue stats", "scope queue stats quickstart --json")
     stats.set_defaults(command=_stats)
     letters = queue.add_parser(
         "dead-letters", help="list the groups that will not be trained on, newest first"
@@ -28,22 +31,30 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
     )
     letters.add_argument("--cursor", metavar="ID", help="only dead letters older than this one")
     add_run(letters)
+    add_examples(letters, "scope queue dead-letters", "scope queue dead-letters quickstart --limit 100")
     letters.set_defaults(command=_dead_letters)
     requeue = queue.add_parser("requeue", help="put dead letters back into the queue")
     requeue.add_argument("ids", nargs="+", metavar="ID", help="of `scope queue dead-letters`")
-    add_run(requeue)
+    add_run(requeue, positional=False)
+    add_examples(
+        requeue, "scope queue requeue 1767225600000-0", "scope queue requeue 17-0 18-0 --run quickstart"
+    )
     requeue.set_defaults(command=_requeue)
     purge = queue.add_parser("purge", help="delete dead letters permanently")
     purge.add_argument("ids", nargs="+", metavar="ID", help="of `scope queue dead-letters`")
     purge.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the audit log")
-    add_run(purge)
+    add_run(purge, positional=False)
+    add_examples(purge, "scope queue purge 1767225600000-0 --reason 'verifier was broken'")
     purge.set_defaults(command=_purge)
 
 
 def _stats(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         state = client.queue(run_id).model_dump(mode="json")
-    print(json.dumps(state, indent=2) if options.json else stats_text(state))
+    if options.json:
+        say_json(state)
+    else:
+        say_lines(stats_text(state))
     return 0
 
 
@@ -51,15 +62,17 @@ def _dead_letters(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         page = client.dead_letters(run_id, options.limit, options.cursor).model_dump(mode="json")
     if options.json:
-        print(json.dumps(page, indent=2))
+        say_json(page)
         return 0
+    if not page["dead_letters"]:
+        say(f"Run {run_id} has no {'older ' if options.cursor else ''}dead letters.")
     for letter in page["dead_letters"]:
-        print(
+        say(
             f"{letter['id']}  {letter['at'][:19]}Z  {letter['group_id']} by {letter['producer_id']}, "
             f"{letter['size']:,} bytes, delivered {letter['deliveries']}x: {letter['reason']}"
         )
     if page["next"]:
-        print(f"more: --cursor {page['next']}")
+        say(f"more: --cursor {page['next']}")
     return 0
 
 
@@ -78,10 +91,10 @@ def _requeue(options: argparse.Namespace) -> int:
                 if error.status not in (404, 409, 422):
                     break
     if options.json:
-        print(json.dumps({"requeued": requeued, "refused": refused}, indent=2))
+        say_json({"requeued": requeued, "refused": refused})
     else:
         for outcome in requeued:
-            print(f"{outcome['id']}: {outcome['group_id']} requeued as {outcome['requeued_as']}")
+            say(f"{outcome['id']}: {outcome['group_id']} requeued as {outcome['requeued_as']}")
     if refused:
         raise ScopeError("; ".join(refusal["error"] for refusal in refused))
     return 0
@@ -91,10 +104,10 @@ def _purge(options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         report = client.purge_dead_letters(run_id, options.ids, options.reason).model_dump(mode="json")
     if options.json:
-        print(json.dumps(report, indent=2))
+        say_json(report)
     else:
         for outcome in report["purged"]:
-            print(f"{outcome['id']}: {outcome['group_id']} deleted ({outcome['reason']})")
+            say(f"{outcome['id']}: {outcome['group_id']} deleted ({outcome['reason']})")
     if report["unknown"]:
         raise ScopeError(f"not among the dead letters: {', '.join(report['unknown'])}")
     return 0

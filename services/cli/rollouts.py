@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
-from services.cli.connect import add_run, client_of, newest_run, run_directory
+from services.cli.connect import add_run, chosen_run, client_of
+from services.cli.output import say, say_json, terminal
+from services.cli.parser import add_examples
+from services.host.terminal import plain, plain_lines
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ READ = "cyan"
 
 def add_rollouts(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope rollouts`."""
-    parser.add_argument("path", nargs="?", metavar="RUN", help="run directory or run id; same as --run")
     add_run(parser)
     parser.add_argument("--step", type=int, metavar="N", help="only rollouts of this learner step")
     parser.add_argument("--role", choices=("base", "adaptive"), help="only rollouts of this role")
@@ -42,6 +43,12 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of rollouts to show, newest first (default: 10)",
     )
+    add_examples(
+        parser,
+        "scope rollouts quickstart",
+        "scope rollouts quickstart --role adaptive --correct no --limit 5",
+        "scope rollouts --contains '+' --json",
+    )
     parser.set_defaults(command=_rollouts)
 
 
@@ -50,22 +57,18 @@ def _rollouts(options: argparse.Namespace) -> int:
         raise ScopeError(f"--limit={options.limit} is not allowed: from 1 to {MOST}.")
     found = _found(options)
     if options.json:
-        print(json.dumps([rollout.model_dump(mode="json") for rollout in found], indent=2))
+        say_json([rollout.model_dump(mode="json") for rollout in found])
         return 0
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if found:
-        console.print(legend(), soft_wrap=True)
-        console.print()
+    if not found:
+        say("No rollout matches. A run samples rollouts if rollout_samples.per_step is above 0.")
+        return 0
+    console = terminal()
+    console.print(legend(), soft_wrap=True)
+    console.print()
     for rollout in found:
         console.print(_head(rollout), soft_wrap=True)
         console.print(picture(rollout), soft_wrap=True)
         console.print()
-    if not found:
-        console.print(
-            "No rollout matches. A run samples rollouts if rollout_samples.per_step is above 0.", style="dim"
-        )
     return 0
 
 
@@ -83,8 +86,7 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
     if options.url:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
-    run = run_directory(str(options.path or options.run or newest_run()))
-    return read_file(run, wanted, options.limit)
+    return read_file(chosen_run(options), wanted, options.limit)
 
 
 def legend() -> Text:
@@ -108,16 +110,16 @@ def _head(rollout: SampledRollout) -> Text:
         *([] if rollout.surprisal is None else [f"mean surprisal {rollout.surprisal:.2f}"]),
         f"{rollout.group_id} #{rollout.index}",
     ]
-    return Text(" | ".join(facts), style="dim")
+    return Text(plain(" | ".join(map(str, facts))), style="dim")
 
 
 def picture(rollout: SampledRollout) -> Text:
-    """Prompt and response; control characters, which could move the terminal's cursor, are replaced."""
+    """Prompt and response, without control characters, which could move the terminal's cursor."""
     from rich.text import Text
 
-    text = Text(_plain(rollout.prompt), style=READ)
+    text = Text(plain_lines(rollout.prompt), style=READ)
     for token, logprob in zip(rollout.tokens, rollout.logprobs, strict=True):
-        text.append(_plain(token), style=READ if logprob is None else colour_of(-logprob))
+        text.append(plain_lines(token), style=READ if logprob is None else colour_of(-logprob))
     if rollout.length > len(rollout.tokens):
         text.append(f" … {rollout.length - len(rollout.tokens)} more tokens", style="dim")
     return text
@@ -126,7 +128,3 @@ def picture(rollout: SampledRollout) -> Text:
 def colour_of(surprisal: float) -> str:
     """The colour of a token. surprisal: nats."""
     return next(colour for limit, colour in COLOURS if surprisal <= limit) or "default"
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

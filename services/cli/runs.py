@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import say, say_json
+from services.cli.parser import add_examples
 from services.run.control import Action
 
 _ACCEPTED: dict[Action, str] = {
@@ -19,6 +20,7 @@ _ACCEPTED: dict[Action, str] = {
 
 def _add(action: Action, parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_examples(parser, f"scope {action}", f"scope {action} quickstart")
     parser.set_defaults(command=partial(_ask, action))
 
 
@@ -31,5 +33,8 @@ add_checkpoint = partial(_add, "checkpoint")
 def _ask(action: Action, options: argparse.Namespace) -> int:
     with client_of(options) as (client, run_id):
         run = client.request_action(run_id, action).model_dump(mode="json")
-    print(json.dumps(run, indent=2) if options.json else f"run {run_id} {_ACCEPTED[action]}")
+    if options.json:
+        say_json(run)
+    else:
+        say(f"run {run_id} {_ACCEPTED[action]}")
     return 0

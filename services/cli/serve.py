@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
 
@@ -22,6 +23,11 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="A=B",
         help="override a field of control_plane, for example reads_per_minute=6000",
+    )
+    add_examples(
+        parser,
+        "scope serve --redis-url redis://redis.example:6379/0",
+        "scope serve --redis-url rediss://redis.example:6379/0 --port 9090 --set reads_per_minute=6000",
     )
     parser.set_defaults(command=_serve)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.connect import add_run, client_of
+from services.cli.output import say_json, terminal
+from services.cli.parser import add_examples
 from services.control_plane.schemas.runs import Run
+from services.host.terminal import plain
 
 EVERY_SECONDS = 2.0
 STALE_SECONDS = 30.0
@@ -25,15 +28,16 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope status`."""
     add_run(parser)
     parser.add_argument("--watch", action="store_true", help="update live until the run ends")
+    add_examples(parser, "scope status", "scope status quickstart --watch", "scope status --json")
     parser.set_defaults(command=_status)
 
 
 def _status(options: argparse.Namespace) -> int:
-    console = Console()
+    console = terminal()
     with client_of(options) as (client, run_id):
         run = client.run(run_id)
         if options.json:
-            print(run.model_dump_json(indent=2))
+            say_json(run)
             return 0
         if not options.watch:
             console.print(picture(run))
@@ -43,7 +47,7 @@ def _status(options: argparse.Namespace) -> int:
                 time.sleep(EVERY_SECONDS)
                 run = client.run(run_id)
                 live.update(picture(run), refresh=True)
-    return 0
+    return 1 if run.status.phase == "failed" else 0
 
 
 def picture(run: Run) -> RenderableType:
@@ -54,17 +58,17 @@ def picture(run: Run) -> RenderableType:
     if run.status.generators:
         parts += [_generators(run)]
     for alarm in (run.status.record or {}).get("alarms", []):
-        parts.append(Text(f"alarm: {alarm}", style="yellow"))
+        parts.append(Text(f"alarm: {plain(alarm)}", style="yellow"))
     if run.status.error:
-        parts.append(Text(f"error: {run.status.error}", style="red"))
+        parts.append(Text(f"error: {plain(run.status.error)}", style="red"))
     return Group(*parts)
 
 
 def _head(run: Run) -> RenderableType:
     status = run.status
     line = Text.assemble(
-        f"run {run.metadata.id}: ",
-        (status.phase, _COLOURS.get(status.phase, "")),
+        f"run {plain(run.metadata.id)}: ",
+        (plain(status.phase), _COLOURS.get(status.phase, "")),
         f", step {status.step} of {status.of}",
         ("" if run.spec.control == "run" else f", {run.spec.control} requested", "yellow"),
         (f", heartbeat {_age(status.seconds_since_heartbeat)} ago", _freshness(run)),
@@ -110,8 +114,8 @@ def _generators(run: Run) -> RenderableType:
     for name, beat in run.status.generators.items():
         age = max(0.0, run.status.heartbeat_at.timestamp() + run.status.seconds_since_heartbeat - beat["at"])
         table.add_row(
-            name,
-            beat["state"],
+            plain(name),
+            plain(beat["state"]),
             str(beat["step"]),
             str(beat["in_flight"]),
             str(beat["restarts"]),

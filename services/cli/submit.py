@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.output import say, say_lines
+from services.cli.parser import add_examples
+
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope submit`."""
@@ -21,6 +24,11 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--print", dest="only_print", action="store_true", help="print the objects instead of applying them"
     )
+    add_examples(
+        parser,
+        "scope submit deploy/configs/countdown-cpu.yaml --overlay cpu-kind",
+        "scope submit deploy/configs/countdown-cpu.yaml --overlay cpu-kind --run-id first --print",
+    )
     parser.set_defaults(command=_submit)
 
 
@@ -32,12 +40,12 @@ def _submit(options: argparse.Namespace) -> int:
         options.config, options.manifests / "overlays" / options.overlay / "run", run_id, options.overrides
     )
     if options.only_print:
-        print(as_yaml(objects), end="")
+        say_lines(as_yaml(objects).rstrip("\n"))
         return 0
     namespace = objects.job["metadata"]["namespace"]
     apply(objects, options.context)
     context = options.context or "CONTEXT"
-    print(
+    say(
         f"run {run_id} is submitted. Its pods: kubectl -n {namespace} get pods -l ray.io/originated-from-cr-name="
         f"{run_id}; its state, with a token in SCOPE_TOKEN: scope status --context {context} --run-id {run_id}"
     )

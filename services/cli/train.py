@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from services.cli.connect import run_directory
+from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
 
@@ -18,7 +20,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="move an existing run directory of that name aside"
     )
-    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="resume a stopped run")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="resume a stopped run, by its id under runs/ or its directory"
+    )
     parser.add_argument(
         "--continue",
         dest="resume_existing",
@@ -31,6 +35,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="format of the terminal output (default: text)",
     )
+    add_examples(
+        parser,
+        "scope train deploy/configs/countdown-cpu.yaml --run-id quickstart --replace",
+        "scope train deploy/configs/countdown-cpu.yaml --set entropy_control.kind=none --set steps=40",
+        "scope train --resume quickstart",
+    )
     parser.set_defaults(command=_train)
 
 
@@ -38,11 +48,11 @@ def _train(options: argparse.Namespace) -> int:
     from services.driver.open_run import new_run, open_run, reopen_run
 
     if (options.config is None) == (options.resume is None):
-        raise ScopeError("scope train needs either a configuration file or --resume RUN_DIR, not both.")
+        raise ScopeError("scope train needs either a configuration file or --resume RUN, not both.")
     if options.resume is not None:
         if options.run_id or options.replace or options.resume_existing:
             raise ScopeError("--run-id, --replace and --continue cannot be combined with --resume.")
-        directory = reopen_run(options.resume, options.overrides)
+        directory = reopen_run(run_directory(options.resume), options.overrides)
     elif options.resume_existing:
         if not options.run_id or options.replace:
             raise ScopeError("--continue needs --run-id and cannot be combined with --replace.")

@@ -17,6 +17,7 @@ import torch
 from services.compare.plan import Plan, Unit
 from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
 from services.host.environment import machine, package_versions
+from services.host.terminal import write_line
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, validate_config
 from trainer.errors import ScopeError
@@ -141,7 +142,7 @@ def main() -> int:
     try:
         run_unit(Path(sys.argv[1]))
     except ScopeError as error:
-        print(f"scope: {error}", file=sys.stderr)
+        write_line(f"scope: {error}", sys.stderr)
         return 2
     return 0
 

@@ -20,6 +20,7 @@ from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
+from services.host.terminal import plain_lines, write
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
@@ -91,7 +92,7 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
     write_atomically(plan.out / "comparison.json", text.encode())
     pictures = plot_all(plan.out, groups, document)
     write_atomically(plan.out / "comparison.md", markdown(document, pictures).encode())
-    print(f"\n{terminal(document)}\n", flush=True)
+    write(f"\n{plain_lines(terminal(document))}\n\n", sys.stdout)
     progress.say(f"results: {plan.out}/comparison.md, comparison.json, {', '.join(pictures)}")
 
 

@@ -9,9 +9,21 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
+from services.host.terminal import PlainFormatter
+
 GRACE_SECONDS = 5
 """seconds that requests in progress have to finish when the server stops"""
 START_SECONDS = 60.0
+
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"()": PlainFormatter, "fmt": "%(levelname)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {"uvicorn": {"handlers": ["stderr"], "propagate": False}},
+}
+"""uvicorn's log: a traceback may quote documents of runs and requests"""
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
@@ -21,6 +33,7 @@ def server_of(app: FastAPI) -> uvicorn.Server:
             app,
             log_level="warning",
             access_log=False,
+            log_config=LOGGING,
             server_header=False,
             # The audit records the address of the connection, not one that the sender claims.
             proxy_headers=False,

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
+from services.host.terminal import write_line
+
 if TYPE_CHECKING:
     from services.run.state import RunStatus
     from trainer.starting_model.warm_start_result import WarmStartProgress
@@ -49,7 +51,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Print one line, with the time since the start."""
         elapsed = int(time.monotonic() - self._started)
-        print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", file=self._stream, flush=True)
+        write_line(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", self._stream)
         self.last_line = time.monotonic()
 
     def warm_start(self, progress: WarmStartProgress) -> None:
@@ -103,7 +105,7 @@ class JsonProgress(Progress):
 
     def _write(self, role: str, event: str, fields: dict[str, Any]) -> None:
         line = {"at": round(time.time(), 3), "run": self._run_id, "role": role, "event": event, **fields}
-        print(json.dumps(line), file=self._stream, flush=True)
+        write_line(json.dumps(line), self._stream)
 
 
 def _line(record: dict[str, Any], of: int) -> str:

@@ -18,6 +18,7 @@ from services.evaluation.results import ProblemResult, Response
 from services.generation.group import sampled_tokens
 from services.generation.sampling import ProblemSampler
 from services.host.priority import lower_priority
+from services.host.terminal import write_line
 from trainer.errors import ScopeError
 from trainer.tasks import Problem, TaskWithAnswers
 
@@ -148,7 +149,7 @@ def main() -> int:
     except (ScopeError, ExceptionGroup) as error:
         if (fault := _fault(error)) is None:
             raise
-        print(f"scope: {fault}", file=sys.stderr)
+        write_line(f"scope: {fault}", sys.stderr)
         return 2
     return 0
 

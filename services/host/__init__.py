@@ -1,1 +1,1 @@
-"""Operating-system services: child processes, priorities, sockets, package versions, machine."""
+"""Operating-system services: child processes, priorities, sockets, terminal output, package versions, machine."""

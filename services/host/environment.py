@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
+
+GIT_SECONDS = 5.0
 
 PACKAGES = (
     "scope-rl-service",
@@ -45,3 +48,18 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cpus": os.cpu_count(),
     }
+
+
+def program_version() -> str:
+    """Version of this package, and the commit of its source when that is a Git checkout."""
+    version = importlib.metadata.version("scope-rl-service")
+    root = Path(__file__).resolve().parents[2]
+    # Git would also find a checkout that merely contains the environment in which this package is installed.
+    if not (root / ".git").exists():
+        return version
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version} (commit {found.stdout.strip()})"

@@ -17,16 +17,16 @@ from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, load_config
 from trainer.errors import ScopeError
-from trainer.files import new_directory
+from trainer.files import new_model_directory
 
 
-def export(run: Path, step: int | None, out: Path) -> Exported:
+def export(run: Path, step: int | None, out: Path, *, replace: bool = False) -> Exported:
     """Write `out`, whole or not at all, and return the data of the card.
 
-    step: of a checkpoint; None: the policy in the run's `model/`. Raises ScopeError when `out` is not empty, or the run
-    has no such policy.
+    step: of a checkpoint; None: the policy in the run's `model/`. replace: as in `new_model_directory`. Raises
+    ScopeError when `out` is not empty, or the run has no such policy.
     """
-    with new_directory(out) as writing:
+    with new_model_directory(out, replace=replace) as writing:
         return _write(run, step, writing)
 
 

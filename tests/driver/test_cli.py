@@ -139,7 +139,7 @@ NO_PORTS = ["--set", "control_plane.enabled=false", "--set", "ray.dashboard=fals
     [
         (["train"], ["configuration file", "--resume"]),
         (["train", str(QUICKSTART), "--resume", "runs/r"], ["configuration file", "--resume", "not both"]),
-        (["train", "--resume", "runs/none"], ["--resume runs/none", "not a run directory"]),
+        (["train", "--resume", "runs/none"], ["There is no run 'runs/none'", "under runs/"]),
         (["train", "--resume", "runs/none", "--replace"], ["--replace", "--resume"]),
         (["train", "nowhere.yaml"], ["'nowhere.yaml'", "does not exist"]),
         (["train", "."], ["'.'", "cannot be read"]),
@@ -149,11 +149,11 @@ NO_PORTS = ["--set", "control_plane.enabled=false", "--set", "ray.dashboard=fals
             ["runs_dir='/proc'", "cannot be used"],
         ),
         (["status"], ["no run under ./runs", "--run"]),
-        (["status", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
-        (["stop", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
+        (["status", "--run", "elsewhere"], ["There is no run 'elsewhere'", "run directory"]),
+        (["stop", "--run", "elsewhere"], ["There is no run 'elsewhere'", "run directory"]),
         (["entropy", "get", "--url", "http://127.0.0.1:1"], ["--run-id", "SCOPE_TOKEN"]),
         (["entropy", "set", "0.4", "--url", "http://127.0.0.1:1", "--run-id", "r"], ["SCOPE_TOKEN"]),
-        (["entropy", "reset", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
+        (["entropy", "reset", "--run", "elsewhere"], ["There is no run 'elsewhere'", "run directory"]),
         (["serve", "--redis-url", "ftp://x"], ["--redis-url", "redis://"]),
     ],
 )

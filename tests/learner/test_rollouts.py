@@ -158,4 +158,4 @@ def test_the_command_reads_a_run_directory_without_a_control_plane(tmp_path, cap
     assert "surprisal -log p of each sampled token" in shown
     assert "mean surprisal 0.87" in shown
     assert main(["rollouts", str(tmp_path / "nothing")]) == 2
-    assert "is not a run" in capsys.readouterr().err
+    assert "There is no run" in capsys.readouterr().err

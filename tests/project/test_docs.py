@@ -48,7 +48,7 @@ FOLDERS = [
     if path.is_dir() and path.name not in ("runs", "site", ".venv", ".git")
 ]
 FILES = [path.name for path in ROOT.iterdir() if path.is_file()]
-NAMES = [["COMMAND", "--help"]]
+NAMES = [["COMMAND", "--help"], ["--version"]]
 NAMES += [words[:i] for name, *_ in generator.commands() for words in [name.split()] for i in (1, 2)]
 """the ways a page may name a command without its required arguments"""
 BLOCKS = {field.path.split(".")[0] for field in describe_fields() if "." in field.path}

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from trainer.errors import ScopeError
-from trainer.files import new_directory, replaced_directory
+from trainer.files import new_model_directory, replaced_directory
+
+new_directory = partial(new_model_directory, replace=False)
 
 Maker = Callable[[Path], AbstractContextManager[Path]]
 
@@ -28,10 +31,24 @@ def test_it_appears_and_leaves_nothing_beside_it(tmp_path: Path, make: Maker) ->
 def test_an_existing_directory_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
     build(new_directory, tmp_path / "model", "old")
     (tmp_path / "model" / "left-over").write_text("")
-    with pytest.raises(ScopeError, match="exists and is not empty"):
+    with pytest.raises(ScopeError, match="is not empty and holds no model"):
         build(new_directory, tmp_path / "model", "new")
     assert (tmp_path / "model" / "file").read_text() == "old"
     build(replaced_directory, tmp_path / "model", "new")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["file"]
+    assert (tmp_path / "model" / "file").read_text() == "new"
+
+
+def test_a_model_is_replaced_only_on_request_and_anything_else_never(tmp_path: Path) -> None:
+    replacing = partial(new_model_directory, replace=True)
+    build(replacing, tmp_path / "model", "old")
+    with pytest.raises(ScopeError, match="is not empty and holds no model"):
+        build(replacing, tmp_path / "model", "new")
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ScopeError, match="--replace"):
+        build(new_directory, tmp_path / "model", "new")
+    assert (tmp_path / "model" / "file").read_text() == "old"
+    build(replacing, tmp_path / "model", "new")
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["file"]
     assert (tmp_path / "model" / "file").read_text() == "new"
 

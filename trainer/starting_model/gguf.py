@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
-from trainer.files import new_directory
+from trainer.files import new_model_directory
 from trainer.starting_model.checks import check_tokenizer
 
 MAGIC = b"GGUF"
@@ -24,14 +24,14 @@ class Imported:
     """whether the tokenizer has a chat template"""
 
 
-def import_gguf(source: Path, out: Path, dtype: str) -> Imported:
+def import_gguf(source: Path, out: Path, dtype: str, *, replace: bool = False) -> Imported:
     """Write `out`, whole or not at all.
 
-    dtype: of the written weights, float32 or bfloat16; quantized weights are dequantized. Raises ScopeError if
-    `source` is not a GGUF file or has an architecture that transformers cannot read, if `out` is not empty, or if a run
-    cannot use the tokenizer.
+    dtype: of the written weights, float32 or bfloat16; quantized weights are dequantized. replace: as in
+    `new_model_directory`. Raises ScopeError if `source` is not a GGUF file or has an architecture that transformers
+    cannot read, if `out` is not empty, or if a run cannot use the tokenizer.
     """
-    with new_directory(out) as writing:
+    with new_model_directory(out, replace=replace) as writing:
         return _write(source, writing, dtype)
 
 
@@ -39,7 +39,9 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
     _require_gguf(source)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     # Any: what transformers returns depends on the file.
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from services.control_plane.schemas.base import FieldProblem, ProblemBody
+from services.host.terminal import plain
 from services.run.state import DamagedDocument
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
     # The cause quotes the document, which may contain anything: only the place of the damage goes into the log.
-    logger.error("%s", error)
+    logger.error("%s", plain(str(error)))
     return problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         f"A document in Redis is damaged: {error}.",
