@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from services.host.interrupts import Interrupted, signals_as_interrupts
 from trainer.errors import ScopeError
 
 EXIT_USER_ERROR = 2
@@ -35,19 +37,29 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Exit status: 0 success, 1 failure, 2 an error that the user can fix, 130 interrupted."""
+    """Run a command. Exit status: 0 success, 1 failure, 2 an error that the user can fix, 130 interrupted.
+
+    SIGTERM and a closed terminal interrupt as Ctrl-C does, with 143 and 129.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    called = next((word for word in arguments if not word.startswith("-")), "")
-    options = make_parser([called]).parse_args(arguments, argparse.Namespace(arguments=arguments))
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        with signals_as_interrupts():
+            return _run(arguments)
     except ScopeError as error:
         print(f"scope: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("scope: interrupted", file=sys.stderr)
-        return 130
+    except Interrupted as interrupt:
+        # The terminal may be closed.
+        with contextlib.suppress(OSError):
+            print("scope: interrupted", file=sys.stderr, flush=True)
+        return interrupt.status
+
+
+def _run(arguments: list[str]) -> int:
+    called = next((word for word in arguments if not word.startswith("-")), "")
+    options = make_parser([called]).parse_args(arguments, argparse.Namespace(arguments=arguments))
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
 
 
 def make_parser(with_options: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:

@@ -20,8 +20,9 @@ from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
-from services.host.children import sigterm_as_interrupt, start_child
+from services.host.children import start_child
 from services.host.environment import machine, package_versions
+from services.host.interrupts import signals_as_interrupts
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
@@ -133,7 +134,7 @@ def _engines(
     """
     processes: list[subprocess.Popen[bytes]] = []
     parts, log = [], folder.path / "engines.log"
-    with sigterm_as_interrupt():
+    with signals_as_interrupts():
         try:
             for number, environment in enumerate(environments):
                 part = folder.new_part(number)
