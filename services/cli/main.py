@@ -11,7 +11,7 @@ from importlib import import_module
 from services.host.interrupts import Interrupted, signals_as_interrupts
 from trainer.errors import ScopeError
 
-EXIT_USER_ERROR = 2
+EXIT_USER_ERROR, INTERRUPTED = 2, 130
 
 COMMANDS = {
     "train": ("train:add_train", "start a run from a configuration, or resume a run"),
@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ScopeError as error:
         print(f"scope: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except Interrupted as interrupt:
+    except KeyboardInterrupt as interrupt:
         # The terminal may be closed.
         with contextlib.suppress(OSError):
             print("scope: interrupted", file=sys.stderr, flush=True)
-        return interrupt.status
+        return interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED
 
 
 def _run(arguments: list[str]) -> int:

@@ -68,10 +68,16 @@ def ray_cluster(
     with _private_folder(logs) as folder:
         at_forced_exit(folder.remove)
         context = _start(config, folder.path, logs, common)
+        # After an interrupt there is nothing to wait for: the processes are killed with their folder.
+        interrupted = False
         try:
             yield context.dashboard_url
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
-            ray.shutdown()
+            if not interrupted:
+                ray.shutdown()
 
 
 def _private_folder(logs: Path) -> PrivateFolder:

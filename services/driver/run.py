@@ -37,7 +37,6 @@ from services.driver.unbegun import mark_begun, withdraw
 from services.entropy_target.store import initialise_entropy_target
 from services.host.children import end_descendants
 from services.host.environment import package_versions
-from services.host.interrupts import Interrupted
 from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
@@ -71,9 +70,9 @@ def train(directory: RunDirectory, progress: Progress, stop: StopSignals) -> int
     try:
         with ExitStack() as stack:
             _train(directory, progress, stop, storage, stack)
-    except Interrupted as interrupt:
+    except KeyboardInterrupt:
         progress.say(_stopped_early(directory))
-        return interrupt.status
+        return stop.status
     except Exception as error:
         explained = storage.explain(error)
         withdraw(directory, explained or error)
@@ -111,7 +110,7 @@ def _train(
     stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
     try:
         _Drive(directory, queue, redis, progress, stop, storage, stack).run()
-    except Interrupted:
+    except KeyboardInterrupt:
         with contextlib.suppress(RedisError):
             update_status(redis, directory.run_id, phase="finished")
         raise
@@ -332,7 +331,7 @@ class _Drive:
                 self._stop.work = Work.EVALUATION
                 self._evaluate(pool, evaluations, done)
                 whole = True
-            except Interrupted:
+            except KeyboardInterrupt:
                 self._progress.say("the evaluation at the end was not finished")
         self._stop.work = Work.END
         wall_seconds = time.monotonic() - self._started

@@ -24,10 +24,6 @@ END_SECONDS = 3.0
 """The process is ended when it has not ended by itself this long after it was interrupted before the first step."""
 
 
-class StoppedEarly(Interrupted):
-    """A signal interrupted work that has nothing to save."""
-
-
 class Work(Enum):
     """What a signal finds under way, and what is said about it."""
 
@@ -62,7 +58,7 @@ class StopSignals:
     @property
     def status(self) -> int:
         """The exit status of a process that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
-        return 128 + (self.number or 0)
+        return 128 + (self.number or signal.SIGINT)
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -93,9 +89,9 @@ class StopSignals:
         self._before_exit.append(clean)
 
     def raise_if_requested(self) -> None:
-        """Raise StoppedEarly if there was a signal: a library may have swallowed the exception of its handler."""
+        """Raise Interrupted if there was a signal: a library may have swallowed the exception of the handler."""
         if self.number is not None:
-            raise StoppedEarly(self.number)
+            raise Interrupted(self.number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -104,7 +100,7 @@ class StopSignals:
         self.number, self._found = number, self.work
         if self.work in (Work.START, Work.EVALUATION):
             be_quiet()
-            raise StoppedEarly(number)
+            raise Interrupted(number)
 
     def _listen(self) -> None:
         while numbers := os.read(self._reader, 64):
