@@ -58,7 +58,7 @@ COMMAND_LINE_INTRODUCTION = """\
 | 0 | the command succeeded; the run finished, or stopped in order |
 | 1 | an unexpected error, with a traceback, or `scope doctor` found an error |
 | 2 | an error that the message explains and that the user can correct |
-| 130 | interrupted with a second Ctrl-C |
+| 130, 143, 129 | interrupted by Ctrl-C, SIGTERM or a closed terminal; a run only before its first step or twice |
 
 """
 

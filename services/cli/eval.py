@@ -58,6 +58,15 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    from services.driver.stop_signals import StopSignals
+    from services.host.children import end_descendants
+
+    with StopSignals(lambda text: print(f"scope: {text}", file=sys.stderr, flush=True)) as stop:
+        stop.at_forced_exit(end_descendants)
+        return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     from services.driver.progress import Progress
     from services.evaluation.models import find_model
     from services.evaluation.plan import make_plan

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,7 +64,7 @@ def ray_cluster(
             ray.shutdown()
         return
     logs = run_dir / "logs" / "ray"
-    with _private_folder(logs) as folder:
+    with PrivateFolder(logs=f"{RAY}/session_latest/logs", keep_logs_in=logs) as folder:
         at_forced_exit(folder.remove)
         context = _start(config, folder.path, logs, common)
         # After an interrupt there is nothing to wait for: the processes are killed with their folder.
@@ -78,16 +77,6 @@ def ray_cluster(
         finally:
             if not interrupted:
                 ray.shutdown()
-
-
-def _private_folder(logs: Path) -> PrivateFolder:
-    try:
-        return PrivateFolder(logs=f"{RAY}/session_latest/logs", keep_logs_in=logs)
-    except OSError as error:
-        raise ScopeError(
-            f"Ray needs a folder in {tempfile.gettempdir()}, which cannot be made: {error.strerror}. Free space there "
-            "or make it writable, or name another place in TMPDIR."
-        ) from error
 
 
 def _start(config: RunConfig, folder: Path, logs: Path, common: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.host.orphans import kill_orphans
+from trainer.errors import ScopeError
 from trainer.files import give_usual_permissions
 
 PREFIX = "scope-"
@@ -33,7 +34,8 @@ class PrivateFolder:
     """A folder of mode 0700 with a random name, as a context manager.
 
     It lies in the system's temporary folder, or in /tmp where that would make the paths of sockets too long. logs:
-    a folder in it, or a link to one, which takes the place of `keep_logs_in` at the end. Raises OSError.
+    a folder in it, or a link to one, which takes the place of `keep_logs_in` at the end. Raises ScopeError when the
+    folder cannot be made.
     """
 
     def __init__(self, *, logs: str | None = None, keep_logs_in: Path | None = None) -> None:
@@ -41,8 +43,14 @@ class PrivateFolder:
         parent = Path(tempfile.gettempdir())
         parent = parent if len(os.fsencode(parent)) <= LONGEST_PARENT else Path("/tmp")
         remove_left(parent)
-        # Under another name until it is locked, so that nobody takes it for one that was left.
-        self.path = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        try:
+            # Under another name until it is locked, so that nobody takes it for one that was left.
+            self.path = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        except OSError as error:
+            raise ScopeError(
+                f"No temporary folder can be made in {parent}: {error.strerror}. Free space there or make it writable, "
+                "or name another place in the environment variable TMPDIR."
+            ) from error
         try:
             self._lock = (self.path / LOCK).open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)

@@ -93,7 +93,7 @@ def test_a_start_that_fails_while_it_creates_the_directory_leaves_none(
         (["warm_start.cache_dir=/proc/nowhere"], "warm start cannot be written"),
         (["redis.server_binary=/bin/false"], "redis.server_binary"),
         (["model.path=/nowhere"], "model.path"),
-        (["generators.gpus_per_generator=64"], "GPU"),
+        (["generators.gpus_per_generator=64"], "need 128 GPUs and this machine has"),
     ],
     ids=["warm start", "Redis", "model", "GPUs"],
 )

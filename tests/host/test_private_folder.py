@@ -16,6 +16,7 @@ import pytest
 from services.host.private_folder import LONGEST_PARENT, PrivateFolder, remove_left
 from tests.support.repository import ROOT
 from tests.support.runs.terminal import short_temporary_folder
+from trainer.errors import ScopeError
 
 OWNER = """
 import subprocess, sys, time
@@ -83,6 +84,12 @@ def test_a_folder_is_closed_to_others_has_a_random_name_and_is_removed_at_the_en
         first.remove()
         assert not first.path.exists()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc")
+    with pytest.raises(ScopeError, match=r"No temporary folder can be made in /proc: .* TMPDIR"):
+        PrivateFolder()
 
 
 def test_the_paths_of_sockets_in_it_are_short_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
