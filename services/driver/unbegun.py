@@ -37,7 +37,11 @@ def withdraw(directory: RunDirectory, error: BaseException | None = None) -> boo
     It stays when it was there before, when it holds a step, and when files in it may explain `error`.
     """
     path = directory.path
-    if directory.resumed or not is_unbegun(path):
+    if directory.resumed:
+        return False
+    if not path.exists():
+        return True
+    if not is_unbegun(path):
         return False
     if error is not None and ((path / "logs").exists() or str(path) in str(error)):
         return False

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -21,21 +23,26 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP raise Interrupted within the block; on another than the main thread nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Let Ctrl-C, SIGTERM and SIGHUP raise Interrupted within the block."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         be_quiet()
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in signals_to_handle()}
+    with handled_by(interrupt, signals_to_handle()):
+        yield
+
+
+@contextmanager
+def handled_by(handler: Handler, signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Handle `signals` by `handler` within the block; on another thread than the main one this changes nothing."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in signals} if here else {}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handled in before.items():
+            signal.signal(number, handled)
 
 
 def signals_to_handle() -> list[signal.Signals]:

@@ -58,6 +58,7 @@ def test_an_interrupted_start_removes_the_directory_and_the_secrets_of_its_run(o
     secrets = RunSecrets(opened.path)
     secrets.ensure()
     assert withdraw(opened)
+    assert withdraw(opened), "a second try finds it gone"
     assert not opened.path.exists()
     assert not secrets.directory.exists()
 
