@@ -63,6 +63,9 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
 ) -> None:
     first = opened(f"model.path={tiny_model_dir}")
     first.wait_for("starting 2 generators")
+    (folder,) = first.temporary.glob("scope-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name for path in folder.iterdir()} == {".private-folder", "ray", "tmp"}
     assert first.interrupt(signal.SIGKILL).status == -signal.SIGKILL
     assert first.leftovers(seconds=30) == []
     assert (first.run.directory / "logs" / "ray" / "gcs_server.out").exists()
@@ -70,7 +73,7 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     second.wait_for("starting Ray")
     # Ray's first process is on its way, and Ray waits for it.
     deadline = time.monotonic() + 60
-    while not any(second._temporary.glob("scope-*/ray/session_latest/logs/gcs_server.out")):
+    while not any(second.temporary.glob("scope-*/ray/session_latest/logs/gcs_server.out")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     ended_cleanly(second, second.interrupt(signal.SIGINT), signal.SIGINT)
