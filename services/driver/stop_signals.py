@@ -14,6 +14,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable
 from enum import Enum
 from types import FrameType, TracebackType
@@ -22,6 +23,9 @@ from services.host.interrupts import Interrupted, be_quiet, signals_to_handle
 
 END_SECONDS = 3.0
 """The process is ended when it has not ended by itself this long after it was interrupted before the first step."""
+
+TOGETHER_SECONDS = 0.3
+"""Signals within this time are one: a shell, or another program above this one, may pass on what the kernel sends too."""
 
 
 class Work(Enum):
@@ -45,7 +49,7 @@ class StopSignals:
         """the first signal, once there was one"""
         self._found: Work | None = None
         """what the first signal interrupted"""
-        self._count = 0
+        self._received_at: float | None = None
         self._before: dict[int, signal._HANDLER] = {}
         self._before_exit: list[Callable[[], object]] = []
         self._deadline: threading.Timer | None = None
@@ -109,14 +113,17 @@ class StopSignals:
                     self._received(signal.Signals(number))
 
     def _received(self, number: signal.Signals) -> None:
-        self._count += 1
         # While Ray connects, its own handler of SIGTERM runs first and sets an alarm that would abort this process.
         signal.alarm(0)
         if number == signal.SIGHUP:
             _leave_terminal()
-        if self._count > 1:
-            self._tell(f"{number.name}: exiting immediately")
-            self._end_by_force(number)
+        now = time.monotonic()
+        if self._received_at is not None:
+            if number != signal.SIGHUP and now - self._received_at > TOGETHER_SECONDS:
+                self._tell(f"{number.name}: exiting immediately")
+                self._end_by_force(number)
+            return
+        self._received_at = now
         # The main thread may have left what its handler has interrupted.
         work = self._found or self.work
         self.number = number

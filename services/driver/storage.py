@@ -16,8 +16,8 @@ LEAST_FREE_BYTES = 4 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
-_UNWRITABLE = {errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN}
-_UNWRITABLE_TEXTS = ("Read-only file system", "Input/output error", "Stale file handle")
+_UNWRITABLE = {errno.EROFS, errno.ESTALE}
+_UNWRITABLE_TEXTS = ("Read-only file system", "Stale file handle")
 
 
 class Storage:

@@ -78,6 +78,17 @@ def test_a_signal_at_the_end_changes_nothing() -> None:
         assert "ending already" in terminal.next()
 
 
+@SIGNALS
+def test_signals_that_come_together_are_one(number: signal.Signals) -> None:
+    asked, terminal = threading.Event(), Terminal()
+    with StopSignals(terminal.say) as stop:
+        stop.work, stop.request = Work.STEPS, asked.set
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        assert asked.wait(10)
+    assert len(terminal.said) == 1
+
+
 STUCK = """
 import ctypes, os, signal, sys, threading
 from services.driver import stop_signals
@@ -98,7 +109,7 @@ with stop_signals.StopSignals(lambda text: print(text, flush=True)) as stop:
 
 @pytest.mark.parametrize(
     ("work", "bound", "delays", "last"),
-    [("START", 0.2, [0.2], "stopping"), ("STEPS", 60, [0.2, 0.6], "exiting immediately")],
+    [("START", 0.2, [0.2], "stopping"), ("STEPS", 60, [0.2, 1.2], "exiting immediately")],
     ids=["before the first step", "a second signal"],
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
