@@ -25,7 +25,7 @@ END_SECONDS = 3.0
 """The process is ended when it has not ended by itself this long after it was interrupted before the first step."""
 
 TOGETHER_SECONDS = 0.3
-"""Signals within this time are one: a shell, or another program above this one, may pass on what the kernel sends too."""
+"""Signals within this time are one: a shell, or another program above, may pass on what the kernel sends as well."""
 
 
 class Work(Enum):
