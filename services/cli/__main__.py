@@ -1,5 +1,6 @@
 """`python -m services.cli`, and the installed command `scope`."""
 
+import contextlib
 import os
 import sys
 
@@ -11,7 +12,8 @@ def run() -> None:
     status = main()
     if status > 128:
         # A signal ended the command, and everything was cleaned up. Taking imported libraries down can take seconds.
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
 
