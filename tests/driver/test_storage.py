@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from services.driver.storage import Storage
+from services.redis.embedded import EmbeddedRedis
 from services.run.directory import CONFIG_FILE
+from trainer.config import RedisConfig
 from trainer.errors import ScopeError
 
 
@@ -24,10 +27,10 @@ def run_in(path: Path) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
+    """A file system of 72 MiB, on which a server of the queue starts."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     yield folder
@@ -58,7 +61,7 @@ def test_a_directory_that_was_taken_away_is_noticed_and_named(tmp_path: Path, ho
 def test_a_disk_that_fills_is_noticed_and_named(disk: Path) -> None:
     storage = Storage(run_in(disk / "run"))
     storage.check()
-    (disk / "other").write_bytes(b"x" * (6 << 20))
+    (disk / "other").write_bytes(b"x" * (70 << 20))
     with pytest.raises(ScopeError, match=rf"The disk of the run directory {disk / 'run'} is full") as caught:
         storage.check()
     assert f"scope train --resume {disk / 'run'}" in str(caught.value)
@@ -82,6 +85,25 @@ def test_a_full_disk_is_found_in_what_the_parts_of_a_run_report(tmp_path: Path, 
     wrapped = RuntimeError("the run ended")
     wrapped.__cause__ = error
     assert "is full, so the run has ended" in said(storage, wrapped)
+
+
+def test_a_queue_that_can_no_longer_be_written_is_blamed_on_its_disk_and_ends(
+    disk: Path, tmp_path: Path
+) -> None:
+    storage = Storage(run_in(disk / "run"))
+    config = RedisConfig(appendfsync="everysec")
+    with EmbeddedRedis(config, data_dir=disk / "run" / "redis", state_dir=tmp_path / "state") as server:
+        with (disk / "other").open("wb") as other:
+            os.posix_fallocate(other.fileno(), 0, shutil.disk_usage(disk).free)
+        with server.access.sync() as redis:
+            # The server learns of the full disk when it writes this one.
+            redis.set("first", b"x" * 100_000)
+            with pytest.raises(RedisError, match="MISCONF") as caught:
+                redis.set("second", b"x")
+        (disk / "other").unlink()
+        assert "is full, so the run has ended" in said(storage, caught.value)
+        pid = server.pid
+    assert pid is None or not Path(f"/proc/{pid}").exists()
 
 
 def test_a_disk_that_turned_read_only_is_named(disk: Path) -> None:
