@@ -61,7 +61,7 @@ zsh or fish that completes commands, options, choices and the ids of runs; put i
 | 0 | the command succeeded; the run finished, or stopped in order |
 | 1 | an unexpected error, with a traceback; a check or a watched run that failed; a `--wait` that ran out |
 | 2 | an error that the message explains and that the user can correct |
-| 130 | interrupted; of `scope train`, with a second Ctrl-C |
+| 130, 143, 129 | interrupted by Ctrl-C, SIGTERM or a closed terminal; a run only before its first step or twice |
 | 141 | nobody reads the output any more, as after a pipe to `head -1` |
 
 Whatever a command prints is free of control characters: those in texts of models, people and servers are shown as

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def give_usual_permissions(directory: Path) -> None:
+    """Give a directory and everything below it the permissions of files that are created under the umask.
+
+    Some libraries write files that only their owner may read, or folders that everybody may write. Raises OSError.
+    """
+    denied = _umask()
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod((0o777 if executable else 0o666) & ~denied)
+
+
+def _umask() -> int:
+    # os.umask would change it for a moment, for every thread of the process.
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("Umask:")).split()[1], 8)
+
+
 @contextmanager
 def new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
     """A directory to create and fill with a model, renamed to `out` at the end; removed on an error.
@@ -59,6 +78,7 @@ def new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with _beside(out) as writing:
         yield writing
+        give_usual_permissions(writing)
         os.replace(writing, out)
 
 
@@ -67,6 +87,7 @@ def replaced_directory(directory: Path) -> Iterator[Path]:
     """A directory to create and fill, which takes the place of `directory` at the end; removed on an error."""
     with _beside(directory) as writing:
         yield writing
+        give_usual_permissions(writing)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(writing, directory)
 

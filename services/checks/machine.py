@@ -55,7 +55,7 @@ def check_gpus(config: RunConfig) -> list[str]:
     import torch
 
     found = torch.cuda.device_count()
-    if found < wanted:
+    if wanted > found + 1e-9:
         raise ScopeError(
             f"learner and generators need {wanted:g} GPUs and this machine has {found}: lower learner.workers, "
             "learner.gpus_per_worker or generators.gpus_per_generator, or set ray.address to a cluster"

@@ -42,6 +42,11 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
     warnings = {
         check_.field: check_.run() for check_ in preflight_checks(config, patience_seconds=patience_seconds)
     }
+    if config.learner.gpus_per_worker or config.generators.gpus_per_generator:
+        from services.checks.machine import check_gpus
+
+        # Ray would wait for GPUs that never come.
+        check_gpus(config)
     return warnings["task.name"]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from services.cli.connect import run_directory
-from services.cli.output import say_json, terminal
+from services.cli.output import complain, say_json, terminal
 from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
@@ -70,6 +69,15 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
+    from services.driver.stop_signals import StopSignals
+    from services.host.children import end_descendants
+
+    with StopSignals(complain) as stop:
+        stop.at_forced_exit(end_descendants)
+        return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     from services.driver.progress import Progress
     from services.evaluation.models import find_model
     from services.evaluation.plan import make_plan

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from services.cli.output import complain, complain_lines, say
 from services.cli.parser import EXIT_USER_ERROR, ScopeParser, add_commands, add_examples
+from services.host.interrupts import Interrupted, signals_as_interrupts
 from services.host.terminal import OutputClosed, prepare_streams
 from trainer.errors import ScopeError
 
@@ -47,16 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Exit status: 0 success, 1 failure, 2 an error that the user can fix, 130 interrupted, 141 nobody reads the output.
+    SIGTERM and a closed terminal interrupt as Ctrl-C does, with 143 and 129.
     """
     prepare_streams()
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        with signals_as_interrupts():
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
     except ScopeError as error:
         complain(str(error))
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         complain("interrupted")
-        return EXIT_INTERRUPTED
+        return interrupt.status if isinstance(interrupt, Interrupted) else EXIT_INTERRUPTED
     except OutputClosed:
         return EXIT_OUTPUT_CLOSED
     except Exception:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.cli.connect import run_directory
+from services.cli.output import complain
 from services.cli.parser import add_examples
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from services.driver.stop_signals import StopSignals
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -45,17 +50,24 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from services.driver.open_run import new_run, open_run, reopen_run
+    from services.driver.stop_signals import StopSignals
 
     if (options.config is None) == (options.resume is None):
         raise ScopeError("scope train needs either a configuration file or --resume RUN, not both.")
+    if options.resume is not None and (options.run_id or options.replace or options.resume_existing):
+        raise ScopeError("--run-id, --replace and --continue cannot be combined with --resume.")
+    if options.resume_existing and (not options.run_id or options.replace):
+        raise ScopeError("--continue needs --run-id and cannot be combined with --replace.")
+    with StopSignals(complain) as stop:
+        return _drive(options, stop)
+
+
+def _drive(options: argparse.Namespace, stop: StopSignals) -> int:
+    from services.driver.open_run import new_run, open_run, reopen_run
+
     if options.resume is not None:
-        if options.run_id or options.replace or options.resume_existing:
-            raise ScopeError("--run-id, --replace and --continue cannot be combined with --resume.")
         directory = reopen_run(run_directory(options.resume), options.overrides)
     elif options.resume_existing:
-        if not options.run_id or options.replace:
-            raise ScopeError("--continue needs --run-id and cannot be combined with --replace.")
         directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
@@ -66,4 +78,4 @@ def _train(options: argparse.Namespace) -> int:
     progress.say(f"run {directory.run_id} in {directory.path}")
     for note in directory.notes:
         progress.say(note)
-    return train(directory, progress)
+    return train(directory, progress, stop)

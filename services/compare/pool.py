@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from services.driver.progress import Progress
-from services.host.children import ChildProcess, last_line, sigterm_as_interrupt
+from services.host.children import ChildProcess, last_line
+from services.host.interrupts import signals_as_interrupts
 from services.records.jsonl import whole_lines
 from trainer.errors import ScopeError
 
@@ -58,7 +59,7 @@ class Pool:
 
     def run(self) -> None:
         """Run every job. Raises ScopeError when one failed, and KeyboardInterrupt after a stop."""
-        with sigterm_as_interrupt():
+        with signals_as_interrupts():
             try:
                 while self._running or (self._waiting and not self._failures):
                     self._start_jobs()

@@ -8,6 +8,7 @@ import ipaddress
 from services.access.tokens import TOKEN_VARIABLE, any_token, register_token
 from services.control_plane.app import create_app
 from services.control_plane.server import server_of
+from services.host.interrupts import handled_by, signals_to_handle
 from services.host.sockets import bind
 from services.redis.access import RedisAccess
 from trainer.config import ControlPlaneConfig
@@ -15,7 +16,7 @@ from trainer.errors import ScopeError
 
 
 def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. token: becomes an admin token for every run in this Redis.
+    """Serve until SIGINT, SIGTERM or SIGHUP. token: becomes an admin token for every run in this Redis.
 
     Raises `ScopeError` when the address is in use, or when `host` is reachable from other machines and no token exists.
     """
@@ -31,7 +32,7 @@ def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str |
     listener = bind(host, port)
     server = server_of(create_app(access, config))
     # uvicorn shuts down and then raises KeyboardInterrupt again; here Ctrl-C is the normal way to stop.
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), handled_by(server.handle_exit, signals_to_handle()):
         server.run(sockets=[listener])
 
 

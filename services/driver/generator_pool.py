@@ -111,8 +111,12 @@ class GeneratorPool:
         handles = [member.handle for member in self._members.values()]
         ray.wait([h.stop.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
         ray.wait([h.shutdown.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
-        for handle in handles:
-            ray.kill(handle)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the generators and their engines at once."""
+        for member in self._members.values():
+            ray.kill(member.handle)
 
     def _open(self, spec: GeneratorSpec, in_a_row: int = 0) -> None:
         """Start a generator, now or once it has resources."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from services.checks.preflight import preflight
+from services.driver.unbegun import is_unbegun, mark_unbegun, remove_unbegun, withdraw
 from services.run.directory import (
     CONFIG_FILE,
     FREE_BYTES,
@@ -32,7 +33,8 @@ ORPHAN_SECONDS = 30.0
 def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, replace: bool) -> RunDirectory:
     """Create the directory of a new run and lock it for this process. Changes nothing before every check has passed.
 
-    replace: move an existing directory aside. Raises ScopeError, without `replace` also for an existing directory.
+    replace: move an existing directory aside. One in which no step was made is replaced in any case. Raises ScopeError,
+    without `replace` also for an existing directory.
     """
     config = load_config(config_path, overrides)
     run_id = run_id or f"{config_path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -43,7 +45,7 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
         )
     path = (Path(config.runs_dir) / run_id).resolve()
     if path.exists() and any(path.iterdir()):
-        if not replace:
+        if not replace and not is_unbegun(path):
             raise ScopeError(
                 f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
                 "move it aside and start anew with --replace, or choose another --run-id."
@@ -52,14 +54,14 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
     notes = preflight(config)
     model = find_starting_model(config.model)
     if path.exists() and any(path.iterdir()):
-        aside = path.with_name(
-            f"{run_id}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
-        )
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        _clear_the_way(path)
     directory = RunDirectory(path, run_id, config, resumed=False, model=model, notes=tuple(notes))
-    _create(directory)
-    _lock(path)
+    try:
+        _create(directory)
+        _lock(path)
+    except BaseException:
+        withdraw(directory)
+        raise
     return directory
 
 
@@ -85,13 +87,25 @@ def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
 def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirectory:
     """Continue the run `run_id` if it exists, else begin it with the configuration in `config_path`.
 
-    A directory without a configuration is moved aside.
+    A directory without a configuration is moved aside, and one in which no step was made is replaced.
     """
     config = load_config(config_path, overrides)
     path = Path(config.runs_dir) / run_id
-    if is_run_id(run_id) and (path / CONFIG_FILE).is_file():
+    if is_run_id(run_id) and (path / CONFIG_FILE).is_file() and not is_unbegun(path):
         return reopen_run(path, overrides)
     return new_run(config_path, overrides, run_id, replace=True)
+
+
+def _clear_the_way(path: Path) -> None:
+    """Remove a directory in which no step was made, or rename any other one after the time of its last change."""
+    if is_unbegun(path):
+        remove_unbegun(path)
+        return
+    aside = path.with_name(
+        f"{path.name}.{time.strftime('%Y%m%d-%H%M%S', time.localtime(path.stat().st_mtime))}"
+    )
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def _lock(path: Path) -> None:
@@ -121,7 +135,10 @@ def _pinned(model: ModelConfig, path: Path) -> ModelConfig:
 
 def _create(directory: RunDirectory) -> None:
     try:
-        (directory.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        if not directory.resumed:
+            mark_unbegun(directory.path)
+        (directory.path / "checkpoints").mkdir(exist_ok=True)
         free = shutil.disk_usage(directory.path).free
         if free < FREE_BYTES:
             raise ScopeError(

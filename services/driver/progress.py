@@ -39,7 +39,7 @@ JSON_FIELDS = (
 
 
 class Progress:
-    """Prints lines. Used on the driver's main thread and in its signal handler."""
+    """Prints lines. Used on the driver's main thread and on the thread of its stop signals."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout

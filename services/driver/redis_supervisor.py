@@ -42,7 +42,11 @@ class RedisSupervisor:
         if self._embedded is None:
             self.warnings = check(self._external)
         else:
-            self._embedded.start()
+            try:
+                self._embedded.start()
+            except BaseException:
+                self._embedded.kill()
+                raise
         return self
 
     def __exit__(

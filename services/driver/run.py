@@ -31,12 +31,16 @@ from services.driver.recovery import (
     fetch_checkpoint,
 )
 from services.driver.redis_supervisor import RedisSupervisor
-from services.driver.stop_signals import StoppedEarly, StopSignals
+from services.driver.stop_signals import StopSignals, Work
+from services.driver.storage import Storage
+from services.driver.unbegun import mark_begun, withdraw
 from services.entropy_target.store import initialise_entropy_target
+from services.host.children import end_descendants
 from services.host.environment import package_versions
 from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
+from services.run.control import request_action
 from services.run.directory import RunDirectory
 from services.run.state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
@@ -53,43 +57,78 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 
 
-def train(directory: RunDirectory, progress: Progress) -> int:
-    """Drive the run in `directory`; returns 0, the exit status, when it has finished or was stopped in order.
+def train(directory: RunDirectory, progress: Progress, stop: StopSignals) -> int:
+    """Drive the run in `directory`; returns the exit status: 0 when it has finished or was stopped in order.
 
-    Raises ScopeError for what the user can fix.
+    A signal before the first learner step ends the run with the status of that signal, and leaves no directory that
+    this start has created. Raises ScopeError for what the user can fix.
     """
-    with ExitStack() as stack:
-        secrets = RunSecrets(directory.path)
-        secrets.ensure()
-        queue = stack.enter_context(RedisSupervisor(directory, secrets))
-        for warning in queue.warnings:
-            progress.say(f"warning: {warning}")
-        redis = queue.access.sync()
-        stack.callback(redis.close)
-        if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
-            progress.say(fetched)
-        check_recoverable(directory, redis)
-        register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
-        initialise_entropy_target(redis, directory.run_id)
-        initialise_run(redis, directory.run_id, _spec(directory))
-        stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
-        try:
-            _Drive(directory, queue, redis, progress, stop, stack).run()
-        except RedisError as error:
-            url = directory.config.redis.url
-            server = "The embedded Redis" if url is None else f"redis.url={url!r}"
-            raise ScopeError(
-                f"{server} was lost during the run: {error}. The last checkpoint is "
-                f"safe. When Redis is back: scope train --resume {directory.path}"
-            ) from error
-        except BaseException as error:
-            # Redis itself may be the cause; a second error must not hide the first.
-            with contextlib.suppress(RedisError):
-                update_status(
-                    redis, directory.run_id, phase="failed", error=str(error) or type(error).__name__
-                )
+    storage = Storage(directory.path)
+    stop.say = progress.say
+    stop.at_forced_exit(lambda: progress.say(_stopped_early(directory)))
+    stop.at_forced_exit(end_descendants)
+    try:
+        with ExitStack() as stack:
+            _train(directory, progress, stop, storage, stack)
+    except KeyboardInterrupt:
+        progress.say(_stopped_early(directory))
+        return stop.status
+    except Exception as error:
+        explained = storage.explain(error)
+        withdraw(directory, explained or error)
+        if explained is None:
             raise
+        raise explained from error
     return 0
+
+
+def _stopped_early(directory: RunDirectory) -> str:
+    """Remove the directory if this start has created it and made no step; returns what to tell the user."""
+    if withdraw(directory):
+        return "stopped before the first step; nothing was kept"
+    return f"stopped; continue with: scope train --resume {directory.path}"
+
+
+def _train(
+    directory: RunDirectory, progress: Progress, stop: StopSignals, storage: Storage, stack: ExitStack
+) -> None:
+    # First on the stack, so last: what is still alive after everything was stopped in order is ended.
+    stack.callback(end_descendants)
+    secrets = RunSecrets(directory.path)
+    secrets.ensure()
+    queue = stack.enter_context(RedisSupervisor(directory, secrets))
+    for warning in queue.warnings:
+        progress.say(f"warning: {warning}")
+    redis = queue.access.sync()
+    stack.callback(redis.close)
+    if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
+        progress.say(fetched)
+    check_recoverable(directory, redis)
+    register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
+    initialise_entropy_target(redis, directory.run_id)
+    initialise_run(redis, directory.run_id, _spec(directory))
+    stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
+    try:
+        _Drive(directory, queue, redis, progress, stop, storage, stack).run()
+    except KeyboardInterrupt:
+        with contextlib.suppress(RedisError):
+            update_status(redis, directory.run_id, phase="finished")
+        raise
+    except RedisError as error:
+        url = directory.config.redis.url
+        server = "The embedded Redis" if url is None else f"redis.url={url!r}"
+        raise ScopeError(
+            f"{server} was lost during the run: {error}. The last checkpoint is "
+            f"safe. When Redis is back: scope train --resume {directory.path}"
+        ) from error
+    except BaseException as error:
+        # Redis itself may be the cause; a second error must not hide the first.
+        with contextlib.suppress(RedisError):
+            update_status(redis, directory.run_id, phase="failed", error=str(error) or type(error).__name__)
+        raise
+    finally:
+        # A signal must not interrupt the end of what was started.
+        stop.work = Work.END
 
 
 class _Drive:
@@ -102,22 +141,20 @@ class _Drive:
         redis: Redis,
         progress: Progress,
         stop: StopSignals,
+        storage: Storage,
         stack: ExitStack,
     ) -> None:
         self._directory, self._config, self._run_id = directory, directory.config, directory.run_id
         self._queue, self._redis = queue, redis
-        self._progress, self._stop, self._stack = progress, stop, stack
+        self._progress, self._stop, self._storage, self._stack = progress, stop, storage, stack
         self._started = time.monotonic()
+        self._learned = False
+        """whether the learner has made a step since the start"""
         self._fresh = not any((directory.path / "checkpoints").glob("step-*"))
 
     def run(self) -> None:
         """Do everything from the starting model to the report."""
-        try:
-            pool, learner, evaluations = self._prepare()
-        except StoppedEarly:
-            update_status(self._redis, self._run_id, phase="finished")
-            self._progress.say("stopped before the learner began; nothing new was learned")
-            return
+        pool, learner, evaluations = self._prepare()
         update_status(self._redis, self._run_id, phase="running")
         pool.run()
         learner.start(self._steps_done())
@@ -130,7 +167,7 @@ class _Drive:
         self._finish(pool, evaluations)
 
     def _prepare(self) -> tuple[GeneratorPool, LearnerSupervisor, Evaluations]:
-        """Start everything up to the first learner step. Raises StoppedEarly when a stop is requested meanwhile."""
+        """Start everything up to the first learner step."""
         from services.results.evaluations import Evaluations
 
         update_status(self._redis, self._run_id, phase="warm_start")
@@ -140,15 +177,15 @@ class _Drive:
         pool, learner = self._workers(model_dir)
         # Start it while the engines start, which takes longest and leaves the CPU idle for part of it.
         self._start_control_plane()
-        pool.wait_ready(self._raise_if_stopped)
+        pool.wait_ready(self._check)
         if self._fresh:
             self._evaluate(pool, evaluations, 0)
-        self._raise_if_stopped()
+        self._stop.raise_if_requested()
         return pool, learner, evaluations
 
-    def _raise_if_stopped(self) -> None:
-        if self._stop.requested:
-            raise StoppedEarly
+    def _check(self) -> None:
+        self._stop.raise_if_requested()
+        self._storage.check()
 
     def _model(self) -> Path:
         """The starting model's directory: the configured model's, or that of the warm-started tiny model."""
@@ -171,14 +208,14 @@ class _Drive:
         return warm.path
 
     def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
-        self._raise_if_stopped()
+        self._stop.raise_if_requested()
         self._progress.warm_start(warm_start)
 
     def _start_cluster(self) -> None:
         self._progress.say("starting Ray")
-        dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
-        # Ray installs a SIGTERM handler that ends the process at once.
-        self._stop.install()
+        cluster = ray_cluster(self._config, self._run_id, self._directory.path, self._stop.at_forced_exit)
+        dashboard = self._stack.enter_context(cluster)
+        self._stop.raise_if_requested()
         if dashboard:
             self._progress.say(f"Ray dashboard: http://{dashboard}")
 
@@ -224,7 +261,8 @@ class _Drive:
         names = tuple(spec.generator_id for spec in specs)
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = ElasticPool(specs) if self._config.generators.elastic else GeneratorPool(specs)
-        self._stack.callback(pool.stop)
+        # Nothing that generators do before the first step is worth waiting for.
+        self._stack.callback(lambda: pool.stop() if self._learned else pool.kill())
         spec = LearnerSpec(
             run_id=self._run_id,
             config=self._config,
@@ -254,14 +292,19 @@ class _Drive:
 
     def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, scheduler: EvaluationScheduler) -> None:
         """Supervise everything until the learner has finished. Raises ScopeError when a part cannot be restarted."""
+        before = self._steps_done()
         self._queue.answered()
         # A client that retries would wait here for the server that only this loop can restart.
         with self._queue.access.without_retries() as redis:
             while not learner.wait(POLL_SECONDS):
+                self._storage.check()
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
                     done = status.step if status else 0
+                    if done > before and not self._learned:
+                        self._learned, self._stop.work = True, Work.STEPS
+                        mark_begun(self._directory.path)
                     self._say(learner.restart(done), *scheduler.update(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
@@ -282,14 +325,21 @@ class _Drive:
         from services.results.report import write_report
 
         done = self._steps_done()
-        if done == self._config.steps:
-            self._evaluate(pool, evaluations, done)
+        self._learned, whole = True, done < self._config.steps
+        if not whole and not self._stop.requested:
+            try:
+                self._stop.work = Work.EVALUATION
+                self._evaluate(pool, evaluations, done)
+                whole = True
+            except KeyboardInterrupt:
+                self._progress.say("the evaluation at the end was not finished")
+        self._stop.work = Work.END
         wall_seconds = time.monotonic() - self._started
         write_report(self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds)
         update_status(self._redis, self._run_id, phase="finished")
         path = self._directory.path
         self._progress.say(f"results: {path}/report.json, report.png, model/")
-        if done < self._config.steps:
+        if done < self._config.steps or not whole:
             left = f"stopped at step {done} of {self._config.steps}"
             self._progress.say(f"{left}; continue with: scope train --resume {path}")
 

@@ -20,15 +20,18 @@ from services.evaluation.plan import EvaluationPlan
 from services.evaluation.results import RESULT, ResultsFolder
 from services.evaluation.summary import summarize
 from services.evaluation.worker import WorkerSpec
-from services.host.children import sigterm_as_interrupt, start_child
+from services.host.children import start_child
 from services.host.environment import machine, package_versions
+from services.host.interrupts import signals_as_interrupts
+from services.host.private_folder import PrivateFolder
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 
 POLL_SECONDS = 0.3
 REPORT_SECONDS = 20.0
-END_SECONDS = 20.0
+END_SECONDS = 2.0
+"""how long an engine may take to end; each of its results is on disk when it has it"""
 
 
 def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progress) -> dict[str, Any]:
@@ -133,7 +136,8 @@ def _engines(
     """
     processes: list[subprocess.Popen[bytes]] = []
     parts, log = [], folder.path / "engines.log"
-    with sigterm_as_interrupt():
+    # The engine's sockets are in it.
+    with PrivateFolder() as temporary, signals_as_interrupts():
         try:
             for number, environment in enumerate(environments):
                 part = folder.new_part(number)
@@ -146,7 +150,7 @@ def _engines(
                 spec = part.with_suffix(".spec")
                 spec.write_bytes(msgspec.json.encode(WorkerSpec(plan, share, str(part), seed)))
                 command = [sys.executable, "-m", "services.evaluation.worker", str(spec)]
-                processes.append(start_child(command, log, environment))
+                processes.append(start_child(command, log, environment | {"TMPDIR": str(temporary.path)}))
             yield processes, parts, log
         finally:
             _stop(processes)

@@ -130,6 +130,13 @@ class EmbeddedRedis:
             process.kill()
             process.wait()
 
+    def kill(self) -> None:
+        """Stop at once, also a server that is still starting."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
+
     def __enter__(self) -> EmbeddedRedis:
         self.start()
         return self

@@ -9,6 +9,7 @@ import pytest
 from services.cli import main
 from services.driver.learner_job import worker_resources
 from services.driver.open_run import open_run
+from services.driver.unbegun import mark_begun
 from services.run.directory import FORMAT_FILE, RunDirectory
 from tests.support.repository import QUICKSTART
 from trainer.config import LearnerConfig
@@ -28,10 +29,19 @@ def test_run_that_does_not_exist_is_begun(tmp_path: Path) -> None:
 
 def test_run_that_exists_is_continued_with_its_own_configuration(tmp_path: Path) -> None:
     first = opened(tmp_path, "steps=7")
+    mark_begun(first.path)
     (first.path / ".lock").unlink()  # the process that held the lock has exited
     again = opened(tmp_path)
     assert again.resumed
     assert again.config.steps == 7
+
+
+def test_run_without_a_step_is_begun_anew_with_the_configuration_of_the_retry(tmp_path: Path) -> None:
+    first = opened(tmp_path, "steps=7")
+    (first.path / ".lock").unlink()
+    again = opened(tmp_path, "steps=8")
+    assert not again.resumed
+    assert again.config.steps == 8
 
 
 @pytest.mark.parametrize("marker", [None, '{"run_directory": 3}'])

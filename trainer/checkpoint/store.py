@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from trainer.errors import ScopeError
-from trainer.files import sync, write_atomically
+from trainer.files import give_usual_permissions, sync, write_atomically
 
 MANIFEST = "manifest.json"
 LEAST_FREE_BYTES = 1 << 20
@@ -142,6 +142,7 @@ class CheckpointStore:
         files = {str(p.relative_to(writing)): p for p in sorted(writing.rglob("*")) if p.is_file()}
         manifest = Manifest(state.step, {name: _sha256(path) for name, path in files.items()})
         (writing / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        give_usual_permissions(writing)
         for path in (
             *files.values(),
             writing / MANIFEST,

@@ -21,6 +21,7 @@ from typing import Any
 
 from trainer.config import RunConfig, TaskConfig
 from trainer.errors import ScopeError
+from trainer.files import give_usual_permissions
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions, make_task
 from trainer.tasks.import_reference import source_digest
@@ -79,6 +80,7 @@ def ensure_warm_start(
         trained = asdict(train(config, task, unfinished, on_progress))
         kept = {name: value for name, value in trained.items() if name not in ("path", "from_cache")}
         (unfinished / _RECORD).write_text(json.dumps(kept, indent=2) + "\n")
+        give_usual_permissions(unfinished)
         _move_into_place(unfinished, directory)
     return _read(directory, from_cache=False)
 

@@ -1,0 +1,105 @@
+"""A run that is interrupted before its first step ends within seconds, says one sentence and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.runs.terminal import Ending, Terminal, short_temporary_folder
+
+from tests.support.generation.tiny import tiny_config
+from tests.support.ports import free_ports
+from tests.support.runs.run_harness import Run
+from trainer.config.load import dump_yaml
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+WITHIN_SECONDS = 5.0
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Starts the run `stopped` on a terminal; the same directory each time."""
+    control_plane, dashboard = free_ports(2)
+    settings = [
+        f"runs_dir={tmp_path / 'runs'}",
+        f"control_plane.port={control_plane}",
+        f"ray.dashboard_port={dashboard}",
+        f"warm_start.cache_dir={tmp_path / 'warm-start'}",
+    ]
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
+    config, terminals = tmp_path / "tiny.yaml", []
+    config.write_text(dump_yaml(tiny_config()))
+    with short_temporary_folder() as temporary:
+
+        def start(*more: str) -> Terminal:
+            run = Run(tmp_path / "runs" / "stopped", environment, [*settings, *more])
+            terminals.append(Terminal(run, config, temporary))
+            return terminals[-1]
+
+        yield start
+        for terminal in terminals:
+            terminal.close()
+
+
+def ended_cleanly(terminal: Terminal, ending: Ending, number: signal.Signals) -> None:
+    assert ending.status == 128 + number, ending
+    assert ending.seconds < WITHIN_SECONDS, ending
+    assert terminal.leftovers() == []
+    assert not terminal.run.directory.exists()
+    if number != signal.SIGHUP:
+        assert "stopped before the first step; nothing was kept" in ending.said
+    assert "Traceback" not in ending.said
+    assert len(ending.said.strip().splitlines()) <= 3, ending.said
+
+
+def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interrupted(
+    opened: Open, tiny_model_dir: Path
+) -> None:
+    first = opened(f"model.path={tiny_model_dir}")
+    first.wait_for("starting 2 generators")
+    (folder,) = first.temporary.glob("scope-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name for path in folder.iterdir()} == {".private-folder", "ray", "tmp"}
+    assert first.interrupt(signal.SIGKILL).status == -signal.SIGKILL
+    assert first.leftovers(seconds=30) == []
+    assert (first.run.directory / "logs" / "ray" / "gcs_server.out").exists()
+    second = opened(f"model.path={tiny_model_dir}")
+    second.wait_for("starting Ray")
+    # Ray's first process is on its way, and Ray waits for it.
+    deadline = time.monotonic() + 60
+    while not any(second.temporary.glob("scope-*/ray/session_latest/logs/gcs_server.out")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ended_cleanly(second, second.interrupt(signal.SIGINT), signal.SIGINT)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        ("run stopped in", 0.0),
+        ("warm start 1/", 0.0),
+        ("starting Ray", 1.0),
+        ("starting Ray", 5.0),
+        ("starting 2 generators", 0.0),
+        ("starting 2 generators", 8.0),
+        ("control plane:", 0.5),
+        ("evaluating step 0", 0.0),
+        ("held-out pass@1", 6.0),
+    ],
+    ids=lambda value: str(value).replace(" ", "_"),
+)
+def test_every_moment_before_the_first_step_can_be_interrupted(
+    opened: Open, moment: str, seconds: float, number: signal.Signals
+) -> None:
+    terminal = opened()
+    terminal.wait_for(moment)
+    time.sleep(seconds)
+    ended_cleanly(terminal, terminal.interrupt(number), number)
