@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.access.ray_token import private_ray, require_loopback
+from services.access.run_secrets import RunSecrets
 from services.host.orphans import kill_orphans
 from services.run.ids import actor_namespace
 from trainer.config import RunConfig
@@ -30,8 +32,7 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
     A local cluster keeps its files in a private directory under the system's temporary directory, because socket paths
     must be short. Its logs are moved into the run directory at the end.
     """
-    # No token on a loopback cluster, no usage report, no colour codes in log files.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # No usage report, no colour codes in log files.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -58,13 +59,15 @@ def ray_cluster(config: RunConfig, run_id: str, run_dir: Path) -> Iterator[str |
             ray.shutdown()
         return
     temporary = Path(tempfile.gettempdir()) / f"scope-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]}"
-    context = _start(config, temporary, common)
-    try:
-        yield context.dashboard_url
-    finally:
-        ray.shutdown()
-        kill_orphans(temporary)
-        _keep_logs(temporary, run_dir / "logs" / "ray")
+    with private_ray(RunSecrets(run_dir).ray_token_file):
+        context = _start(config, temporary, common)
+        try:
+            require_loopback()
+            yield context.dashboard_url
+        finally:
+            ray.shutdown()
+            kill_orphans(temporary)
+            _keep_logs(temporary, run_dir / "logs" / "ray")
 
 
 def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
@@ -78,10 +81,11 @@ def _start(config: RunConfig, temporary: Path, common: dict[str, Any]) -> Any:
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             return ray.init(
+                "local",
                 num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
                 include_dashboard=config.ray.dashboard,
                 dashboard_host="127.0.0.1",
-                # Without a dashboard Ray's head server still runs; None lets it take any free port.
+                # None lets Ray take a free port. Without a dashboard its head server still runs.
                 dashboard_port=config.ray.dashboard_port if config.ray.dashboard else None,
                 object_store_memory=config.ray.object_store_mib << 20,
                 _temp_dir=str(temporary),

@@ -13,8 +13,7 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
 
     Without `ray.address` they communicate over loopback only.
     """
-    network = {} if config.ray.address is not None else OVER_LOOPBACK | {"VLLM_HOST_IP": "127.0.0.1"}
-    return network | {
+    variables = {
         "OMP_NUM_THREADS": str(config.generators.threads),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_CPU_KVCACHE_SPACE": str(config.generators.kv_cache_gib),
@@ -26,3 +25,6 @@ def engine_environment(config: RunConfig) -> dict[str, str]:
         "HF_HUB_OFFLINE": str(int(not reads_hub(config.task))),
         "TOKENIZERS_PARALLELISM": "false",
     } | compute_environment(strict=config.determinism.strict)
+    if config.ray.address is not None:
+        return variables
+    return variables | OVER_LOOPBACK | {"VLLM_HOST_IP": "127.0.0.1"}
