@@ -5,11 +5,13 @@ Ray runs the code of whoever reaches its ports, as the user who started it.
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from services.access.run_secrets import write_secret
 from trainer.errors import ScopeError
@@ -62,9 +64,8 @@ def _set(variables: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    import ray._private.ray_constants as constants
-    import ray._raylet as native
-
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    native: Any = importlib.import_module("ray._raylet")
     # Ray reads its environment at import and keeps the token it has read: this process may have imported it before.
     constants.ENABLE_RAY_CLUSTER = os.environ.get(_LOOPBACK_VARIABLE) != "0"
     native.Config.initialize("")

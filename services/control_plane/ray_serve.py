@@ -6,6 +6,9 @@ times the CPU time of the answer, on cores that the learner and the generators u
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import ray
 from ray import serve
 from ray.serve.schema import LoggingConfig
@@ -28,6 +31,7 @@ class ControlPlane:
     """A replica. It builds its own application, because clients and sockets cannot be pickled."""
 
     def __init__(self, access: RedisAccess, config: ControlPlaneConfig, port: int) -> None:
+        _listen_on_one_address()
         listener = bind(config.host, port, shared=True, patience_seconds=_PORT_PATIENCE_SECONDS)
         self._server = ServerThread(create_app(access, config), listener)
 
@@ -61,6 +65,17 @@ def start_on_serve(access: RedisAccess, config: ControlPlaneConfig, port: int, r
     deployment = ControlPlane.options(num_replicas=replicas, ray_actor_options=placed)
     serve.run(deployment.bind(access, config, port), name=APPLICATION, route_prefix=None)
     return f"http://{config.host}:{port}"
+
+
+def _listen_on_one_address() -> None:
+    """Let this replica's port for calls between deployments listen on the address of its node, not on every address.
+
+    Call it in the replica's constructor: Serve opens that port afterwards.
+    """
+    internals: Any = importlib.import_module("ray.serve._private.replica")
+    host, add_port = ray.util.get_node_ip_address(), internals.add_port_to_grpc_server
+    address = f"[{host}]:0" if ":" in host else f"{host}:0"
+    internals.add_port_to_grpc_server = lambda server, _: add_port(server, address)
 
 
 def stop() -> None:

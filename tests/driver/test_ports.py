@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
 
 import grpc
 import httpx
@@ -13,117 +15,149 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
-from tests.chaos.processes import descendants
+from tests.chaos.processes import command, descendants
 from tests.chaos.subject import Subject
 from tests.support.network_namespace import stranger
 from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 WRONG_TOKEN = (("authorization", "Bearer " + "0" * 64),)
+SILENCE_SECONDS = 5.0
+METHODS = (
+    "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+    "/ray.rpc.NodeManagerService/GetNodeStats",
+    "/ray.rpc.ObjectManagerService/Push",
+    "/ray.rpc.CoreWorkerService/PushTask",
+    "/ray.rpc.ReporterService/GetTraceback",
+    "/ray.serve.ASGIService/Unary",
+)
+"""One of each of Ray's servers; each server has at least one of them."""
 SECURITY = ROOT / "docs" / "explanation" / "security.md"
 
+PROCESSES = {
+    "dashboard.py": r"/dashboard/dashboard\.py ",
+    "monitor.py": r"/monitor\.py ",
+    "ray::DashboardAgent": r"^ray::DashboardAgent",
+    "ray::RuntimeEnvAgent": r"^ray::RuntimeEnvAgent",
+    "ray::ServeReplica": r"^ray::ServeReplica",
+    "ray::RayTrainWorker": r"^ray::RayTrainWorker",
+    "ray::*": r"^ray::",
+    "gcs_server": r"/gcs_server ",
+    "raylet": r"/raylet ",
+    "valkey-server": r"(valkey|redis)-server ",
+    "VLLM::EngineCore": r"^VLLM::EngineCore",
+    "scope train": r"-m services\.cli train ",
+}
+"""Names in the documentation -> command lines; the first that matches counts."""
 
-def listening(live: Subject) -> dict[int, tuple[str, str]]:
-    """Port -> (address, process) of every TCP port that a process of the run listens on."""
-    found = {}
-    for pid in [live.driver.pid, *descendants(live.driver.pid)]:
-        try:
-            process = psutil.Process(pid)
-            for link in process.net_connections("tcp"):
-                if link.status == psutil.CONN_LISTEN:
-                    found[link.laddr.port] = link.laddr.ip, process.name()
-        except psutil.NoSuchProcess:
-            continue
+
+Protocol = Literal["grpc", "http", "other"]
+
+
+class Port(NamedTuple):
+    """A TCP port on which a process of the run listens."""
+
+    address: str
+    number: int
+    process: str
+    """as in the documentation; the command line of a process that is not in it"""
+
+
+def name(pid: int) -> str:
+    line = command(pid)
+    return next((name for name, pattern in PROCESSES.items() if re.search(pattern, f"{line} ")), line)
+
+
+@pytest.fixture(scope="module")
+def ports(live: Subject) -> list[Port]:
+    """Every port of the run."""
+    found = []
+    for pid in sorted({live.driver.pid, *descendants(live.driver.pid)}):
+        with suppress(psutil.NoSuchProcess):
+            links = psutil.Process(pid).net_connections("tcp")
+            listening = [link.laddr for link in links if link.status == psutil.CONN_LISTEN]
+            found += [Port(address.ip, address.port, name(pid)) for address in listening]
     return found
 
 
 @pytest.fixture(scope="module")
-def ports(live: Subject) -> dict[int, tuple[str, str]]:
-    return listening(live)
+def protocols(ports: list[Port]) -> dict[Port, Protocol]:
+    """What each port speaks, by what it answers to the first bytes of a gRPC client."""
+    with ThreadPoolExecutor(len(ports)) as pool:
+        return dict(zip(ports, pool.map(lambda port: protocol(port.number), ports), strict=True))
 
 
-def test_every_port_of_a_run_listens_on_loopback(ports: dict[int, tuple[str, str]]) -> None:
-    assert len(ports) > 20
-    addresses = {address for address, _ in ports.values()}
-    open_ones = {port: where for port, where in ports.items() if where[0] not in LOOPBACK}
-    assert not open_ones, f"beside {addresses & LOOPBACK}"
+def protocol(port: int) -> Protocol:
+    with socket.create_connection(("127.0.0.1", port), SILENCE_SECONDS) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        try:
+            answer = client.recv(64)
+        except (TimeoutError, ConnectionError):
+            return "other"
+    if answer[3:4] == b"\4":  # the type of HTTP/2's settings frame
+        return "grpc"
+    return "http" if answer.startswith((b"HTTP/1", b"<!DOCTYPE")) else "other"
 
 
-LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+def test_every_port_of_a_run_listens_on_loopback(ports: list[Port]) -> None:
+    assert [port for port in ports if port.address not in LOOPBACK] == []
 
 
-def test_a_stranger_in_another_network_namespace_reaches_no_port(ports: dict[int, tuple[str, str]]) -> None:
+def test_a_stranger_in_another_network_namespace_reaches_no_port(ports: list[Port]) -> None:
     with stranger() as other, socket.create_server(("", 0)) as door:
         open_port = door.getsockname()[1]
         assert other.reached([open_port]) == {open_port}, "the stranger has no way to this machine"
-        assert other.reached(ports) == set()
+        assert other.reached(port.number for port in ports) == set()
 
 
-def test_every_process_with_a_port_is_in_the_documentation(ports: dict[int, tuple[str, str]]) -> None:
-    table = set(re.findall(r"^\| `([^`]+)`", SECURITY.read_text(), re.MULTILINE))
-    processes = {kind(name) for _, name in ports.values()}
-    assert processes <= table
+def test_the_documentation_names_every_process_that_listens(ports: list[Port]) -> None:
+    documented = set(re.findall(r"^\| `([^`]+)`", SECURITY.read_text(), re.MULTILINE))
+    assert {port.process for port in ports} == documented
 
 
-def kind(process: str) -> str:
-    """A process's name, as the documentation has it: an actor's class without its method."""
-    return re.sub(r"^(ray::\w+).*", r"\1", process)
-
-
-def test_ray_refuses_calls_without_its_token_and_with_a_wrong_one(ports: dict[int, tuple[str, str]]) -> None:
-    calls = {
-        "gcs_server": "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
-        "raylet": "/ray.rpc.NodeManagerService/GetNodeStats",
-        "ray::RayTrainWorker": "/ray.rpc.CoreWorkerService/PushTask",
-        "ray::Generator": "/ray.rpc.CoreWorkerService/PushTask",
-        "ray::ServeReplica": "/ray.rpc.CoreWorkerService/PushTask",
-        "ray::DashboardAgent": "/ray.rpc.ReporterService/GetTraceback",
+def test_ray_refuses_calls_without_its_token_and_with_a_wrong_one(
+    protocols: dict[Port, Protocol],
+) -> None:
+    guarded = set()
+    for port in (port for port, protocol in protocols.items() if protocol == "grpc"):
+        answers = {call(port.number, method, token) for method in METHODS for token in ((), WRONG_TOKEN)}
+        assert answers == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}, port
+        guarded.add(port.process)
+    assert guarded == {
+        "scope train",
+        "gcs_server",
+        "raylet",
+        "ray::DashboardAgent",
+        "ray::ServeReplica",
+        "ray::RayTrainWorker",
+        "ray::*",
     }
-    tried = dict.fromkeys(calls, 0)
-    for port, (_, name) in ports.items():
-        if (process := kind(name)) not in calls:
-            continue
-        for metadata in ((), WRONG_TOKEN):
-            answer = grpc_status(port, calls[process], metadata)
-            if answer == grpc.StatusCode.UNAVAILABLE:  # this port of the process does not speak gRPC
-                continue
-            assert answer == grpc.StatusCode.UNAUTHENTICATED, (process, port, metadata)
-            tried[process] += 1
-    assert all(count >= 2 for count in tried.values()), tried
 
 
-def grpc_status(port: int, method: str, metadata: tuple[tuple[str, str], ...]) -> grpc.StatusCode:
+def call(port: int, method: str, metadata: tuple[tuple[str, str], ...]) -> grpc.StatusCode:
     """How a call with an empty body ends."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        try:
-            channel.unary_unary(method)(b"", timeout=20, metadata=metadata)
-        except grpc.RpcError as error:
-            return error.code()  # pyright: ignore[reportAttributeAccessIssue]
-    return grpc.StatusCode.OK
+        answer: Any = channel.unary_unary(method).future(b"", timeout=30, metadata=metadata)
+        return answer.code()
 
 
-def answers(ports: dict[int, tuple[str, str]], path: str) -> Iterator[tuple[str, httpx.Response]]:
-    """(process, response) of every port that speaks HTTP."""
-    for port, (_, name) in ports.items():
-        try:
-            yield kind(name), httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
-        except httpx.TransportError:
-            continue
-
-
-def test_http_ports_serve_nothing_but_metrics_without_a_token(ports: dict[int, tuple[str, str]]) -> None:
-    paths = ("/api/v0/actors", "/api/jobs/", "/v1/runs", "/get_or_create_runtime_env", "/metrics")
-    open_ones = {
-        (process, path)
-        for path in paths
-        for process, answer in answers(ports, path)
-        if answer.status_code not in (401, 403, 404, 405)
-    }
-    served = {process for process, path in open_ones if path == "/metrics"}
-    assert served <= {"ray::DashboardAgent", "ray-dashboard", "python"}, "only Ray's own metrics"
-    # A metrics port answers every path with the metrics.
-    assert {process for process, _ in open_ones} == served
+def test_http_ports_serve_only_rays_metrics_without_a_token(protocols: dict[Port, Protocol]) -> None:
+    served = set()
+    for port in (port for port, protocol in protocols.items() if protocol == "http"):
+        for path in ("/api/v0/actors", "/api/jobs/", "/v1/runs", "/get_or_create_runtime_env", "/metrics"):
+            answer = httpx.get(f"http://127.0.0.1:{port.number}{path}", timeout=30)
+            if answer.status_code not in (401, 403, 404, 405):
+                # A metrics port answers every path with the metrics.
+                assert re.search(r"^# (HELP|TYPE) ", answer.text, re.MULTILINE), (
+                    port,
+                    path,
+                    answer.text[:200],
+                )
+                served.add(port.process)
+    assert "ray::ServeReplica" in {port.process for port, protocol in protocols.items() if protocol == "http"}
+    assert served <= {"dashboard.py", "monitor.py", "ray::DashboardAgent"}
 
 
 def test_the_embedded_redis_wants_its_password(live: Subject) -> None:
