@@ -88,9 +88,9 @@ class Subject:
         return int(port[1])
 
     @property
-    def ray_token(self) -> str:
-        """The token of the run's Ray cluster."""
-        return (self._secrets / "ray-token").read_text().strip()
+    def ray_token_file(self) -> Path:
+        """The file with the token of the run's Ray cluster."""
+        return self._secrets / "ray-token"
 
     def evidence(self) -> Evidence:
         """The evidence of a run that has ended; this starts its Redis once more."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import grpc
@@ -31,7 +33,7 @@ METHODS = (
     "/ray.rpc.ObjectManagerService/Push",
     "/ray.rpc.CoreWorkerService/PushTask",
     "/ray.rpc.ReporterService/GetTraceback",
-    "/ray.serve.ASGIService/Unary",
+    "/ray.serve.ASGIService/HandleRequest",
 )
 """One of each of Ray's servers; each server has at least one of them."""
 SECURITY = ROOT / "docs" / "explanation" / "security.md"
@@ -158,6 +160,17 @@ def test_http_ports_serve_only_rays_metrics_without_a_token(protocols: dict[Port
                 served.add(port.process)
     assert "ray::ServeReplica" in {port.process for port, protocol in protocols.items() if protocol == "http"}
     assert served <= {"dashboard.py", "monitor.py", "ray::DashboardAgent"}
+
+
+def test_rays_token_is_in_no_argument_or_variable_and_only_its_owner_reads_it(live: Subject) -> None:
+    token = live.ray_token_file.read_bytes().strip()
+    assert len(token) == 64
+    assert stat.S_IMODE(live.ray_token_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(live.ray_token_file.parent.stat().st_mode) == 0o700
+    for pid in (live.driver.pid, *descendants(live.driver.pid)):
+        with suppress(OSError):  # it has ended
+            for file in ("cmdline", "environ"):
+                assert token not in Path(f"/proc/{pid}/{file}").read_bytes()
 
 
 def test_the_embedded_redis_wants_its_password(live: Subject) -> None:
