@@ -116,7 +116,10 @@ def test_a_stranger_in_another_network_namespace_reaches_no_port(ports: list[Por
 
 def test_the_documentation_names_every_process_that_listens(ports: list[Port]) -> None:
     documented = set(re.findall(r"^\| `([^`]+)`", SECURITY.read_text(), re.MULTILINE))
-    assert {port.process for port in ports} == documented
+    found = {port.process for port in ports}
+    assert found <= documented
+    # The autoscaler's port is always the same: on a machine with another Ray it does without.
+    assert documented - found <= {"monitor.py"}
 
 
 def test_ray_refuses_calls_without_its_token_and_with_a_wrong_one(
