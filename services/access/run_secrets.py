@@ -1,4 +1,4 @@
-"""The files that hold a run's own secrets: its admin token, and the embedded Redis's password beside it.
+"""The files that hold a run's own secrets: its admin token, and beside it the tokens of its Redis and its Ray cluster.
 
 They live outside the run directory, which people copy and publish: in `$XDG_STATE_HOME/scope-rl/<key>/` (by default in
 `~/.local/state`), readable by their owner only, where the key is a hash of the run directory's path.
@@ -16,7 +16,7 @@ from trainer.errors import ScopeError
 
 
 class RunSecrets:
-    """The private directory of one run on this machine; holds its admin token and the embedded Redis's files."""
+    """The private directory of one run on this machine: its admin token, Ray's token, the embedded Redis's files."""
 
     def __init__(self, run_dir: str | Path) -> None:
         location = str(Path(run_dir).resolve())
@@ -30,6 +30,11 @@ class RunSecrets:
         """Path of the file with the run's admin token."""
         return self.directory / "token"
 
+    @property
+    def ray_token_file(self) -> Path:
+        """Path of the file with the token of the run's local Ray cluster, which exists once that has started."""
+        return self.directory / "ray-token"
+
     def ensure(self) -> None:
         """Create missing files with mode 0600 in a directory of mode 0700; existing files keep their content.
 
@@ -38,8 +43,8 @@ class RunSecrets:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.directory.chmod(0o700)
-            _write_once(self.directory / "run-directory", str(self.run_dir))
-            _write_once(self.token_file, new_token())
+            write_secret(self.directory / "run-directory", str(self.run_dir))
+            write_secret(self.token_file, new_token())
         except OSError as error:
             raise ScopeError(
                 f"The run's secrets cannot be kept in {str(self.directory)!r}: {error.strerror}. Make it "
@@ -57,7 +62,7 @@ class RunSecrets:
             ) from None
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
     """Create a file atomically, readable by its owner only; keep an existing one."""
     if path.exists():
         path.chmod(0o600)

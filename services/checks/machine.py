@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from services.host.environment import package_versions
 from services.run.directory import FREE_BYTES
 from trainer.config import RunConfig
 from trainer.errors import ScopeError
+from trainer.rendezvous import is_loopback
 
 PROCESS_BYTES = 600 << 20
 """interpreter and libraries of one learner rank or generator, as measured on CPUs"""
@@ -119,11 +119,7 @@ def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
 def check_exposure(config: RunConfig) -> list[str]:
     """Warn if other machines can reach the control plane."""
     host = config.control_plane.host
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if loopback:
+    if is_loopback(host):
         return []
     return [
         "other machines can reach the control plane over plain HTTP: put a TLS proxy in front of it, or use 127.0.0.1. "

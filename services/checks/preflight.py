@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from services.host.sockets import bind
+from services.host.sockets import bind, bind_one
 from services.records.loggers import require_loggers
 from services.redis.access import RedisAccess, check
 from services.redis.embedded import find_server
 from trainer.checkpoint.mirror import check_writable
-from trainer.config import RunConfig
+from trainer.config import CONTROL_PLANE_PORT, RunConfig
 from trainer.errors import ScopeError
 from trainer.starting_model.checks import check_model, check_tokenizer
 from trainer.starting_model.find import cached_starting_model, find_starting_model
@@ -73,18 +73,21 @@ def preflight_checks(
     if plane.enabled:
 
         def bind_plane() -> list[str]:
-            bind(plane.host, plane.port, patience_seconds=patience_seconds).close()
+            if plane.port is None:
+                bind_one(plane.host, None, CONTROL_PLANE_PORT).close()
+            else:
+                bind(plane.host, plane.port, patience_seconds=patience_seconds).close()
             return []
 
-        checks.append(Check("control_plane.port", plane.port, f"free on {plane.host}", bind_plane))
-    if ray.address is None and ray.dashboard:
+        which = "it" if plane.port is not None else f"{CONTROL_PLANE_PORT} or a later one"
+        checks.append(Check("control_plane.port", plane.port, f"{which} is free on {plane.host}", bind_plane))
+    if ray.address is None and ray.dashboard and (port := ray.dashboard_port) is not None:
 
         def bind_dashboard() -> list[str]:
-            field = "ray.dashboard_port"
-            bind("127.0.0.1", ray.dashboard_port, field=field, patience_seconds=patience_seconds).close()
+            bind("127.0.0.1", port, field="ray.dashboard_port", patience_seconds=patience_seconds).close()
             return []
 
-        checks.append(Check("ray.dashboard_port", ray.dashboard_port, "free on 127.0.0.1", bind_dashboard))
+        checks.append(Check("ray.dashboard_port", port, "free on 127.0.0.1", bind_dashboard))
     return checks
 
 

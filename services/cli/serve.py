@@ -15,7 +15,9 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         "--redis-url", required=True, help="Redis of the runs; password in SCOPE_REDIS_PASSWORD"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: 8080)")
+    parser.add_argument(
+        "--port", type=int, help="port to listen on (default: 8080, or the next free one when that is taken)"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -42,7 +44,8 @@ def _serve(options: argparse.Namespace) -> int:
         validate_config({"redis": {"url": options.redis_url}})
     except ScopeError as error:
         raise ScopeError(f"--redis-url: {error}") from error
-    settings = [f"host={options.host}", f"port={options.port}", *options.overrides]
+    port = [] if options.port is None else [f"port={options.port}"]
+    settings = [f"host={options.host}", *port, *options.overrides]
     config = default_config([f"control_plane.{setting}" for setting in settings]).control_plane
     access = RedisAccess(options.redis_url)
     check(access)

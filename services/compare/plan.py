@@ -224,8 +224,8 @@ def _check(units: Sequence[Unit], source: Source, parallel: int) -> None:
     if parallel == 1:
         return
     for field, taken in (
-        ("control_plane.enabled", config.control_plane.enabled),
-        ("ray.dashboard", config.ray.dashboard),
+        ("control_plane.enabled", config.control_plane.enabled and config.control_plane.port is not None),
+        ("ray.dashboard", config.ray.dashboard and config.ray.dashboard_port is not None),
     ):
         if taken:
             raise ScopeError(

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.access.ray_token import private_ray, require_loopback
+from services.access.run_secrets import RunSecrets
 from services.host.orphans import kill_orphans
 from services.host.private_folder import PrivateFolder
 from services.run.ids import actor_namespace
@@ -35,8 +37,7 @@ def ray_cluster(
     A local cluster keeps its files, and the temporary files of its workers, in a private folder under the system's
     temporary directory, because socket paths must be short. Its logs are moved into the run directory at the end.
     """
-    # No token on a loopback cluster, no usage report, no colour codes in log files.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # No usage report, no colour codes in log files.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -64,12 +65,16 @@ def ray_cluster(
             ray.shutdown()
         return
     logs = run_dir / "logs" / "ray"
-    with PrivateFolder(logs=f"{RAY}/session_latest/logs", keep_logs_in=logs) as folder:
+    with (
+        private_ray(RunSecrets(run_dir).ray_token_file),
+        PrivateFolder(logs=f"{RAY}/session_latest/logs", keep_logs_in=logs) as folder,
+    ):
         at_forced_exit(folder.remove)
         context = _start(config, folder.path, logs, common)
         # After an interrupt there is nothing to wait for: the processes are killed with their folder.
         interrupted = False
         try:
+            require_loopback()
             yield context.dashboard_url
         except KeyboardInterrupt:
             interrupted = True
@@ -94,10 +99,11 @@ def _start(config: RunConfig, folder: Path, logs: Path, common: dict[str, Any]) 
         try:
             with _temporary_files_in(temporary), _signal_handlers_kept():
                 return ray.init(
+                    "local",
                     num_cpus=max(os.cpu_count() or 1, math.ceil(_logical_cpus(config))),
                     include_dashboard=config.ray.dashboard,
                     dashboard_host="127.0.0.1",
-                    # Without a dashboard Ray's head server still runs; None lets it take any free port.
+                    # None lets Ray take a free port. Without a dashboard its head server still runs.
                     dashboard_port=config.ray.dashboard_port if config.ray.dashboard else None,
                     object_store_memory=config.ray.object_store_mib << 20,
                     _temp_dir=str(session),

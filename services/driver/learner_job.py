@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -38,17 +37,16 @@ class LearnerJob:
 
     def _fit(self) -> None:
         import ray.train
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
+
+        from services.learner.ranks import RankConfig
 
         learner = self._spec.config.learner
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         trainer = TorchTrainer(
             _learn,
             train_loop_config={"spec": self._spec},
-            torch_config=TorchConfig(
-                backend="nccl" if learner.gpus_per_worker else "gloo",
-                timeout_s=math.ceil(learner.collective_timeout_seconds),
-            ),
+            torch_config=RankConfig(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=learner.workers,
                 use_gpu=learner.gpus_per_worker > 0,

@@ -37,6 +37,7 @@ from services.driver.unbegun import mark_begun, withdraw
 from services.entropy_target.store import initialise_entropy_target
 from services.host.children import end_descendants
 from services.host.environment import package_versions
+from services.host.sockets import claimed_port, moved
 from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
@@ -44,6 +45,7 @@ from services.run.control import request_action
 from services.run.directory import RunDirectory
 from services.run.state import RunSpec, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
+from trainer.config import CONTROL_PLANE_PORT, DASHBOARD_PORT
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
 from trainer.rollouts.trajectory import PolicyVersion
@@ -217,7 +219,14 @@ class _Drive:
         dashboard = self._stack.enter_context(cluster)
         self._stop.raise_if_requested()
         if dashboard:
-            self._progress.say(f"Ray dashboard: http://{dashboard}")
+            self._progress.say(f"Ray dashboard: http://{dashboard}{self._about_dashboard(dashboard)}")
+
+    def _about_dashboard(self, address: str) -> str:
+        ray = self._config.ray
+        if ray.address is not None:
+            return ""
+        token = RunSecrets(self._directory.path).ray_token_file
+        return f"{moved(ray.dashboard_port, int(address.rpartition(':')[2]), DASHBOARD_PORT)}  (its token: {token})"
 
     def _start_control_plane(self) -> None:
         if not self._config.control_plane.enabled:
@@ -225,11 +234,14 @@ class _Drive:
         from services.control_plane.ray_serve import start_on_serve, stop
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        url = start_on_serve(self._queue.access, self._config.control_plane)
+        plane = self._config.control_plane
+        port = self._stack.enter_context(claimed_port(plane.host, plane.port, CONTROL_PLANE_PORT))
+        url = start_on_serve(self._queue.access, plane, port)
         if self._config.ray.address is not None:
             self._stack.callback(stop)
         self._directory.write_endpoint(url)
-        self._progress.say(f"control plane: {url}  (scope status, scope entropy set)")
+        where = f"{url}{moved(plane.port, port, CONTROL_PLANE_PORT)}"
+        self._progress.say(f"control plane: {where}  (scope status, scope entropy set)")
 
     def _workers(self, model_dir: Path) -> tuple[GeneratorPool, LearnerSupervisor]:
         """Begin to start the generators, and make the learner without starting it."""

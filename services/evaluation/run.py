@@ -27,6 +27,7 @@ from services.host.private_folder import PrivateFolder
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
+from trainer.rendezvous import OVER_LOOPBACK
 
 POLL_SECONDS = 0.3
 REPORT_SECONDS = 20.0
@@ -97,7 +98,8 @@ def _sample(
     engines: int,
     progress: Progress,
 ) -> None:
-    environment = engine_environment(plan.tasks[0].run_config)
+    # The engines run here, wherever those of the run did.
+    environment = engine_environment(plan.tasks[0].run_config) | OVER_LOOPBACK
     if any(engine_environment(task.run_config)["HF_HUB_OFFLINE"] == "0" for task in plan.tasks):
         environment["HF_HUB_OFFLINE"] = "0"
     devices = share_devices(engines, plan.engine, visible_devices())

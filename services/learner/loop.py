@@ -8,17 +8,16 @@ the background from a snapshot.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import ray.train
 import torch.distributed as dist
 
 from services.host.priority import lower_priority
 from services.learner.checkpoint_writer import CheckpointWriter, exchange_over_gloo
+from services.learner.ranks import join_ranks
 from services.learner.restored import Restored
 from services.learner.scatter import StepOrder, broadcast_order, scatter_batch
 from services.learner.spec import LearnerSpec
@@ -26,7 +25,6 @@ from services.learner.start_rank_zero import start_rank_zero
 from services.weights.probe import Probe
 from trainer.checkpoint.store import ENGINE_TAG, disk_full
 from trainer.learner.learner import Learner
-from trainer.learner.process_group import join_process_group
 from trainer.rollouts.batch import RolloutBatch
 
 LINGER_SECONDS = 60.0
@@ -37,9 +35,8 @@ def learner_loop(settings: dict[str, Any]) -> None:
     """Entry point of every Ray Train worker; `settings["spec"]` is a `LearnerSpec`."""
     lower_priority()
     spec: LearnerSpec = settings["spec"]
-    os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     backend = "nccl" if spec.config.learner.gpus_per_worker else "gloo"
-    join_process_group(backend, spec.config.learner.collective_timeout_seconds)
+    join_ranks(backend, spec.config.learner.collective_timeout_seconds)
     LearnerLoop(spec).run()
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
+from trainer.rendezvous import connect_store, open_store
+
 Backend = Literal["gloo", "nccl"]
 
 
@@ -48,9 +50,7 @@ def open_rendezvous(host: str, size: int, backend: Backend, seconds: float) -> t
 
     size: members of the group. seconds: timeout of the rendezvous and of each broadcast.
     """
-    store = TCPStore(
-        host, 0, size, is_master=True, timeout=timedelta(seconds=seconds), wait_for_workers=False
-    )
+    store = open_store(host, 0, size, timedelta(seconds=seconds))
     return store, Rendezvous(host, store.port, size, backend, seconds)
 
 
@@ -65,8 +65,8 @@ class WeightGroup:
     ) -> None:
         self._timeout = timedelta(seconds=rendezvous.seconds)
         try:
-            self._store = store or TCPStore(
-                rendezvous.host, rendezvous.port, rendezvous.size, is_master=False, timeout=self._timeout
+            self._store = store or connect_store(
+                rendezvous.host, rendezvous.port, rendezvous.size, self._timeout
             )
             self._group = _process_group(self._store, rendezvous, rank, device, self._timeout)
         except RuntimeError as error:

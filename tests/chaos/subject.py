@@ -87,6 +87,11 @@ class Subject:
         assert port is not None
         return int(port[1])
 
+    @property
+    def ray_token_file(self) -> Path:
+        """The file with the token of the run's Ray cluster."""
+        return self._secrets / "ray-token"
+
     def evidence(self) -> Evidence:
         """The evidence of a run that has ended; this starts its Redis once more."""
         data = self.run.directory / "redis"

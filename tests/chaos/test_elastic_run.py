@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from services.access.ray_token import private_ray
 from tests.chaos.ledger import violations
 from tests.chaos.subject import Subject, chaos_run
 
@@ -17,10 +18,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.cluster, pytest.m
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A head node for the learner, and a node with room for two generators."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
+    with private_ray(tmp_path / "token"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_V2_ENABLED", "1")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, "include_dashboard": False})
         cluster.add_node(num_cpus=2, resources={"engine": 2})

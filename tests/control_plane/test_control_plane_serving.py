@@ -158,12 +158,12 @@ def test_under_ray_serve_it_takes_no_core(
 
     from services.control_plane import ray_serve
 
-    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
+    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(), unused_port)
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
         with pytest.raises(ScopeError, match="already runs the control plane of another run"):
-            ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port))
+            ray_serve.start_on_serve(redis_access, ControlPlaneConfig(), unused_port)
     finally:
         ray_serve.stop()
     with pytest.raises(ControlPlaneError, match="does not answer"):
@@ -177,7 +177,7 @@ def test_replicas_on_ray_serve_share_the_port_and_a_killed_one_is_replaced(
 ):
     from services.control_plane import ray_serve
 
-    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(port=unused_port), replicas=2)
+    url = ray_serve.start_on_serve(redis_access, ControlPlaneConfig(), unused_port, replicas=2)
     try:
         first = listening(unused_port)
         assert len(first) == 2

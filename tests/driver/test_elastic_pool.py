@@ -14,6 +14,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
+from services.access.ray_token import private_ray
 from services.driver.elastic_pool import ElasticPool
 from services.generation.spec import GeneratorSpec
 from services.redis.access import RedisAccess
@@ -37,11 +38,10 @@ GENERATORS = {
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head node without room for generators."""
     cloudpickle.register_pickle_by_value(generator_stub)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
+    with private_ray(tmp_path_factory.mktemp("ray") / "token"):
         quick = {
             "health_check_initial_delay_ms": 0,
             "health_check_period_ms": 500,

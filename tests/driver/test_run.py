@@ -129,7 +129,9 @@ def test_ray_serves_the_series_that_the_monitoring_asks_it_for(live: Subject) ->
     assert len(asked) >= 10
 
     def served() -> str:
-        targets = httpx.get(f"http://127.0.0.1:{port}/api/prometheus/sd").json()[0]["targets"]
+        token = {"Authorization": f"Bearer {live.ray_token_file.read_text().strip()}"}
+        found = httpx.get(f"http://127.0.0.1:{port}/api/prometheus/sd", headers=token)
+        targets = found.json()[0]["targets"]
         return "\n".join(httpx.get(f"http://{target}/metrics").text for target in targets)
 
     def missing() -> set[str]:

@@ -11,7 +11,8 @@ from tests.support.repository import ROOT
 
 FLOORS = (
     # trainer: how a policy learns, without Ray, Redis and HTTP
-    "trainer.errors trainer.roles trainer.collectives trainer.determinism trainer.pass_at_k trainer.head",
+    "trainer.errors trainer.roles trainer.collectives trainer.determinism trainer.pass_at_k trainer.rendezvous "
+    "trainer.head",
     "trainer.files trainer.config",
     "trainer.checkpoint trainer.tasks trainer.entropy_control",
     "trainer.rollouts",

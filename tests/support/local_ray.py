@@ -1,13 +1,17 @@
-"""A single-node Ray cluster for the tests of a module."""
+"""A private single-node Ray cluster for the tests of a module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import ray
+
+from services.access.ray_token import private_ray, require_loopback
 
 START_TRIES = 4
 
@@ -18,12 +22,17 @@ def local_ray(num_cpus: int, environment: dict[str, str] | None = None, **option
 
     The start is retried, as in a real run: on a busy machine Ray's fixed timeout of 30 seconds can be too short.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ({"RAY_AUTH_MODE": "disabled"} | (environment or {})).items():
+    with (
+        TemporaryDirectory() as folder,
+        private_ray(Path(folder) / "token"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (environment or {}).items():
             patch.setenv(name, value)
         for tries in range(START_TRIES):
             try:
                 ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, **options)
+                require_loopback()
                 break
             except Exception as error:
                 ray.shutdown()

@@ -17,6 +17,8 @@ from trainer.config.model import WarmStartConfig as WarmStartConfig
 from trainer.config.rollout import EvaluationConfig as EvaluationConfig
 from trainer.config.rollout import GeneratorConfig as GeneratorConfig
 from trainer.config.run import RunConfig as RunConfig
+from trainer.config.service import CONTROL_PLANE_PORT as CONTROL_PLANE_PORT
+from trainer.config.service import DASHBOARD_PORT as DASHBOARD_PORT
 from trainer.config.service import ControlPlaneConfig as ControlPlaneConfig
 from trainer.config.service import LoggerName as LoggerName
 from trainer.config.service import PipelineConfig as PipelineConfig

@@ -8,6 +8,10 @@ from pydantic import Field, field_validator
 
 from trainer.config.block import Block
 
+Port = Annotated[int, Field(ge=1024, le=65535)]
+CONTROL_PLANE_PORT, DASHBOARD_PORT = 8080, 8265
+"""Where control plane and dashboard listen, unless the port is set or in use."""
+
 LoggerName = Literal["tensorboard", "wandb"]
 
 
@@ -100,7 +104,9 @@ class ControlPlaneConfig(Block):
 
     enabled: bool = Field(default=True, description="run the control plane with the run")
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: Annotated[int, Field(ge=1024, le=65535)] = Field(default=8080, description="port to listen on")
+    port: Port | None = Field(
+        default=None, description="port to listen on; unset: 8080, or the next free one when that is taken"
+    )
     reads_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
         default=3000, description="read requests per token; a burst may use a sixth of them"
     )
@@ -127,8 +133,9 @@ class RayConfig(Block):
         default=None, description="address of an existing cluster; unset: a local cluster"
     )
     dashboard: bool = Field(default=True, description="start Ray's dashboard with a local cluster")
-    dashboard_port: Annotated[int, Field(ge=1024, le=65535)] = Field(
-        default=8265, description="port of the dashboard of a local cluster"
+    dashboard_port: Port | None = Field(
+        default=None,
+        description="port of the dashboard of a local cluster; unset: 8265, or the next free one when that is taken",
     )
     object_store_mib: Annotated[int, Field(ge=80)] = Field(
         default=256, description="size of a local cluster's object store, MiB"

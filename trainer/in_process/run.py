@@ -8,7 +8,6 @@ temperature of step n - max_staleness, as in the full system when generators are
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -82,9 +81,7 @@ def initialise_process_group() -> None:
     """Create a process group of size 1 with gloo, for a process that is not a Ray Train worker. Idempotent."""
     if dist.is_initialized():
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1"}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
     os.environ.update(place, LOCAL_RANK="0")
     join_process_group("gloo")
 
