@@ -9,17 +9,21 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
+from services.control_plane.connections.protocol import LimitedConfig
+
 GRACE_SECONDS = 5
 """seconds that requests in progress have to finish when the server stops"""
 START_SECONDS = 60.0
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
-    """A server, not started yet."""
+    """A server, not started yet, with the limits of `app.state.limits`."""
     return uvicorn.Server(
-        uvicorn.Config(
+        LimitedConfig(
             app,
-            log_level="warning",
+            app.state.limits,
+            # What uvicorn warns of is what clients send; each of them could fill the log.
+            log_level="error",
             access_log=False,
             server_header=False,
             # The audit records the address of the connection, not one that the sender claims.
