@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 
 from services.access.tokens import TOKEN_VARIABLE, any_token, register_token
 from services.control_plane.app import create_app
+from services.control_plane.http.hosts import is_loopback
 from services.control_plane.server import server_of
 from services.host.sockets import bind
 from services.redis.access import RedisAccess
@@ -23,7 +23,7 @@ def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str |
     with access.sync() as redis:
         if token is not None:
             register_token(redis, None, token, "service", "admin")
-        if not _is_loopback(host) and not any_token(redis):
+        if not is_loopback(host) and not any_token(redis):
             raise ScopeError(
                 f"control_plane.host={host!r} would open the control plane to other machines, but there is no token "
                 f"yet. Set {TOKEN_VARIABLE}, start a run first, or use 127.0.0.1."
@@ -33,12 +33,3 @@ def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str |
     # uvicorn shuts down and then raises KeyboardInterrupt again; here Ctrl-C is the normal way to stop.
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

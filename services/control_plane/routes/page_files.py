@@ -45,13 +45,13 @@ def _read(path: Path) -> _File:
 _FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES}
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 def index(request: Request) -> Response:
     """The page."""
     return _answer(request, _FILES[_INDEX])
 
 
-@router.api_route("/page/{name}", methods=["GET", "HEAD"])
+@router.get("/page/{name}")
 def file(name: str, request: Request) -> Response:
     """A file of the page."""
     if name not in _FILES or name == _INDEX:
