@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class RequestChecks:
-    """ASGI middleware: answers with a problem to a request for another host, a path that can name nothing, and others."""
+    """ASGI middleware: answers with a problem to a request that no route could serve."""
 
     def __init__(self, app: ASGIApp, config: ControlPlaneConfig) -> None:
         self._app, self._names = app, HostNames(config)

@@ -1,4 +1,5 @@
-"""Strict parsing of requests: duplicate names in JSON, bodies that the parser cannot take, unknown query parameters."""
+"""Strict parsing of requests: duplicate names in JSON, bodies that the parser cannot take, unknown query parameters,
+fields that are given twice."""
 
 from __future__ import annotations
 
@@ -8,35 +9,45 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+
+_ONCE_ANYWHERE = {"authorization", "content-type"}
+_LISTS = {"if-match"}
 
 
 class StrictRoute(APIRoute):
     """A route that answers 422 to a JSON body with a duplicate name, not in UTF-8, or nested too deeply to parse.
 
-    It also answers 422 to an unknown query parameter, such as `timout=5`, and to one that is given twice.
+    It also answers 422 to an unknown query parameter, such as `timout=5`, and to a query parameter or a header field
+    that is given twice, unless the field is a list.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Called by FastAPI when it creates the route."""
         handle = super().get_route_handler()
-        known = set(self._query_names())
+        dependants = self._dependants()
+        known = {field.alias for dependant in dependants for field in dependant.query_params}
+        once = {field.alias.lower() for dependant in dependants for field in dependant.header_params}
+        once = (once | _ONCE_ANYWHERE) - _LISTS
 
         async def strictly(request: Request) -> Response:
-            if wrong := _wrong(request.query_params.multi_items(), known):
+            wrong = _wrong(request.query_params.multi_items(), known) + _repeated(request.headers, once)
+            if wrong:
                 raise RequestValidationError(wrong)
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return strictly
 
-    def _query_names(self) -> list[str]:
-        waiting, names = [self.dependant], []
+    def _dependants(self) -> list[Dependant]:
+        """The route's function and everything that it depends on."""
+        waiting, found = [self.dependant], []
         while waiting:
-            dependant = waiting.pop()
-            names += [parameter.alias for parameter in dependant.query_params]
-            waiting += dependant.dependencies
-        return names
+            found.append(waiting.pop())
+            waiting += found[-1].dependencies
+        return found
 
 
 class _StrictRequest(Request):
@@ -70,4 +81,14 @@ def _wrong(query: list[tuple[str, str]], known: set[str]) -> list[dict[str, Any]
     return [
         {"loc": ("query", name[:80]), "type": kind, "input": values[name], "msg": "once"}
         for name, kind in wrong.items()
+    ]
+
+
+def _repeated(headers: Headers, once: set[str]) -> list[dict[str, Any]]:
+    times = {name: len(headers.getlist(name)) for name in once}
+    # The values may be secret.
+    return [
+        {"loc": ("header", name), "type": "given_twice", "input": f"{count} fields", "msg": "once"}
+        for name, count in sorted(times.items())
+        if count > 1
     ]
