@@ -1,12 +1,12 @@
-"""Strict parsing of requests: duplicate names in JSON, bodies that the parser cannot take, unknown query parameters,
-fields that are given twice."""
+"""Strict parsing of requests: JSON bodies, query parameters that are known and given once, numbers in ASCII digits."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -16,25 +16,29 @@ from starlette.datastructures import Headers
 
 _ONCE_ANYWHERE = {"authorization", "content-type"}
 _LISTS = {"if-match"}
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,4})?")
 
 
 class StrictRoute(APIRoute):
     """A route that answers 422 to a JSON body with a duplicate name, not in UTF-8, or nested too deeply to parse.
 
-    It also answers 422 to an unknown query parameter, such as `timout=5`, and to a query parameter or a header field
-    that is given twice, unless the field is a list.
+    It also answers 422 to an unknown query parameter, such as `timout=5`, to one whose number is spelled as JSON has
+    none, such as `1_0`, and to a query parameter or a header field that is given twice, unless the field is a list.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Called by FastAPI when it creates the route."""
         handle = super().get_route_handler()
         dependants = self._dependants()
-        known = {field.alias for dependant in dependants for field in dependant.query_params}
+        query = [field for dependant in dependants for field in dependant.query_params]
+        known = {field.alias for field in query}
+        numbers = {field.alias for field in query if _is_number(field.field_info.annotation)}
         once = {field.alias.lower() for dependant in dependants for field in dependant.header_params}
         once = (once | _ONCE_ANYWHERE) - _LISTS
 
         async def strictly(request: Request) -> Response:
-            wrong = _wrong(request.query_params.multi_items(), known) + _repeated(request.headers, once)
+            wrong = _wrong(request.query_params.multi_items(), known, numbers)
+            wrong += _repeated(request.headers, once)
             if wrong:
                 raise RequestValidationError(wrong)
             return await handle(_StrictRequest(request.scope, request.receive))
@@ -73,14 +77,24 @@ def _every_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _wrong(query: list[tuple[str, str]], known: set[str]) -> list[dict[str, Any]]:
+def _is_number(annotation: Any) -> bool:
+    """Whether a parameter is a number, or one that may be absent."""
+    return bool({int, float} & {annotation, *get_args(annotation)})
+
+
+def _wrong(query: list[tuple[str, str]], known: set[str], numbers: set[str]) -> list[dict[str, Any]]:
     times = Counter(name for name, _ in query)
-    wrong = {name: "extra_forbidden" for name in times if name not in known}
-    wrong |= {name: "given_twice" for name, count in times.items() if name in known and count > 1}
     values = dict(query)
+    wrong = {name: ("extra_forbidden", "") for name in times if name not in known}
+    wrong |= {
+        name: ("number", "a number in ASCII digits")
+        for name in times.keys() & numbers
+        if not _NUMBER.fullmatch(values[name])
+    }
+    wrong |= {name: ("given_twice", "once") for name, count in times.items() if name in known and count > 1}
     return [
-        {"loc": ("query", name[:80]), "type": kind, "input": values[name], "msg": "once"}
-        for name, kind in wrong.items()
+        {"loc": ("query", name[:80]), "type": kind, "input": values[name], "msg": allowed}
+        for name, (kind, allowed) in wrong.items()
     ]
 
 
