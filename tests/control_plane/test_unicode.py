@@ -27,8 +27,8 @@ VALID = {
     "letter_id": "17-0",
     "cursor": "17-0",
     "name": "ada",
-    "Last-Event-ID": "17-0_17-0",
-    "If-Match": '"1"',
+    "last-event-id": "17-0_17-0",
+    "if-match": '"1"',
 }
 
 
