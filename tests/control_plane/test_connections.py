@@ -12,6 +12,8 @@ from redis import Redis
 from services.access.tokens import create_token
 from services.control_plane.connections.message_limits import BODY_BYTES, HEAD_BYTES, HEADER_FIELDS
 from services.control_plane.connections.open_connections import OpenConnections, network_of
+from services.control_plane.connections.turns import AT_ONCE
+from services.control_plane.http import auth
 from services.control_plane.routes import events
 from services.redis.access import RedisAccess
 from tests.support.control_plane import start_run
@@ -221,7 +223,7 @@ def test_hundreds_of_silent_connections_keep_nobody_out(server: Address, reader:
             closed_within(connection, PATIENCE_SECONDS)
 
 
-def test_an_answered_connection_stays_while_silent_ones_make_room(server: Address, reader: bytes) -> None:
+def test_a_connection_with_a_token_stays_while_silent_ones_make_room(server: Address, reader: bytes) -> None:
     with contextlib.ExitStack() as stack:
         known = stack.enter_context(connected(server))
         for _ in range(4):
@@ -293,6 +295,57 @@ def test_others_are_answered_quickly_while_large_headers_arrive(server: Address,
     assert sorted(times)[len(times) // 2] < 1.0
 
 
+def test_invalid_tokens_wait_for_one_another_and_not_for_the_owner_of_a_valid_one(
+    redis_access: RedisAccess, reader: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`look_up` holds each request with an invalid token, as a slow answer of Redis would."""
+    held, most = threading.Semaphore(0), [0]
+    in_progress = set[int]()
+    visible = auth.tokens.visible_runs
+
+    def look_up(redis: Redis, token: str) -> list[str] | None:
+        if token == "scope_wrong":
+            in_progress.add(threading.get_ident())
+            most[0] = max(most[0], len(in_progress))
+            assert held.acquire(timeout=PATIENCE_SECONDS)
+            in_progress.discard(threading.get_ident())
+        return visible(redis, token)
+
+    monkeypatch.setattr(auth.tokens, "visible_runs", look_up)
+    wrong = request("GET", "/v1/runs", "Authorization: Bearer scope_wrong")
+    with serving(redis_access, LIMITS) as server, contextlib.ExitStack() as stack:
+        known = stack.enter_context(connected(server))
+        known.sendall(reader)
+        assert answer(known).status == 200
+        crowd = [stack.enter_context(connected(server)) for _ in range(3 * AT_ONCE)]
+        for connection in crowd:
+            connection.sendall(wrong)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(in_progress) < AT_ONCE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        # Neither a connection that has shown its token nor another address waits.
+        for connection in (known, stack.enter_context(connected(server, "127.0.0.6"))):
+            connection.sendall(reader)
+            assert answer(connection).status == 200
+        for _ in crowd:
+            held.release()
+        assert [answer(connection).status for connection in crowd] == [401] * len(crowd)
+        assert most == [AT_ONCE]
+
+
+def test_a_body_that_does_not_arrive_takes_no_turn(server: Address, reader: bytes) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2 * AT_ONCE):
+            connection = stack.enter_context(connected(server))
+            connection.sendall(
+                request("POST", "/v1/tokens", "Content-Type: application/json", "Content-Length: 9")
+            )
+        began = time.monotonic()
+        assert asked(server, reader).status == 200
+        assert time.monotonic() - began < PATIENCE_SECONDS / 4
+
+
 class Waits:
     """A connection that waits for its client since a given time, or is busy."""
 
@@ -303,13 +356,13 @@ class Waits:
         self.closed = True
 
 
-def test_the_one_that_was_never_answered_and_waits_longest_makes_room() -> None:
+def test_the_one_without_a_token_that_waits_longest_makes_room() -> None:
     connections = OpenConnections(most=4, most_per_address=3)
-    busy, answered, young, old = (Waits(s) for s in (None, (True, 1.0), (False, 3.0), (False, 2.0)))
-    assert all(connections.enter(one, place) for one, place in [(busy, "a"), (answered, "b"), (young, "b")])
+    busy, known, young, old = (Waits(s) for s in (None, (True, 1.0), (False, 3.0), (False, 2.0)))
+    assert all(connections.enter(one, place) for one, place in [(busy, "a"), (known, "b"), (young, "b")])
     assert connections.enter(old, "b")
     assert connections.enter(Waits((False, 9.0)), "c")
-    assert (old.closed, young.closed, answered.closed, busy.closed) == (True, False, False, False)
+    assert (old.closed, young.closed, known.closed, busy.closed) == (True, False, False, False)
     assert len(connections) == 4
 
 

@@ -2,7 +2,7 @@
 
 A connection on which no complete request waits for its answer costs its client nothing, so that one client could hold
 all of them. When there are too many, the one that has waited longest is closed, and not the new one refused: a crowd
-of silent connections then keeps nobody out, not even from the same address.
+of silent connections then keeps nobody out, not even from the same address. Those without a valid token come first.
 """
 
 from __future__ import annotations
@@ -16,46 +16,45 @@ class Evictable(Protocol):
 
     @property
     def waits_since(self) -> tuple[bool, float] | None:
-        """Whether it has been answered before, and since when the server waits for its client; None: it does not."""
+        """Whether it has shown a valid token, and since when the server waits for its client; None: it does not."""
 
     def evict(self) -> None:
         """Close it at once."""
 
 
 class OpenConnections:
-    """Counts connections, in all and by address. For use on one event loop."""
+    """Counts connections, in all and by network (`network_of`). For use on one event loop."""
 
     def __init__(self, most: int, most_per_address: int) -> None:
         self._most, self._most_per_address = most, most_per_address
-        self._places: dict[Evictable, str] = {}
+        self._networks: dict[Evictable, str] = {}
         self._crowds: dict[str, set[Evictable]] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._networks)
 
-    def enter(self, connection: Evictable, address: str) -> bool:
+    def enter(self, connection: Evictable, network: str) -> bool:
         """Count a new connection; returns False, and does not count it, where none can make room for it."""
-        place = network_of(address)
-        crowd = self._crowds.get(place, set())
+        crowd = self._crowds.get(network, set())
         if len(crowd) >= self._most_per_address:
             made = self._make_room(crowd)
-        elif len(self._places) >= self._most:
+        elif len(self._networks) >= self._most:
             made = self._make_room(max(self._crowds.values(), key=len))
         else:
             made = True
         if made:
-            self._places[connection] = place
-            self._crowds.setdefault(place, set()).add(connection)
+            self._networks[connection] = network
+            self._crowds.setdefault(network, set()).add(connection)
         return made
 
     def leave(self, connection: Evictable) -> None:
         """Count a connection no more; does nothing for one that is not counted."""
-        place = self._places.pop(connection, None)
-        if place is None:
+        network = self._networks.pop(connection, None)
+        if network is None:
             return
-        self._crowds[place].discard(connection)
-        if not self._crowds[place]:
-            del self._crowds[place]
+        self._crowds[network].discard(connection)
+        if not self._crowds[network]:
+            del self._crowds[network]
 
     def _make_room(self, crowd: set[Evictable]) -> bool:
         waiting = [(since, connection) for connection in crowd if (since := connection.waits_since)]

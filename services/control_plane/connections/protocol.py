@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from services.control_plane.connections.message_limits import LimitedConnection
-from services.control_plane.connections.open_connections import OpenConnections
+from services.control_plane.connections.open_connections import OpenConnections, network_of
+from services.control_plane.connections.turns import ON_VALID_TOKEN, Turns
 from services.control_plane.http.problems import problem_response
 from services.control_plane.http.security_headers import add_security_headers
 from trainer.config import ControlPlaneConfig
@@ -42,6 +44,7 @@ class LimitedConfig(uvicorn.Config):
         )
         self.limits = limits
         self.open_connections = OpenConnections(limits.connections, limits.connections_per_address)
+        self.turns = Turns()
 
 
 class LimitedProtocol(H11Protocol):
@@ -57,18 +60,20 @@ class LimitedProtocol(H11Protocol):
         assert isinstance(config, LimitedConfig)
         super().__init__(config, server_state, app_state, _loop)
         self.conn: LimitedConnection = LimitedConnection()
-        self._limits, self._open = config.limits, config.open_connections
+        self._limits, self._open, self._turns = config.limits, config.open_connections, config.turns
+        self._routes, self.app = self.app, self._in_turn
+        self._network = ""
         self._waiting: Waiting | None = None
         self._since = time.monotonic()
-        self._answered = self._leaving = False
+        self._answered = self._proven = self._leaving = False
         self._discarded = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._reset: asyncio.TimerHandle | None = None
 
     @property
     def waits_since(self) -> tuple[bool, float] | None:
-        """Whether a request was answered here, and since when the next is awaited; None while one is being answered."""
-        return (self._answered, self._since) if self._waiting or self._leaving else None
+        """Whether a valid token was shown here, and since when a request is awaited; None while one is answered."""
+        return (self._proven, self._since) if self._waiting or self._leaving else None
 
     def evict(self) -> None:
         """Make room for another connection."""
@@ -77,7 +82,8 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Called by the event loop for a new connection."""
         super().connection_made(transport)
-        if self._open.enter(self, self.client[0] if self.client else ""):
+        self._network = network_of(self.client[0] if self.client else "")
+        if self._open.enter(self, self._network):
             self._observe()
         else:
             self._refuse(
@@ -144,6 +150,25 @@ class LimitedProtocol(H11Protocol):
     def _should_upgrade(self) -> bool:
         # There are no WebSockets here; the request is answered as if it had not asked for another protocol.
         return False
+
+    async def _in_turn(self, scope: Any, receive: Any, send: Any) -> None:
+        """The application, for which requests of clients without a valid token wait for their turn."""
+        if self._proven:
+            await self._routes(scope, receive, send)
+            return
+        cycle, turn = self.cycle, self._turns.turn(self._network)
+
+        def proven() -> None:
+            self._proven = True
+            turn.end()
+
+        scope["state"][ON_VALID_TOKEN] = partial(self.loop.call_soon_threadsafe, proven)
+        await turn.begin()
+        try:
+            if not cycle.disconnected:
+                await self._routes(scope, turn.receiving(receive), turn.sending(send))
+        finally:
+            turn.end()
 
     def _observe(self) -> None:
         """Note what the client is to send next, and by when."""
