@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from services.control_plane import openapi
 from services.control_plane.http import problems, security_headers
 from services.control_plane.http.body_limit import BodyLimit
 from services.control_plane.http.methods import Methods
 from services.control_plane.http.request_checks import RequestChecks
-from services.control_plane.openapi import describe
 from services.control_plane.routes import (
     audit,
     entropy_target,
@@ -57,6 +57,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         title="SCOPE-RL control plane",
         version=version("scope-rl-service"),
         summary="Watch runs and change their entropy target.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -84,5 +85,5 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         page_files,
     ):
         app.include_router(module.router)
-    app.openapi = lambda: describe(app)
+    openapi.install(app)
     return app

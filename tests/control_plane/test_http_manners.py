@@ -1,6 +1,7 @@
 """What HTTP asks of any server: hosts, methods, paths, codings, entity tags, and answers that say what is allowed."""
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,9 @@ from services.control_plane.http.hosts import HostNames
 from services.redis.access import RedisAccess
 from tests.support.control_plane import AMPLE, entropy_target_of, start_run
 from tests.support.raw_http import Address, RawAnswer, answer, asked, connected, request, serving
+from tests.support.repository import ROOT
 from trainer.config import ControlPlaneConfig
+from trainer.config.load import default_config
 
 TARGET = "/v1/runs/mannered/entropy-target"
 CHANGE = json.dumps({"target": 0.4}).encode()
@@ -268,3 +271,14 @@ def test_lists_of_entity_tags_are_read_in_linear_time() -> None:
 )
 def test_what_anyone_may_read_needs_no_token(server: Address, path: str) -> None:
     assert asked(server, request("GET", path)).status in (200, 503)
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "k8s/base/platform/control-plane.yaml"])
+def test_the_names_of_the_deployed_service_are_accepted(file: str) -> None:
+    (setting,) = re.findall(r"--set=(allowed_hosts=\[[^]]*\])", (ROOT / file).read_text())
+    names = HostNames(
+        default_config(["control_plane.host=0.0.0.0", f"control_plane.{setting}"]).control_plane
+    )
+    assert names.refusal(["control-plane:8080"], "10.244.0.5") is None
+    assert names.refusal(["10.244.0.5:8080"], "10.244.0.5") is None
+    assert names.refusal(["evil.example"], "10.244.0.5") is not None
