@@ -241,10 +241,11 @@ def test_requests_in_progress_are_not_closed_to_make_room(
     token = create_token(redis, run_id, "eve", "viewer")
     stream = request("GET", f"/v1/runs/{run_id}/events", f"Authorization: Bearer {token}")
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(connected(server, "127.0.0.9")) for _ in range(16)]
-        for connection in streams:
-            connection.sendall(stream)
-            assert answer(connection).status == 200
+        streams = []
+        for _ in range(LIMITS.connections_per_address):
+            streams.append(stack.enter_context(connected(server, "127.0.0.9")))
+            streams[-1].sendall(stream)
+            assert answer(streams[-1]).status == 200
         one_more = stack.enter_context(connected(server, "127.0.0.9"))
         found = answer(one_more)
         assert found.status == 503
@@ -317,9 +318,10 @@ def test_invalid_tokens_wait_for_one_another_and_not_for_the_owner_of_a_valid_on
         known = stack.enter_context(connected(server))
         known.sendall(reader)
         assert answer(known).status == 200
-        crowd = [stack.enter_context(connected(server)) for _ in range(3 * AT_ONCE)]
-        for connection in crowd:
-            connection.sendall(wrong)
+        crowd = []
+        for _ in range(3 * AT_ONCE):
+            crowd.append(stack.enter_context(connected(server)))
+            crowd[-1].sendall(wrong)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while len(in_progress) < AT_ONCE:
             assert time.monotonic() < deadline
