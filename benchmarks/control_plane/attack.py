@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,24 @@ def measured(name: str | None, url: str, token: str, seconds: float, server: int
     if name is not None:
         command = [sys.executable, "-m", "benchmarks.control_plane.attacks", name, str(PORT)]
         attackers = subprocess.Popen(
-            [*command, str(seconds + 2 * SETTLE_SECONDS)],
+            [*command, str(seconds + 3 * SETTLE_SECONDS)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         )
-    before = cpu_seconds(server)
-    reads = under(Task(url, token, seconds, PATHS, READERS, READ_SECONDS))
-    spent = used(before, cpu_seconds(server))
+        time.sleep(SETTLE_SECONDS)
     attack: dict[str, Any] = {}
-    if attackers is not None:
-        attack = json.loads(attackers.communicate(timeout=60)[0])
+    try:
+        before = cpu_seconds(server)
+        reads = under(Task(url, token, seconds, PATHS, READERS, READ_SECONDS))
+        spent = used(before, cpu_seconds(server))
+        if attackers is not None:
+            attack = json.loads(attackers.communicate(timeout=60)[0])
+    finally:
+        if attackers is not None:
+            attackers.kill()
+            attackers.wait()
     return {
         "reads": latencies(reads),
         "attack": attack,
