@@ -22,10 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -152,8 +153,18 @@ def beside_training(directory: Path, seconds: float, overrides: Sequence[str]) -
     }
 
 
-def alone(directory: Path) -> dict[str, Any]:
-    """Measure a control plane and its Redis without a run."""
+class Idle(NamedTuple):
+    """A control plane with one run that does nothing."""
+
+    url: str
+    """URL of the run"""
+    token: str
+    process: int
+
+
+@contextmanager
+def idle_control_plane(directory: Path, port: int) -> Iterator[Idle]:
+    """A control plane and its Redis in `directory`, without a rate limit on reads."""
     with EmbeddedRedis(RedisConfig(), data_dir=directory / "redis", state_dir=directory / "state") as server:
         config = RunConfig()
         with server.access.sync() as redis:
@@ -167,28 +178,34 @@ def alone(directory: Path) -> dict[str, Any]:
         password = Path(str(server.access.password_file)).read_text().strip()
         command = [
             *(sys.executable, "-m", "services.cli", "serve", "--redis-url", server.access.url),
-            *("--port", "8092", "--set", "reads_per_minute=1000000000"),
+            *("--port", str(port), "--set", "reads_per_minute=1000000000"),
         ]
         process = subprocess.Popen(
             command, cwd=REPOSITORY, env=os.environ | {"SCOPE_REDIS_PASSWORD": password}
         )
         try:
-            wait_for_answer("http://127.0.0.1:8092/healthz")
-            before = cpu_seconds(process.pid)
-            load = under(
-                Task(
-                    url="http://127.0.0.1:8092/v1/runs/idle",
-                    token=token,
-                    seconds=SATURATED_SECONDS,
-                    paths=PATHS,
-                    readers=SATURATED_CLIENTS,
-                    read_every=0.0,
-                )
-            )
-            parts = used(before, cpu_seconds(process.pid)) | {"clients": load.cpu_seconds}
+            wait_for_answer(f"http://127.0.0.1:{port}/healthz")
+            yield Idle(f"http://127.0.0.1:{port}/v1/runs/idle", token, process.pid)
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+def alone(directory: Path) -> dict[str, Any]:
+    """Measure a control plane and its Redis without a run."""
+    with idle_control_plane(directory, 8092) as idle:
+        before = cpu_seconds(idle.process)
+        load = under(
+            Task(
+                url=idle.url,
+                token=idle.token,
+                seconds=SATURATED_SECONDS,
+                paths=PATHS,
+                readers=SATURATED_CLIENTS,
+                read_every=0.0,
+            )
+        )
+        parts = used(before, cpu_seconds(idle.process)) | {"clients": load.cpu_seconds}
     return {
         "clients": SATURATED_CLIENTS,
         "reads_per_second": len(load.reads) / SATURATED_SECONDS,

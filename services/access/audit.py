@@ -1,13 +1,12 @@
 """The audit of a run, and of the service: an append-only stream of the changes that people made or requested.
 
-Changes of the entropy target and of the desired state write their entry in the Lua script that makes the change
-(`services/entropy_target/lua`, `services/run/lua`); other changes add theirs with `note`, in their transaction. The
-control plane deletes no entry.
+Each change writes its entry in the Lua script that makes it (`services/entropy_target/lua`, `services/run/lua`,
+`services/replay/lua`, `services/access/lua`). The control plane deletes no entry.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,19 +15,6 @@ from services.redis.streams import newest_entries
 
 if TYPE_CHECKING:
     from redis import Redis
-
-
-class Act(NamedTuple):
-    """An action to be recorded."""
-
-    action: str
-    by: str
-    origin: str
-    """address of the caller; `local` for an action without the control plane"""
-    before: str = ""
-    after: str = ""
-    at: float = 0.0
-    """seconds since the epoch"""
 
 
 class AuditEntry(BaseModel):
@@ -40,6 +26,7 @@ class AuditEntry(BaseModel):
     action: str
     by: str
     origin: str
+    """address of the caller; `local` for an action without the control plane"""
     before: str = ""
     """the value before, by action: a target in nats per token, a state, or a token's name and scope"""
     after: str = ""
@@ -54,11 +41,6 @@ class AuditEntry(BaseModel):
 def audit_key(run_id: str | None) -> str:
     """Redis key of a run's audit; None: of the service's audit, for changes that concern every run."""
     return SERVICE_AUDIT if run_id is None else RunKeys(run_id).audit
-
-
-def note(redis: Redis, stream: str, act: Act) -> None:
-    """Append an entry; `redis` may be a pipeline."""
-    redis.xadd(stream, {name: str(value) for name, value in act._asdict().items()})
 
 
 def read_audit(

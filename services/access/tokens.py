@@ -1,7 +1,8 @@
 """Bearer tokens of the control plane: create, list, revoke, authenticate.
 
 A token is valid on one run, or on every run of a Redis, for a control plane that outlives runs. Redis stores the
-SHA-256 of a token with its name, scope and expiry, never the token. The audit records who created or revoked it.
+SHA-256 of a token with its name, scope and expiry, never the token. The script that creates or revokes a token also
+writes the entry of the audit, so that of several requests at once for one name exactly one finds it free.
 
 A token is looked up by its SHA-256. The time of a look-up reveals at most a part of a stored digest, and a random token
 cannot be derived from its digest, so that no comparison needs constant time.
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from services.access.audit import Act, audit_key, note
+from services.access.audit import audit_key
 from services.redis.keys import SERVICE_TOKENS, RunKeys
-from services.redis.query import TIME, Read, as_fields, combine, command, fetch, server_time
+from services.redis.query import TIME, Read, as_fields, as_text, combine, command, fetch, server_time
+from services.redis.scripts import script_text
 from services.run.state import run_ids
 from trainer.errors import ScopeError
 
@@ -60,6 +62,10 @@ class TokenRecord(BaseModel):
     """None: it does not expire"""
 
 
+class NameTaken(ScopeError):
+    """A valid token has that name."""
+
+
 class Grant(NamedTuple):
     """A run that a token is valid on, and its record there."""
 
@@ -86,13 +92,15 @@ def register_token(
     scope: Scope,
     *,
     seconds: float | None = None,
+    replace: bool = True,
     by: str = "local",
     origin: str = "local",
 ) -> TokenRecord:
     """Make `token` valid on a run (None: on every run) as `name`. A name has one token; this revokes an older one.
 
-    seconds: until it expires; None: never. Raises `ScopeError` for a token shorter than `MIN_TOKEN_LENGTH` and for a
-    name that does not match `NAME_PATTERN`.
+    seconds: until it expires; None: never. replace: whether a valid token of that name may be revoked. Raises
+    `NameTaken` where it may not, and `ScopeError` for a token shorter than `MIN_TOKEN_LENGTH` and for a name that does
+    not match `NAME_PATTERN`.
     """
     if len(token) < MIN_TOKEN_LENGTH:
         raise ScopeError(
@@ -104,7 +112,7 @@ def register_token(
             f"The token name {name!r} is not allowed: it must be 1 to 64 letters, digits, '.', '_', '@' or '-', "
             "beginning with a letter or a digit."
         )
-    key, now = _key(run_id), server_time(redis)
+    now = server_time(redis)
     record = TokenRecord(
         name=name,
         scope=scope,
@@ -112,17 +120,21 @@ def register_token(
         created_by=by,
         expires_at=None if seconds is None else now + seconds,
     )
-    stored = _stored(redis, key)
-    older = [digest for digest, other in stored.items() if other.name == name]
-    if older == [digest_of(token)] and _same(stored[older[0]], record):
-        return stored[older[0]]
-    with redis.pipeline(transaction=True) as pipeline:
-        if older:
-            pipeline.hdel(key, *older)
-        pipeline.hset(key, digest_of(token), record.model_dump_json())
-        note(pipeline, audit_key(run_id), Act("create-token", by, origin, after=f"{name} {scope}", at=now))
-        pipeline.execute()
-    return record
+    register = redis.register_script(script_text("services.access", "register_token"))
+    reply = register(
+        keys=[_key(run_id), audit_key(run_id)],
+        args=[name, scope, digest_of(token), record.model_dump_json(), int(replace), by, origin],
+    )
+    outcome, *kept = cast("list[bytes]", reply)
+    match as_text(outcome):
+        case "taken":
+            raise NameTaken(
+                f"There is already a token named {name!r}. Revoke it first, or send replace = true."
+            )
+        case "kept":
+            return _record(kept[0])
+        case _:
+            return record
 
 
 def create_token(
@@ -150,21 +162,8 @@ def revoke_token(
     redis: Redis, run_id: str | None, name: str, *, by: str = "local", origin: str = "local"
 ) -> bool:
     """Revoke the token of that name; returns whether there was one."""
-    key = _key(run_id)
-    stored = _stored(redis, key)
-    found = [digest for digest, record in stored.items() if record.name == name]
-    if not found:
-        return False
-    before = f"{name} {stored[found[0]].scope}"
-    with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hdel(key, *found)
-        note(
-            pipeline,
-            audit_key(run_id),
-            Act("revoke-token", by, origin, before=before, at=server_time(redis)),
-        )
-        pipeline.execute()
-    return True
+    revoke = redis.register_script(script_text("services.access", "revoke_token"))
+    return bool(revoke(keys=[_key(run_id), audit_key(run_id)], args=[name, by, origin]))
 
 
 def authenticate(redis: Redis, run_id: str | None, token: str) -> Principal | None:
@@ -222,10 +221,6 @@ def visible_runs(redis: Redis, token: str) -> list[str] | None:
 def any_token(redis: Redis) -> bool:
     """Whether Redis holds a token for any run."""
     return bool(redis.exists(SERVICE_TOKENS, *(_key(run_id) for run_id in run_ids(redis))))
-
-
-def _same(one: TokenRecord, other: TokenRecord) -> bool:
-    return (one.scope, one.expires_at, other.expires_at) == (other.scope, None, None)
 
 
 def _key(run_id: str | None) -> str:

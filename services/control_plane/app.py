@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from services.control_plane import openapi
 from services.control_plane.http import problems, security_headers
 from services.control_plane.http.body_limit import BodyLimit
-from services.control_plane.openapi import describe
+from services.control_plane.http.methods import Methods
+from services.control_plane.http.request_checks import RequestChecks
 from services.control_plane.routes import (
     audit,
     entropy_target,
@@ -40,7 +42,7 @@ DEFAULTS = ControlPlaneConfig()
 def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> FastAPI:
     """Build the application. It connects to Redis at the first request, and answers 503 while Redis is unreachable.
 
-    limits: only its request rates are used here, not its address.
+    limits: its request rates and host names are used here; a server of `services.control_plane.server` uses the rest.
     """
     redis = access.without_retries()
     # Enough to replace a connection that a restarted server dropped, and few enough to answer quickly.
@@ -55,6 +57,7 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         title="SCOPE-RL control plane",
         version=version("scope-rl-service"),
         summary="Watch runs and change their entropy target.",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -62,7 +65,10 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
     )
     app.state.redis, app.state.access, app.state.limits = redis, access, limits
     app.state.streams, app.state.series = events.OpenStreams(), metrics.SeriesCache(redis)
+    # The one that is added last sees a request first.
     app.add_middleware(BodyLimit, limit=BODY_LIMIT_BYTES)
+    app.add_middleware(Methods)
+    app.add_middleware(RequestChecks, config=limits)
     problems.install(app)
     security_headers.install(app)
     for module in (
@@ -79,5 +85,5 @@ def create_app(access: RedisAccess, limits: ControlPlaneConfig = DEFAULTS) -> Fa
         page_files,
     ):
         app.include_router(module.router)
-    app.openapi = lambda: describe(app)
+    openapi.install(app)
     return app

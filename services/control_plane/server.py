@@ -9,6 +9,7 @@ import time
 import uvicorn
 from fastapi import FastAPI
 
+from services.control_plane.connections.protocol import LimitedConfig
 from services.host.terminal import PlainFormatter
 
 GRACE_SECONDS = 5
@@ -27,11 +28,13 @@ LOGGING = {
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:
-    """A server, not started yet."""
+    """A server, not started yet, with the limits of `app.state.limits`."""
     return uvicorn.Server(
-        uvicorn.Config(
+        LimitedConfig(
             app,
-            log_level="warning",
+            app.state.limits,
+            # What uvicorn warns of is what clients send; each of them could fill the log.
+            log_level="error",
             access_log=False,
             log_config=LOGGING,
             server_header=False,

@@ -79,6 +79,10 @@ class TargetRefused(Exception):
         super().__init__(allowed if value is None else f"target = {value!r} is not allowed: {allowed}")
 
 
+class NoTargetSet(Exception):
+    """The change keeps the target that was set, and none is; the document is unchanged."""
+
+
 class StaleGeneration(Exception):
     """The caller did not know the newest generation, `current`; the document is unchanged."""
 

@@ -18,6 +18,7 @@ from services.entropy_target.documents import (
     ChangeConditions,
     DesiredTarget,
     HistoryEvent,
+    NoTargetSet,
     Repeated,
     StaleGeneration,
     TargetRefused,
@@ -73,24 +74,25 @@ def applied_read(run_id: str) -> Read[Applied | None]:
 def change_entropy_target(
     redis: Redis,
     run_id: str,
-    target: float,
+    target: float | None,
     updated_by: str,
     control: EntropyControlConfig,
     *,
     regularizer_tracks: bool = False,
-    over_steps: int = 0,
+    over_steps: int | None = 0,
     conditions: ChangeConditions = UNCONDITIONAL,
 ) -> DesiredTarget:
     """Set a new target under the next generation, within the limits of the run's `entropy_control` block.
 
     target: nats per token; holds until the next change or `reset_entropy_target`. over_steps: learner steps of the
-    linear ramp to it. `target_max_change` limits the distance from the current target, read in the same transaction:
-    the one set last or, while the configured schedule is in effect, the one in force. Before `target=auto` is measured
-    there is no current target, and any target in range is accepted.
+    linear ramp to it. None for either: that of the document. `target_max_change` limits the distance from the current
+    target, read in the same transaction: the one set last or, while the configured schedule is in effect, the one in
+    force. Before `target=auto` is measured there is no current target, and any target in range is accepted.
 
     Raises:
         TargetRefused: outside `target_min..target_max`, further than `target_max_change` from the current
             target, or nothing tracks it: the run has no entropy control, and `regularizer_tracks` is false.
+        NoTargetSet: `target` is None, and the configured schedule is in effect.
         StaleGeneration: the newest generation is not among `conditions.generations`.
         Repeated: `conditions.request` was accepted before.
         KeyReused: the idempotency key of `conditions.request` belongs to another request.
@@ -98,13 +100,13 @@ def change_entropy_target(
         LookupError: the run has no entropy target document.
     """
     _refuse_without_control(control, target, regularizer_tracks)
-    if not control.target_min <= target <= control.target_max:
+    if target is not None and not control.target_min <= target <= control.target_max:
         allowed = f"it must lie in [{control.target_min:g}, {control.target_max:g}] nats per token"
         raise TargetRefused("range", target, allowed)
     largest = control.target_max_change
     first = "" if control.target == "auto" else repr(Schedule(control, None).target_at(0))
-    wanted = (repr(target), str(over_steps), repr(largest), first)
-    outcome, reply = _change(redis, run_id, "change", updated_by, conditions, *wanted)
+    kept = ("" if value is None else repr(value) for value in (target, over_steps))
+    outcome, reply = _change(redis, run_id, "change", updated_by, conditions, *kept, repr(largest), first)
     if outcome == "too far":
         now = float(reply)
         low, high = max(now - largest, control.target_min), min(now + largest, control.target_max)
@@ -218,6 +220,8 @@ def _change(
             raise Repeated(target_in_reply(values[0]))
         case "stale":
             raise StaleGeneration(target_in_reply(values[0]))
+        case "no target":
+            raise NoTargetSet
         case outcome:
             return outcome, values[0]
 

@@ -13,7 +13,7 @@ OUTPUT_FILES = (Path("/proc/self/fd/1"), Path("/proc/self/fd/2"))
 TAIL_BYTES = 1 << 18
 _ERROR = re.compile(
     r"^(?:\([^)]*pid=\d+\) )?(?:ERROR [^\]]*\] )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\w*: .+)$",
-    re.MULTILINE,
+    re.MULTILINE | re.ASCII,
 )
 _POINTER = "root cause"
 

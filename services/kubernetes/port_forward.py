@@ -16,7 +16,7 @@ from trainer.errors import ScopeError
 SERVICE, PORT = "control-plane", 80
 """name and port of the service in k8s/base/platform/control-plane.yaml"""
 START_SECONDS = 20.0
-_FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
+_FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:[0-9]{1,5}) ->")
 
 
 @contextmanager

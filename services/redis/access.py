@@ -142,5 +142,5 @@ def _judge(url: str, info: dict[str, Any]) -> list[str]:
 
 
 def _numbers(version: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)\.(\d+)", version)
+    found = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", version)
     return (int(found[1]), int(found[2])) if found else (0, 0)

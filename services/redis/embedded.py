@@ -227,7 +227,9 @@ class EmbeddedRedis:
             )
         if "No space left on device" in log:
             return self._disk_full("no space left")
-        if re.search(r"Bad file format|Unexpected end of file|bad AOF|corrupt", log, re.IGNORECASE):
+        if re.search(
+            r"Bad file format|Unexpected end of file|bad AOF|corrupt", log, re.IGNORECASE | re.ASCII
+        ):
             return ScopeError(
                 f"The append-only file in {self._data_dir / 'appendonlydir'} is damaged: the queue of this "
                 "run cannot be reopened. Copy the directory, repair it with valkey-check-aof --fix (or "
@@ -270,7 +272,7 @@ def find_server(config: RedisConfig) -> Path:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScopeError(f"redis.server_binary = {str(program)!r} cannot be run: {error}.") from error
-    found = re.search(r"\bv=(\d+)\.(\d+)", said)
+    found = re.search(r"\bv=([0-9]{1,9})\.([0-9]{1,9})", said)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_VERSION:
         raise ScopeError(
             f"redis.server_binary = {str(program)!r} is not Redis 7.0 or newer, nor Valkey; "

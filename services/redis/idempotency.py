@@ -8,10 +8,10 @@ change left and, once it is given, the answer.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.redis.keys import RunKeys
-from services.redis.query import as_text
+from services.redis.query import TIME, as_text, combine, command, fetch
 from services.redis.scripts import script_text
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class IdempotentRequest(NamedTuple):
 
 class KeyReused(Exception):
     """The idempotency key belongs to another request."""
+
+
+class FirstIsRunning(Exception):
+    """The first request with the idempotency key may still get its answer."""
 
 
 class Answer(NamedTuple):
@@ -62,16 +66,12 @@ def keep_answer(redis: Redis, request: IdempotentRequest, answer: Answer) -> Non
 
 
 def kept_answer(redis: Redis, request: IdempotentRequest) -> Answer | None:
-    """The stored answer, or None without one (yet)."""
-    stored = cast("list[bytes | None]", redis.hmget(request.record, ["status", "body", "etag"]))
-    status, body, etag = (None if value is None else as_text(value) for value in stored)
-    if status is None or body is None:
-        return None
-    return Answer(int(status), body, {"etag": etag} if etag else {})
-
-
-def first_is_running(redis: Redis, request: IdempotentRequest) -> bool:
-    """Whether the first request may still be waiting for its answer."""
-    until = cast("bytes | None", redis.hget(request.record, "until"))
-    seconds, microseconds = cast("tuple[int, int]", redis.time())
-    return until is not None and seconds + microseconds / 1e6 < float(as_text(until))
+    """The stored answer; None where the first request ended without one. Raises FirstIsRunning while it may come."""
+    stored = command(lambda found: found, "HMGET", request.record, "status", "body", "etag", "until")
+    found, now = fetch(redis, combine(stored, TIME))
+    status, body, etag, until = (None if value is None else as_text(value) for value in found)
+    if status is not None and body is not None:
+        return Answer(int(status), body, {"etag": etag} if etag else {})
+    if until is not None and now < float(until):
+        raise FirstIsRunning
+    return None

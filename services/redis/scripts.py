@@ -8,7 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 _SHARED = "services.redis"
-_INCLUDE = re.compile(r"^[ \t]*-- include: (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^[ \t]*-- include: ([a-z_]+)\n", re.MULTILINE)
 
 
 @cache

@@ -9,7 +9,7 @@ from services.redis.query import Read, as_fields, as_text, command, fetch
 if TYPE_CHECKING:
     from redis import Redis
 
-STREAM_ID = r"^[1-9]\d{0,17}-\d{1,18}$"
+STREAM_ID = r"^[1-9][0-9]{0,17}-[0-9]{1,18}$"
 """pattern of an entry id that serves as a cursor; 0-0 is excluded, since Redis has no interval that ends before it"""
 
 

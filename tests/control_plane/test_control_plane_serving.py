@@ -15,12 +15,14 @@ from redis import Redis
 
 from services.access.tokens import create_token
 from services.control_plane.client import ControlPlaneClient, ControlPlaneError
+from services.control_plane.connections.message_limits import HEAD_BYTES
 from services.control_plane.standalone import run_standalone
 from services.entropy_target.store import mark_applied
 from services.redis.access import RedisAccess
 from services.redis.embedded import EmbeddedRedis
 from services.run.control import desired
 from services.run.state import RunSpec
+from tests.support.raw_http import asked, request
 from tests.support.runs.registered_run import register_run
 from trainer.config import ControlPlaneConfig, RedisConfig, RunConfig
 from trainer.config.load import config_hash
@@ -49,6 +51,13 @@ def operator(redis: Redis, run_id: str) -> str:
     )
     register_run(redis, run_id, spec)
     return create_token(redis, run_id, "ada", "operator")
+
+
+def assert_limited(port: int) -> None:
+    """Check that the server has the limits of `tests/control_plane/test_connections.py`."""
+    found = asked(("127.0.0.1", port), request("GET", "/healthz", f"X: {'a' * HEAD_BYTES}"))
+    assert found.status == 431
+    found.problem()
 
 
 def drive(url: str, token: str, redis: Redis, run_id: str) -> None:
@@ -93,6 +102,7 @@ def test_under_uvicorn_it_serves_until_it_is_interrupted(redis_access, redis, ru
     try:
         wait_for(url, "a-token-of-the-service")
         drive(url, operator, redis, run_id)
+        assert_limited(unused_port)
         with ControlPlaneClient(url, "a-token-of-the-service") as client:
             assert run_id in [run.id for run in client.runs()]
         server.send_signal(signal.SIGINT)
@@ -162,6 +172,7 @@ def test_under_ray_serve_it_takes_no_core(
     try:
         assert ray.available_resources()["CPU"] == 2
         drive(url, operator, redis, run_id)
+        assert_limited(unused_port)
         with pytest.raises(ScopeError, match="already runs the control plane of another run"):
             ray_serve.start_on_serve(redis_access, ControlPlaneConfig(), unused_port)
     finally:

@@ -27,7 +27,7 @@ from trainer.checkpoint.store import (
 )
 from trainer.errors import ScopeError
 
-FOLDER = re.compile(r"step-(\d{8,})-(\d+)")
+FOLDER = re.compile(r"step-([0-9]{8,18})-([0-9]{1,18})")
 PATIENCE_SECONDS = 300.0
 """How long an operation on one file is retried. The learner continues meanwhile, until its next checkpoint is due."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0

@@ -13,6 +13,9 @@ CONTROL_PLANE_PORT, DASHBOARD_PORT = 8080, 8265
 """Where control plane and dashboard listen, unless the port is set or in use."""
 
 LoggerName = Literal["tensorboard", "wandb"]
+HostName = Annotated[
+    str, Field(max_length=253, pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])$")
+]
 
 
 class PipelineConfig(Block):
@@ -113,6 +116,27 @@ class ControlPlaneConfig(Block):
     writes_per_minute: Annotated[int, Field(ge=1, le=10**9)] = Field(
         default=120,
         description="change requests per token; a burst may use a sixth of them",
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="names in a request's Host header that are accepted beside `host`, loopback names and the address "
+        "of the connection, for example of a proxy in front",
+    )
+    connections: Annotated[int, Field(ge=16, le=10_000)] = Field(
+        default=512,
+        description="open connections per replica; beyond them the one that waits longest is closed",
+    )
+    connections_per_address: Annotated[int, Field(ge=8, le=10_000)] = Field(
+        default=256, description="the same for one address, or one IPv6 network of 64 bits"
+    )
+    header_timeout_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        default=10.0, description="longest time in which a request's header arrives, from the connection on"
+    )
+    body_timeout_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        default=10.0, description="longest time in which a request's body arrives"
+    )
+    idle_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        default=15, description="longest time that a connection stays open between two requests"
     )
 
 

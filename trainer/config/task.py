@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from trainer.config.block import Block, Fraction, Positive
 
 Option = str | int | float | bool | list[str | int | float | bool]
-_REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+_REFERENCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 
 
 class DatasetConfig(Block):

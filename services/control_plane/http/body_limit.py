@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.control_plane.http.problems import Problem, problem_response
+
+_DIGITS = re.compile(r"[0-9]+")
+_LONGEST = 18
+"""digits beyond which a length is too large whatever they are; Python refuses to parse thousands of them"""
 
 
 class BodyLimit:
@@ -23,7 +28,7 @@ class BodyLimit:
             return
         refusal = f"A request body may have at most {self._limit:,} bytes."
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._limit:
+        if _DIGITS.fullmatch(announced) and (len(announced) > _LONGEST or int(announced) > self._limit):
             response = problem_response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refusal, scope["path"])
             await response(scope, receive, send)
             return

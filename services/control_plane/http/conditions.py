@@ -12,18 +12,19 @@ from redis import Redis
 from starlette.responses import Response
 
 from services.control_plane.http.auth import Token
+from services.control_plane.http.entity_tags import entity_tags
 from services.control_plane.http.problems import Problem
 from services.control_plane.schemas.base import FieldProblem
 from services.redis.idempotency import (
     Answer,
+    FirstIsRunning,
     IdempotentRequest,
-    first_is_running,
     idempotent_request,
     keep_answer,
     kept_answer,
 )
 
-_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+_GENERATION = re.compile(r"[1-9][0-9]{0,17}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 ANSWER_SECONDS = 10.0
 """longest time that a request takes beyond the wait that the caller asked for"""
@@ -49,7 +50,7 @@ def etag(generation: int) -> str:
     return f'"{generation}"'
 
 
-async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
+async def known_generations(request: Request, if_match: IfMatch = None) -> frozenset[int] | None:
     """The generations in If-Match; None for `*`. Refuses with 428 without the header, 422 for a malformed one."""
     if if_match is None:
         raise Problem(
@@ -58,14 +59,14 @@ async def known_generations(if_match: IfMatch = None) -> frozenset[int] | None:
             "check.",
             kind="precondition-required",
         )
-    if if_match.strip() == "*":
+    given = request.headers.getlist("if-match")
+    if [value.strip() for value in given] == ["*"]:
         return None
-    parts = [_ETAG.fullmatch(part.strip()) for part in if_match.split(",")]
-    if not all(parts):
-        raise _bad_header("if-match", if_match, '* or a list of ETags, such as "7"')
+    tags = entity_tags(given)
+    if not tags:
+        raise _bad_header("if-match", ", ".join(given), '* or a list of ETags, such as "7"')
     # RFC 9110: If-Match compares strongly, so a weak tag never matches. Neither does one that is not a generation.
-    strong = [part[2] for part in parts if part is not None and not part[1]]
-    return frozenset(int(tag) for tag in strong if re.fullmatch(r"[1-9][0-9]{0,17}", tag))
+    return frozenset(int(tag.opaque) for tag in tags if not tag.weak and _GENERATION.fullmatch(tag.opaque))
 
 
 class Repeatable(NamedTuple):
@@ -108,17 +109,16 @@ async def answered(redis: Redis, request: IdempotentRequest | None, answer: Answ
 
 async def answer_again(redis: Redis, request: IdempotentRequest) -> Response | None:
     """The answer of the first request, or None when it ended without one; 409 while it may still come."""
-    kept = await run_in_threadpool(kept_answer, redis, request)
-    if kept is not None:
-        return _response(kept, {"Idempotency-Replayed": "true"})
-    if await run_in_threadpool(first_is_running, redis, request):
+    try:
+        kept = await run_in_threadpool(kept_answer, redis, request)
+    except FirstIsRunning:
         raise Problem(
             HTTPStatus.CONFLICT,
             "The first request with this Idempotency-Key is still in progress. Try again.",
             kind="request-running",
             headers={"Retry-After": "1"},
-        )
-    return None
+        ) from None
+    return None if kept is None else _response(kept, {"Idempotency-Replayed": "true"})
 
 
 def key_reused() -> Problem:

@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from services.control_plane.http.methods import allowed_methods
 from services.control_plane.schemas.base import FieldProblem, ProblemBody
 from services.host.terminal import plain
 from services.run.state import DamagedDocument
@@ -68,6 +69,18 @@ def problem_response(
     return JSONResponse(body.model_dump(mode="json"), status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def response_of(problem: Problem, instance: str) -> JSONResponse:
+    """The response for a problem that is not raised inside a route."""
+    return problem_response(
+        problem.status_code,
+        problem.detail,
+        instance,
+        kind=problem.kind,
+        errors=problem.errors,
+        headers=problem.headers,
+    )
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem body."""
     app.add_exception_handler(HTTPException, _on_http)
@@ -80,18 +93,18 @@ def install(app: FastAPI) -> None:
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    if isinstance(error, Problem):
+        return response_of(error, path)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route of the path only.
+        headers["Allow"] = ", ".join(allowed_methods(request.app, path))
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         # Raised by Starlette: no route, or no such method on it.
-        detail = f"There is no {request.method} {request.url.path}."
-    return problem_response(
-        error.status_code,
-        detail,
-        request.url.path,
-        kind=getattr(error, "kind", None),
-        errors=getattr(error, "errors", ()),
-        headers=error.headers,
-    )
+        detail = f"There is no {request.method} {path}."
+    return problem_response(error.status_code, detail, path, headers=headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -99,7 +112,11 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     problems = [_field_problem(detail) for detail in error.errors()]
     sentences = "; ".join(f"{item.field} = {item.value}: {item.allowed}" for item in problems)
     return problem_response(
-        HTTPStatus.UNPROCESSABLE_ENTITY, sentences, request.url.path, kind="invalid-request", errors=problems
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        sentences,
+        request.scope["path"],
+        kind="invalid-request",
+        errors=problems,
     )
 
 
@@ -107,7 +124,7 @@ async def _on_redis_away(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The state of the runs cannot be read: Redis does not answer. Try again.",
-        request.url.path,
+        request.scope["path"],
         kind="state-unreachable",
         headers={"Retry-After": "2"},
     )
@@ -119,7 +136,7 @@ async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         f"A document in Redis is damaged: {error}.",
-        request.url.path,
+        request.scope["path"],
         kind="state-damaged",
     )
 
@@ -128,7 +145,7 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "The control plane failed; its log has the reason.",
-        request.url.path,
+        request.scope["path"],
     )
 
 

@@ -14,6 +14,7 @@ from fastapi import Request
 from redis import Redis
 
 from services.access.tokens import digest_of
+from services.control_plane.connections.turns import ON_VALID_TOKEN
 from services.control_plane.http.problems import Problem
 from services.redis.keys import rate_key
 from services.redis.query import Read, command, fetch
@@ -28,7 +29,8 @@ _READING = ("GET", "HEAD", "OPTIONS")
 def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Read[None]:
     """The read that counts this request against the token's limit, if the token is in one of the hashes `known_in`.
 
-    known_in: hashes of tokens; none: count it in any case. Parsing raises a 429 problem that says when to try again.
+    known_in: hashes of tokens; none: count it in any case. Parsing raises a 429 problem that says when to try again; it
+    is done for a valid token only, and tells the connection so (`services.control_plane.connections.turns`).
     """
     limits: ControlPlaneConfig = request.app.state.limits
     reading = request.method in _READING
@@ -38,6 +40,8 @@ def admission(request: Request, token: str, known_in: Sequence[str] = ()) -> Rea
     digest = digest_of(token)
 
     def refuse_if_limited(microseconds: int) -> None:
+        if valid := request.scope.get("state", {}).get(ON_VALID_TOKEN):
+            valid()
         wait = microseconds / 1e6
         if wait > 0:
             raise Problem(

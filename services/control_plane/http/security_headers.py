@@ -20,6 +20,13 @@ UNLESS_SET = {
 }
 
 
+def add_security_headers(headers: MutableHeaders) -> None:
+    """Add `ALWAYS`, and those of `UNLESS_SET` that are missing, to the headers of an answer."""
+    headers.update(ALWAYS)
+    for name, value in UNLESS_SET.items():
+        headers.setdefault(name, value)
+
+
 class SecurityHeaders:
     """ASGI middleware: adds `ALWAYS`, and `UNLESS_SET` to an answer that has no such header of its own."""
 
@@ -34,10 +41,7 @@ class SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(ALWAYS)
-                for name, value in UNLESS_SET.items():
-                    headers.setdefault(name, value)
+                add_security_headers(MutableHeaders(scope=message))
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -39,6 +39,7 @@ from services.control_plane.schemas.entropy_target import (
 from services.entropy_target.documents import (
     ChangeConditions,
     DesiredTarget,
+    NoTargetSet,
     Repeated,
     StaleGeneration,
     TargetRefused,
@@ -48,7 +49,6 @@ from services.entropy_target.store import (
     change_entropy_target,
     entropy_target_read,
     history_read,
-    read_entropy_target,
     reset_entropy_target,
 )
 from services.redis.idempotency import Answer, KeyReused
@@ -60,7 +60,6 @@ from trainer.config import EntropyControlConfig
 from trainer.config.regularizer import RegularizerConfig
 
 MAX_WAIT_SECONDS = 60.0
-_PATCH_ATTEMPTS = 16
 
 Wait = Annotated[
     Literal["applied"] | None,
@@ -178,7 +177,7 @@ async def put_entropy_target(
         known,
         repeat,
         change.model_dump_json(),
-        lambda conditions: _set(redis, run_id, by, change, conditions),
+        lambda conditions: _set(redis, run_id, by, change.target, change.over_steps, conditions),
     )
 
 
@@ -250,16 +249,22 @@ async def _answer(
 
 
 def _set(
-    redis: Redis, run_id: str, by: Steering, change: EntropyTargetChange, conditions: ChangeConditions
+    redis: Redis,
+    run_id: str,
+    by: Steering,
+    target: float | None,
+    over_steps: int | None,
+    conditions: ChangeConditions,
 ) -> DesiredTarget:
+    """None for a value: that of the document."""
     return change_entropy_target(
         redis,
         run_id,
-        change.target,
+        target,
         by.caller,
         by.control,
         regularizer_tracks=by.regularizer_tracks,
-        over_steps=change.over_steps,
+        over_steps=over_steps,
         conditions=conditions,
     )
 
@@ -273,42 +278,11 @@ def _reset(redis: Redis, run_id: str, by: Steering, conditions: ChangeConditions
 def _patched(
     redis: Redis, run_id: str, by: Steering, patch: EntropyTargetPatch, conditions: ChangeConditions
 ) -> DesiredTarget:
-    """Merge with the newest state. With `If-Match: *`, retry on the state that a concurrent change left."""
-    if "target" in patch.model_fields_set and patch.target is None:
+    given = patch.model_fields_set
+    if "target" in given and patch.target is None:
         return _reset(redis, run_id, by, conditions)
-    for _ in range(_PATCH_ATTEMPTS):
-        current = read_entropy_target(redis, run_id)
-        if current is None:
-            raise _not_started(run_id)
-        target = patch.target if patch.target is not None else current.target
-        if target is None:
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "body.target is required: the configured schedule is in force, so there is no target to keep.",
-                kind="invalid-request",
-                errors=[
-                    FieldProblem(field="body.target", value="absent", allowed="a number, nats per token")
-                ],
-            )
-        given = "over_steps" in patch.model_fields_set
-        merged = EntropyTargetChange(
-            target=target, over_steps=(patch.over_steps or 0) if given else current.over_steps
-        )
-        here = (
-            conditions
-            if conditions.generations is not None
-            else conditions._replace(generations=frozenset({current.generation}))
-        )
-        try:
-            return _set(redis, run_id, by, merged, here)
-        except StaleGeneration:
-            if conditions.generations is not None:
-                raise
-    raise Problem(
-        HTTPStatus.CONFLICT,
-        "Other changes of the entropy target came first each time. Try again.",
-        kind="busy",
-    )
+    over_steps = (patch.over_steps or 0) if "over_steps" in given else None
+    return _set(redis, run_id, by, patch.target, over_steps, conditions)
 
 
 def _control(redis: Redis, run_id: str) -> tuple[EntropyControlConfig, bool]:
@@ -357,6 +331,13 @@ def _accepted(
             f"The entropy target has changed since: generation {current.generation}, by {current.updated_by}.",
             kind="generation-changed",
             headers={"ETag": etag(current.generation)},
+        ) from None
+    except NoTargetSet:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "body.target is required: the configured schedule is in force, so there is no target to keep.",
+            kind="invalid-request",
+            errors=[FieldProblem(field="body.target", value="absent", allowed="a number, nats per token")],
         ) from None
     except KeyReused:
         raise key_reused() from None

@@ -41,7 +41,7 @@ WAIT_MILLISECONDS = 5_000
 BATCH = 200
 MOST_STREAMS = 256
 """event streams per process; each holds a connection to Redis"""
-_PLACE = re.compile(r"(\d{1,18}-\d{1,18})_(\d{1,18}-\d{1,18})")
+_PLACE = re.compile(r"([0-9]{1,18}-[0-9]{1,18})_([0-9]{1,18}-[0-9]{1,18})")
 
 LastEventId = Annotated[
     str | None, Header(description="id of the last event received; without it, only new events are sent")

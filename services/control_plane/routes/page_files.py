@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.control_plane.http.entity_tags import entity_tags
 from services.control_plane.http.problems import Problem
 
 FOLDER = Path(__file__).parents[1] / "page"
@@ -33,25 +34,26 @@ class _File(NamedTuple):
 
     content: bytes
     media_type: str
-    etag: str
+    tag: str
+    """what stands between the quotes of its ETag"""
 
 
 def _read(path: Path) -> _File:
     content = path.read_bytes()
-    return _File(content, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:24]}"')
+    return _File(content, MEDIA_TYPES[path.suffix], hashlib.sha256(content).hexdigest()[:24])
 
 
 # Only files that were in the folder at start-up are served, so no name leads out of it.
 _FILES = {path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES}
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 def index(request: Request) -> Response:
     """The page."""
     return _answer(request, _FILES[_INDEX])
 
 
-@router.api_route("/page/{name}", methods=["GET", "HEAD"])
+@router.get("/page/{name}")
 def file(name: str, request: Request) -> Response:
     """A file of the page."""
     if name not in _FILES or name == _INDEX:
@@ -60,8 +62,8 @@ def file(name: str, request: Request) -> Response:
 
 
 def _answer(request: Request, found: _File) -> Response:
-    headers = {"ETag": found.etag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if found.etag in known or "*" in known:
+    headers = {"ETag": f'"{found.tag}"', "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+    known = request.headers.getlist("if-none-match")
+    if known == ["*"] or found.tag in [tag.opaque for tag in entity_tags(known) or []]:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(found.content, headers=headers, media_type=found.media_type)

@@ -98,27 +98,23 @@ def _created(
     response: Response,
     caller: Principal,
 ) -> TokenCreated:
-    now = server_time(redis)
-    taken = [r for r in tokens.tokens_of(redis, run_id) if r.name == wanted.name]
-    if taken and not wanted.replace and not tokens.is_expired(taken[0], now):
-        raise Problem(
-            HTTPStatus.CONFLICT,
-            f"There is already a token named {wanted.name!r}. Revoke it first, or send replace = true.",
-            kind="name-taken",
-        )
     token = tokens.new_token()
-    record = tokens.register_token(
-        redis,
-        run_id,
-        token,
-        wanted.name,
-        wanted.scope,
-        seconds=wanted.expires_in_seconds,
-        by=caller.name,
-        origin=origin_of(request),
-    )
+    try:
+        record = tokens.register_token(
+            redis,
+            run_id,
+            token,
+            wanted.name,
+            wanted.scope,
+            seconds=wanted.expires_in_seconds,
+            replace=wanted.replace,
+            by=caller.name,
+            origin=origin_of(request),
+        )
+    except tokens.NameTaken as taken:
+        raise Problem(HTTPStatus.CONFLICT, str(taken), kind="name-taken") from None
     response.headers["Cache-Control"] = "no-store"
-    return TokenCreated(token=token, **_view(record, now).model_dump())
+    return TokenCreated(token=token, **_view(record, record.created_at).model_dump())
 
 
 def _revoked(redis: Redis, run_id: str | None, name: str, request: Request, caller: Principal) -> None:

@@ -13,12 +13,14 @@ from services.redis.streams import STREAM_ID
 MOST_PURGED = 100
 """dead letters that one request may purge"""
 DeadLetterId = Annotated[str, Field(pattern=STREAM_ID, description="id of a dead letter")]
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_SPACE = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 Reason = Annotated[
     str,
     Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
+        pattern=rf"^[^{_CONTROL}]*[^{_SPACE}{_CONTROL}][^{_CONTROL}]*$",
         description="why, in one line; kept in the audit log",
     ),
 ]

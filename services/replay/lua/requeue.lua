@@ -1,11 +1,12 @@
 #!lua
 -- Atomically adds a dead letter to the stream again, under the next attempt, and resolves it.
 -- KEYS dead letters, outcomes, counters, audit, trajectories, seen attempts, lost
--- ARGV by, origin, letter, capacity, role, ordinal, attempt, producer id, data
+-- ARGV by, origin, letter, capacity, role or '' for a letter that the caller did not find, ordinal, attempt, producer id,
+--      data
 -- Returns {resolved, {letter, group id, outcome, became, reason, by, at}} | {full} | {unknown}
 -- include: resolve_dead_letter
 local letter = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
-if not letter then
+if not letter or ARGV[5] == '' then
     local found = earlier_outcome(ARGV[3])
     return found and {'resolved', found} or {'unknown'}
 end
