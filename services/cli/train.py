@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from services.driver.progress import Progress
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -49,11 +54,25 @@ def _train(options: argparse.Namespace) -> int:
         directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
-    from services.driver.progress import JsonProgress, Progress
     from services.driver.run import train
 
-    progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
-    progress.say(f"run {directory.run_id} in {directory.path}")
-    for note in directory.notes:
-        progress.say(note)
-    return train(directory, progress)
+    with _progress(directory.run_id, options.log_format) as progress:
+        progress.say(f"run {directory.run_id} in {directory.path}")
+        for note in directory.notes:
+            progress.say(note)
+        return train(directory, progress)
+
+
+def _progress(run_id: str, log_format: str) -> Progress:
+    """A live line on a terminal, else plain lines; or JSON."""
+    from rich.console import Console
+
+    from services.driver.live_progress import LiveProgress
+    from services.driver.progress import JsonProgress, Progress
+
+    if log_format == "json":
+        return JsonProgress(run_id)
+    console = Console(highlight=False)
+    # A terminal that cannot write a line anew, such as TERM=dumb, gets plain lines too.
+    live = sys.stdout.isatty() and not console.is_dumb_terminal
+    return LiveProgress(console) if live else Progress()

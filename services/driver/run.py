@@ -12,10 +12,11 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
+from services.driver.heartbeat import DriverHeartbeat
 from services.driver.progress import Progress
 from services.driver.recovery import (
     check_recoverable,
@@ -31,6 +33,7 @@ from services.driver.recovery import (
     fetch_checkpoint,
 )
 from services.driver.redis_supervisor import RedisSupervisor
+from services.driver.step_feed import StepFeed
 from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.entropy_target.store import initialise_entropy_target
 from services.host.environment import package_versions
@@ -38,7 +41,8 @@ from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.directory import RunDirectory
-from services.run.state import RunSpec, add_evaluation, initialise_run, read_status, update_status
+from services.run.phases import Phase
+from services.run.state import RunSpec, RunStatus, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.determinism import compute_environment
 from trainer.errors import ScopeError
@@ -61,6 +65,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
     with ExitStack() as stack:
         secrets = RunSecrets(directory.path)
         secrets.ensure()
+        progress.enter("starting", "Redis")
         queue = stack.enter_context(RedisSupervisor(directory, secrets))
         for warning in queue.warnings:
             progress.say(f"warning: {warning}")
@@ -73,8 +78,9 @@ def train(directory: RunDirectory, progress: Progress) -> int:
         initialise_entropy_target(redis, directory.run_id)
         initialise_run(redis, directory.run_id, _spec(directory))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
+        heartbeat = stack.enter_context(DriverHeartbeat(redis, directory.run_id))
         try:
-            _Drive(directory, queue, redis, progress, stop, stack).run()
+            _Drive(directory, queue, redis, progress, stop, heartbeat, stack).run()
         except RedisError as error:
             url = directory.config.redis.url
             server = "The embedded Redis" if url is None else f"redis.url={url!r}"
@@ -102,11 +108,12 @@ class _Drive:
         redis: Redis,
         progress: Progress,
         stop: StopSignals,
+        heartbeat: DriverHeartbeat,
         stack: ExitStack,
     ) -> None:
         self._directory, self._config, self._run_id = directory, directory.config, directory.run_id
         self._queue, self._redis = queue, redis
-        self._progress, self._stop, self._stack = progress, stop, stack
+        self._progress, self._stop, self._heartbeat, self._stack = progress, stop, heartbeat, stack
         self._started = time.monotonic()
         self._fresh = not any((directory.path / "checkpoints").glob("step-*"))
 
@@ -115,10 +122,10 @@ class _Drive:
         try:
             pool, learner, evaluations = self._prepare()
         except StoppedEarly:
-            update_status(self._redis, self._run_id, phase="finished")
+            self._enter("finished")
             self._progress.say("stopped before the learner began; nothing new was learned")
             return
-        update_status(self._redis, self._run_id, phase="running")
+        self._enter("starting_learner")
         pool.run()
         learner.start(self._steps_done())
         store = checkpoint_store(self._directory)
@@ -133,18 +140,29 @@ class _Drive:
         """Start everything up to the first learner step. Raises StoppedEarly when a stop is requested meanwhile."""
         from services.results.evaluations import Evaluations
 
-        update_status(self._redis, self._run_id, phase="warm_start")
+        self._enter("starting_model")
         model_dir = self._model()
         self._start_cluster()
         evaluations = Evaluations(self._directory.path / EVALUATIONS)
         pool, learner = self._workers(model_dir)
         # Start it while the engines start, which takes longest and leaves the CPU idle for part of it.
         self._start_control_plane()
-        pool.wait_ready(self._raise_if_stopped)
+        pool.wait_ready(lambda: self._await_engines(pool))
         if self._fresh:
             self._evaluate(pool, evaluations, 0)
         self._raise_if_stopped()
         return pool, learner, evaluations
+
+    def _enter(self, phase: Phase, detail: str = "") -> None:
+        """Write the phase to the run's status and to the terminal."""
+        self._heartbeat.phase = phase
+        update_status(self._redis, self._run_id, phase=phase, detail=detail)
+        self._progress.enter(phase, detail)
+
+    def _await_engines(self, pool: GeneratorPool) -> None:
+        self._raise_if_stopped()
+        self._enter("starting_engines", pool.readiness)
+        self._progress.wait()
 
     def _raise_if_stopped(self) -> None:
         if self._stop.requested:
@@ -172,9 +190,11 @@ class _Drive:
 
     def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
         self._raise_if_stopped()
+        self._enter("starting_model", f"warm start {warm_start.step} of {warm_start.of}")
         self._progress.warm_start(warm_start)
 
     def _start_cluster(self) -> None:
+        self._enter("starting_ray")
         self._progress.say("starting Ray")
         dashboard = self._stack.enter_context(ray_cluster(self._config, self._run_id, self._directory.path))
         # Ray installs a SIGTERM handler that ends the process at once.
@@ -222,6 +242,7 @@ class _Drive:
             for i in range(counts[role])
         ]
         names = tuple(spec.generator_id for spec in specs)
+        self._enter("starting_engines", "the control plane beside them")
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = ElasticPool(specs) if self._config.generators.elastic else GeneratorPool(specs)
         self._stack.callback(pool.stop)
@@ -237,9 +258,11 @@ class _Drive:
         return pool, LearnerSupervisor(spec)
 
     def _evaluate(self, pool: GeneratorPool, evaluations: Evaluations, step: int) -> None:
-        evaluation = self._config.evaluation
+        evaluation, started = self._config.evaluation, time.monotonic()
+        self._enter("evaluating", f"step {step}")
         self._progress.say(f"evaluating step {step} on {evaluation.problems} held-out problems")
         correct = pool.evaluate(evaluation.problems, evaluation.samples, evaluation.temperature)
+        self._progress.evaluated(time.monotonic() - started)
         added = evaluations.add(step, correct, evaluation)
         add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
@@ -254,6 +277,7 @@ class _Drive:
 
     def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, scheduler: EvaluationScheduler) -> None:
         """Supervise everything until the learner has finished. Raises ScopeError when a part cannot be restarted."""
+        feed = StepFeed(self._run_id, read_status(self._redis, self._run_id))
         self._queue.answered()
         # A client that retries would wait here for the server that only this loop can restart.
         with self._queue.access.without_retries() as redis:
@@ -261,14 +285,28 @@ class _Drive:
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
+                    records = feed.new(redis, status)
                     done = status.step if status else 0
-                    self._say(learner.restart(done), *scheduler.update(redis, done))
+                    restarted = learner.restart(done)
+                    if restarted is not None:
+                        self._enter("starting_learner")
+                    self._say(restarted, *scheduler.update(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:
                     self._queue.answered()
-                    self._progress.show(status)
-        self._progress.show(read_status(self._redis, self._run_id))
+                    self._show(status, records)
+        status = read_status(self._redis, self._run_id)
+        self._show(status, feed.new(self._redis, status))
+
+    def _show(self, status: RunStatus | None, records: list[Mapping[str, Any]]) -> None:
+        """Show what the learner has written."""
+        if status is None:
+            return
+        self._heartbeat.phase = status.phase
+        self._progress.enter(status.phase, status.phase_detail or "")
+        self._progress.steps(records, status.of)
+        self._progress.wait()
 
     def _say(self, *notes: str | None) -> None:
         for note in filter(None, notes):
@@ -280,18 +318,21 @@ class _Drive:
 
     def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
         from services.results.report import write_report
+        from services.results.summary import summary
 
         done = self._steps_done()
         if done == self._config.steps:
             self._evaluate(pool, evaluations, done)
         wall_seconds = time.monotonic() - self._started
-        write_report(self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds)
-        update_status(self._redis, self._run_id, phase="finished")
-        path = self._directory.path
-        self._progress.say(f"results: {path}/report.json, report.png, model/")
-        if done < self._config.steps:
-            left = f"stopped at step {done} of {self._config.steps}"
-            self._progress.say(f"{left}; continue with: scope train --resume {path}")
+        self._enter("reporting")
+        report = write_report(
+            self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds
+        )
+        self._enter("finished")
+        path, here = self._directory.path, Path.cwd()
+        self._progress.close_with(
+            summary(report, path.relative_to(here) if path.is_relative_to(here) else path)
+        )
 
 
 def _spec(directory: RunDirectory) -> RunSpec:

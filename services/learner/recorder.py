@@ -15,10 +15,11 @@ from redis import Redis
 from services.learner.collector import StepGroups
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
+from services.records.alarms import REMEDIES, AlarmKind
 from services.records.loggers import LoggedRun, Loggers
 from services.records.redis_records import RedisRecords
 from services.records.sinks import JsonLines, RayMetrics, Sink
-from services.records.step_record import AlarmKind, StepRecord, mismatch_kl_limit
+from services.records.step_record import StepRecord, mismatch_kl_limit
 from services.redis.query import server_time
 from services.replay.consumer import ReplayConsumer
 from services.run.heartbeats import generators
@@ -126,18 +127,10 @@ class Recorder:
             self._alarm("mismatch_kl", f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
         if not math.isfinite(metrics.entropy):
             self._alarm("entropy_not_finite", "entropy is not finite: temperature held")
-        if decided.limit == "heating":
-            self._alarm(
-                "heating_at_limit",
-                "entropy control heats at the limit of its actuators: raise alpha_max, t_max or "
-                "surprisal_exponent_max, or lower the target",
-            )
-        if decided.limit == "cooling":
-            self._alarm(
-                "cooling_at_limit",
-                "entropy control cools at the limit of its actuators: raise alpha_max, lower t_min, or raise the "
-                "target",
-            )
+        if decided.limit != "none":
+            heats = decided.limit == "heating"
+            verb, kind = ("heats", "heating_at_limit") if heats else ("cools", "cooling_at_limit")
+            self._alarm(kind, f"entropy control {verb} at the limit of its actuators: {REMEDIES[kind]}")
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,

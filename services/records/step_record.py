@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
+
+from services.records.alarms import AlarmKind
 
 MISMATCH_KL_ALARM = 0.02
 STALE_KL_ALLOWANCE = 0.1
@@ -20,17 +22,6 @@ STALE_KL_ALLOWANCE = 0.1
 def mismatch_kl_limit(max_staleness: int) -> float:
     """The mismatch KL above which a step record carries an alarm, nats per token."""
     return MISMATCH_KL_ALARM + STALE_KL_ALLOWANCE * max_staleness
-
-
-AlarmKind = Literal[
-    "heating_at_limit",
-    "cooling_at_limit",
-    "mismatch_kl",
-    "entropy_not_finite",
-    "weights_not_loaded",
-    "generators_down",
-    "logger",
-]
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):

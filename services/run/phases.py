@@ -30,8 +30,8 @@ WORDS: dict[str, str] = {
     "starting_learner": "waiting for the learner",
     "running": "learning",
     "paused": "paused",
-    "stopping": "stopping",
-    "saving": "saving",
+    "stopping": "stopping, writing the last checkpoint",
+    "saving": "writing the last checkpoint and the model",
     "reporting": "writing the report",
     "finished": "finished",
     "failed": "failed",
@@ -43,6 +43,6 @@ BY_LEARNER = ("running", "paused", "stopping", "saving")
 
 
 def phase_text(phase: str, detail: str | None) -> str:
-    """A phase in words, with its detail: `starting the engines, 1 of 2 ready`."""
+    """A phase in words, with its detail: `starting the engines: 1 of 2 ready`."""
     words = WORDS.get(phase, phase)
-    return f"{words}, {detail}" if detail else words
+    return f"{words}: {detail}" if detail else words
