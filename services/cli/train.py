@@ -56,14 +56,14 @@ def _train(options: argparse.Namespace) -> int:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
     from services.driver.run import train
 
-    with _progress(directory.run_id, options.log_format) as progress:
+    with make_progress(directory.run_id, options.log_format) as progress:
         progress.say(f"run {directory.run_id} in {directory.path}")
         for note in directory.notes:
             progress.say(note)
         return train(directory, progress)
 
 
-def _progress(run_id: str, log_format: str) -> Progress:
+def make_progress(run_id: str, log_format: str) -> Progress:
     """A live line on a terminal, else plain lines; or JSON."""
     from rich.console import Console
 

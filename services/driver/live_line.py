@@ -40,8 +40,7 @@ class Moment:
 def live_line(moment: Moment, width: int) -> RenderableType:
     """One line where everything fits into `width` characters, else two; the least important parts are left out."""
     if moment.record is None:
-        parts = [Text(phase_text(moment.phase, moment.detail), "cyan"), Text(clock(moment.lasted))]
-        return _row(_fitting(parts, width))
+        return _row([_phase(moment, "cyan")])
     progress, numbers = _progress(moment), _numbers(moment.record)
     bar = width - _length([*progress, *numbers]) - GAP
     if bar >= SHORTEST_BAR:
@@ -53,14 +52,15 @@ def live_line(moment: Moment, width: int) -> RenderableType:
 
 
 def _progress(moment: Moment) -> list[Text]:
-    if moment.phase == "running":
-        parts = [Text(WORDS["running"], "green")]
-    else:
-        parts = [Text(phase_text(moment.phase, moment.detail), "yellow"), Text(clock(moment.lasted))]
-    parts.append(Text(f"{moment.done}/{moment.of}"))
+    phase = Text(WORDS["running"], "green") if moment.phase == "running" else _phase(moment, "yellow")
+    parts = [phase, Text(f"{moment.done}/{moment.of}")]
     if moment.phase == "running" and moment.left is not None:
         parts.append(Text(f"{clock(moment.left)} left"))
     return parts
+
+
+def _phase(moment: Moment, colour: str) -> Text:
+    return Text.assemble((phase_text(moment.phase, moment.detail), colour), f" {clock(moment.lasted)}")
 
 
 def _numbers(record: Mapping[str, Any]) -> list[Text]:
