@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 WIDTH = 80
-INDENT = 10
-"""columns of the name of an item"""
+INDENT = 12
+"""column in which the text of an item begins"""
+TARGETS_SHOWN = 4
 
 
 def summary(report: Mapping[str, Any], path: Path) -> list[str]:
@@ -19,11 +21,7 @@ def summary(report: Mapping[str, Any], path: Path) -> list[str]:
     end = "finished" if done == of else "stopped"
     lines = [f"run {report['run_id']} {end} after {done} of {of} learner steps"]
     lines += _held_out(report["evaluation"], report["entropy"])
-    for held in report["entropy"].get("held", []):
-        lines += _item("entropy", _held_text(held))
-    if report["entropy"] and not report["entropy"].get("held"):
-        start, last = report["entropy"]["start"], report["entropy"]["end"]
-        lines += _item("entropy", f"{_three(start)} at the start, {_three(last)} nats per token at the end")
+    lines += _entropy(report["entropy"])
     lines += _work(report)
     lines += _item("results", f"{path}/report.png, report.json, model/")
     return [*lines, "next:", *_commands(report["run_id"], path, stopped=done < of)]
@@ -35,7 +33,7 @@ def _held_out(evaluation: Mapping[str, Any], entropy: Mapping[str, Any]) -> Iter
     if start is None:
         return
     which = f"step {start['step']}" if end is None else f"steps {start['step']} and {end['step']}"
-    yield from _item("held-out", f"{start['problems']} problems, {which}, 95 % intervals")
+    yield from _item("held-out", f"{start['problems']} problems, {which}, 95% intervals")
     for name in [name for name in start if name.startswith("pass@")]:
         text = _interval(start[name])
         if end is not None and name in end:
@@ -56,8 +54,8 @@ def _reason(evaluation: Mapping[str, Any], entropy: Mapping[str, Any]) -> str | 
         return None
     solved, samples = evaluation["solved"], evaluation["end"]["samples"]
     turns = (
-        f"of {samples} samples, {_problems(solved['lost'])} had a right one only before, "
-        f"{_problems(solved['gained'])} only after"
+        f"{_problems(solved['lost'])} had a right answer among {samples} samples only before the run, "
+        f"{solved['gained']} only after it"
     )
     first, most = _direction(moved[1]) if 1 in moved else 0, _direction(moved[k])
     if most == 0:
@@ -85,6 +83,18 @@ def _direction(change: Mapping[str, float]) -> int:
     return int(change["low95"] > 0) - int(change["high95"] < 0)
 
 
+def _entropy(entropy: Mapping[str, Any]) -> Iterator[str]:
+    if not entropy:
+        return
+    ends = f"{_three(entropy['start'])} at the start, {_three(entropy['end'])} at the end, nats per token"
+    yield from _item("entropy", ends)
+    held = entropy.get("held", [])
+    if len(held) > TARGETS_SHOWN:
+        yield from _item("", f"{len(held) - TARGETS_SHOWN} earlier targets are in report.json")
+    for one in held[-TARGETS_SHOWN:]:
+        yield from _item("", _held_text(one))
+
+
 def _held_text(held: Mapping[str, Any]) -> str:
     first, last = held["first_step"] + 1, held["last_step"] + 1
     steps = f"step {first}" if first == last else f"steps {first} to {last}"
@@ -92,10 +102,10 @@ def _held_text(held: Mapping[str, Any]) -> str:
     target = f"target {start}" if start == end else f"target {start} to {end}"
     text = (
         f"{target}, {steps}: off by {held['mean_error']:+z.3f} on average, {held['rms_error']:z.3f} RMS; "
-        f"within 10 % in {held['near_share']:.0%} of the steps"
+        f"within ±10% in {held['near_share']:.0%} of the steps"
     )
     if held["saturated_share"]:
-        text += f"; at the limit of its actuators in {held['saturated_share']:.0%}"
+        text += f"; at the limit of the actuators in {held['saturated_share']:.0%}"
     return text
 
 
@@ -109,8 +119,8 @@ def _work(report: Mapping[str, Any]) -> Iterator[str]:
     words = {"learn": "learning", "wait": "waiting for rollouts", "batch": "making batches"}
     words |= {"publish": "publishing weights", "checkpoint": "waiting for checkpoints"}
     parts = [f"{words[name]} {learner[name]:.0%}" for name in words]
-    minutes, seconds = divmod(round(report["wall_seconds"]), 60)
-    yield from _item("time", f"{minutes}:{seconds:02d} in all; the learner: {', '.join(parts)}")
+    wall = timedelta(seconds=round(report["wall_seconds"]))
+    yield from _item("time", f"{wall} in all; the learner: {', '.join(parts)}")
 
 
 def _commands(run_id: str, path: Path, *, stopped: bool) -> list[str]:
