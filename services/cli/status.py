@@ -54,21 +54,24 @@ def _status(options: argparse.Namespace) -> int:
 def picture(run: Run) -> RenderableType:
     """The status for a terminal of any width: long lines break between words."""
     status, record = run.status, run.status.record
-    parts: list[RenderableType] = [
-        _head(run),
-        ProgressBar(total=max(status.of, 1), completed=status.step, width=BAR),
-    ]
+    progress = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=max(status.of, 1), completed=status.step, width=BAR)
+    progress.add_row(bar, Text(f"{status.step} of {status.of} steps"))
     rows = [] if record is None else _numbers(run, record)
     if status.evaluations:
         newest = status.evaluations[-1]
         found = ", ".join(f"pass@{k} {value:z.3f}" for k, value in newest.pass_at_k.items())
         rows.append(("held-out", Text(f"{found} after {newest.step} steps")))
     rows += _warnings(run, record or {})
-    rows += [(name, _generator(run, beat)) for name, beat in status.generators.items()]
+    generators = [(name, _generator(run, beat)) for name, beat in status.generators.items()]
+    return Group(_head(run), progress, _grid(rows), _grid(generators))
+
+
+def _grid(rows: list[tuple[str, Text]]) -> Table:
     grid = Table.grid(padding=(0, 2))
     for name, value in rows:
         grid.add_row(Text(name, style="dim"), value)
-    return Group(*parts, grid)
+    return grid
 
 
 def _head(run: Run) -> Text:
@@ -78,12 +81,12 @@ def _head(run: Run) -> Text:
     lasted = (
         ""
         if ended or status.phase_since is None
-        else f" for {_age(_now(run) - status.phase_since.timestamp())}"
+        else f" (for {_age(_now(run) - status.phase_since.timestamp())})"
     )
     return Text.assemble(
         f"run {run.metadata.id}: ",
         (phase_text(status.phase, status.phase_detail), _COLOURS.get(status.phase, "")),
-        f"{lasted}, step {status.step} of {status.of}",
+        lasted,
         ("" if ended or run.spec.control == "run" else f", {run.spec.control} requested", "yellow"),
         f", {heard} ago" if ended else (f", heartbeat {heard} ago", "red" if silent else "dim"),
     )
@@ -99,7 +102,7 @@ def _numbers(run: Run, record: dict[str, Any]) -> list[tuple[str, Text]]:
         "reward": f"{_number(record['reward'])}, {record['positives']} positives",
         "step": f"{record['step_seconds']:.2f} s, {record['wait_seconds']:.2f} s of it waiting for groups",
         "left": f"about {_age(left)}, at the pace of the last step" if run.status.phase == "running" else "",
-        "staleness": f"at most {stalest} steps",
+        "staleness": f"at most {stalest} step{'' if stalest == 1 else 's'}",
         "queue": f"{record['queue_unread']} unread, {record['queue_pending']} pending groups",
         "learner": f"{record['learner_tokens_per_second']:,.0f} tokens/s",
     }
