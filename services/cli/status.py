@@ -100,7 +100,7 @@ def _numbers(run: Run, record: dict[str, Any]) -> list[tuple[str, Text]]:
         "entropy": f"{_number(record['entropy'])} nats/token, {target}",
         "actuators": f"temperature {record['next_temperature']:z.2f}, alpha {record['next_alpha']:z.2f}",
         "reward": f"{_number(record['reward'])}, {record['positives']} positives",
-        "step": f"{record['step_seconds']:.2f} s, {record['wait_seconds']:.2f} s of it waiting for groups",
+        "step": f"{record['step_seconds']:z.2f} s, {record['wait_seconds']:z.2f} s of it waiting for groups",
         "left": f"about {_age(left)}, at the pace of the last step" if run.status.phase == "running" else "",
         "staleness": f"at most {stalest} step{'' if stalest == 1 else 's'}",
         "queue": f"{record['queue_unread']} unread, {record['queue_pending']} pending groups",

@@ -64,7 +64,7 @@ class Progress:
         every = max(1, progress.of // WARM_START_LINES)
         if progress.step % every == 0 or progress.step == progress.of:
             self.say(
-                f"warm start {progress.step}/{progress.of}: loss {progress.loss:.3f} nats/token, "
+                f"warm start {progress.step}/{progress.of}: loss {progress.loss:z.3f} nats/token, "
                 f"{progress.tokens_per_second:,.0f} tokens/s"
             )
 

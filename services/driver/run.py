@@ -183,7 +183,7 @@ class _Drive:
         warm = ensure_warm_start(self._config, cache, self._warm_start_progress)
         self._progress.say(
             f"warm start{' (from cache)' if warm.from_cache else ''}: {warm.parameters:,} parameters, "
-            f"entropy {warm.entropy:.2f} nats/token, pass@1 {warm.pass_at_1:.2f}, {warm.path}"
+            f"entropy {warm.entropy:z.2f} nats/token, pass@1 {warm.pass_at_1:z.2f}, {warm.path}"
         )
         self._directory.write_json("warm_start.json", {**asdict(warm), "path": str(warm.path)})
         return warm.path
