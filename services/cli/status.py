@@ -55,8 +55,8 @@ def picture(run: Run) -> RenderableType:
     """The status for a terminal of any width: long lines break between words."""
     status, record = run.status, run.status.record
     progress = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=max(status.of, 1), completed=status.step, width=BAR)
-    progress.add_row(bar, Text(f"{status.step} of {status.of} steps"))
+    bar = ProgressBar(max(status.of, 1), status.step, BAR, complete_style="green", finished_style="green")
+    progress.add_row(Text(f"{status.step} of {status.of} steps"), bar)
     rows = [] if record is None else _numbers(run, record)
     if status.evaluations:
         newest = status.evaluations[-1]
@@ -64,7 +64,7 @@ def picture(run: Run) -> RenderableType:
         rows.append(("held-out", Text(f"{found} after {newest.step} steps")))
     rows += _warnings(run, record or {})
     generators = [(name, _generator(run, beat)) for name, beat in status.generators.items()]
-    return Group(_head(run), progress, _grid(rows), _grid(generators))
+    return Group(_head(run), progress, *(_grid(part) for part in (rows, generators) if part))
 
 
 def _grid(rows: list[tuple[str, Text]]) -> Table:

@@ -77,7 +77,8 @@ def _numbers(record: Mapping[str, Any]) -> list[Text]:
 
 
 def _bar(moment: Moment, width: int) -> ProgressBar:
-    return ProgressBar(total=max(moment.of, 1), completed=moment.done, width=min(width, LONGEST_BAR))
+    length = min(width, LONGEST_BAR)
+    return ProgressBar(max(moment.of, 1), moment.done, length, complete_style="green", finished_style="green")
 
 
 def _fitting(parts: list[Text], width: int) -> list[Text]:

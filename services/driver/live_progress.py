@@ -54,6 +54,13 @@ class LiveProgress(Progress):
     ) -> None:
         self._live.stop()
 
+    def enter(self, phase: str, detail: str = "") -> None:
+        changed = phase != self._phase or detail not in ("", self._detail)
+        super().enter(phase, detail)
+        if changed:
+            # At once: a library that is loaded next may keep the thread of the line from running.
+            self._live.refresh()
+
     def warm_start(self, progress: WarmStartProgress) -> None:
         """Print nothing: the live line tells it."""
 

@@ -92,22 +92,9 @@ def test_no_line_is_too_wide_and_every_word_is_whole(shown: Run, width: int) -> 
 
 def test_80_columns_need_one_line_for_each_value() -> None:
     found = lines(run(), 80)
-    names = [line.split()[0] for line in found if line[0].isalnum()]
-    assert names == [
-        *(
-            "run",
-            "entropy",
-            "actuators",
-            "reward",
-            "step",
-            "left",
-            "staleness",
-            "queue",
-            "learner",
-            "held-out",
-        ),
-        *("base-generator-0", "adaptive-generator-0"),
-    ]
+    names = [line.split()[0] for line in found]
+    expected = "run 62 entropy actuators reward step left staleness queue learner held-out"
+    assert names == [*expected.split(), "base-generator-0", "adaptive-generator-0"]
     assert found[0] == "run quickstart: learning (for 5 min), heartbeat 2 s ago"
     told = words(found)
     assert "entropy 0.400 nats/token, target 0.400" in told
@@ -135,7 +122,7 @@ def test_the_limit_is_said_in_words_in_the_direction_of_its_kind() -> None:
 def test_an_ended_run_has_no_heartbeat_no_request_and_no_time_left() -> None:
     ended = run("stop", phase="finished", step=160, seconds_since_heartbeat=7200.0)
     assert lines(ended, 80)[0] == "run quickstart: finished, 2 h ago"
-    assert lines(ended, 80)[1].endswith("160 of 160 steps")
+    assert lines(ended, 80)[1].startswith("160 of 160 steps  \u2501")
     assert "left" not in words(lines(ended, 80))
 
 

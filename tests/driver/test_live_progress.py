@@ -84,7 +84,7 @@ def test_a_phase_without_steps_is_said_with_its_duration() -> None:
 
 
 SCRIPT = """
-import signal, sys, time
+import signal, sys
 import msgspec
 from services.cli.train import make_progress
 from tests.support.step_records import record
@@ -94,12 +94,10 @@ with make_progress("r", "text") as progress:
     signal.signal(signal.SIGINT, lambda *_: progress.say("SIGINT: stopping"))
     progress.enter("starting_ray")
     progress.say("starting Ray")
-    time.sleep(0.7)
     progress.enter("running")
     for step in range(3):
         progress.steps([msgspec.to_builtins(record(step), str_keys=True)], 9)
     print("a library's line", file=sys.stderr)
-    time.sleep(0.7)
     signal.raise_signal(signal.SIGINT)
     progress.close_with(["run r finished"])
 print("after")
