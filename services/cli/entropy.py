@@ -154,7 +154,7 @@ def _watch(options: argparse.Namespace) -> int:
             elif event.kind == "phase":
                 say(f"run {run_id}: {event.data['phase']}")
             elif event.kind == "evaluation":
-                found = ", ".join(f"pass@{k} {value:.3f}" for k, value in event.data["pass_at_k"].items())
+                found = ", ".join(f"pass@{k} {value:z.3f}" for k, value in event.data["pass_at_k"].items())
                 say(f"after {event.data['step']} steps: held-out {found}")
             else:
                 say(_step_text(event.data))
@@ -165,13 +165,13 @@ def _watch(options: argparse.Namespace) -> int:
 
 def _step_text(record: dict[str, Any]) -> str:
     entropy, target = (
-        "   -  " if record.get(name) is None else f"{record[name]:.4f}"
+        "   -  " if record.get(name) is None else f"{record[name]:z.4f}"
         for name in ("entropy", "entropy_target")
     )
     limit = "  at the limit" if record.get("saturated") else ""
     return (
-        f"step {record['step']:>6}  entropy {entropy}  entropy target {target}  T {record['next_temperature']:.2f}  "
-        f"alpha {record['next_alpha']:.2f}{limit}"
+        f"step {record['step']:>6}  entropy {entropy}  entropy target {target}  T {record['next_temperature']:z.2f}  "
+        f"alpha {record['next_alpha']:z.2f}{limit}"
     )
 
 

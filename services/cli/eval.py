@@ -126,11 +126,11 @@ def _show(document: dict[str, Any]) -> None:
         heading = label
         for name, figure in task.items():
             if "@" in name:
-                interval = f"[{figure['low95']:.3f}, {figure['high95']:.3f}]"
-                table.add_row(heading, name, f"{figure['mean']:.3f}", interval)
+                interval = f"[{figure['low95']:z.3f}, {figure['high95']:z.3f}]"
+                table.add_row(heading, name, f"{figure['mean']:z.3f}", interval)
                 heading = ""
         table.add_row("", "problems", str(task["problems"]), "")
-        table.add_row("", "tokens", f"{task['tokens']:.1f}", "")
+        table.add_row("", "tokens", f"{task['tokens']:z.1f}", "")
         table.add_row("", "truncated", f"{task['truncated_share']:.1%}", "")
     console = terminal()
     console.print(table)

@@ -117,7 +117,7 @@ def stats_text(state: dict[str, Any]) -> str:
     """The resource in a few lines."""
     counters, sizes = state["counters"], state["bytes"]
     oldest = state["oldest_unread_seconds"]
-    age = "" if oldest is None else f", the oldest for {oldest:.1f} s"
+    age = "" if oldest is None else f", the oldest for {oldest:z.1f} s"
     full = "; full: generators wait" if state["back_pressure"] else ""
     leases = ", ".join(
         f"{role} {count['held']} held and {count['expired']} expired"

@@ -104,10 +104,10 @@ def _head(rollout: SampledRollout) -> Text:
 
     facts: list[Any] = [
         f"step {rollout.step}",
-        f"{rollout.role} at {rollout.temperature:.2f}",
-        f"reward {rollout.reward:.2f} ({rollout.verdict})",
+        f"{rollout.role} at {rollout.temperature:z.2f}",
+        f"reward {rollout.reward:z.2f} ({rollout.verdict})",
         f"{rollout.length} tokens, {rollout.finish}",
-        *([] if rollout.surprisal is None else [f"mean surprisal {rollout.surprisal:.2f}"]),
+        *([] if rollout.surprisal is None else [f"mean surprisal {rollout.surprisal:z.2f}"]),
         f"{rollout.group_id} #{rollout.index}",
     ]
     return Text(plain(" | ".join(map(str, facts))), style="dim")

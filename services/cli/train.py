@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.connect import run_directory
-from services.cli.output import complain
+from services.cli.output import complain, terminal
 from services.cli.parser import add_examples
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
+    from services.driver.progress import Progress
     from services.driver.stop_signals import StopSignals
 
 
@@ -71,11 +73,23 @@ def _drive(options: argparse.Namespace, stop: StopSignals) -> int:
         directory = open_run(options.config, options.overrides, options.run_id)
     else:
         directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
-    from services.driver.progress import JsonProgress, Progress
     from services.driver.run import train
 
-    progress = JsonProgress(directory.run_id) if options.log_format == "json" else Progress()
-    progress.say(f"run {directory.run_id} in {directory.path}")
-    for note in directory.notes:
-        progress.say(note)
-    return train(directory, progress, stop)
+    with make_progress(directory.run_id, options.log_format) as progress:
+        progress.say(f"run {directory.run_id} in {directory.path}")
+        for note in directory.notes:
+            progress.say(note)
+        return train(directory, progress, stop)
+
+
+def make_progress(run_id: str, log_format: str) -> Progress:
+    """A live line on a terminal, else plain lines; or JSON."""
+    from services.driver.live_progress import LiveProgress
+    from services.driver.progress import JsonProgress, Progress
+
+    if log_format == "json":
+        return JsonProgress(run_id)
+    console = terminal()
+    # A terminal that cannot write a line anew, such as TERM=dumb, gets plain lines too.
+    live = sys.stdout.isatty() and not console.is_dumb_terminal
+    return LiveProgress(console) if live else Progress()

@@ -106,7 +106,7 @@ class Pool:
         for name, (job, _, before) in self._running.items():
             done, entropy = _last_step(job.step_file)
             under_way += max(done - before, 0)
-            level = f", entropy {entropy:.3f}" if entropy is not None else ""
+            level = f", entropy {entropy:z.3f}" if entropy is not None else ""
             parts.append(f"{name} step {done}/{job.steps}{level}")
         made = self._made + under_way
         left = self._left - made

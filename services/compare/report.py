@@ -92,13 +92,13 @@ def _holding(document: dict[str, Any]) -> Table:
         rows.append(
             [
                 label,
-                _mean(entropy["start"], ".3f"),
-                _mean(entropy["mean"], ".3f"),
-                _mean(entropy["entropy_target"], ".3f"),
-                _mean(entropy["mean_error"], "+.3f"),
-                _mean(entropy["rms_error"], ".3f"),
+                _mean(entropy["start"], "z.3f"),
+                _mean(entropy["mean"], "z.3f"),
+                _mean(entropy["entropy_target"], "z.3f"),
+                _mean(entropy["mean_error"], "+z.3f"),
+                _mean(entropy["rms_error"], "z.3f"),
                 _mean(entropy["saturated_share"], ".0%"),
-                f"{entropy['low']:.3f}–{entropy['high']:.3f}",
+                f"{entropy['low']:z.3f}–{entropy['high']:z.3f}",
             ]
         )
     windows = sorted(set(document["window_steps"].values()))
@@ -115,10 +115,10 @@ def _passes(document: dict[str, Any], k: int) -> Table:
         rows.append(
             [
                 label,
-                format(found["start"]["mean"], ".3f"),
-                _interval(found["end"], ".3f"),
-                _interval(found["change"], "+.3f"),
-                _interval(found.get("difference"), "+.3f"),
+                format(found["start"]["mean"], "z.3f"),
+                _interval(found["end"], "z.3f"),
+                _interval(found["change"], "+z.3f"),
+                _interval(found.get("difference"), "+z.3f"),
             ]
         )
     heads = ["control", "start", "end", "change", f"difference to {document['baseline']}"]
@@ -157,7 +157,7 @@ def _at_cost(document: dict[str, Any], name: str, words: str) -> Table:
         row = [label]
         for k in ks:
             at = found.get(k, {})
-            row += [_interval(at.get("value"), ".3f"), _interval(at.get("difference"), "+.3f")]
+            row += [_interval(at.get("value"), "z.3f"), _interval(at.get("difference"), "+z.3f")]
         rows.append(row)
     unit = "s" if name == "wall_seconds" else "tokens"
     return Table(f"The same at equal {words}: {document['budgets'][name]:,.0f} {unit}", heads, rows)

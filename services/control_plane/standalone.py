@@ -13,7 +13,6 @@ from services.host.sockets import bind_one, moved
 from services.redis.access import RedisAccess
 from trainer.config import CONTROL_PLANE_PORT, ControlPlaneConfig
 from trainer.errors import ScopeError
-from trainer.rendezvous import is_loopback
 
 
 def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str | None = None) -> None:

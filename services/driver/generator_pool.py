@@ -65,6 +65,13 @@ class GeneratorPool:
                 raise ScopeError(f"{member.spec.generator_id} could not start: {cause_of(error)}") from error
             member.ready, member.ready_at = True, time.monotonic()
 
+    @property
+    def readiness(self) -> str:
+        """How many of the engines run, while they start: `1 of 2 ready`."""
+        calls = [member.call for member in self._members.values()]
+        ready = ray.wait(calls, num_returns=len(calls), timeout=0)[0] if calls else []
+        return f"{len(ready)} of {len(calls)} ready"
+
     def run(self) -> None:
         """Let every ready generator produce groups; the others begin once they are ready."""
         for member in self._members.values():

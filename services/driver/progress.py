@@ -1,28 +1,26 @@
-"""The terminal output of a run: one line for each learner step, flushed at once."""
+"""The terminal output of a run, in plain lines or JSON. `services.driver.live_progress` adds a line that stays."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from services.driver.alarm_news import AlarmNews
+from services.driver.step_line import heading, step_line
+from services.driver.time_left import clock
 from services.host.terminal import write_line
+from services.run.phases import phase_text
 
 if TYPE_CHECKING:
-    from services.run.state import RunStatus
     from trainer.starting_model.warm_start_result import WarmStartProgress
 
 WARM_START_LINES = 20
 QUIET_SECONDS = 20.0
-"""Print a line when nothing has been printed for this long."""
-
-# T: temperature of adaptive rollouts; pos: rewarded adaptive rollouts; lag: mean staleness in learner steps.
-HEADER = (
-    f"{'step':>9} {'entropy':>8} {'target':>7} {'T':>5} {'alpha':>6} {'reward':>7} {'pos':>4} {'lag':>4} "
-    f"{'s/step':>7} {'wait':>6}"
-)
-
+"""`wait` prints its first line when nothing has been printed for this long."""
 
 JSON_FIELDS = (
     "step",
@@ -39,45 +37,84 @@ JSON_FIELDS = (
 
 
 class Progress:
-    """Prints lines. Used on the driver's main thread and on the thread of its stop signals."""
+    """Prints plain lines, for a person or a file. Used on the driver's main thread and in its signal handler."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._started = time.monotonic()
-        self._last_step = -1
+        self._started = self._entered = time.monotonic()
         self.last_line = time.monotonic()
+        self._phase, self._detail = "starting", ""
+        self._alarms = AlarmNews()
         self._header = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the output."""
 
     def say(self, text: str) -> None:
         """Print one line, with the time since the start."""
         elapsed = int(time.monotonic() - self._started)
-        write_line(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}", self._stream)
-        self.last_line = time.monotonic()
+        self._print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}")
 
     def warm_start(self, progress: WarmStartProgress) -> None:
-        """Print the progress of a warm start, about twenty lines in all."""
+        """Show the progress of a warm start, in about twenty lines."""
         every = max(1, progress.of // WARM_START_LINES)
         if progress.step % every == 0 or progress.step == progress.of:
             self.say(
-                f"warm start {progress.step}/{progress.of}: loss {progress.loss:.3f} nats/token, "
+                f"warm start {progress.step}/{progress.of}: loss {progress.loss:z.3f} nats/token, "
                 f"{progress.tokens_per_second:,.0f} tokens/s"
             )
 
-    def show(self, status: RunStatus | None) -> None:
-        """Print the newest step, if it has not been printed."""
-        record = status.record if status else None
-        if record is None or status is None or record["step"] == self._last_step:
-            if time.monotonic() - self.last_line > QUIET_SECONDS:
-                self.say("waiting for the learner")
-            return
-        self._last_step = record["step"]
+    def enter(self, phase: str, detail: str = "") -> None:
+        """Note the run's phase, of `services.run.phases`, and how far it is."""
+        if phase != self._phase:
+            self._entered = time.monotonic()
+            self._detail = ""
+        self._phase, self._detail = phase, detail or self._detail
+
+    def wait(self) -> None:
+        """Say which phase or step the run is in, if nothing has been printed for long. Call it while waiting.
+
+        The longer it lasts, the rarer are the lines.
+        """
+        now = time.monotonic()
+        lasted = now - self._entered
+        if now - self.last_line > max(QUIET_SECONDS, lasted / 2):
+            self.say(f"{phase_text(self._phase, self._detail)} ({clock(lasted)})")
+
+    def evaluated(self, seconds: float) -> None:
+        """Note how long the evaluation of the whole held-out set took."""
+
+    def steps(self, records: Sequence[Mapping[str, Any]], of: int) -> None:
+        """Print the records of learner steps from Redis, in turn. of: learner steps of the run."""
+        for record in records:
+            self._step(record, of)
+            self._entered, self._detail = time.monotonic(), f"step {record['step'] + 2} of {of}"
+
+    def close_with(self, summary: Sequence[str]) -> None:
+        """Print the closing summary, line by line."""
+        for line in ("", *summary):
+            self._print(line)
+
+    def _step(self, record: Mapping[str, Any], of: int) -> None:
         if not self._header:
             self._header = True
-            self.say(HEADER)
-        self.say(_line(record, status.of))
-        for alarm in record["alarms"]:
-            if "limit of its actuators" not in alarm:
-                self.say(f"  alarm: {alarm}")
+            self.say(heading(of, self._columns()))
+        self.say(step_line(record, of, self._columns()))
+        for news in self._alarms.of(record):
+            self.say(news)
+
+    def _columns(self) -> int | None:
+        """Characters of a line after the time; None: any number."""
+        return None
+
+    def _print(self, line: str) -> None:
+        write_line(line, self._stream)
+        self.last_line = time.monotonic()
 
 
 class JsonProgress(Progress):
@@ -94,27 +131,19 @@ class JsonProgress(Progress):
     def say(self, text: str) -> None:
         self._write("driver", "message", {"text": text.strip()})
 
-    def show(self, status: RunStatus | None) -> None:
-        record = status.record if status else None
-        if record is None or status is None or record["step"] == self._last_step:
-            return
-        self._last_step = record["step"]
-        self._write("learner", "step", {"of": status.of, **{name: record[name] for name in JSON_FIELDS}})
-        for alarm in record["alarms"]:
-            self._write("learner", "alarm", {"step": record["step"], "text": alarm})
+    def enter(self, phase: str, detail: str = "") -> None:
+        if phase != self._phase:
+            self._write("driver", "phase", {"phase": phase})
+        super().enter(phase, detail)
+
+    def close_with(self, summary: Sequence[str]) -> None:
+        self._write("driver", "summary", {"text": "\n".join(summary)})
+
+    def _step(self, record: Mapping[str, Any], of: int) -> None:
+        self._write("learner", "step", {"of": of, **{name: record[name] for name in JSON_FIELDS}})
+        for news in self._alarms.of(record):
+            self._write("learner", "alarm", {"step": record["step"], "text": news})
 
     def _write(self, role: str, event: str, fields: dict[str, Any]) -> None:
         line = {"at": round(time.time(), 3), "run": self._run_id, "role": role, "event": event, **fields}
-        write_line(json.dumps(line), self._stream)
-
-
-def _line(record: dict[str, Any], of: int) -> str:
-    rollouts = {int(staleness): count for staleness, count in record["staleness"].items()}
-    lag = sum(staleness * count for staleness, count in rollouts.items()) / max(sum(rollouts.values()), 1)
-    target = f"{record['entropy_target']:7.3f}" if record["entropy_target"] is not None else "      -"
-    mark = "!" if record["saturated"] else " "
-    return (
-        f"{record['step'] + 1:>4}/{of:<4} {record['entropy'] or float('nan'):8.3f} {target} "
-        f"{record['temperature']:5.2f} {record['alpha']:5.2f}{mark} {record['reward']:7.3f} {record['positives']:>4} "
-        f"{lag:4.1f} {record['step_seconds']:7.2f} {record['wait_seconds']:6.2f}"
-    )
+        self._print(json.dumps(line))

@@ -12,10 +12,11 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 from services.access.run_secrets import RunSecrets
 from services.access.tokens import register_token
 from services.driver.cluster import ray_cluster
+from services.driver.heartbeat import DriverHeartbeat
 from services.driver.progress import Progress
 from services.driver.recovery import (
     check_recoverable,
@@ -31,6 +33,7 @@ from services.driver.recovery import (
     fetch_checkpoint,
 )
 from services.driver.redis_supervisor import RedisSupervisor
+from services.driver.step_feed import StepFeed
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
 from services.driver.unbegun import mark_begun, withdraw
@@ -43,7 +46,8 @@ from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.control import request_action
 from services.run.directory import RunDirectory
-from services.run.state import RunSpec, add_evaluation, initialise_run, read_status, update_status
+from services.run.phases import Phase
+from services.run.state import RunSpec, RunStatus, add_evaluation, initialise_run, read_status, update_status
 from trainer.checkpoint.store import Best
 from trainer.config import CONTROL_PLANE_PORT, DASHBOARD_PORT
 from trainer.determinism import compute_environment
@@ -98,6 +102,7 @@ def _train(
     stack.callback(end_descendants)
     secrets = RunSecrets(directory.path)
     secrets.ensure()
+    progress.enter("starting", "Redis")
     queue = stack.enter_context(RedisSupervisor(directory, secrets))
     for warning in queue.warnings:
         progress.say(f"warning: {warning}")
@@ -109,9 +114,10 @@ def _train(
     register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
     initialise_entropy_target(redis, directory.run_id)
     initialise_run(redis, directory.run_id, _spec(directory))
+    heartbeat = stack.enter_context(DriverHeartbeat(redis, directory.run_id))
     stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
     try:
-        _Drive(directory, queue, redis, progress, stop, storage, stack).run()
+        _Drive(directory, queue, redis, progress, stop, storage, heartbeat, stack).run()
     except KeyboardInterrupt:
         with contextlib.suppress(RedisError):
             update_status(redis, directory.run_id, phase="finished")
@@ -144,11 +150,13 @@ class _Drive:
         progress: Progress,
         stop: StopSignals,
         storage: Storage,
+        heartbeat: DriverHeartbeat,
         stack: ExitStack,
     ) -> None:
         self._directory, self._config, self._run_id = directory, directory.config, directory.run_id
         self._queue, self._redis = queue, redis
-        self._progress, self._stop, self._storage, self._stack = progress, stop, storage, stack
+        self._progress, self._stop, self._storage = progress, stop, storage
+        self._heartbeat, self._stack = heartbeat, stack
         self._started = time.monotonic()
         self._learned = False
         """whether the learner has made a step since the start"""
@@ -157,7 +165,7 @@ class _Drive:
     def run(self) -> None:
         """Do everything from the starting model to the report."""
         pool, learner, evaluations = self._prepare()
-        update_status(self._redis, self._run_id, phase="running")
+        self._enter("starting_learner")
         pool.run()
         learner.start(self._steps_done())
         store = checkpoint_store(self._directory)
@@ -172,22 +180,30 @@ class _Drive:
         """Start everything up to the first learner step."""
         from services.results.evaluations import Evaluations
 
-        update_status(self._redis, self._run_id, phase="warm_start")
+        self._enter("starting_model")
         model_dir = self._model()
         self._start_cluster()
         evaluations = Evaluations(self._directory.path / EVALUATIONS)
         pool, learner = self._workers(model_dir)
         # Start it while the engines start, which takes longest and leaves the CPU idle for part of it.
         self._start_control_plane()
-        pool.wait_ready(self._check)
+        pool.wait_ready(lambda: self._await_engines(pool))
         if self._fresh:
             self._evaluate(pool, evaluations, 0)
         self._stop.raise_if_requested()
         return pool, learner, evaluations
 
-    def _check(self) -> None:
+    def _enter(self, phase: Phase, detail: str = "") -> None:
+        """Write the phase to the run's status and to the terminal."""
+        self._heartbeat.phase = phase
+        update_status(self._redis, self._run_id, phase=phase, detail=detail)
+        self._progress.enter(phase, detail)
+
+    def _await_engines(self, pool: GeneratorPool) -> None:
         self._stop.raise_if_requested()
         self._storage.check()
+        self._enter("starting_engines", pool.readiness)
+        self._progress.wait()
 
     def _model(self) -> Path:
         """The starting model's directory: the configured model's, or that of the warm-started tiny model."""
@@ -204,16 +220,18 @@ class _Drive:
         warm = ensure_warm_start(self._config, cache, self._warm_start_progress)
         self._progress.say(
             f"warm start{' (from cache)' if warm.from_cache else ''}: {warm.parameters:,} parameters, "
-            f"entropy {warm.entropy:.2f} nats/token, pass@1 {warm.pass_at_1:.2f}, {warm.path}"
+            f"entropy {warm.entropy:z.2f} nats/token, pass@1 {warm.pass_at_1:z.2f}, {warm.path}"
         )
         self._directory.write_json("warm_start.json", {**asdict(warm), "path": str(warm.path)})
         return warm.path
 
     def _warm_start_progress(self, warm_start: WarmStartProgress) -> None:
         self._stop.raise_if_requested()
+        self._enter("starting_model", f"warm start {warm_start.step} of {warm_start.of}")
         self._progress.warm_start(warm_start)
 
     def _start_cluster(self) -> None:
+        self._enter("starting_ray")
         self._progress.say("starting Ray")
         cluster = ray_cluster(self._config, self._run_id, self._directory.path, self._stop.at_forced_exit)
         dashboard = self._stack.enter_context(cluster)
@@ -271,6 +289,7 @@ class _Drive:
             for i in range(counts[role])
         ]
         names = tuple(spec.generator_id for spec in specs)
+        self._enter("starting_engines", "the control plane beside them")
         self._progress.say(f"starting {len(specs)} generators: {', '.join(names)}")
         pool = ElasticPool(specs) if self._config.generators.elastic else GeneratorPool(specs)
         # Nothing that generators do before the first step is worth waiting for.
@@ -287,9 +306,11 @@ class _Drive:
         return pool, LearnerSupervisor(spec)
 
     def _evaluate(self, pool: GeneratorPool, evaluations: Evaluations, step: int) -> None:
-        evaluation = self._config.evaluation
+        evaluation, started = self._config.evaluation, time.monotonic()
+        self._enter("evaluating", f"step {step}")
         self._progress.say(f"evaluating step {step} on {evaluation.problems} held-out problems")
         correct = pool.evaluate(evaluation.problems, evaluation.samples, evaluation.temperature)
+        self._progress.evaluated(time.monotonic() - started)
         added = evaluations.add(step, correct, evaluation)
         add_evaluation(self._redis, self._run_id, step, {k: float(added.at(k).mean()) for k in added.ks})
         self._progress.say(evaluations.line(step))
@@ -305,6 +326,7 @@ class _Drive:
     def _watch(self, pool: GeneratorPool, learner: LearnerSupervisor, scheduler: EvaluationScheduler) -> None:
         """Supervise everything until the learner has finished. Raises ScopeError when a part cannot be restarted."""
         before = self._steps_done()
+        feed = StepFeed(self._run_id, read_status(self._redis, self._run_id))
         self._queue.answered()
         # A client that retries would wait here for the server that only this loop can restart.
         with self._queue.access.without_retries() as redis:
@@ -313,17 +335,31 @@ class _Drive:
                 self._say(self._queue.keep_alive(), *pool.supervise())
                 try:
                     status = read_status(redis, self._run_id)
+                    records = feed.new(redis, status)
                     done = status.step if status else 0
                     if done > before and not self._learned:
                         self._learned, self._stop.work = True, Work.STEPS
                         mark_begun(self._directory.path)
-                    self._say(learner.restart(done), *scheduler.update(redis, done))
+                    restarted = learner.restart(done)
+                    if restarted is not None:
+                        self._enter("starting_learner")
+                    self._say(restarted, *scheduler.update(redis, done))
                 except RedisError as error:
                     self._queue.missed(error)
                 else:
                     self._queue.answered()
-                    self._progress.show(status)
-        self._progress.show(read_status(self._redis, self._run_id))
+                    self._show(status, records)
+        status = read_status(self._redis, self._run_id)
+        self._show(status, feed.new(self._redis, status))
+
+    def _show(self, status: RunStatus | None, records: list[Mapping[str, Any]]) -> None:
+        """Show what the learner has written."""
+        if status is None:
+            return
+        self._heartbeat.phase = status.phase
+        self._progress.enter(status.phase, status.phase_detail or "")
+        self._progress.steps(records, status.of)
+        self._progress.wait()
 
     def _say(self, *notes: str | None) -> None:
         for note in filter(None, notes):
@@ -335,6 +371,7 @@ class _Drive:
 
     def _finish(self, pool: GeneratorPool, evaluations: Evaluations) -> None:
         from services.results.report import write_report
+        from services.results.summary import summary
 
         done = self._steps_done()
         self._learned, whole = True, done < self._config.steps
@@ -347,13 +384,17 @@ class _Drive:
                 self._progress.say("the evaluation at the end was not finished")
         self._stop.work = Work.END
         wall_seconds = time.monotonic() - self._started
-        write_report(self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds)
-        update_status(self._redis, self._run_id, phase="finished")
-        path = self._directory.path
-        self._progress.say(f"results: {path}/report.json, report.png, model/")
-        if done < self._config.steps or not whole:
-            left = f"stopped at step {done} of {self._config.steps}"
-            self._progress.say(f"{left}; continue with: scope train --resume {path}")
+        self._enter("reporting")
+        report = write_report(
+            self._directory, evaluations, self._redis, steps_done=done, wall_seconds=wall_seconds
+        )
+        self._enter("finished")
+        path, here = self._directory.path, Path.cwd()
+        self._progress.close_with(
+            summary(report, path.relative_to(here) if path.is_relative_to(here) else path)
+        )
+        if done == self._config.steps and not whole:
+            self._progress.say(f"to evaluate step {done}: scope train --resume {path}")
 
 
 def _spec(directory: RunDirectory) -> RunSpec:

@@ -122,6 +122,14 @@ def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | Non
     return None if text is None else msgspec.json.decode(text)
 
 
+def read_span(redis: Redis, run_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
+    """The records of the steps first..last, without those that are not there."""
+    stored = cast(
+        "list[bytes | None]", redis.hmget(RunKeys(run_id).records, list(map(str, range(first, last + 1))))
+    )
+    return [msgspec.json.decode(text) for text in stored if text is not None]
+
+
 def _value(record: Mapping[str, Any], name: str) -> float | None:
     """One field as by `flatten`; a missing key in a map of counts is 0."""
     field, _, key = name.partition("/")

@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from services.records.alarms import AlarmKind
+
 MISMATCH_KL_ALARM = 0.02
 STALE_KL_ALLOWANCE = 0.1
 """nats per token: on-policy, engine and trainer agree up to the first; each step of staleness adds the second"""
@@ -135,6 +137,9 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: dict[str, float] | None = None
     """`step` and `pass@k` of an online evaluation that finished during this step; None without one"""
     alarms: list[str]
+    """sentences about values out of their usual range"""
+    alarm_kinds: list[AlarmKind] = []
+    """the kind of each alarm, in the same order"""
 
 
 MAPS_OF_COUNTS = frozenset(

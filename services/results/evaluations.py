@@ -63,7 +63,7 @@ class Evaluations:
     def line(self, step: int) -> str:
         """The pass@k of the evaluation of `step`, as text."""
         found = next(e for e in self._all if e.step == step)
-        return "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():.3f}" for k in found.ks)
+        return "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():z.3f}" for k in found.ks)
 
     @property
     def all(self) -> list[Evaluation]:

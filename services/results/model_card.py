@@ -132,9 +132,9 @@ def _entropy(records: Sequence[StepRecord]) -> str:
     rows = [
         (
             str(known[i].step),
-            f"{known[i].entropy:.4f}",
-            "-" if (target := known[i].entropy_target) is None else f"{target:.4f}",
-            f"{known[i].reward:.3f}",
+            f"{known[i].entropy:z.4f}",
+            "-" if (target := known[i].entropy_target) is None else f"{target:z.4f}",
+            f"{known[i].reward:z.3f}",
         )
         for i in shown
     ]
@@ -151,7 +151,7 @@ def _evaluations(evaluations: Sequence[Evaluation]) -> str:
                 figures.append("-")
                 continue
             found = bootstrap_mean(evaluation.at(k), seed=BOOTSTRAP_SEED)
-            figures.append(f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]")
+            figures.append(f"{found.mean:z.3f} [{found.low:z.3f}, {found.high:z.3f}]")
         rows.append((str(evaluation.step), str(len(evaluation.correct)), str(evaluation.samples), *figures))
     heads = ("after step", "problems", "samples", *(f"pass@{k}" for k in ks))
     note = "Unbiased pass@k on held-out problems: mean over problems with its 95 % bootstrap interval."

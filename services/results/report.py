@@ -13,6 +13,7 @@ from redis import Redis
 from services.records.sinks import read_records
 from services.records.step_record import StepRecord
 from services.replay.stats import queue_stats
+from services.results.entropy_held import entropy_held
 from services.results.evaluations import Evaluation, Evaluations
 from trainer.pass_at_k import Interval, bootstrap_difference, bootstrap_mean
 
@@ -24,8 +25,8 @@ BOOTSTRAP_SEED = 0
 
 def write_report(
     directory: RunDirectory, evaluations: Evaluations, redis: Redis, *, steps_done: int, wall_seconds: float
-) -> None:
-    """Write both files. wall_seconds: wall clock of this incarnation of the driver."""
+) -> dict[str, Any]:
+    """Write both files, and return the document. wall_seconds: wall clock of this incarnation of the driver."""
     from services.host.environment import package_versions
     from services.results.report_plot import plot
 
@@ -42,6 +43,10 @@ def write_report(
         "wall_seconds": wall_seconds,
         "evaluation": _evaluation(evaluations.all) | _course(evaluations),
         "entropy": _entropy(records),
+        "tokens": {
+            "sampled": sum(r.generated_tokens for r in records),
+            "trained": sum(r.tokens for r in records),
+        },
         "throughput": _throughput(records),
         "time_shares": _time_shares(records),
         "staleness": {
@@ -62,6 +67,7 @@ def write_report(
     directory.write_json("report.json", document)
     if records:
         plot(directory.path / "report.png", directory.run_id, records, evaluations.all)
+    return document
 
 
 def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
@@ -73,11 +79,15 @@ def _evaluation(evaluations: list[Evaluation]) -> dict[str, Any]:
             }
     if "end" in out:
         first, last = evaluations[0], evaluations[-1]
+        same = len(first.correct) == len(last.correct)
         out["difference"] = {
             f"pass@{k}": _interval(bootstrap_difference(first.at(k), last.at(k), seed=BOOTSTRAP_SEED))
             for k in last.ks
-            if k in first.ks and len(first.correct) == len(last.correct)
+            if k in first.ks and same
         }
+        if same:
+            before, after = np.array(first.correct) > 0, np.array(last.correct) > 0
+            out["solved"] = {"gained": int(sum(~before & after)), "lost": int(sum(before & ~after))}
     return out
 
 
@@ -123,6 +133,7 @@ def _entropy(records: list[StepRecord]) -> dict[str, Any]:
             "last_third_mean_error": float((entropies - targets).mean()),
             "last_third_mean_over_entropy_target": float(entropies.mean() / targets.mean()),
             "last_third_saturated_share": float(saturated.mean()),
+            "held": entropy_held(records),
         }
     return out
 

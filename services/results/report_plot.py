@@ -87,7 +87,7 @@ def _pass_at_k(axis: Axes, evaluations: list[Evaluation]) -> None:
         for k, mean in zip(ks, means, strict=True):
             if k in e.ks:
                 axis.annotate(
-                    f"{mean:.2f}",
+                    f"{mean:z.2f}",
                     (k, mean),
                     textcoords="offset points",
                     xytext=(0, 7 if mean == highest.get(k, mean) else -14),

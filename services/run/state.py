@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,12 +19,11 @@ from services.redis.keys import RUN_INDEX, RunKeys
 from services.redis.query import Read, as_fields, as_text, combine, command, fetch
 from services.redis.scripts import script_text
 from services.run.ids import is_run_id
+from services.run.phases import Phase
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
     from redis import Redis
-
-Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "finished", "failed"]
 
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
@@ -55,6 +54,10 @@ class RunStatus(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     phase: Phase
+    phase_since: float | None = None
+    """when the phase began, seconds since the epoch"""
+    phase_detail: str | None = None
+    """how far the phase is, for people: `1 of 2 ready`"""
     step: int
     """learner steps done"""
     of: int
@@ -84,7 +87,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
         pipeline.set(keys.spec, spec.model_dump_json())
         pipeline.set(keys.control, "run")
         pipeline.delete(keys.generators, keys.checkpoints)
-        pipeline.hdel(keys.status, "error")
+        pipeline.hdel(keys.status, "error", "announced")
         pipeline.execute()
     update_status(
         redis,
@@ -127,6 +130,7 @@ def update_status(
     run_id: str,
     *,
     phase: Phase | None = None,
+    detail: str | None = None,
     step: int | None = None,
     of: int | None = None,
     record: Mapping[str, Any] | None = None,
@@ -135,11 +139,14 @@ def update_status(
 ) -> None:
     """Write the given fields, if any, and renew the heartbeat.
 
+    detail: how far the phase is; a phase without one clears the earlier one.
     epoch: of the learner incarnation that writes; None for the driver. Raises FencedError when `epoch` is not that of
     the newest incarnation.
     """
     given = {"phase": phase, "step": step, "of": of, "error": error}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if phase is not None:
+        fields["phase_detail"] = detail or ""
     if record is not None:
         fields["record"] = to_json(record)
     keys, update = RunKeys(run_id), redis.register_script(script_text("services.run", "update_status"))
@@ -165,6 +172,7 @@ def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
     if not stored:
         return None
     fields: dict[str, Any] = as_fields(stored)
+    fields["phase_detail"] = fields.get("phase_detail") or None
     try:
         if "record" in fields:
             fields["record"] = msgspec.json.decode(fields["record"])

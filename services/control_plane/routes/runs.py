@@ -137,6 +137,10 @@ def _run(
         spec=RunSpecView(config=spec.config, control=asked.state),
         status=RunStatusView(
             phase=status.phase,
+            phase_since=None
+            if status.phase_since is None
+            else datetime.fromtimestamp(status.phase_since, UTC),
+            phase_detail=status.phase_detail,
             step=status.step,
             of=status.of,
             heartbeat_at=datetime.fromtimestamp(status.heartbeat, UTC),

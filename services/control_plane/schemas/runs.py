@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from services.control_plane.schemas.base import Resource
+from services.run.phases import Phase
 
 
 class MetricSeries(Resource):
@@ -42,7 +43,11 @@ class EvaluationView(Resource):
 class RunStatusView(Resource):
     """The run's progress."""
 
-    phase: str
+    phase: Phase
+    phase_since: datetime | None
+    """when the phase began"""
+    phase_detail: str | None
+    """how far the phase is, for people"""
     step: int
     of: int
     heartbeat_at: datetime
@@ -79,7 +84,7 @@ class RunSummary(Resource):
     """A run in the list."""
 
     id: str
-    phase: str
+    phase: Phase
     step: int
     of: int
     started_at: datetime
