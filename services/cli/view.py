@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from services.recorded.recorded_run import RecordedRun
     from services.recorded.serve import View
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 def add_view(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope view`."""
@@ -36,21 +38,23 @@ def _view(options: argparse.Namespace) -> int:
     from services.recorded.find import recorded_runs
     from services.recorded.serve import served
 
-    # Both end the view in order, at any moment: what it has started and written goes away with it.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both signals end the view in order at any moment, so that what it started and wrote goes away with it. A shell
+    # has a program in the background ignore SIGINT.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
-        with recorded_runs([_place(text) for text in options.runs or [str(RUNS)]], _say) as runs:
+        places = [_place(text) for text in options.runs or [str(RUNS)]]
+        with recorded_runs(places, _say) as runs, served(runs, "viewer", options.port) as view:
             for run in runs:
                 _say(f"{run.run_id}: {_how(run)}")
-            with served(runs, "viewer", options.port) as view:
-                print(_address(view, runs), flush=True)
-                _say("The address holds a token for reading, valid until this view ends. Ctrl-C ends it.")
-                while True:
-                    time.sleep(3600)
+            print(_address(view, runs), flush=True)
+            _say("The address holds a token for reading, valid until this view ends. Ctrl-C ends it.")
+            while True:
+                time.sleep(3600)
     except KeyboardInterrupt:
         return 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _place(text: str) -> Path:

@@ -27,11 +27,25 @@ from trainer.errors import ScopeError
 
 STEPS, REPORT = "steps.jsonl", "report.json"
 MOST_ROLLOUTS = 10_000
+LONGEST_CAUSE = 200
+"""characters of an error that a refusal quotes"""
+_UNREADABLE = (
+    OSError,
+    msgspec.MsgspecError,
+    # JSON, pydantic, and text that is not UTF-8.
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+    # A document of another shape.
+    AttributeError,
+    LookupError,
+    TypeError,
+)
 ENDED = ("finished", "failed")
 Ending = Literal["finished", "stopped", "failed", "silent", "live"]
 _SILENT = (
     "The run ended without a word: it was killed, or this is a copy that was made while it ran. "
-    "scope train --resume {path} continues it."
+    "`scope train --resume RUN_DIR` continues it."
 )
 
 
@@ -87,12 +101,14 @@ def read_run(path: Path, run_id: str) -> RecordedRun:
     """
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"{path} is not a run directory: it has no {CONFIG_FILE}.")
-    check_format(path)
-    config = _config(path / CONFIG_FILE)
     try:
-        return _read(path, run_id, config)
-    except (OSError, msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        raise ScopeError(f"A record of the run in {path} cannot be read: {error}.") from error
+        check_format(path)
+        return _read(path, run_id, _config(path / CONFIG_FILE))
+    except _UNREADABLE as error:
+        cause = " ".join(f"{error}".split())[:LONGEST_CAUSE]
+        raise ScopeError(
+            f"A record of the run in {path} cannot be read: {type(error).__name__}: {cause}."
+        ) from error
 
 
 def _read(path: Path, run_id: str, config: RunConfig) -> RecordedRun:
@@ -101,7 +117,7 @@ def _read(path: Path, run_id: str, config: RunConfig) -> RecordedRun:
     saved = read_saved(path)
     status = {} if saved is None else saved.hashes.get("status", {})
     records = read_records(path / STEPS)
-    report = json.loads((path / REPORT).read_text()) if (path / REPORT).is_file() else {}
+    report: dict[str, Any] = json.loads((path / REPORT).read_text()) if (path / REPORT).is_file() else {}
     phase, ending = _ending(status.get("phase"), driven=driven, reported=bool(report))
     if saved is not None and phase in ENDED and ending != "silent":
         # Steps that the learner rolled back before it ended are still in the file.
@@ -119,7 +135,7 @@ def _read(path: Path, run_id: str, config: RunConfig) -> RecordedRun:
         step=step,
         of=config.steps,
         seen_at=seen_at,
-        error=_SILENT.format(path=path) if ending == "silent" else status.get("error"),
+        error=_SILENT if ending == "silent" else status.get("error"),
         records=records,
         evaluations={
             found.step: {k: float(found.at(k).mean()) for k in found.ks}
@@ -138,7 +154,12 @@ def _config(path: Path) -> RunConfig:
         raise ScopeError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
     if alias:
         raise ScopeError(f"{path} was not written by a run: it contains a YAML alias.")
-    return load_config(path)
+    try:
+        return load_config(path)
+    except ScopeError as error:
+        raise ScopeError(
+            f"{path} is not a configuration of this version: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _ending(phase: str | None, *, driven: bool, reported: bool) -> tuple[Phase, Ending]:
