@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from trainer.errors import ScopeError
 
 HOST = "127.0.0.1"
 """A view has no settings for other machines: `ssh -L` forwards its port."""
+LARGEST_PORT = 65535
 LIMITS = ControlPlaneConfig(reads_per_minute=100_000)
 """One person's page reads several runs at once."""
 
@@ -53,10 +55,11 @@ def served(runs: Sequence[RecordedRun], scope: Scope, port: int = 0) -> Iterator
 
 
 def _listener(port: int) -> socket.socket:
-    try:
-        return bind(HOST, port)
-    except (ScopeError, OverflowError, PermissionError) as error:
-        raise ScopeError(
-            f"--port {port} cannot be used on {HOST}: it is taken or not allowed. Choose a free one from 1024 to "
-            "65535, or leave it out."
-        ) from error
+    with contextlib.suppress(ScopeError, PermissionError):
+        # Beyond the range, the operating system would take the remainder.
+        if 0 <= port <= LARGEST_PORT:
+            return bind(HOST, port)
+    raise ScopeError(
+        f"--port {port} cannot be used on {HOST}: it is taken, or not allowed. Choose a free one from 1024 to "
+        f"{LARGEST_PORT}, or leave it out."
+    )

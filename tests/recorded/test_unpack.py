@@ -36,7 +36,7 @@ def archived(directory: Path, out: Path) -> Path:
         plain.unlink()
         return out
     mode = next(mode for ending, mode in TAR.items() if out.name.endswith(ending))
-    with tarfile.open(out, mode) as tar:
+    with tarfile.open(out, mode) as tar:  # pyright: ignore[reportCallIssue, reportArgumentType]
         tar.add(directory, directory.name)
     return out
 
