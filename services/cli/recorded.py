@@ -61,7 +61,8 @@ def records_of(place: Path) -> Iterator[Path]:
 def chosen_place(options: argparse.Namespace) -> Path:
     """The directory or the archive of the run that the options name. Raises ScopeError."""
     name = run_name(options)
-    return Path(name).expanduser() if name and Path(name).expanduser().is_file() else chosen_run(options)
+    path = os.path.expanduser(name or "")
+    return Path(path) if os.path.isfile(path) else chosen_run(options)
 
 
 def _answers(options: argparse.Namespace, place: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
     place = Path(options.path or options.run or newest_run())
-    with records_of(place if place.is_file() else run_directory(str(place))) as run:
+    with records_of(place if os.path.isfile(place) else run_directory(str(place))) as run:
         return read_file(run, wanted, options.limit)
 
 

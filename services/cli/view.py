@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -58,8 +59,9 @@ def _view(options: argparse.Namespace) -> int:
 
 
 def _place(text: str) -> Path:
-    path = Path(text).expanduser()
-    return path if path.exists() else RUNS / text
+    path = os.path.expanduser(text)
+    # Not `Path.exists`, which raises for a name that is too long.
+    return Path(path) if os.path.exists(path) else RUNS / text
 
 
 def _how(run: RecordedRun) -> str:

@@ -28,8 +28,11 @@ def recorded_runs(
     with ExitStack() as stack:
         runs: list[RecordedRun] = []
         for path in paths:
-            place = stack.enter_context(opened(path))
-            directories = run_directories(place)
+            try:
+                place = stack.enter_context(opened(path))
+                directories = run_directories(place)
+            except OSError as error:
+                raise ScopeError(f"{path} cannot be read: {error.strerror}.") from error
             if not directories:
                 raise ScopeError(
                     f"{path} has no run to show: it is neither a run directory, nor a folder or an archive of run "

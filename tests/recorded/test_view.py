@@ -198,6 +198,7 @@ def test_without_an_argument_every_run_is_listed(directory: Path, shell: Shell) 
     [
         (["view"], ["runs has no run to show"]),
         (["view", "nowhere"], ["nowhere", "neither a run directory"]),
+        (["view", "x" * 5000], ["cannot be read"]),
     ],
 )
 def test_a_view_of_nothing_is_refused(shell: Shell, arguments: list[str], says: list[str]) -> None:
