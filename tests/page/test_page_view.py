@@ -30,7 +30,6 @@ def test_the_page_shows_a_finished_run_from_its_directory(
         page.get_by_role("button", name="Sign in").click()
         shows_step(page, STEPS - 1)
         expect(page.get_by_role("row").filter(has_text="ada")).to_contain_text("in force from step 3")
-        expect(page.get_by_role("row").filter(has_text="base-generator-0")).to_be_visible()
         for name in ("Stop…", "Set the target…"):
             expect(page.get_by_role("button", name=name, disabled=False)).to_have_count(0)
         page.get_by_role("button", name="Search").click()
