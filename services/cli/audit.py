@@ -7,6 +7,7 @@ import argparse
 from services.cli.connect import add_run, client_of
 from services.cli.output import say, say_json
 from services.cli.parser import add_examples
+from services.cli.recorded import reader_of
 from services.cli.tokens import run_of, time_of
 
 
@@ -27,7 +28,8 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    reading = client_of if options.every_run else reader_of
+    with reading(options) as (client, run_id):
         page = client.audit(run_of(options, run_id), options.limit)
     if options.json:
         say_json(page)

@@ -81,6 +81,8 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
         raise ScopeError("--url and --context each name a control plane: give only one of them.")
     if url is None and context is None:
         run = chosen_run(options)
+        if not token:
+            _refuse_ended(run)
         address, run_id = _endpoint_file(run)
         yield address, run_id, token or RunSecrets(run).token()
         return
@@ -126,6 +128,30 @@ def run_name(options: argparse.Namespace) -> str | None:
     return names[0] if names else None
 
 
+def endpoint_of(run: Path) -> str | None:
+    """The address of a run's control plane as its directory has it, or None."""
+    try:
+        return _endpoint_file(run)[0]
+    except ScopeError:
+        return None
+
+
+def _refuse_ended(run: Path) -> None:
+    """Raise ScopeError, which says how the run ended, unless it is live. Another program may have its port since."""
+    from services.run.directory import CONFIG_FILE
+    from services.run.lock import is_driven
+
+    if is_driven(run) or not (run / CONFIG_FILE).is_file():
+        return
+    from services.recorded.recorded_run import read_run
+
+    ended = read_run(run, run.name)
+    continues = "" if ended.step >= ended.of else f"; scope train --resume {run} continues it"
+    raise ScopeError(
+        f"The run {run.name} has no control plane to ask: {ended.sentence()}. scope view {run} shows it{continues}."
+    )
+
+
 def run_directory(text: str) -> Path:
     """The run directory that `text` names, by its path or its id under ./runs. Raises ScopeError if there is none."""
     for path in (Path(os.path.expanduser(text)), RUNS / text):
@@ -160,7 +186,7 @@ def _there(text: str) -> str:
 
 def newest_run() -> Path:
     """The newest run under ./runs. Raises ScopeError if there is none."""
-    found = sorted(RUNS.glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ScopeError("There is no run under ./runs: name one with --run RUN.")
     return found[-1].parent

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.cli.connect import add_run, client_of
 from services.cli.output import complain, say, say_json
 from services.cli.parser import add_commands, add_examples
+from services.cli.recorded import reader_of
 from trainer.errors import ScopeError
+
+if TYPE_CHECKING:
+    from services.control_plane.client import Event
 
 LONGEST_WAIT = 60.0
 """seconds that one request to the control plane may wait"""
@@ -86,7 +90,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
 
 
 def _get(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         target = client.entropy_target(run_id)
     _say_target(target.model_dump(mode="json"), options.json)
     return 0
@@ -132,7 +136,7 @@ def _changed(target: dict[str, Any], options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         found = client.entropy_history(run_id, options.limit).model_dump(mode="json")
     if options.json:
         say_json(found)
@@ -145,22 +149,37 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
-        for event in client.events(run_id):
+    from services.control_plane.client import Event
+
+    with reader_of(options) as (client, run_id):
+        run = client.run(run_id)
+        if run.metadata.recorded_at is None:
+            events = client.events(run_id)
+        else:
+            # A recorded run sends no events: its newest step and its end stand for them.
+            step = [] if run.status.record is None else [Event("", "step", run.status.record)]
+            events = iter([*step, Event("", "phase", {"phase": run.status.phase})])
+        for event in events:
             if options.json:
                 say_json({"event": event.kind, **event.data}, indent=None)
-            elif event.kind == "entropy-target":
-                say(_event_text(event.data))
-            elif event.kind == "phase":
-                say(f"run {run_id}: {event.data['phase']}")
-            elif event.kind == "evaluation":
-                found = ", ".join(f"pass@{k} {value:z.3f}" for k, value in event.data["pass_at_k"].items())
-                say(f"after {event.data['step']} steps: held-out {found}")
             else:
-                say(_step_text(event.data))
+                say(_text(run_id, event))
             if event.kind == "phase" and event.data["phase"] in ("finished", "failed"):
                 return 0 if event.data["phase"] == "finished" else 1
     return 0
+
+
+def _text(run_id: str, event: Event) -> str:
+    match event.kind:
+        case "entropy-target":
+            return _event_text(event.data)
+        case "phase":
+            return f"run {run_id}: {event.data['phase']}"
+        case "evaluation":
+            found = ", ".join(f"pass@{k} {value:z.3f}" for k, value in event.data["pass_at_k"].items())
+            return f"after {event.data['step']} steps: held-out {found}"
+        case _:
+            return _step_text(event.data)
 
 
 def _step_text(record: dict[str, Any]) -> str:

@@ -32,6 +32,11 @@ def say_json(document: BaseModel | dict[str, Any] | list[Any], indent: int | Non
     write(f"{json.dumps(data, indent=indent)}\n", sys.stdout)
 
 
+def remark(line: str) -> None:
+    """Print one line on stderr that is no error, such as where the output comes from."""
+    _to_stderr(plain(line))
+
+
 def complain(message: str) -> None:
     """Print an error, one line for each of its paragraphs."""
     _to_stderr("scope: " + "\n\n".join(map(plain, message.split("\n\n"))))

@@ -8,6 +8,7 @@ from typing import Any
 from services.cli.connect import add_run, client_of
 from services.cli.output import say, say_json, say_lines
 from services.cli.parser import add_commands, add_examples
+from services.cli.recorded import reader_of
 from trainer.errors import ScopeError
 
 
@@ -49,7 +50,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         state = client.queue(run_id).model_dump(mode="json")
     if options.json:
         say_json(state)

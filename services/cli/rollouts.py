@@ -6,9 +6,10 @@ import argparse
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from services.cli.connect import add_run, chosen_run, client_of
+from services.cli.connect import add_run, client_of
 from services.cli.output import say, say_json, terminal
 from services.cli.parser import add_examples
+from services.cli.recorded import chosen_place, records_of
 from services.host.terminal import plain, plain_lines
 from trainer.errors import ScopeError
 
@@ -73,7 +74,7 @@ def _rollouts(options: argparse.Namespace) -> int:
 
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
-    """Read rollouts from the run directory, which needs no control plane, or with --url from the control plane."""
+    """Read rollouts from the run directory or archive, or with --url from the control plane."""
     from services.records.sampled_rollouts import RolloutFilter, read_file
 
     wanted = RolloutFilter(
@@ -86,7 +87,8 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
     if options.url:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
-    return read_file(chosen_run(options), wanted, options.limit)
+    with records_of(chosen_place(options)) as run:
+        return read_file(run, wanted, options.limit)
 
 
 def legend() -> Text:

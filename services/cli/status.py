@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.connect import add_run, client_of
+from services.cli.connect import add_run
 from services.cli.output import say_json, terminal
 from services.cli.parser import add_examples
+from services.cli.recorded import reader_of
 from services.control_plane.schemas.runs import Run
 from services.host.terminal import plain
 from services.records.alarms import REMEDIES, limit_text
@@ -39,20 +40,25 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     console = terminal()
-    with client_of(options) as (client, run_id):
-        run = client.run(run_id)
-        if options.json:
-            say_json(run)
-            return 0
-        if not options.watch:
-            console.print(picture(run))
-            return 0
-        with Live(picture(run), console=console, auto_refresh=False) as live:
-            while run.status.phase not in ENDED:
-                time.sleep(EVERY_SECONDS)
-                run = client.run(run_id)
-                live.update(picture(run), refresh=True)
+    run = _read(options, note=not options.watch)
+    if options.json:
+        say_json(run)
+        return 0
+    if not options.watch:
+        console.print(picture(run))
+        return 0
+    with Live(picture(run), console=console, auto_refresh=False) as live:
+        while run.status.phase not in ENDED:
+            time.sleep(EVERY_SECONDS)
+            run = _read(options, note=False)
+            live.update(picture(run), refresh=True)
     return 1 if run.status.phase == "failed" else 0
+
+
+def _read(options: argparse.Namespace, *, note: bool) -> Run:
+    # Connected anew each time: the control plane may come up, restart, and end before the run is seen to have ended.
+    with reader_of(options, note=note) as (client, run_id):
+        return client.run(run_id)
 
 
 def picture(run: Run) -> RenderableType:

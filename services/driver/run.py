@@ -42,6 +42,7 @@ from services.host.children import end_descendants
 from services.host.environment import package_versions
 from services.host.sockets import claimed_port, moved
 from services.online_eval.scheduler import EvaluationScheduler
+from services.recorded.saved_state import StateFile
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.control import request_action
@@ -114,6 +115,7 @@ def _train(
     register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
     initialise_entropy_target(redis, directory.run_id)
     initialise_run(redis, directory.run_id, _spec(directory))
+    stack.enter_context(StateFile(directory.path, directory.run_id, queue.access))
     heartbeat = stack.enter_context(DriverHeartbeat(redis, directory.run_id))
     stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
     try:

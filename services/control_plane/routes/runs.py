@@ -133,6 +133,7 @@ def _run(
             config_hash=spec.config_hash,
             started_at=datetime.fromtimestamp(spec.started_at, UTC),
             versions=spec.versions,
+            recorded_at=_recorded_at(spec),
         ),
         spec=RunSpecView(config=spec.config, control=asked.state),
         status=RunStatusView(
@@ -162,4 +163,9 @@ def _summary(spec: RunSpec, status: RunStatus) -> RunSummary:
         of=status.of,
         started_at=datetime.fromtimestamp(spec.started_at, UTC),
         heartbeat_at=datetime.fromtimestamp(status.heartbeat, UTC),
+        recorded_at=_recorded_at(spec),
     )
+
+
+def _recorded_at(spec: RunSpec) -> datetime | None:
+    return None if spec.recorded_at is None else datetime.fromtimestamp(spec.recorded_at, UTC)

@@ -70,6 +70,8 @@ class RunMetadata(Resource):
     config_hash: str
     started_at: datetime
     versions: dict[str, str]
+    recorded_at: datetime | None
+    """for a run that is shown from its files: when they were last written; null: it is live"""
 
 
 class Run(Resource):
@@ -89,6 +91,8 @@ class RunSummary(Resource):
     of: int
     started_at: datetime
     heartbeat_at: datetime
+    recorded_at: datetime | None
+    """as in `RunMetadata`"""
 
 
 class RunList(Resource):
