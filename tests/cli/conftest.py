@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from redis import Redis
 
-from services.access.audit import Act, audit_key, note
+from services.access.audit import audit_key
 from services.access.tokens import TokenRecord, create_token
 from services.cli.main import main
 from services.control_plane.app import create_app
@@ -74,7 +74,10 @@ def hostile(redis: Redis, redis_access: RedisAccess, run: str, here: Path) -> It
     update_status(redis, run, phase="running", step=4, of=9, error=HOSTILE, record=shown(3))
     add_evaluation(redis, run, 4, {1: 0.5})
     beat(redis, run, HOSTILE, {"role": "base", "state": HOSTILE, "step": 3, "in_flight": 2, "restarts": 0})
-    note(redis, audit_key(run), Act(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, at=1e9))
+    redis.xadd(
+        audit_key(run),
+        {**dict.fromkeys(("action", "by", "origin", "before", "after"), HOSTILE), "at": "1e9"},
+    )
     change_entropy_target(redis, run, 0.41, HOSTILE, EntropyControlConfig())
     named = TokenRecord(name=HOSTILE, scope="viewer", created_at=1e9, created_by=HOSTILE)
     redis.hset(RunKeys(run).tokens, "0" * 64, named.model_dump_json())
