@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,12 +19,14 @@ from services.redis.keys import RUN_INDEX, RunKeys
 from services.redis.query import Read, as_fields, as_text, combine, command, fetch
 from services.redis.scripts import script_text
 from services.run.ids import is_run_id
+from services.run.phases import ENDED, Phase
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
     from redis import Redis
 
-Phase = Literal["starting", "warm_start", "running", "paused", "stopping", "finished", "failed"]
+STALE_SECONDS = 30.0
+"""silence of driver and learner after which a run that has not ended is stale; the learner's heartbeat takes 10 seconds"""
 
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
@@ -55,6 +57,10 @@ class RunStatus(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     phase: Phase
+    phase_since: float | None = None
+    """when the phase began, seconds since the epoch"""
+    phase_detail: str | None = None
+    """how far the phase is, for people: `1 of 2 ready`"""
     step: int
     """learner steps done"""
     of: int
@@ -63,7 +69,13 @@ class RunStatus(BaseModel):
     """the newest step record; a number that is not finite is null"""
     heartbeat: float
     """when the driver or the learner last wrote, seconds since the epoch"""
+    evaluation: dict[str, Any] | None = None
+    """the held-out results stored last: `step` and `pass_at_k`"""
     error: str | None = None
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the run has not ended and its processes are silent. now: seconds since the epoch, by Redis's clock."""
+        return self.phase not in ENDED and now - self.heartbeat > STALE_SECONDS
 
 
 def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
@@ -84,7 +96,7 @@ def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
         pipeline.set(keys.spec, spec.model_dump_json())
         pipeline.set(keys.control, "run")
         pipeline.delete(keys.generators, keys.checkpoints)
-        pipeline.hdel(keys.status, "error")
+        pipeline.hdel(keys.status, "error", "announced")
         pipeline.execute()
     update_status(
         redis,
@@ -114,7 +126,7 @@ def spec_read(run_id: str) -> Read[RunSpec | None]:
 
 
 # A spec is long and rarely changes. The cache is keyed by the stored text, so that a change is seen at once.
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _spec(run_id: str, stored: bytes) -> RunSpec:
     try:
         return RunSpec.model_validate_json(stored)
@@ -127,6 +139,7 @@ def update_status(
     run_id: str,
     *,
     phase: Phase | None = None,
+    detail: str | None = None,
     step: int | None = None,
     of: int | None = None,
     record: Mapping[str, Any] | None = None,
@@ -135,11 +148,14 @@ def update_status(
 ) -> None:
     """Write the given fields, if any, and renew the heartbeat.
 
+    detail: how far the phase is; a phase without one clears the earlier one.
     epoch: of the learner incarnation that writes; None for the driver. Raises FencedError when `epoch` is not that of
     the newest incarnation.
     """
     given = {"phase": phase, "step": step, "of": of, "error": error}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if phase is not None:
+        fields["phase_detail"] = detail or ""
     if record is not None:
         fields["record"] = to_json(record)
     keys, update = RunKeys(run_id), redis.register_script(script_text("services.run", "update_status"))
@@ -165,9 +181,11 @@ def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
     if not stored:
         return None
     fields: dict[str, Any] = as_fields(stored)
+    fields["phase_detail"] = fields.get("phase_detail") or None
     try:
-        if "record" in fields:
-            fields["record"] = msgspec.json.decode(fields["record"])
+        for name in ("record", "evaluation"):
+            if name in fields:
+                fields[name] = msgspec.json.decode(fields[name])
         return RunStatus.model_validate(fields)
     except (ValidationError, msgspec.DecodeError) as error:
         raise DamagedDocument(f"the status of the run {run_id!r} cannot be read") from error
@@ -181,9 +199,10 @@ def documents_read(run_id: str) -> Read[tuple[RunSpec | None, RunStatus | None]]
 def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:
     """Store the held-out results of the policy after `step` learner steps; they replace earlier ones of that step."""
     keys = RunKeys(run_id)
-    document = {"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}}
+    document = to_json({"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}})
     with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hset(keys.evaluations, str(step), to_json(document))
+        pipeline.hset(keys.evaluations, str(step), document)
+        pipeline.hset(keys.status, "evaluation", document)
         pipeline.xadd(
             keys.events, {"event": "evaluation", "step": step}, maxlen=EVENTS_KEPT, approximate=True
         )

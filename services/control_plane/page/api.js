@@ -2,6 +2,8 @@
 // Requests to the control plane. The token is only in this tab's session storage and in the Authorization header.
 
 const KEY = "scope-rl.token";
+/** Longer than any answer that waits for a step boundary. */
+const DEADLINE_SECONDS = 60;
 const ROOT = new URL(".", document.baseURI);
 
 /** A refusal or failure with problem details (RFC 9457). */
@@ -63,13 +65,15 @@ export const session = {
  */
 
 /**
- * Send a request and read the JSON of the answer.
+ * Send a request and read the JSON of the answer. Without an answer within a minute it is `Unreachable`.
  * @param {string} path
  * @param {Call} [call]
  * @returns {Promise<{body: any, etag: string | null, status: number, at: number}>} at: the server's clock, milliseconds
  */
 export async function call(path, call = {}) {
-  const answer = await open(path, call);
+  const deadline = AbortSignal.timeout(1000 * DEADLINE_SECONDS);
+  const signal = call.signal ? AbortSignal.any([call.signal, deadline]) : deadline;
+  const answer = await open(path, { ...call, signal });
   const body = answer.status === 204 ? null : await read(() => answer.json());
   const at = Date.parse(answer.headers.get("Date") ?? "") || Date.now();
   return { body, etag: answer.headers.get("ETag"), status: answer.status, at };

@@ -4,10 +4,10 @@
 import { onRefusedToken, session } from "./api.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
-import { silence } from "./connection.js";
+import { isReplaced, silence } from "./connection.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
-import { signIn } from "./signin.js";
+import { signIn, tokenFromFragment } from "./signin.js";
 
 /** @typedef {{element: HTMLElement, title: string, focus: () => void, stop: () => void}} View */
 
@@ -28,6 +28,8 @@ function route(reason = "") {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   notify("");
   silence();
+  const carried = tokenFromFragment();
+  if (carried) session.keep(carried);
   const run = runOf(location.hash);
   const signedIn = session.token !== null;
   view = signedIn ? (run ? runView(run) : runsView()) : signIn(reason, () => route());
@@ -60,6 +62,7 @@ signOut.addEventListener("click", () => {
 });
 window.addEventListener("hashchange", () => route());
 onRefusedToken((reason) => {
+  if (isReplaced()) return;
   session.end();
   route(reason);
 });

@@ -1,7 +1,7 @@
 // @ts-check
 // The view of one run: header, charts, entropy target control, processes, history and rollouts, updated live.
 
-import { call, runPath } from "./api.js";
+import { Problem, call, runPath } from "./api.js";
 import { Chart } from "./chart.js";
 import { Cursor } from "./chart_cursor.js";
 import { notify } from "./dialog.js";
@@ -19,6 +19,7 @@ import { poll } from "./poll.js";
 import { processes } from "./processes.js";
 import { details } from "./newest_record.js";
 import { Rollouts } from "./rollouts.js";
+import { RunFrame } from "./run_frame.js";
 import { Series } from "./series.js";
 import { follow } from "./stream.js";
 
@@ -78,23 +79,17 @@ class RunView {
     this.processes = processes();
     this.rollouts = new Rollouts(id, signal);
     this.details = details();
-    this.element = el(
-      "div",
-      { class: "view" },
-      this.header.element,
-      el("section", { "aria-labelledby": "charts-title" }, this.#ranges(), el("div", { class: "entropy" }, this.entropy.element, this.control.element), this.grid),
-      this.processes.element,
-      this.history.element,
-      this.rollouts.element,
-      this.details.element,
-    );
+    const charts = el("section", { "aria-labelledby": "charts-title" }, this.#ranges(), el("div", { class: "entropy" }, this.entropy.element, this.control.element), this.grid);
+    const parts = [charts, this.processes.element, this.history.element, this.rollouts.element];
+    this.frame = new RunFrame(this.header, parts, this.processes.element, this.details.element);
+    this.element = this.frame.element;
   }
 
   /** Read the run and keep it up to date until `stop`. */
   begin() {
     const { signal } = this.#stop;
     poll("run", () => this.#read(), REFRESH_SECONDS, signal).then((error) => this.#fail(error));
-    this.ticking = setInterval(() => this.header.tick(), 1000);
+    this.ticking = setInterval(() => this.#run && this.frame.tick(this.#serverNow() / 1000), 1000);
   }
 
   /** Stop reading. */
@@ -161,7 +156,8 @@ class RunView {
   #take(kind, data) {
     if (kind === "step" && data.lineage !== undefined) this.#step(data);
     else if (kind === "phase") {
-      this.#show({ ...this.#run, status: { ...this.#run.status, phase: data.phase } });
+      const begun = { phase: data.phase, phase_since: new Date(this.#serverNow()).toISOString(), phase_detail: null };
+      this.#show({ ...this.#run, status: { ...this.#run.status, ...begun } });
       this.#read().catch(() => {});
     } else if (kind === "evaluation" && data.pass_at_k) {
       const evaluations = [...this.#evaluations.filter((one) => one.step !== data.step), data];
@@ -208,6 +204,7 @@ class RunView {
   /** @param {any} run */
   #show(run) {
     this.#run = run;
+    this.frame.update(run, this.#serverNow() / 1000);
     this.#evaluated(run.status.evaluations ?? []);
     const { record, step, of } = run.status;
     this.permit.apply(run, this.header.actions, this.control);
@@ -227,7 +224,9 @@ class RunView {
 
   /** @param {Error | null} error */
   #fail(error) {
-    if (error && !this.#stop.signal.aborted) notify(error.message, "error");
+    // A refused token leads to the sign-in.
+    const refused = error instanceof Problem && error.status === 401;
+    if (error && !refused && !this.#stop.signal.aborted) notify(error.message, "error");
   }
 
   #ranges() {

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from services.control_plane.schemas.base import Resource
+from services.run.phases import Phase
 
 
 class MetricSeries(Resource):
@@ -42,11 +43,17 @@ class EvaluationView(Resource):
 class RunStatusView(Resource):
     """The run's progress."""
 
-    phase: str
+    phase: Phase
+    phase_since: datetime | None
+    """when the phase began"""
+    phase_detail: str | None
+    """how far the phase is, for people"""
     step: int
     of: int
     heartbeat_at: datetime
     seconds_since_heartbeat: float
+    stale: bool
+    """whether the run has not ended and its driver and learner have been silent for more than 30 seconds"""
     error: str | None
     record: dict[str, Any] | None
     """the newest step record"""
@@ -79,11 +86,29 @@ class RunSummary(Resource):
     """A run in the list."""
 
     id: str
-    phase: str
+    phase: Phase
+    phase_since: datetime | None
+    """when the phase began"""
+    phase_detail: str | None
+    """how far the phase is, for people"""
+    control: Literal["run", "pause", "stop"]
+    """the desired state"""
     step: int
     of: int
     started_at: datetime
     heartbeat_at: datetime
+    seconds_since_heartbeat: float
+    stale: bool
+    """whether the run has not ended and its driver and learner have been silent for more than 30 seconds"""
+    error: str | None
+    entropy: float | None
+    entropy_target: float | None
+    saturated: bool
+    reward: float | None
+    alarms: list[str]
+    """of the newest step record, as in `RunStatusView.record`; without a record null, false and empty"""
+    evaluation: EvaluationView | None
+    """the held-out results stored last"""
 
 
 class RunList(Resource):
