@@ -63,6 +63,8 @@ class LearnerLoop:
             # A checkpoint that every rank has written its part of is worth the wait, whatever failed.
             self._writer.linger(LINGER_SECONDS)
             raise
+        if self._rank_zero is not None:
+            self._rank_zero.saving()
         if self._saved_step != self._step:
             self._checkpoint()
         self._await_checkpoint()

@@ -187,6 +187,10 @@ class RankZero:
         self._recorder.loads(self._weights.poll())
         self._recorder.finish()
 
+    def saving(self) -> None:
+        """Announce that no further step begins: the last checkpoint and the model are written."""
+        self._requests.announce_saving()
+
     def close(self) -> None:
         """Wait until the generators have loaded the last version, then close every part."""
         deadline = time.monotonic() + self._config.weights.timeout_seconds

@@ -18,7 +18,7 @@ from services.learner.target_in_force import TargetInForce
 from services.records.loggers import LoggedRun, Loggers
 from services.records.redis_records import RedisRecords
 from services.records.sinks import JsonLines, RayMetrics, Sink
-from services.records.step_record import StepRecord, mismatch_kl_limit
+from services.records.step_record import AlarmKind, StepRecord, mismatch_kl_limit
 from services.redis.query import server_time
 from services.replay.consumer import ReplayConsumer
 from services.run.heartbeats import generators
@@ -58,6 +58,7 @@ class Recorder:
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
         self._values: dict[str, Any] = {}
+        self._alarms: list[tuple[AlarmKind, str]] = []
         self._loads: list[LoadReport] = []
         self._alive: dict[str, int] = {}
         self._started = time.monotonic()
@@ -65,7 +66,8 @@ class Recorder:
 
     def begin(self, step: int) -> None:
         """Begin a step; the wait for its batch starts here."""
-        self._values = {"step": step, "lineage": self._lineage, "checkpoint_seconds": 0.0, "alarms": []}
+        self._values = {"step": step, "lineage": self._lineage, "checkpoint_seconds": 0.0}
+        self._alarms = []
         self._loads = []
         self._alive = {}
         self._started = time.monotonic()
@@ -121,17 +123,20 @@ class Recorder:
         worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
         limit = mismatch_kl_limit(self._spec.config.pipeline.max_staleness)
         if worst_kl > limit:
-            self._values["alarms"].append(f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
+            self._alarm("mismatch_kl", f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
         if not math.isfinite(metrics.entropy):
-            self._values["alarms"].append("entropy is not finite: temperature held")
+            self._alarm("entropy_not_finite", "entropy is not finite: temperature held")
         if decided.limit == "heating":
-            self._values["alarms"].append(
+            self._alarm(
+                "heating_at_limit",
                 "entropy control heats at the limit of its actuators: raise alpha_max, t_max or "
-                "surprisal_exponent_max, or lower the target"
+                "surprisal_exponent_max, or lower the target",
             )
         if decided.limit == "cooling":
-            self._values["alarms"].append(
-                "entropy control cools at the limit of its actuators: raise alpha_max, lower t_min, or raise the target"
+            self._alarm(
+                "cooling_at_limit",
+                "entropy control cools at the limit of its actuators: raise alpha_max, lower t_min, or raise the "
+                "target",
             )
         self._values |= {
             "entropy": metrics.entropy,
@@ -192,17 +197,15 @@ class Recorder:
         """Write the step's record to every sink, and to the run's status."""
         self.observe_generators()
         stats = self._consumer.stats()
-        self._values["alarms"] += [
-            f"{load.generator_id} did not load {load.version}: {load.error}"
-            for load in self._loads
-            if load.error
-        ]
-        self._values["alarms"] += [
-            f"{self._expected(role) - alive} {role} generator(s) down"
-            for role, alive in self._alive.items()
-            if alive < self._expected(role)
-        ]
-        self._values["alarms"] += self._loggers.reports()
+        for load in self._loads:
+            if load.error:
+                text = f"{load.generator_id} did not load {load.version}: {load.error}"
+                self._alarm("weights_not_loaded", text)
+        for role, alive in self._alive.items():
+            if (missing := self._expected(role) - alive) > 0:
+                self._alarm("generators_down", f"{missing} {role} generator(s) down")
+        for report in self._loggers.reports():
+            self._alarm("logger", report)
         seconds = [load.seconds for load in self._loads if not load.error]
         record = StepRecord(
             **self._values,
@@ -219,6 +222,8 @@ class Recorder:
             generators_alive=dict(self._alive),
             learner_restarts=self._spec.restarts,
             evaluation=self._new_evaluation(),
+            alarms=[text for _, text in self._alarms],
+            alarm_kinds=[kind for kind, _ in self._alarms],
         )
         for sink in self._sinks:
             sink.write(record)
@@ -235,6 +240,9 @@ class Recorder:
         """Flush and close the sinks."""
         for sink in self._sinks:
             sink.close()
+
+    def _alarm(self, kind: AlarmKind, text: str) -> None:
+        self._alarms.append((kind, text))
 
     def _newest_evaluation(self) -> dict[str, float] | None:
         """The newest held-out result; None before the first and for runs without evaluation during training."""

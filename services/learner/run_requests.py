@@ -9,6 +9,7 @@ from typing import Literal
 from redis import Redis
 
 from services.run.control import checkpoints_done, desired
+from services.run.phases import Phase
 from services.run.state import update_status
 
 HOLD_SECONDS = 5.0
@@ -26,14 +27,15 @@ class RunRequests:
     def __init__(self, redis: Redis, run_id: str, epoch: int) -> None:
         self._redis, self._run_id, self._epoch = redis, run_id, epoch
         self._taken = self._promised = 0
-        self._phase: Literal["running", "paused"] = "running"
+        self._phase: Phase = "running"
 
     def next(self, settle: Callable[[], None]) -> Literal["stop", "checkpoint", "idle"] | None:
         """What to do in place of the next step; None: nothing, the run continues.
 
-        A paused run waits up to `HOLD_SECONDS` for a request and then returns "idle". Writes the phase `running` or
-        `paused` to the run's status. settle: called before each look at the requests, so that checkpoints in flight
-        are settled during a pause; what it raises is raised here. Raises FencedError when a newer incarnation exists.
+        A paused run waits up to `HOLD_SECONDS` for a request and then returns "idle". Writes the phase `running`,
+        `paused` or `stopping` to the run's status. settle: called before each look at the requests, so that checkpoints
+        in flight are settled during a pause; what it raises is raised here. Raises FencedError when a newer incarnation
+        exists.
         """
         self._taken = 0
         deadline = time.monotonic() + HOLD_SECONDS
@@ -41,6 +43,7 @@ class RunRequests:
             settle()
             now = desired(self._redis, self._run_id)
             if now.state == "stop":
+                self._announce("stopping")
                 return "stop"
             if now.checkpoints > self._promised:
                 self._taken = now.checkpoints - self._promised
@@ -72,7 +75,12 @@ class RunRequests:
             checkpoints_done(self._redis, self._run_id, self._promised)
             self._promised = 0
 
-    def _announce(self, phase: Literal["running", "paused"]) -> None:
+    def announce_saving(self) -> None:
+        """Write the phase `saving`: the last step is done. After a stop the phase stays `stopping`."""
+        if self._phase != "stopping":
+            self._announce("saving")
+
+    def _announce(self, phase: Phase) -> None:
         """Write the phase if it changed. A paused run writes it each time, which renews the heartbeat."""
         if phase == "paused" or self._phase != phase:
             update_status(self._redis, self._run_id, phase=phase, epoch=self._epoch)

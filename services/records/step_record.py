@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -20,6 +20,17 @@ STALE_KL_ALLOWANCE = 0.1
 def mismatch_kl_limit(max_staleness: int) -> float:
     """The mismatch KL above which a step record carries an alarm, nats per token."""
     return MISMATCH_KL_ALARM + STALE_KL_ALLOWANCE * max_staleness
+
+
+AlarmKind = Literal[
+    "heating_at_limit",
+    "cooling_at_limit",
+    "mismatch_kl",
+    "entropy_not_finite",
+    "weights_not_loaded",
+    "generators_down",
+    "logger",
+]
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +146,9 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: dict[str, float] | None = None
     """`step` and `pass@k` of an online evaluation that finished during this step; None without one"""
     alarms: list[str]
+    """sentences about values out of their usual range"""
+    alarm_kinds: list[AlarmKind] = []
+    """the kind of each alarm, in the same order"""
 
 
 MAPS_OF_COUNTS = frozenset(

@@ -31,5 +31,5 @@ def selectors(expression: str) -> set[tuple[str, str]]:
     return {
         (name, key)
         for name, labels in found
-        for key in (re.findall(r'key=~?"([^"]*)"', labels) or [""])[0].split("|")
+        for key in (re.findall(r'key[=!]~?"([^"]*)"', labels) or [""])[0].split("|")
     }

@@ -10,7 +10,7 @@ import sys
 import uuid
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from services.control_plane.app import create_app
 from services.records.step_record import StepRecord
 from services.redis.access import RedisAccess
 from services.run.heartbeats import beat
+from services.run.phases import Phase
 from services.run.state import RunSpec, update_status
 from tests.deployment.alerts import ALERTS, DASHBOARD, MONITORING, expressions, selectors
 from tests.deployment.installation import SERVICES
@@ -78,7 +79,7 @@ def test_every_series_of_rules_and_dashboard_exists(served: set[tuple[str, str]]
     asked = {selector for expression in expressions() for selector in selectors(expression)}
     assert len(asked) > 50
     assert {name for name, _ in asked} <= names
-    phases = {("scope_run_phase", phase) for phase in ("paused", "stopping", "failed")}
+    phases = {("scope_run_phase", phase) for phase in get_args(Phase)}
     assert {selector for selector in asked if selector[1]} - phases <= served
 
 
@@ -97,7 +98,7 @@ def test_dashboard_shows_every_number_of_the_step_record_that_changes() -> None:
             "next_alpha",
         ),
         # shown in another form
-        *("queue_unread", "queue_pending", "groups", "tokens", "generated_tokens", "alarms"),
+        *("queue_unread", "queue_pending", "groups", "tokens", "generated_tokens", "alarms", "alarm_kinds"),
         *("regularizer_strength", "spanning_rollouts", "padding_share", "token_imbalance"),
     }
     assert fields - shown == {f"scope_{name}" for name in left_out}

@@ -12,7 +12,8 @@ from services.learner.run_requests import RunRequests
 from services.redis.fencing import FencedError
 from services.redis.keys import RunKeys
 from services.run.control import desired, request_action
-from services.run.state import Phase, read_status
+from services.run.phases import Phase
+from services.run.state import read_status
 from tests.support.control_plane import start_run
 
 EPOCH = 3
@@ -73,6 +74,18 @@ def test_a_checkpoint_is_taken_during_a_pause_and_a_stop_comes_before_it(
     request_action(redis, run_id, "stop", "ada")
     assert requests.pending()
     assert requests.next(nothing) == "stop"
+
+
+@pytest.mark.parametrize(("stopped", "expected"), [(False, "saving"), (True, "stopping")])
+def test_the_end_of_learning_is_announced_by_its_cause(
+    requests: RunRequests, redis: Redis, run_id: str, stopped: bool, expected: str
+) -> None:
+    if stopped:
+        request_action(redis, run_id, "stop", "ada")
+        assert requests.next(nothing) == "stop"
+        assert phase(redis, run_id) == "stopping"
+    requests.announce_saving()
+    assert phase(redis, run_id) == expected
 
 
 def test_requests_are_done_at_once_where_the_checkpoint_exists(

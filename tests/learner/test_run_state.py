@@ -116,6 +116,29 @@ def test_writers_of_the_status_do_not_undo_each_other(redis, run):
     assert after.heartbeat > before.heartbeat
 
 
+def test_a_phase_keeps_the_time_of_its_beginning_and_its_newest_detail(redis, run):
+    state.update_status(redis, run, phase="starting_engines", detail="0 of 2 ready")
+    first = status_of(redis, run)
+    state.update_status(redis, run, phase="starting_engines", detail="1 of 2 ready")
+    state.update_status(redis, run)
+    second = status_of(redis, run)
+    state.update_status(redis, run, phase="evaluating")
+    third = status_of(redis, run)
+    assert (first.phase_detail, second.phase_detail, third.phase_detail) == (
+        "0 of 2 ready",
+        "1 of 2 ready",
+        None,
+    )
+    assert first.phase_since == second.phase_since < second.heartbeat
+    assert third.phase_since > second.phase_since
+
+
+def test_a_run_that_starts_again_in_the_phase_it_died_in_begins_that_phase_anew(redis, run):
+    before = status_of(redis, run)
+    register_run(redis, run, a_spec(run))
+    assert status_of(redis, run).phase_since > before.phase_since
+
+
 def test_heartbeats_replace_each_other_by_generator(redis, run):
     heartbeats.beat(redis, run, "base-0", {"role": "base", "tokens": 1})
     heartbeats.beat(redis, run, "adaptive-0", {"role": "adaptive", "tokens": 2})

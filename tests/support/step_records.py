@@ -50,6 +50,7 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "mixture_pass_rates": {"0": 0.9, "1": 0.1},
                 "evaluation": {"step": step, "pass@1": 0.3},
                 "alarms": [],
+                "alarm_kinds": [],
             }
             | changes
         )

@@ -144,6 +144,6 @@ function tidy(value) {
  */
 export function limitText(record, shaded) {
   if (!record?.saturated) return shaded ? "shaded: entropy control was at the limit of its actuators" : "";
-  const cooling = record.alarms.some((/** @type {string} */ alarm) => alarm.includes("cools at the limit"));
+  const cooling = record.alarm_kinds?.includes("cooling_at_limit");
   return `at the limit: ${cooling ? "raise alpha_max, lower t_min or raise the target" : "raise alpha_max or lower the target"}`;
 }

@@ -26,7 +26,7 @@ HEADLINE = "entropy,entropy_target,temperature,alpha,surprisal_exponent,reward,s
 MOST_ROWS = 2000
 ANSWERS_KEPT = 16
 """answers cached per process; the longest has a few MB"""
-_NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms"}
+_NAMES = frozenset(field.name for field in msgspec.structs.fields(StepRecord)) - {"alarms", "alarm_kinds"}
 
 router = APIRouter(
     route_class=StrictRoute,

@@ -18,10 +18,9 @@ from services.records.step_record import flatten, mismatch_kl_limit
 from services.redis.query import fetch, server_time
 from services.replay.stats import queue_stats
 from services.run.heartbeats import generators
+from services.run.phases import BY_LEARNER
 from services.run.state import DamagedDocument, documents_read
 from trainer.roles import Role
-
-_WORKING = ("running", "paused", "stopping")
 
 router = APIRouter(route_class=StrictRoute, tags=["health"], responses=problems.RESPONSES)
 
@@ -76,7 +75,7 @@ class _Runs:
             put("mismatch_kl_limit", mismatch_kl_limit(config["pipeline"]["max_staleness"]), run_id)
             for role in ("base",) if config["entropy_control"]["kind"] == "none" else get_args(Role):
                 put("generators_configured", config["generators"][role], run_id, role)
-            if status.phase in _WORKING:
+            if status.phase in BY_LEARNER:
                 for name, beat in generators(self._redis, run_id).items():
                     if "step" in beat:
                         put("generator_lag_steps", max(0, status.step - beat["step"]), run_id, name)
