@@ -1,7 +1,9 @@
 // @ts-check
 // The page: sign-in, and the view that the address names.
 
+import { addressOf } from "./address.js";
 import { onRefusedToken, session } from "./api.js";
+import { compareView } from "./compare.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
 import { isReplaced, silence } from "./connection.js";
@@ -30,25 +32,28 @@ function route(reason = "") {
   silence();
   const carried = tokenFromFragment();
   if (carried) session.keep(carried);
-  const run = runOf(location.hash);
+  const address = addressOf(location.hash);
   const signedIn = session.token !== null;
-  view = signedIn ? (run ? runView(run) : runsView()) : signIn(reason, () => route());
+  view = signedIn ? viewOf(address) : signIn(reason, () => route());
   document.title = view.title === "Runs" ? "Runs · SCOPE-RL" : `${view.title} · SCOPE-RL`;
   signOut.hidden = !signedIn;
-  trail.replaceChildren(...(signedIn && run ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
+  trail.replaceChildren(...(signedIn && address.view !== "runs" ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
   main.replaceChildren(view.element);
   view.focus();
 }
 
 /**
- * The run in an address; empty if it names none.
- * @param {string} hash
+ * @param {import("./address.js").Address} address
+ * @returns {View}
  */
-function runOf(hash) {
-  try {
-    return decodeURIComponent(/^#\/runs\/([^/]+)$/.exec(hash)?.[1] ?? "");
-  } catch {
-    return "";
+function viewOf({ view: name, ids, options }) {
+  switch (name) {
+    case "run":
+      return runView(ids[0], options);
+    case "compare":
+      return compareView(ids, options);
+    default:
+      return runsView();
   }
 }
 

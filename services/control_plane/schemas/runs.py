@@ -21,6 +21,9 @@ class MetricSeries(Resource):
     """the last learner step of each row"""
     values: dict[str, list[float | None]]
     """field → mean over the steps of each row; null where no step has a number"""
+    lowest: dict[str, list[float | None]] = Field(default={})
+    highest: dict[str, list[float | None]] = Field(default={})
+    """field → smallest and largest value among the steps of each row; empty without `extremes=true`"""
 
 
 class RunSpecView(Resource):
