@@ -4,7 +4,7 @@
 import { runAddress } from "./address.js";
 import { el, row, say, svg, table } from "./dom.js";
 import { count, level, short } from "./format.js";
-import { phaseText } from "./header.js";
+import { phaseText } from "./phases.js";
 
 const HEADINGS = ["Run", "Phase", "Steps", "Entropy", "Target", "Reward"];
 
@@ -57,6 +57,6 @@ function line(run, onChange) {
 /** @param {any} run */
 function textsOf(run) {
   if (run === null) return ["reading…"];
-  const { phase, step, of, record } = run.status;
-  return [phaseText(phase), `${count(step)} / ${count(of)}`, level(record?.entropy), level(record?.entropy_target), short(record?.reward)];
+  const { step, of, record } = run.status;
+  return [phaseText(run.status), `${count(step)} / ${count(of)}`, level(record?.entropy), level(record?.entropy_target), short(record?.reward)];
 }
