@@ -14,6 +14,9 @@ const PANEL_SECONDS = 3;
 /** A clock that has jumped further ahead than this shows that the machine has slept. */
 const SLEPT_SECONDS = 10;
 
+/** @type {Record<string, string>} */
+const LINES = { lost: "connection lost", ended: "control plane ended" };
+
 /** @type {Map<string, {fault: string, retryAt: number}>} */
 const faults = new Map();
 /** @type {Set<string>} */
@@ -89,11 +92,12 @@ function show() {
   const lost = lostSince > 0;
   const line = /** @type {HTMLElement} */ (document.getElementById("link"));
   const recorded = Boolean(seen?.metadata.recorded_at);
-  const state = sources.size === 0 ? "" : lost ? "lost" : recorded ? "recorded" : "live";
+  const ended = seen !== null && hasEnded(seen.status.phase);
+  const state = sources.size === 0 ? "" : lost ? (ended ? "ended" : "lost") : recorded ? "recorded" : "live";
   line.dataset.state = state;
-  say(line, state === "lost" ? "connection lost" : state);
+  say(line, LINES[state] ?? state);
   const shown = lost && (replaced || Date.now() - lostSince >= 1000 * PANEL_SECONDS);
-  panel.dataset.state = seen && hasEnded(seen.status.phase) ? "ended" : "lost";
+  panel.dataset.state = ended ? "ended" : "lost";
   if (panel.hidden === shown) panel.hidden = !shown;
   if (shown) fill();
 }
@@ -107,7 +111,7 @@ function fill() {
   const id = seen?.metadata.id ?? "";
   if (hint.dataset.run === id) return;
   hint.dataset.run = id;
-  hint.replaceChildren(...(id ? [command(`scope view ${id}`, "opens the run again when it has ended")] : []));
+  hint.replaceChildren(...(id ? [command(`scope view ${id}`, "shows a run that has ended")] : []));
 }
 
 /** What is known, in words. */

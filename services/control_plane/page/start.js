@@ -34,8 +34,9 @@ export class Start {
     this.#run = run;
     const { phase, phase_since } = run.status;
     if (phase_since) this.#began.set(phase, Date.parse(phase_since) / 1000);
-    say(this.now, `${sentence(phaseText(run.status, run.spec.control))}.`);
     const at = stageOf(phase);
+    const words = phase === "running" ? "waiting for the first step" : phaseText(run.status, run.spec.control);
+    say(this.now, `${sentence(words)}.`);
     this.stages.forEach(({ element, detail }, i) => {
       element.dataset.state = i < at ? "done" : i === at ? "active" : "";
       if (i === at) element.setAttribute("aria-current", "step");
@@ -51,7 +52,7 @@ export class Start {
     const at = stageOf(this.#run.status.phase);
     this.stages.forEach(({ time }, i) => say(time, i > at ? "" : this.#length(i, i === at ? now : null)));
     const started = Date.parse(this.#run.metadata.started_at) / 1000;
-    say(this.clock, `Started ${duration(now - started)} ago.`);
+    say(this.clock, `Started ${whole(now - started)} ago.`);
   }
 
   /**
@@ -63,7 +64,7 @@ export class Start {
     const from = this.#began.get(STAGES[i].phase);
     const later = STAGES.slice(i + 1).map((one) => this.#began.get(one.phase));
     const to = now ?? later.find((began) => began !== undefined);
-    return from === undefined || to === undefined ? "" : duration(Math.max(0, to - from));
+    return from === undefined || to === undefined ? "" : whole(to - from);
   }
 }
 
@@ -76,6 +77,14 @@ function stage(title, what) {
   const detail = el("span", { class: "stage-detail" });
   const head = el("p", { class: "stage-head" }, el("span", { class: "stage-title" }, title), detail, time);
   return { time, detail, element: el("li", {}, head, el("p", { class: "note" }, what)) };
+}
+
+/**
+ * A duration without parts of seconds.
+ * @param {number} seconds
+ */
+function whole(seconds) {
+  return seconds < 60 ? `${Math.max(0, Math.floor(seconds))} s` : duration(seconds);
 }
 
 /** @param {string} text */
