@@ -34,14 +34,14 @@ def test_rollouts_are_found_by_text_with_the_keyboard_and_shown_as_text_alone(pa
     expect(panel).to_contain_text("log p of each sampled token")
 
     panel.get_by_label("Text").fill("")
-    panel.get_by_label("Reward").select_option("correct")
+    panel.get_by_label("Answer").select_option("right")
     panel.get_by_role("button", name="Search").click()
     expect(panel.get_by_role("listitem")).to_have_count(10)
     panel.get_by_role("button", name="Older rollouts").click()
     expect(panel.get_by_role("listitem")).to_have_count(20)
     expect(panel.get_by_role("listitem").nth(10)).to_be_focused()
     panel.get_by_role("button", name="Older rollouts").click()
-    expect(panel.get_by_role("status")).to_have_text("25 shown, no more")
+    expect(panel.get_by_role("status")).to_have_text("25 shown, 25 of them right, no more")
     assert page.evaluate(CONTRAST) == []
     panel.get_by_label("Step").fill("999")
     panel.get_by_role("button", name="Search").click()

@@ -32,6 +32,8 @@ export class Unreachable extends Error {}
 
 /** @type {(reason: string) => void} */
 let refused = () => {};
+/** The token of this tab that the control plane has accepted. */
+let accepted = "";
 
 /**
  * Set what happens when the token is refused.
@@ -101,9 +103,12 @@ export async function open(path, { method = "GET", body, headers = {}, signal, t
       redirect: "error",
     }),
   );
-  if (answer.ok) return answer;
+  if (answer.ok) {
+    if (token === undefined) accepted = bearer;
+    return answer;
+  }
   const problem = await problemOf(answer);
-  if (problem.status === 401 && token === undefined && bearer === session.token) refused(problem.message);
+  if (problem.status === 401 && token === undefined && bearer === session.token) refused(reasonOf(problem, bearer));
   throw problem;
 }
 
@@ -132,6 +137,16 @@ async function read(attempt) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Unreachable("The control plane does not answer.", { cause: error });
   }
+}
+
+/**
+ * Why a token is refused, as far as it is known.
+ * @param {Problem} problem
+ * @param {string} bearer
+ */
+function reasonOf({ message }, bearer) {
+  const ended = bearer === accepted && !message.includes("expired");
+  return ended ? `${message} It was before: it has been revoked or replaced, or another control plane answers here.` : message;
 }
 
 /** @param {Response} answer */

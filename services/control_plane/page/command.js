@@ -4,14 +4,16 @@
 import { el, say } from "./dom.js";
 
 const SHOWN_MILLISECONDS = 2000;
+let made = 0;
 
 /**
  * @param {string} text
  * @param {string} [purpose] what it does
  */
 export function command(text, purpose = "") {
-  const code = el("code", {}, text);
-  const button = el("button", { type: "button", class: "quiet", "aria-label": `Copy ${text}`, click: () => copy() }, "Copy");
+  made += 1;
+  const code = el("code", { id: `command-${made}` }, text);
+  const button = el("button", { type: "button", class: "quiet", "aria-describedby": code.id, click: () => copy() }, "Copy");
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);

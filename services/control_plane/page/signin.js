@@ -92,9 +92,9 @@ function origin() {
     ["admin", "also manages tokens and reads the audit"],
   ];
   return el(
-    "section",
-    { class: "origin", "aria-labelledby": "origin-title" },
-    el("h2", { id: "origin-title" }, "Where a token comes from"),
+    "div",
+    { class: "origin" },
+    el("h2", {}, "Where a token comes from"),
     el("p", {}, "On the machine of the run, this prints one:"),
     command("scope token create --scope operator --name me"),
     el("dl", { class: "facts" }, ...scopes.flatMap(([name, may]) => [el("dt", {}, name), el("dd", {}, may)])),
@@ -129,5 +129,6 @@ function faultOf(token) {
 /** @param {Error} error */
 function refusal(error) {
   if (!(error instanceof Problem)) return `${error.message} Is the run, or scope view, still at work?`;
-  return error.status === 401 ? `${error.message} It may be mistyped, of another run, revoked, or replaced by a newer one.` : error.message;
+  const unknown = error.status === 401 && !error.message.includes("expired");
+  return unknown ? `${error.message} It may be mistyped, of another run, revoked, or replaced by a newer one.` : error.message;
 }
