@@ -12,6 +12,7 @@ import { differences } from "./config_differences.js";
 import { csvOf, downloadButton, fileName } from "./csv.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
+import { fixed } from "./format.js";
 import { Painter } from "./paint.js";
 import { entropyPanel, passAtK, passKey, passTitle } from "./panels.js";
 import { poll } from "./poll.js";
@@ -162,7 +163,7 @@ class CompareView {
       chart.draw();
     }
     this.element.dataset.points = String(this.#shown().reduce((sum, run) => sum + run.series.steps.length, 0));
-    this.element.dataset.redrawMilliseconds = this.painter.took.toFixed(1);
+    this.element.dataset.redrawMilliseconds = fixed(this.painter.took, 1);
   }
 
   /**

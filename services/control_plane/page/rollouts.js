@@ -4,7 +4,7 @@
 
 import { call, runPath } from "./api.js";
 import { el, say } from "./dom.js";
-import { count } from "./format.js";
+import { count, fixed } from "./format.js";
 
 const PAGE = 10;
 /** Largest surprisal of each shade, nats. */
@@ -104,8 +104,8 @@ function none(next) {
 function entry(rollout) {
   const facts = [
     `step ${count(rollout.step)}`,
-    `${rollout.role}, temperature ${rollout.temperature.toFixed(2)}`,
-    `reward ${rollout.reward.toFixed(2)}, ${rollout.verdict}`,
+    `${rollout.role}, temperature ${fixed(rollout.temperature, 2)}`,
+    `reward ${fixed(rollout.reward, 2)}, ${rollout.verdict}`,
     `${count(rollout.length)} tokens${rollout.finish === "length" ? ", truncated" : ""}`,
     ...surprisal(rollout.logprobs),
   ];
@@ -131,7 +131,7 @@ function entry(rollout) {
 function surprisal(logprobs) {
   const sampled = logprobs.filter((logprob) => logprob !== null);
   const sum = sampled.reduce((total, logprob) => total - logprob, 0);
-  return sampled.length ? [`mean surprisal ${(sum / sampled.length).toFixed(2)}`] : [];
+  return sampled.length ? [`mean surprisal ${fixed(sum / sampled.length, 2)}`] : [];
 }
 
 /**
@@ -142,7 +142,7 @@ function token(text, logprob) {
   if (logprob === null) return el("span", { class: "environment", title: "token of the environment" }, text);
   const found = SHADES.findIndex((limit) => -logprob <= limit);
   const shade = found < 0 ? SHADES.length : found;
-  return el("span", { class: `token shade-${shade}`, title: `${(-logprob).toFixed(2)} nats` }, text);
+  return el("span", { class: `token shade-${shade}`, title: `${fixed(-logprob, 2)} nats` }, text);
 }
 
 /**

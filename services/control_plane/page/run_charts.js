@@ -55,12 +55,15 @@ export class RunCharts {
     /** The entropy chart, with room for its control. */
     this.row = el("div", { class: "entropy" }, this.entropy.element);
     this.groups = el("div", { class: "groups" });
+    const after = el("span", { tabindex: -1 });
     this.element = el(
       "section",
       { "aria-labelledby": "charts-title" },
       el("div", { class: "title-line" }, el("h2", { id: "charts-title" }, "Curves"), chartTools(this.options, this.zoom, this.#csv("all charts", () => this.series.fields))),
       this.row,
+      el("button", { type: "button", class: "skip-charts", click: () => after.focus() }, "Skip the charts"),
       this.groups,
+      after,
     );
     this.options.follow((before) => this.#chosen(before));
   }
