@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from redis import Redis
 
 from services.redis.keys import RunKeys
 from services.run.state import add_evaluation, update_status
@@ -23,7 +22,6 @@ from tests.support.page_harness import (
     points,
     shows_step,
     sign_in,
-    until,
 )
 from tests.support.step_records import record
 
@@ -31,7 +29,9 @@ pytestmark = needs_chromium
 
 
 def chart(page: Page, title: str) -> Locator:
-    return page.locator("figure.chart").filter(has=page.get_by_role("heading", name=re.compile(f"^{title}\\b")))
+    return page.locator("figure.chart").filter(
+        has=page.get_by_role("heading", name=re.compile(f"^{title}\\b"))
+    )
 
 
 def drag(page: Page, target: Locator, start: float, end: float) -> None:
@@ -58,7 +58,11 @@ def downloaded(page: Page, button: Locator, folder: Path) -> tuple[str, list[dic
 
 def first_ticks(page: Page) -> set[str]:
     """The first label of the horizontal axis of every chart."""
-    return set(page.locator("figure.chart .grid").evaluate_all("all => all.map((g) => g.querySelector('.step')?.textContent)"))
+    return set(
+        page.locator("figure.chart .grid").evaluate_all(
+            "all => all.map((g) => g.querySelector('.step')?.textContent)"
+        )
+    )
 
 
 def test_the_charts_answer_questions_and_a_limit_is_beside_what_it_limits(page, server, redis, run):
@@ -90,7 +94,10 @@ def test_the_charts_answer_questions_and_a_limit_is_beside_what_it_limits(page, 
     expect(unread).to_contain_text("capacity 4,096")
     expect(pending).not_to_contain_text("capacity 4,096")
     expect(pending.locator(".limit")).to_have_count(0)
-    tones = unread.evaluate("one => ['.limit path', '.main'].map((part) => getComputedStyle(one.querySelector(part)).stroke)")
+    tones = [
+        unread.locator(part).first.evaluate("one => getComputedStyle(one).stroke")
+        for part in (".limit path", "path.main")
+    ]
     assert tones[0] == tones[1], "the limit has the colour of the line that it limits"
 
 
@@ -191,7 +198,9 @@ def test_the_axis_shows_time_in_which_a_pause_has_its_length(page, server, redis
     expect(page.locator(".chart.large .grid .step").last).to_have_text(re.compile(r"^\d\d:\d\d$"))
 
 
-def test_a_download_has_every_step_shown_under_the_names_of_the_step_record(page, server, redis, run, tmp_path):
+def test_a_download_has_every_step_shown_under_the_names_of_the_step_record(
+    page, server, redis, run, tmp_path
+):
     many_steps(redis, run, 4500)
     sign_in(page, server, redis, run)
     shows_step(page, 4499)
@@ -203,7 +212,9 @@ def test_a_download_has_every_step_shown_under_the_names_of_the_step_record(page
     assert [int(row["step"]) for row in rows] == list(range(4500))
     assert {row["run"] for row in rows} == {run}
     _, rows = downloaded(page, page.get_by_role("button", name="Download Policy entropy as CSV"), tmp_path)
-    assert [float(row["entropy"]) for row in rows] == pytest.approx([0.4 + 0.1 * (step % 7) for step in range(4500)])
+    assert [float(row["entropy"]) for row in rows] == pytest.approx(
+        [0.4 + 0.1 * (step % 7) for step in range(4500)]
+    )
 
     page.get_by_text("Last 200").click()
     expect(page.locator(".view")).to_have_attribute("data-points", "200")
@@ -245,7 +256,7 @@ def test_a_symbol_is_explained_where_it_stands_to_keyboard_and_touch(browser, se
     expect(text).to_be_visible()
     box = text.bounding_box()
     assert box is not None
-    assert 0 <= box["x"]
+    assert box["x"] >= 0
     assert box["x"] + box["width"] <= 360
     page.keyboard.press("Escape")
     expect(text).to_be_hidden()
@@ -254,5 +265,6 @@ def test_a_symbol_is_explained_where_it_stands_to_keyboard_and_touch(browser, se
     expect(page.get_by_text("What the control law steers entropy towards")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate(CONTRAST) == []
-    until(lambda: page.locator("figure.chart").count() == page.locator("figure.chart .chart-title .hint-button").count())
+    explained = page.locator("figure.chart .chart-title .hint-button")
+    assert explained.count() == page.locator("figure.chart").count()
     context.close()
