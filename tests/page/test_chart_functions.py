@@ -42,9 +42,8 @@ def test_no_number_is_written_as_minus_zero(run_in):
     assert kept == ["-3", "-3.210", "-3.210", "-3.21"]
 
 
-@pytest.mark.parametrize("file", PAGE_FILES, ids=lambda file: file.name)
-def test_numbers_are_rounded_to_text_in_one_module_only(file):
-    assert file.name == "format.js" or ".toFixed(" not in file.read_text()
+def test_numbers_are_rounded_to_text_in_one_module_only():
+    assert [file.name for file in PAGE_FILES if ".toFixed(" in file.read_text()] == ["format.js"]
 
 
 def test_small_numbers_keep_their_digits_and_large_ones_get_a_letter(run_in):
@@ -158,3 +157,23 @@ def test_the_share_of_an_axis_that_has_points_is_found_with_a_neighbour_on_each_
         [6],
         [0],
     ]
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_line_with_their_mean_and_range(run_in):
+    alike, apart = run_in(
+        "seeds",
+        "linesOf",
+        "const one = (id, seed, target) => ({ id, colour: id, run: { spec: { config: "
+        "{ seed, ray: { dashboard_port: seed }, entropy_control: { target } } } } });"
+        "const runs = [one('a', 1, 0.4), one('b', 1, 0.3), one('c', 2, 0.4), { id: 'd', colour: 'd', run: null }];"
+        "return [true, false].map((together) => linesOf(runs, together)"
+        ".map((line) => [line.label, line.tone, line.runs.length]));",
+    )
+    assert alike == [["a and 1 more", "a", 2], ["b", "b", 1], ["d", "d", 1]]
+    assert [label for label, *_ in apart] == ["a", "b", "c", "d"]
+    mean = run_in(
+        "seeds",
+        "meanOf",
+        "return meanOf([{ places: [0, 1, 2, 3], values: [1, 2, 3, 4] }, { places: [0, 2], values: [3, 7] }], true);",
+    )
+    assert mean == {"places": [0, 1, 2], "values": [2, 3.5, 5], "low": [1, 2, 3], "high": [3, 5, 7]}

@@ -114,6 +114,18 @@ def test_a_zoomed_comparison_is_downloaded_with_the_name_of_each_run(page, redis
     assert float(rows[0]["reward"]) == pytest.approx(record(5).reward)
 
 
+def test_seeds_become_one_line_with_their_range(page, redis, runs, compared):
+    compared(runs)
+    expect(page.locator(".view")).to_have_attribute("data-points", "60")
+    page.get_by_label("Seeds as one line", exact=True).check()
+    expect(page).to_have_url(re.compile("seeds=mean$"))
+    reward = page.locator("figure.chart").filter(has=page.get_by_role("heading", name=re.compile("^Reward")))
+    expect(reward.locator("path.main")).to_have_count(2)
+    expect(reward.locator(".legend li").first).to_have_attribute("title", f"{runs[0]} and 1 more")
+    expect(reward.locator(".shades path").first).to_have_attribute("d", re.compile("^M.*Z$"))
+    expect(reward.locator(".shades path").last).to_have_attribute("d", "")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_comparison_fits_a_narrow_screen_and_is_readable(page, redis, runs, compared, scheme):
     update_status(redis, runs[0], phase="failed", error="out of memory")

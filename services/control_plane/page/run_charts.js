@@ -169,6 +169,8 @@ export class RunCharts {
     const domain = this.#domain();
     const shown = { series, places, choice };
     const base = { axis: choice.axis, domain };
+    // A part of the past shows its own last values.
+    const current = series.wanted.to === null;
     // A point stands for many steps in a long run: shaded is where entropy control was at its limit most of the time.
     const bands = ranges(places, (series.values.saturated ?? []).map((share) => Number((share ?? 0) >= 0.5)));
     this.limit.dataset.state = record?.saturated ? "warn" : "";
@@ -180,14 +182,14 @@ export class RunCharts {
       ...base,
       domain: choice.zoom ? domain : [domain[0], Math.max(domain[1], ahead.at(-1)?.[0] ?? -Infinity)],
       curves,
-      newest: series.newest,
+      newest: current ? series.newest : undefined,
       marks: marks.map(({ step, label }) => ({ place: horizontal.place(step), label })),
       bands,
       preview: ahead,
     });
     this.#charts.forEach((chart, i) => {
       const panel = this.#panels[i];
-      chart.give({ ...base, curves: curvesOf(panel, shown), newest: newestOf(panel, series), limits: panel.limits });
+      chart.give({ ...base, curves: curvesOf(panel, shown), newest: current ? newestOf(panel, series) : undefined, limits: panel.limits });
     });
     this.#givePass(base, horizontal);
     for (const chart of [this.entropy, this.pass, ...this.#charts]) chart.draw();
