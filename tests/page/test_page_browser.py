@@ -162,7 +162,7 @@ def test_a_run_is_paused_and_resumed_and_asked_for_a_checkpoint(page, server, re
 
 def test_a_target_is_set_by_the_keyboard_alone(page, server, redis, redis_access, run):
     def tab_to(name: str) -> None:
-        for _ in range(60):
+        for _ in range(150):
             page.keyboard.press("Tab")
             focused = page.evaluate(
                 "(document.activeElement.labels?.[0] ?? document.activeElement).textContent"
@@ -210,7 +210,7 @@ def test_values_are_read_out_by_the_pointer_and_by_the_arrow_keys(page, server, 
         "aria-label",
         re.compile(r"steps 0 to 19: measured 0\.400, between 0\.400 and 0\.700; entropy target 0\.400"),
     )
-    cursor = page.get_by_role("slider", name="Read out Policy entropy by step")
+    cursor = page.get_by_role("slider", name="Read out Policy entropy")
     cursor.hover(position={"x": 45, "y": 50})
     expect(chart.locator(".legend li").first).to_have_text("measured 0.700")
     expect(page.locator(".charts .at").first).to_have_text("step 0")

@@ -55,7 +55,8 @@ export function slider(cursor, track) {
     "aria-valuenow": 0,
     "aria-valuetext": "newest step",
     pointermove: (event) => cursor.move(track.placeAt(event.offsetX)),
-    pointerleave: () => document.activeElement === made || cursor.move(null),
+    // The layout may move away from below a resting pointer while the keyboard moves the cursor.
+    pointerleave: () => document.activeElement?.matches(".track:focus-visible") || cursor.move(null),
     blur: () => cursor.move(null),
     keydown: (event) => {
       const places = track.places();

@@ -202,6 +202,21 @@ export function nearest(steps, step) {
   return Math.abs(steps[low] - step) <= Math.abs(steps[high] - step) ? low : high;
 }
 
+/**
+ * The value of a column at a place between two points; null beyond the ends, and beside a missing value.
+ * @param {number} place
+ * @param {number[]} places ascending
+ * @param {Column} values
+ */
+export function interpolated(place, places, values) {
+  const near = nearest(places, place);
+  if (near < 0) return null;
+  if (places[near] === place) return values[near] ?? null;
+  const [a, b] = places[near] < place ? [near, near + 1] : [near - 1, near];
+  const [from, to] = [values[a] ?? null, values[b] ?? null];
+  return from === null || to === null ? null : from + ((place - places[a]) / (places[b] - places[a])) * (to - from);
+}
+
 /** @param {number} value */
 function round(value) {
   return Math.round(value * 10) / 10;

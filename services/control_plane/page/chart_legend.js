@@ -19,7 +19,7 @@ export class Legend {
 
   /** @param {import("./chart.js").Line[]} lines */
   setLines(lines) {
-    this.#items = lines.map(() => ({ value: el("b"), smooth: el("i", { title: "smoothed" }) }));
+    this.#items = lines.map(() => ({ value: el("b"), smooth: el("i", { title: "smoothed", hidden: true }) }));
     this.lines.replaceChildren(
       ...lines.map((line, i) => {
         const { value, smooth } = this.#items[i];
@@ -39,6 +39,7 @@ export class Legend {
   show(index, value, smooth, drawn) {
     if (this.look.terse) this.lines.children[index].toggleAttribute("hidden", !drawn);
     say(this.#items[index].value, value);
+    this.#items[index].smooth.hidden = smooth === "";
     say(this.#items[index].smooth, smooth);
   }
 

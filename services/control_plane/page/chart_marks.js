@@ -16,6 +16,8 @@ import { fixed, precise, si } from "./format.js";
  */
 
 const LABEL_ROOM = 26;
+/** A label nearer to the right edge is aligned to it. */
+const EDGE_ROOM = 10;
 
 /**
  * Rules and labels of the axes.
@@ -28,7 +30,10 @@ export function gridNodes({ left, right, bottom, x, y }, vertical, horizontal) {
   return [
     svg("path", { class: "rule", d: rules.join("") }),
     ...vertical.ticks.map((tick) => svg("text", { x: left - 6, y: y(tick) + 3.5, class: "value" }, tickText(tick, vertical.digits))),
-    ...horizontal.map(({ place, text }) => svg("text", { x: x(place), y: bottom + 15, class: "step" }, text)),
+    ...horizontal.map(({ place, text }) => {
+      const atEdge = x(place) > right - EDGE_ROOM;
+      return svg("text", { x: atEdge ? right + EDGE_ROOM : x(place), y: bottom + 15, class: atEdge ? "step last" : "step" }, text);
+    }),
   ];
 }
 

@@ -16,6 +16,7 @@ export const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
  * @property {boolean} range whether the lowest and the highest value of each point are shown
  * @property {[number, number] | null} zoom the part of the axis to show, in its units; null: all of it
  * @property {number} recent the newest steps to show; 0: all
+ * @property {boolean} seeds whether compared runs that differ only in their seed are one line
  */
 
 /** The options of a view's charts. */
@@ -56,17 +57,19 @@ export function read(given) {
     range: given.get("range") !== "off",
     zoom: Number.isFinite(from) && Number.isFinite(to) && from < to ? [from, to] : null,
     recent: Number.isInteger(recent) && recent > 0 ? recent : 0,
+    seeds: given.get("seeds") === "mean",
   };
 }
 
 /**
  * @param {Choice} choice
  */
-export function written({ axis, span, range, zoom, recent }) {
+export function written({ axis, span, range, zoom, recent, seeds }) {
   const options = new URLSearchParams();
   if (axis !== "step") options.set("x", axis);
   if (span) options.set("smooth", String(span));
   if (!range) options.set("range", "off");
+  if (seeds) options.set("seeds", "mean");
   if (recent) options.set("last", String(recent));
   if (zoom) {
     options.set("from", String(Number(zoom[0].toPrecision(12))));

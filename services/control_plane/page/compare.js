@@ -12,9 +12,11 @@ import { differences } from "./config_differences.js";
 import { csvOf, downloadButton, fileName } from "./csv.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
+import { fixed } from "./format.js";
 import { Painter } from "./paint.js";
 import { entropyPanel, passAtK, passKey, passTitle } from "./panels.js";
 import { poll } from "./poll.js";
+import { linesOf, meanOf } from "./seeds.js";
 import { groupElement, stepsOf, zoomOf } from "./chart_view.js";
 
 const REFRESH_SECONDS = 5;
@@ -49,7 +51,7 @@ class CompareView {
     this.zoom = zoomOf(this.options, { shown: () => this.#domain(), all: () => this.#all(), axis: () => (this.#shown()[0] ?? this.runs[0]).horizontal });
     this.entropy = this.#chart({ ...entropyPanel.look, lines: [] });
     this.groups = el("div", { class: "groups" });
-    this.list = new ComparedRuns(this.runs, () => this.painter.ask());
+    this.list = new ComparedRuns(this.runs, this.options, () => this.painter.ask());
     this.differences = differences();
     this.heading = el("h1", { tabindex: -1 }, `${this.runs.length} ${this.runs.length === 1 ? "run" : "runs"} laid over one another`);
     const cut = ids.length > MOST_COMPARED ? el("p", { class: "failure", role: "status" }, `The address names ${ids.length} runs; the first ${MOST_COMPARED} are shown.`) : null;
@@ -111,12 +113,17 @@ class CompareView {
         return groupElement(group, looks.map((look) => (this.#charts.get(look.title) ?? this.#chart({ ...look, terse: true })).element));
       }),
     );
-    const lines = this.runs.map(({ id, tone }) => ({ key: id, label: id, tone }));
+    this.#setLines();
+    this.differences.show(known.map(({ id, run }) => ({ id, config: run.spec.config })));
+  }
+
+  #setLines() {
+    const lines = linesOf(this.runs, this.options.choice.seeds);
+    for (const { runs, tone } of lines) for (const run of runs) run.tone = tone;
     for (const [title, chart] of this.#charts) {
       if (chart === this.entropy) chart.setLines(lines.flatMap((one) => [one, /** @type {import("./chart.js").Line} */ ({ ...one, key: `${one.key} target`, label: `${one.label}, target`, kind: "dotted" })]));
       else chart.setLines(passKey(title) !== null ? lines.map((one) => ({ ...one, kind: "points" })) : lines);
     }
-    this.differences.show(known.map(({ id, run }) => ({ id, config: run.spec.config })));
   }
 
   /** @param {import("./chart.js").Look} look */
@@ -151,18 +158,18 @@ class CompareView {
     for (const [title, chart] of this.#charts) {
       /** @type {Record<string, import("./chart.js").Curve>} */
       const curves = {};
-      for (const run of this.#shown()) {
-        const k = passKey(title);
-        const found = k === null ? run.curves(title, choice) : passCurve(run, k);
-        const [first] = Object.values(found);
-        if (first) curves[run.id] = first;
-        if (chart === this.entropy && found.entropy_target) curves[`${run.id} target`] = found.entropy_target;
+      const k = passKey(title);
+      for (const { key, runs } of linesOf(this.runs, choice.seeds)) {
+        const found = runs.filter((run) => run.shows).map((run) => (k === null ? run.curves(title, choice) : passCurve(run, k)));
+        const own = found.flatMap((one) => Object.values(one).slice(0, 1));
+        if (own.length) curves[key] = meanOf(own, choice.range);
+        if (chart === this.entropy && own.length) curves[`${key} target`] = found[0].entropy_target;
       }
       chart.give({ ...base, curves, limits: this.#limits(title) });
       chart.draw();
     }
     this.element.dataset.points = String(this.#shown().reduce((sum, run) => sum + run.series.steps.length, 0));
-    this.element.dataset.redrawMilliseconds = this.painter.took.toFixed(1);
+    this.element.dataset.redrawMilliseconds = fixed(this.painter.took, 1);
   }
 
   /**
@@ -183,6 +190,7 @@ class CompareView {
       this.options.change({ zoom: null });
       return;
     }
+    if (choice.seeds !== before.seeds) this.#setLines();
     if (choice.axis !== before.axis || choice.zoom !== before.zoom || choice.span !== before.span) {
       await Promise.allSettled(this.runs.filter(({ run }) => run !== null).map((run) => run.load(choice)));
     }

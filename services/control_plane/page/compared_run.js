@@ -26,12 +26,14 @@ export class ComparedRun {
 
   /**
    * @param {string} id
-   * @param {string} tone the class that sets its colour
+   * @param {string} colour the class that sets its colour
    * @param {AbortSignal} signal
    */
-  constructor(id, tone, signal) {
+  constructor(id, colour, signal) {
     this.id = id;
-    this.tone = tone;
+    this.colour = colour;
+    /** The colour of the line that shows the run: its own, or that of another run with the same configuration. */
+    this.tone = colour;
     this.signal = signal;
     this.series = new Series(id, []);
     this.whole = new Series(id, PLACE_FIELDS);

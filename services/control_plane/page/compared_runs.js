@@ -2,9 +2,11 @@
 // The list of the compared runs: colour, progress, newest values; each can be hidden.
 
 import { runAddress } from "./address.js";
-import { el, row, say, svg, table } from "./dom.js";
+import { el, row, say, set, svg, table } from "./dom.js";
 import { count, level, short } from "./format.js";
+import { hint } from "./hint.js";
 import { phaseText } from "./phases.js";
+import { linesOf } from "./seeds.js";
 
 const HEADINGS = ["Run", "Phase", "Steps", "Entropy", "Target", "Reward"];
 
@@ -12,17 +14,23 @@ const HEADINGS = ["Run", "Phase", "Steps", "Entropy", "Target", "Reward"];
 export class ComparedRuns {
   /**
    * @param {import("./compared_run.js").ComparedRun[]} runs
+   * @param {import("./chart_options.js").ChartOptions} options
    * @param {() => void} onChange a run was shown or hidden
    */
-  constructor(runs, onChange) {
+  constructor(runs, options, onChange) {
+    this.runs = runs;
     this.lines = runs.map((run) => line(run, onChange));
     const { table: made, body } = table("The compared runs", HEADINGS, "compared stacking");
     body.append(...this.lines.map(({ element }) => element));
-    this.element = made;
+    const box = el("input", { id: "seeds", type: "checkbox", checked: options.choice.seeds, change: () => options.change({ seeds: box.checked }) });
+    const note = "Runs that differ only in their seed become one line: their mean, and the range from the lowest to the highest, where all of them have steps.";
+    this.seeds = el("div", { class: "tool", hidden: true }, box, el("label", { for: "seeds" }, "Seeds as one line"), hint("About seeds as one line", note));
+    this.element = el("section", { "aria-label": "Runs" }, made, this.seeds);
   }
 
   /** Show what was read. */
   update() {
+    this.seeds.hidden = linesOf(this.runs, true).length === this.runs.length;
     for (const one of this.lines) one.update();
   }
 }
@@ -48,6 +56,7 @@ function line(run, onChange) {
     element: row(HEADINGS, [name, ...cells]),
     update() {
       const texts = run.failure ? [run.failure] : textsOf(run.run);
+      set(swatch, { class: `swatch ${run.tone}` });
       cells.forEach((cell, i) => say(cell, texts[i] ?? ""));
       cells[0].className = run.failure ? "failure" : "";
     },

@@ -4,7 +4,7 @@
 
 import { call, runPath } from "./api.js";
 import { el, say } from "./dom.js";
-import { count, short } from "./format.js";
+import { count, fixed, short } from "./format.js";
 import { visible } from "./visible.js";
 
 const PAGE = 10;
@@ -129,7 +129,7 @@ function entry(rollout) {
   const outcome = rollout.reward >= 1 ? "right" : rollout.reward > 0 ? "part" : "wrong";
   const facts = [
     `step ${count(rollout.step)}`,
-    `${rollout.role}, temperature ${rollout.temperature.toFixed(2)}`,
+    `${rollout.role}, temperature ${fixed(rollout.temperature, 2)}`,
     `${count(rollout.length)} tokens${rollout.finish === "length" ? ", truncated" : ""}`,
     ...surprisal(rollout.logprobs),
   ];
@@ -162,7 +162,7 @@ function entry(rollout) {
 function surprisal(logprobs) {
   const sampled = logprobs.filter((logprob) => logprob !== null);
   const sum = sampled.reduce((total, logprob) => total - logprob, 0);
-  return sampled.length ? [`mean surprisal ${(sum / sampled.length).toFixed(2)}`] : [];
+  return sampled.length ? [`mean surprisal ${fixed(sum / sampled.length, 2)}`] : [];
 }
 
 /**
@@ -173,7 +173,7 @@ function token(text, logprob) {
   if (logprob === null) return el("span", { class: "environment", title: "token of the environment" }, ...visible(text));
   const found = SHADES.findIndex((limit) => -logprob <= limit);
   const shade = found < 0 ? SHADES.length : found;
-  return el("span", { class: `token shade-${shade}`, title: `${(-logprob).toFixed(2)} nats` }, ...visible(text));
+  return el("span", { class: `token shade-${shade}`, title: `${fixed(-logprob, 2)} nats` }, ...visible(text));
 }
 
 /**

@@ -4,7 +4,7 @@
 import { Problem, call, runPath } from "./api.js";
 import { notify } from "./dialog.js";
 import { TargetControl } from "./entropy.js";
-import { count } from "./format.js";
+import { count, fixed } from "./format.js";
 import { Header } from "./header.js";
 import { History } from "./history.js";
 import { Painter } from "./paint.js";
@@ -201,6 +201,6 @@ class RunView {
     charts.draw({ record, marks: this.history.marks, preview: this.control.preview });
     this.element.dataset.points = String(charts.series.steps.length);
     this.element.dataset.lastStep = String(charts.last);
-    this.element.dataset.redrawMilliseconds = this.painter.took.toFixed(1);
+    this.element.dataset.redrawMilliseconds = fixed(this.painter.took, 1);
   }
 }

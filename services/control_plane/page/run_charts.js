@@ -55,12 +55,15 @@ export class RunCharts {
     /** The entropy chart, with room for its control. */
     this.row = el("div", { class: "entropy" }, this.entropy.element);
     this.groups = el("div", { class: "groups" });
+    const after = el("span", { tabindex: -1 });
     this.element = el(
       "section",
       { "aria-labelledby": "charts-title" },
       el("div", { class: "title-line" }, el("h2", { id: "charts-title" }, "Curves"), chartTools(this.options, this.zoom, this.#csv("all charts", () => this.series.fields))),
       this.row,
+      el("button", { type: "button", class: "skip-charts", click: () => after.focus() }, "Skip the charts"),
       this.groups,
+      after,
     );
     this.options.follow((before) => this.#chosen(before));
   }
@@ -166,6 +169,8 @@ export class RunCharts {
     const domain = this.#domain();
     const shown = { series, places, choice };
     const base = { axis: choice.axis, domain };
+    // A part of the past shows its own last values.
+    const current = series.wanted.to === null;
     // A point stands for many steps in a long run: shaded is where entropy control was at its limit most of the time.
     const bands = ranges(places, (series.values.saturated ?? []).map((share) => Number((share ?? 0) >= 0.5)));
     this.limit.dataset.state = record?.saturated ? "warn" : "";
@@ -177,14 +182,14 @@ export class RunCharts {
       ...base,
       domain: choice.zoom ? domain : [domain[0], Math.max(domain[1], ahead.at(-1)?.[0] ?? -Infinity)],
       curves,
-      newest: series.newest,
+      newest: current ? series.newest : undefined,
       marks: marks.map(({ step, label }) => ({ place: horizontal.place(step), label })),
       bands,
       preview: ahead,
     });
     this.#charts.forEach((chart, i) => {
       const panel = this.#panels[i];
-      chart.give({ ...base, curves: curvesOf(panel, shown), newest: newestOf(panel, series), limits: panel.limits });
+      chart.give({ ...base, curves: curvesOf(panel, shown), newest: current ? newestOf(panel, series) : undefined, limits: panel.limits });
     });
     this.#givePass(base, horizontal);
     for (const chart of [this.entropy, this.pass, ...this.#charts]) chart.draw();
