@@ -198,7 +198,8 @@ def _known(redis: Redis, every: list[str], token: str) -> tuple[list[Grant], flo
     """What a token is or was valid for, and the time."""
     scopes = (None, *every)
     *found, now = fetch(redis, combine(*(_own_read(_key(scope), token) for scope in scopes), TIME))
-    return [Grant(scope, record) for scope, record in zip(scopes, found, strict=True) if record is not None], now
+    known = zip(scopes, found, strict=True)
+    return [Grant(scope, record) for scope, record in known if record is not None], now
 
 
 def _own_read(key: str, token: str) -> Read[TokenRecord | None]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
 STALE_SECONDS = 30.0
-"""silence of driver and learner after which a run that has not ended is stale; the learner's heartbeat takes 10 seconds"""
+"""silence of driver and learner from which on a run that has not ended is stale; the learner sends every 10 seconds"""
 
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
@@ -74,7 +74,7 @@ class RunStatus(BaseModel):
     error: str | None = None
 
     def is_stale(self, now: float) -> bool:
-        """Whether the run has not ended and its processes are silent. now: seconds since the epoch, by Redis's clock."""
+        """Whether the run has not ended but is silent. now: seconds since the epoch, by Redis's clock."""
         return self.phase not in ENDED and now - self.heartbeat > STALE_SECONDS
 
 
