@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from services.cli.connect import add_run, client_of
+from services.cli.recorded import reader_of
 from services.cli.tokens import run_of, time_of
 
 
@@ -22,7 +23,8 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    reading = client_of if options.every_run else reader_of
+    with reading(options) as (client, run_id):
         page = client.audit(run_of(options, run_id), options.limit)
     if options.json:
         print(page.model_dump_json(indent=2))

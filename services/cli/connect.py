@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from services.control_plane.client import ControlPlaneClient
 
 
+RUNS = Path("runs")
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a run."""
     parser.add_argument(
@@ -61,7 +64,9 @@ def _endpoint(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     if url is not None and context is not None:
         raise ScopeError("--url and --context each name a control plane: give only one of them.")
     if url is None and context is None:
-        run = options.run or newest_run()
+        run = chosen_run(options)
+        if not token:
+            _refuse_ended(run)
         address, run_id = _endpoint_file(run)
         yield address, run_id, token or RunSecrets(run).token()
         return
@@ -90,6 +95,40 @@ def _endpoint_file(run: Path) -> tuple[str, str]:
     return endpoint["url"], endpoint["run_id"]
 
 
+def endpoint_of(run: Path) -> str | None:
+    """The address of a run's control plane as its directory has it, or None."""
+    try:
+        return _endpoint_file(run)[0]
+    except ScopeError:
+        return None
+
+
+def _refuse_ended(run: Path) -> None:
+    """Raise ScopeError, which says how the run ended, unless it is live. Another program may have its port since."""
+    from services.run.directory import CONFIG_FILE
+    from services.run.lock import is_driven
+
+    if is_driven(run) or not (run / CONFIG_FILE).is_file():
+        return
+    from services.recorded.recorded_run import read_run
+
+    ended = read_run(run, run.name)
+    continues = "" if ended.step >= ended.of else f"; scope train --resume {run} continues it"
+    raise ScopeError(
+        f"The run {run.name} has no control plane to ask: {ended.sentence()}. scope view {run} shows it{continues}."
+    )
+
+
+def run_name(options: argparse.Namespace) -> str | None:
+    """The run as the command line names it; None if it names none."""
+    return None if options.run is None else str(options.run)
+
+
+def chosen_run(options: argparse.Namespace) -> Path:
+    """The directory of the run that the options name, or of the newest one. Raises ScopeError."""
+    return options.run or newest_run()
+
+
 def run_directory(text: str) -> Path:
     """The run directory that `text` names, by its path or its id under ./runs. Raises ScopeError if there is none."""
     for path in (Path(text).expanduser(), Path("runs") / text):
@@ -102,7 +141,7 @@ def run_directory(text: str) -> Path:
 
 def newest_run() -> Path:
     """The newest run under ./runs. Raises ScopeError if there is none."""
-    found = sorted(Path("runs").glob("*/endpoint.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ScopeError("There is no run under ./runs: name one with --run RUN_DIR.")
     return found[-1].parent

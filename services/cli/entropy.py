@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.cli.connect import add_run, client_of
+from services.cli.recorded import reader_of
+
+if TYPE_CHECKING:
+    from services.control_plane.client import Event
 
 
 def add_entropy(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +69,7 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
 
 
 def _get(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         _print_target(client.entropy_target(run_id).model_dump(mode="json"), options.json)
     return 0
 
@@ -94,7 +98,7 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         found = client.entropy_history(run_id, options.limit).model_dump(mode="json")
     if options.json:
         print(json.dumps(found, indent=2))
@@ -105,22 +109,37 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
-        for event in client.events(run_id):
-            if options.json:
-                print(json.dumps({"event": event.kind, **event.data}), flush=True)
-            elif event.kind == "entropy-target":
-                print(_event_text(event.data), flush=True)
-            elif event.kind == "phase":
-                print(f"run {run_id}: {event.data['phase']}", flush=True)
-            elif event.kind == "evaluation":
-                found = ", ".join(f"pass@{k} {value:.3f}" for k, value in event.data["pass_at_k"].items())
-                print(f"after {event.data['step']} steps: held-out {found}", flush=True)
-            else:
-                print(_step_text(event.data), flush=True)
+    from services.control_plane.client import Event
+
+    with reader_of(options) as (client, run_id):
+        run = client.run(run_id)
+        if run.metadata.recorded_at is None:
+            events = client.events(run_id)
+        else:
+            # A recorded run sends no events: its newest step and its end stand for them.
+            step = [] if run.status.record is None else [Event("", "step", run.status.record)]
+            events = iter([*step, Event("", "phase", {"phase": run.status.phase})])
+        for event in events:
+            print(
+                json.dumps({"event": event.kind, **event.data}) if options.json else _text(run_id, event),
+                flush=True,
+            )
             if event.kind == "phase" and event.data["phase"] in ("finished", "failed"):
                 break
     return 0
+
+
+def _text(run_id: str, event: Event) -> str:
+    match event.kind:
+        case "entropy-target":
+            return _event_text(event.data)
+        case "phase":
+            return f"run {run_id}: {event.data['phase']}"
+        case "evaluation":
+            found = ", ".join(f"pass@{k} {value:.3f}" for k, value in event.data["pass_at_k"].items())
+            return f"after {event.data['step']} steps: held-out {found}"
+        case _:
+            return _step_text(event.data)
 
 
 def _step_text(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from services.cli.connect import add_run, client_of
+from services.cli.recorded import reader_of
 from trainer.errors import ScopeError
 
 
@@ -41,7 +42,7 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    with client_of(options) as (client, run_id):
+    with reader_of(options) as (client, run_id):
         state = client.queue(run_id).model_dump(mode="json")
     print(json.dumps(state, indent=2) if options.json else stats_text(state))
     return 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.cli.connect import add_run, client_of, newest_run, run_directory
+from services.cli.recorded import records_of
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def _rollouts(options: argparse.Namespace) -> int:
 
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
-    """Read rollouts from the run directory, which needs no control plane, or with --url from the control plane."""
+    """Read rollouts from the run directory or archive, or with --url from the control plane."""
     from services.records.sampled_rollouts import RolloutFilter, read_file
 
     wanted = RolloutFilter(
@@ -83,8 +86,9 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
     if options.url:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
-    run = run_directory(str(options.path or options.run or newest_run()))
-    return read_file(run, wanted, options.limit)
+    place = Path(options.path or options.run or newest_run())
+    with records_of(place if os.path.isfile(place) else run_directory(str(place))) as run:
+        return read_file(run, wanted, options.limit)
 
 
 def legend() -> Text:

@@ -11,7 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.connect import add_run, client_of
+from services.cli.connect import add_run
+from services.cli.recorded import reader_of
 from services.control_plane.schemas.runs import Run
 
 EVERY_SECONDS = 2.0
@@ -30,20 +31,25 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     console = Console()
-    with client_of(options) as (client, run_id):
-        run = client.run(run_id)
-        if options.json:
-            print(run.model_dump_json(indent=2))
-            return 0
-        if not options.watch:
-            console.print(picture(run))
-            return 0
-        with Live(picture(run), console=console, auto_refresh=False) as live:
-            while run.status.phase not in _ENDED:
-                time.sleep(EVERY_SECONDS)
-                run = client.run(run_id)
-                live.update(picture(run), refresh=True)
+    run = _read(options, note=not options.watch)
+    if options.json:
+        print(run.model_dump_json(indent=2))
+        return 0
+    if not options.watch:
+        console.print(picture(run))
+        return 0
+    with Live(picture(run), console=console, auto_refresh=False) as live:
+        while run.status.phase not in _ENDED:
+            time.sleep(EVERY_SECONDS)
+            run = _read(options, note=False)
+            live.update(picture(run), refresh=True)
     return 0
+
+
+def _read(options: argparse.Namespace, *, note: bool) -> Run:
+    # Connected anew each time: the control plane may come up, restart, and end before the run is seen to have ended.
+    with reader_of(options, note=note) as (client, run_id):
+        return client.run(run_id)
 
 
 def picture(run: Run) -> RenderableType:

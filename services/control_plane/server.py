@@ -49,7 +49,8 @@ class ServerThread:
         """Whether it still serves."""
         return self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Finish the requests in progress, then close the socket."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Finish the requests in progress, or break them off with `at_once`; then close the socket."""
+        self._server.force_exit = at_once
         self._server.should_exit = True
         self._thread.join(2 * GRACE_SECONDS)

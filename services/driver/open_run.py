@@ -19,6 +19,7 @@ from services.run.directory import (
     write_format,
 )
 from services.run.ids import is_run_id
+from services.run.lock import LOCK_FILE
 from trainer.config import ModelConfig
 from trainer.config.load import dump_yaml, load_config
 from trainer.errors import ScopeError
@@ -97,7 +98,7 @@ def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirecto
 def _lock(path: Path) -> None:
     """Lock the run until this process ends. Raises ScopeError when another process has locked it."""
     try:
-        descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise ScopeError(f"The run directory {path} cannot be used: {error.strerror}.") from error
     try:

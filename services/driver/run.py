@@ -35,6 +35,7 @@ from services.driver.stop_signals import StoppedEarly, StopSignals
 from services.entropy_target.store import initialise_entropy_target
 from services.host.environment import package_versions
 from services.online_eval.scheduler import EvaluationScheduler
+from services.recorded.saved_state import StateFile
 from services.records.ledger import FOLDER
 from services.results.evaluations import EVALUATIONS
 from services.run.directory import RunDirectory
@@ -72,6 +73,7 @@ def train(directory: RunDirectory, progress: Progress) -> int:
         register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
         initialise_entropy_target(redis, directory.run_id)
         initialise_run(redis, directory.run_id, _spec(directory))
+        stack.enter_context(StateFile(directory.path, directory.run_id, queue.access))
         stop = stack.enter_context(StopSignals(redis, directory.run_id, progress))
         try:
             _Drive(directory, queue, redis, progress, stop, stack).run()

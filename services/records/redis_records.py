@@ -38,9 +38,7 @@ class RedisRecords:
 
     def write(self, record: StepRecord) -> None:
         """Store one record."""
-        # A number that is not finite becomes null, so that every JSON parser reads the record.
-        document = msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
-        self._call("write", [self._keys.events], record.step, document, EVENTS_KEPT)
+        self._call("write", [self._keys.events], record.step, _document(record), EVENTS_KEPT)
 
     def close(self) -> None:
         """Nothing to do: records are not buffered."""
@@ -48,6 +46,14 @@ class RedisRecords:
     def _call(self, name: str, further: Sequence[str], *arguments: Any) -> None:
         script = self._redis.register_script(script_text("services.records", name))
         call_fenced(script, self._keys.fence, self._epoch, [self._keys.records, *further], arguments)
+
+
+def load_records(redis: Redis, run_id: str, records: Sequence[StepRecord]) -> None:
+    """Store the records of a run that has ended, without events."""
+    key = RunKeys(run_id).records
+    for first in range(0, len(records), MOST_READ):
+        some = records[first : first + MOST_READ]
+        redis.hset(key, mapping={str(record.step): _document(record) for record in some})
 
 
 class Extent(NamedTuple):
@@ -129,6 +135,11 @@ def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | Non
     """The record of one step, or None."""
     text = cast("bytes | None", redis.hget(RunKeys(run_id).records, str(step)))
     return None if text is None else msgspec.json.decode(text)
+
+
+def _document(record: StepRecord) -> bytes:
+    # A number that is not finite becomes null, so that every JSON parser reads the record.
+    return msgspec.json.encode(msgspec.to_builtins(record, str_keys=True))
 
 
 def _value(record: Mapping[str, Any], name: str) -> float | None:

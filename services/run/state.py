@@ -45,6 +45,8 @@ class RunSpec(BaseModel):
     """when this incarnation started, seconds since the epoch"""
     versions: dict[str, str]
     """package name → version"""
+    recorded_at: float | None = None
+    """for a run that is shown from its files: when they were last written, seconds since the epoch; None: it is live"""
 
 
 class DamagedDocument(Exception):

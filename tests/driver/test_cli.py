@@ -149,7 +149,7 @@ NO_PORTS = ["--set", "control_plane.enabled=false", "--set", "ray.dashboard=fals
             ["runs_dir='/proc'", "cannot be used"],
         ),
         (["status"], ["no run under ./runs", "--run"]),
-        (["status", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
+        (["status", "--run", "elsewhere"], ["elsewhere", "neither a run directory"]),
         (["stop", "--run", "elsewhere"], ["--run elsewhere", "endpoint.json"]),
         (["entropy", "get", "--url", "http://127.0.0.1:1"], ["--run-id", "SCOPE_TOKEN"]),
         (["entropy", "set", "0.4", "--url", "http://127.0.0.1:1", "--run-id", "r"], ["SCOPE_TOKEN"]),

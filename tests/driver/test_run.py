@@ -80,6 +80,14 @@ def test_evaluations_on_the_way_are_complete_or_said_not_to_be_and_rollouts_are_
     assert all(len(rollout.tokens) == len(rollout.logprobs) for rollout in kept)
 
 
+def test_a_run_that_has_ended_is_still_read_with_its_last_state(canary: Run) -> None:
+    run = canary.scope("status")
+    assert run["metadata"]["recorded_at"] is not None
+    assert (run["status"]["phase"], run["status"]["step"]) == ("finished", 5)
+    assert {beat["state"] for beat in run["status"]["generators"].values()} == {"stopped"}
+    assert canary.scope("queue", "stats")["counters"]["produced"] == 5 * 2 * 8
+
+
 def test_an_exported_checkpoint_loads_and_is_the_model_that_was_trained(canary: Run, tmp_path: Path) -> None:
     exported = export(canary.directory, 5, tmp_path / "exported")
     assert exported.step == 5

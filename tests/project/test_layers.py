@@ -25,7 +25,7 @@ FLOORS = (
     "services.run services.replay",
     "services.entropy_target services.access services.records services.weights",
     "services.checks services.results services.inference services.learner services.control_plane",
-    "services.online_eval",
+    "services.online_eval services.recorded",
     "services.generation",
     "services.driver",
     "services.evaluation services.compare",

@@ -134,6 +134,7 @@ def _run(
             config_hash=spec.config_hash,
             started_at=datetime.fromtimestamp(spec.started_at, UTC),
             versions=spec.versions,
+            recorded_at=_instant(spec.recorded_at),
         ),
         spec=RunSpecView(config=spec.config, control=asked.state),
         status=RunStatusView(
@@ -179,6 +180,7 @@ def _summary(spec: RunSpec, status: RunStatus, control: State, now: float) -> Ru
         reward=record.get("reward"),
         alarms=record.get("alarms", []),
         evaluation=None if status.evaluation is None else EvaluationView.model_validate(status.evaluation),
+        recorded_at=_instant(spec.recorded_at),
     )
 
 

@@ -75,6 +75,8 @@ class RunMetadata(Resource):
     config_hash: str
     started_at: datetime
     versions: dict[str, str]
+    recorded_at: datetime | None
+    """for a run that is shown from its files: when they were last written; null: it is live"""
 
 
 class Run(Resource):
@@ -112,6 +114,8 @@ class RunSummary(Resource):
     """of the newest step record, as in `RunStatusView.record`; without a record null, false and empty"""
     evaluation: EvaluationView | None
     """the held-out results stored last"""
+    recorded_at: datetime | None
+    """as in `RunMetadata`"""
 
 
 class RunList(Resource):
