@@ -84,6 +84,18 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_are_shown(page, runs,
     expect(page.locator(".view")).to_have_attribute("data-points", "10")
 
 
+def test_curves_that_could_not_be_read_at_first_are_read_again(page, runs, compared, expected):
+    expected.append("503")
+    problem = '{"detail": "Redis does not answer.", "status": 503}'
+    failing = {"status": 503, "content_type": "application/problem+json", "body": problem}
+    page.route("**/metrics?*", lambda route: route.fulfill(**failing), times=2)
+    compared(runs[:2])
+    expect(page.locator(".view")).to_have_attribute("data-points", "30")
+    expect(page.get_by_role("img", name="Reward")).to_have_attribute(
+        "aria-label", re.compile(f"{runs[1]} 0.200")
+    )
+
+
 def test_more_runs_than_have_a_colour_are_cut_and_this_is_said(page, redis, runs, compared, expected):
     expected.append("404")
     compared([*runs, *(f"more-{number}" for number in range(7))])

@@ -91,11 +91,13 @@ class CompareView {
 
   async #read() {
     const read = await Promise.allSettled(
-      this.runs.map(async (run) => {
-        const changed = await run.read(this.options.choice);
-        if (changed) this.#furnish();
-        this.painter.ask();
-      }),
+      this.runs.map((run) =>
+        run.read(this.options.choice).finally(() => {
+          if (run.fresh) this.#furnish();
+          run.fresh = false;
+          this.painter.ask();
+        }),
+      ),
     );
     const failed = read.find((one) => one.status === "rejected");
     if (failed) throw failed.reason;

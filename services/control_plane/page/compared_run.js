@@ -20,6 +20,8 @@ export class ComparedRun {
   visible = true;
   /** @type {Group[]} */
   groups = [];
+  /** Whether the configuration was read, or has changed, since the charts were built. */
+  fresh = false;
   /** @type {Horizontal} */
   horizontal = new Horizontal("step");
   #hash = "";
@@ -47,7 +49,6 @@ export class ComparedRun {
   /**
    * Read the run, and its curves if they have grown. Throws what may pass; anything else becomes `failure`.
    * @param {import("./chart_options.js").Choice} choice
-   * @returns {Promise<boolean>} whether the configuration has changed
    */
   async read(choice) {
     try {
@@ -59,11 +60,9 @@ export class ComparedRun {
       const { record } = body.status;
       const onwards = record === null || this.series.know(record);
       if (changed || !onwards || this.newest > this.series.last) await this.load(choice);
-      return changed;
     } catch (error) {
       if (this.signal.aborted || isPassing(error)) throw error;
       this.failure = /** @type {Error} */ (error).message;
-      return false;
     }
   }
 
@@ -74,7 +73,7 @@ export class ComparedRun {
   async load(choice) {
     if (choice.axis !== "step") await this.whole.load(this.signal, this.newest);
     this.horizontal = new Horizontal(choice.axis, this.whole);
-    this.series.wanted = wantedOf(choice, this.horizontal, this.newest);
+    this.series.wanted = wantedOf({ ...choice, recent: 0 }, this.horizontal, this.newest);
     await this.series.load(this.signal, this.newest);
     this.horizontal = new Horizontal(choice.axis, this.whole, this.series);
   }
@@ -103,6 +102,7 @@ export class ComparedRun {
   /** @param {any} run */
   #furnish({ spec, metadata }) {
     this.#hash = metadata.config_hash;
+    this.fresh = true;
     this.groups = groupsOf(spec.config).map((group) => ({ ...group, panels: group.panels.map(overlaid) }));
     const fields = [...entropyPanel.fields, ...PLACE_FIELDS, ...this.groups.flatMap((group) => group.panels.flatMap((panel) => panel.fields))];
     this.series = new Series(this.id, [...new Set(fields)]);
