@@ -116,6 +116,6 @@ function nextOf({ metadata, spec, status }) {
     el("p", {}, files),
     ...(status.phase === "failed" || status.step < status.of ? [resume] : []),
     ...(complete ? [command(`scope eval ${id}`, "evaluate the model"), command(`scope export ${id} --out ${id}-model`, "export the model")] : []),
-    command(`scope view ${id}`, "open this page again, without the run"),
+    ...(metadata.recorded_at ? [] : [command(`scope view ${id}`, "open this page again, without the run")]),
   ];
 }
