@@ -183,11 +183,22 @@ def grants(redis: Redis, token: str) -> list[Grant]:
     return _grants(redis, run_ids(redis), token)
 
 
+def has_expired(redis: Redis, token: str) -> bool:
+    """Whether a token that is valid nowhere has expired, rather than being unknown or revoked."""
+    return bool(_known(redis, run_ids(redis), token)[0])
+
+
 def _grants(redis: Redis, every: list[str], token: str) -> list[Grant]:
+    known, now = _known(redis, every, token)
+    return [grant for grant in known if not is_expired(grant.record, now)]
+
+
+def _known(redis: Redis, every: list[str], token: str) -> tuple[list[Grant], float]:
+    """What a token is or was valid for, and the time."""
     scopes = (None, *every)
     *found, now = fetch(redis, combine(*(_own_read(_key(scope), token) for scope in scopes), TIME))
-    valid = [_valid((record,), now) for record in found]
-    return [Grant(scope, record) for scope, record in zip(scopes, valid, strict=True) if record is not None]
+    known = zip(scopes, found, strict=True)
+    return [Grant(scope, record) for scope, record in known if record is not None], now
 
 
 def _own_read(key: str, token: str) -> Read[TokenRecord | None]:

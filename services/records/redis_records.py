@@ -8,7 +8,7 @@ of events, which keeps the newest `EVENTS_KEPT`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -76,6 +76,9 @@ class Series(NamedTuple):
     """last step of each row's bucket"""
     values: dict[str, list[float | None]]
     """means over the bucket by field; None where no step of it has a number"""
+    lowest: dict[str, list[float | None]]
+    highest: dict[str, list[float | None]]
+    """smallest and largest value in the bucket, like `values`; empty unless asked for"""
 
 
 def read_series(
@@ -86,15 +89,18 @@ def read_series(
     first: int,
     last: int | None,
     rows: int,
+    extremes: bool = False,
 ) -> Series:
     """Fields of the steps first..last (None: the newest), averaged to at most `rows` buckets of equal size.
 
     fields: named as by `step_record.flatten`. Of a range of more than `MOST_READ` steps, `MOST_READ` are read.
+    extremes: also the smallest and the largest value in each bucket.
     """
     key, newest, fields = RunKeys(run_id).records, extent.newest, tuple(fields)
     last = newest if last is None else min(last, newest)
     if last < first:
-        return Series(first, last, [], {name: [] for name in fields})
+        empty: dict[str, list[float | None]] = {name: [] for name in fields}
+        return Series(first, last, [], empty, *((empty, empty) if extremes else ({}, {})))
     wanted = np.unique(np.linspace(first, last, min(last - first + 1, MOST_READ)).round().astype(int))
     stored = cast("list[bytes | None]", redis.hmget(key, [str(step) for step in wanted]))
     found = [
@@ -105,12 +111,15 @@ def read_series(
     parts = [
         part for part in np.array_split(np.arange(len(found)), min(rows, max(len(found), 1))) if len(part)
     ]
-    return Series(
-        first,
-        last,
-        [found[part[-1]][0] for part in parts],
-        {name: [_mean([_value(found[i][1], name) for i in part]) for part in parts] for name in fields},
-    )
+    known = {name: [_known(_value(found[i][1], name) for i in part) for part in parts] for name in fields}
+
+    def reduced(reduce: Callable[[Sequence[float]], float]) -> dict[str, list[float | None]]:
+        return {
+            name: [reduce(values) if values else None for values in column] for name, column in known.items()
+        }
+
+    lowest, highest = (reduced(min), reduced(max)) if extremes else ({}, {})
+    return Series(first, last, [found[part[-1]][0] for part in parts], reduced(_mean), lowest, highest)
 
 
 def extent_read(run_id: str) -> Read[Extent]:
@@ -152,6 +161,9 @@ def _value(record: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -100,7 +100,7 @@ class RunKeys:
 
     @property
     def status(self) -> str:
-        """Hash: phase, step, of, record (JSON), heartbeat, error; driver and learner write their fields."""
+        """Hash: phase and since when, step, of, record and newest evaluation (JSON), heartbeat, error."""
         return self._key("status")
 
     @property

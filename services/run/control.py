@@ -57,11 +57,15 @@ def desired(redis: Redis, run_id: str) -> Desired:
 def desired_read(run_id: str) -> Read[Desired]:
     """`desired` as a `Read`."""
     keys = RunKeys(run_id)
-    state = command(lambda stored: cast("State", as_text(stored or b"run")), "GET", keys.control)
     asked, done = (
         command(lambda n: int(n or 0), "HGET", keys.checkpoints, name) for name in ("requested", "done")
     )
-    return combine(state, asked, done).map(lambda found: Desired(found[0], found[1] - found[2]))
+    return combine(state_read(run_id), asked, done).map(lambda found: Desired(found[0], found[1] - found[2]))
+
+
+def state_read(run_id: str) -> Read[State]:
+    """The desired state of the run, as a `Read`."""
+    return command(lambda stored: cast("State", as_text(stored or b"run")), "GET", RunKeys(run_id).control)
 
 
 def checkpoints_done(redis: Redis, run_id: str, count: int) -> None:

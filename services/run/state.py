@@ -19,11 +19,14 @@ from services.redis.keys import RUN_INDEX, RunKeys
 from services.redis.query import Read, as_fields, as_text, combine, command, fetch
 from services.redis.scripts import script_text
 from services.run.ids import is_run_id
-from services.run.phases import Phase
+from services.run.phases import ENDED, Phase
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
     from redis import Redis
+
+STALE_SECONDS = 30.0
+"""silence of driver and learner from which on a run that has not ended is stale; the learner sends every 10 seconds"""
 
 EVENTS_KEPT = 10_000
 """newest entries of a run's stream of events"""
@@ -68,7 +71,13 @@ class RunStatus(BaseModel):
     """the newest step record; a number that is not finite is null"""
     heartbeat: float
     """when the driver or the learner last wrote, seconds since the epoch"""
+    evaluation: dict[str, Any] | None = None
+    """the held-out results stored last: `step` and `pass_at_k`"""
     error: str | None = None
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the run has not ended but is silent. now: seconds since the epoch, by Redis's clock."""
+        return self.phase not in ENDED and now - self.heartbeat > STALE_SECONDS
 
 
 def initialise_run(redis: Redis, run_id: str, spec: RunSpec) -> None:
@@ -119,7 +128,7 @@ def spec_read(run_id: str) -> Read[RunSpec | None]:
 
 
 # A spec is long and rarely changes. The cache is keyed by the stored text, so that a change is seen at once.
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _spec(run_id: str, stored: bytes) -> RunSpec:
     try:
         return RunSpec.model_validate_json(stored)
@@ -176,8 +185,9 @@ def _status(run_id: str, stored: dict[bytes, bytes]) -> RunStatus | None:
     fields: dict[str, Any] = as_fields(stored)
     fields["phase_detail"] = fields.get("phase_detail") or None
     try:
-        if "record" in fields:
-            fields["record"] = msgspec.json.decode(fields["record"])
+        for name in ("record", "evaluation"):
+            if name in fields:
+                fields[name] = msgspec.json.decode(fields[name])
         return RunStatus.model_validate(fields)
     except (ValidationError, msgspec.DecodeError) as error:
         raise DamagedDocument(f"the status of the run {run_id!r} cannot be read") from error
@@ -191,9 +201,10 @@ def documents_read(run_id: str) -> Read[tuple[RunSpec | None, RunStatus | None]]
 def add_evaluation(redis: Redis, run_id: str, step: int, pass_at_k: Mapping[int, float]) -> None:
     """Store the held-out results of the policy after `step` learner steps; they replace earlier ones of that step."""
     keys = RunKeys(run_id)
-    document = {"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}}
+    document = to_json({"step": step, "pass_at_k": {str(k): value for k, value in pass_at_k.items()}})
     with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hset(keys.evaluations, str(step), to_json(document))
+        pipeline.hset(keys.evaluations, str(step), document)
+        pipeline.hset(keys.status, "evaluation", document)
         pipeline.xadd(
             keys.events, {"event": "evaluation", "step": step}, maxlen=EVENTS_KEPT, approximate=True
         )

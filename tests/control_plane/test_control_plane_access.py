@@ -112,7 +112,8 @@ def test_a_route_is_open_to_whom_its_scope_says(client, redis, run, method, path
     answer = client.request(method, url, headers=bearer(token), json=BODIES.get((method, path)))
     expected = verdict(method, path, caller)
     if expected is not None:
-        is_problem(answer, expected)
+        detail = is_problem(answer, expected)["detail"]
+        assert (detail == "This token has expired.") == (caller == "expired")
         assert (tokens.tokens_of(redis, run), redis.hget(RunKeys(run).entropy_target, "generation")) == before
         return
     absent = answer.status_code == 404 and ("nobody" in answer.text or "unknown-dead-letter" in answer.text)

@@ -58,7 +58,23 @@ def test_curves_come_as_columns_of_the_newest_steps(client, redis, run, viewer):
             "reward": [0.25] * 3,
             "staleness/1": [2.0] * 3,
         },
+        "lowest": {},
+        "highest": {},
     }
+
+
+def test_extremes_show_what_a_mean_over_several_steps_hides(client, redis, run, viewer):
+    sink = learn(redis, run, range(4))
+    for step, entropy in ((4, 0.1), (5, 0.9), (6, float("nan")), (7, float("nan"))):
+        sink.write(record(step, entropy=entropy))
+    update_status(redis, run, step=8)
+    query = f"/v1/runs/{run}/metrics?fields=entropy,at&first=4&rows=2&extremes=true"
+    body = client.get(query, headers=viewer).json()
+    assert body["values"]["entropy"] == [pytest.approx(0.5), None]
+    assert (body["lowest"]["entropy"], body["highest"]["entropy"]) == ([0.1, None], [0.9, None])
+    assert body["highest"]["at"] == [record(5).at, record(7).at]
+    empty = client.get(f"/v1/runs/{run}/metrics?fields=at&first=9&extremes=true", headers=viewer).json()
+    assert (empty["lowest"], empty["highest"]) == ({"at": []}, {"at": []})
 
 
 def test_a_run_without_steps_has_empty_curves(client, run, viewer):

@@ -16,7 +16,7 @@ def test_rollouts_are_found_by_text_with_the_keyboard_and_shown_as_text_alone(pa
     hostile = '<img src="x" onerror="window.broken = 1">'
     kept = [rollout(step, prompt=f"problem {step}") for step in range(25)]
     tokens = {"tokens": ["safe ", hostile, "!", "heard"], "logprobs": [-0.01, -5.0, -1.0, None]}
-    add_rollouts(redis, run, [*kept, rollout(25, reward=0.0, **tokens)], 500)
+    add_rollouts(redis, run, [*kept, rollout(25, reward=0.0, verdict="wrong\x1bvalue", **tokens)], 500)
     learned(redis, run, 30)
     sign_in(page, server, redis, run, "viewer")
     panel = page.get_by_role("region", name="Rollouts")
@@ -31,17 +31,18 @@ def test_rollouts_are_found_by_text_with_the_keyboard_and_shown_as_text_alone(pa
     assert shades == ["token shade-0", "token shade-4", "token shade-2"]
     expect(panel.get_by_title("token of the environment")).to_have_text("heard")
     expect(panel.get_by_role("listitem")).to_contain_text("mean surprisal 2.00")
+    expect(panel.get_by_role("listitem")).to_contain_text("✗ wrongreward 0.00wrongU+001Bvalue")
     expect(panel).to_contain_text("log p of each sampled token")
 
     panel.get_by_label("Text").fill("")
-    panel.get_by_label("Reward").select_option("correct")
+    panel.get_by_label("Answer").select_option("right")
     panel.get_by_role("button", name="Search").click()
     expect(panel.get_by_role("listitem")).to_have_count(10)
     panel.get_by_role("button", name="Older rollouts").click()
     expect(panel.get_by_role("listitem")).to_have_count(20)
     expect(panel.get_by_role("listitem").nth(10)).to_be_focused()
     panel.get_by_role("button", name="Older rollouts").click()
-    expect(panel.get_by_role("status")).to_have_text("25 shown, no more")
+    expect(panel.get_by_role("status")).to_have_text("25 shown, 25 of them right, no more")
     assert page.evaluate(CONTRAST) == []
     panel.get_by_label("Step").fill("999")
     panel.get_by_role("button", name="Search").click()

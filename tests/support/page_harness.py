@@ -138,6 +138,12 @@ def sign_in(
     return token
 
 
+def in_page(page: Page, module: str, names: str, body: str) -> Any:
+    """What `body`, a function body in JavaScript, returns; it may use `names` of a module of the page."""
+    head = f"const {{ {names} }} = await import('/page/{module}.js');"
+    return page.evaluate(f"async () => {{ {head} {body} }}")
+
+
 def last_step(page: Page) -> int:
     """The newest step shown on the charts."""
     return int(page.locator(".view").get_attribute("data-last-step") or -1)
@@ -158,7 +164,7 @@ def points(page: Page) -> int:
 
 def curve(page: Page, tone: str = "measured") -> str:
     """The path of one line of the entropy chart."""
-    return page.locator(f".chart.large .plot g.{tone} path").first.get_attribute("d") or ""
+    return page.locator(f".chart.large .plot g.{tone} path.main").first.get_attribute("d") or ""
 
 
 def many_steps(redis: Redis, run: str, steps: int) -> None:

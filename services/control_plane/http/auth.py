@@ -61,7 +61,7 @@ def own_grants(request: Request, redis: RedisClient, token: Token) -> list[Grant
     """A dependency: what this token is valid for. Refuses with 401 or 429."""
     found = tokens.grants(redis, token)
     if not found:
-        raise _invalid()
+        raise _invalid(redis, token)
     admit(request, redis, token)
     return found
 
@@ -156,12 +156,14 @@ def _needs(principal: Principal, needed: Scope) -> None:
 def _visible(redis: Redis, token: str) -> list[str]:
     visible = tokens.visible_runs(redis, token)
     if visible is None:
-        raise _invalid()
+        raise _invalid(redis, token)
     return visible
 
 
-def _invalid() -> Problem:
-    return _unauthorised("This token is not valid.", 'Bearer realm="scope-rl", error="invalid_token"')
+def _invalid(redis: Redis, token: str) -> Problem:
+    # Only its owner can name an expired token, so that nobody else learns that it existed.
+    detail = "This token has expired." if tokens.has_expired(redis, token) else "This token is not valid."
+    return _unauthorised(detail, 'Bearer realm="scope-rl", error="invalid_token"')
 
 
 def _named(run_ids: list[str]) -> str:

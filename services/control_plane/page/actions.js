@@ -4,8 +4,7 @@
 import { call, runPath } from "./api.js";
 import { confirmed, notify } from "./dialog.js";
 import { el, say } from "./dom.js";
-
-const ENDED = ["finished", "failed"];
+import { hasEnded } from "./phases.js";
 
 /**
  * @typedef {object} Action
@@ -26,7 +25,7 @@ const ACTIONS = [
     yes: "Pause the run",
     what: "The learner pauses at the next step boundary. Generators finish their groups and wait with their engines loaded.",
     done: "Pause requested. It takes effect at the next step boundary.",
-    possible: (phase, control) => !ENDED.includes(phase) && control === "run",
+    possible: (phase, control) => !hasEnded(phase) && control === "run",
   },
   {
     name: "resume",
@@ -34,7 +33,7 @@ const ACTIONS = [
     yes: "Resume the run",
     what: "The learner and the generators continue.",
     done: "The run resumes.",
-    possible: (phase, control) => !ENDED.includes(phase) && control === "pause",
+    possible: (phase, control) => !hasEnded(phase) && control === "pause",
   },
   {
     name: "checkpoint",
@@ -42,7 +41,7 @@ const ACTIONS = [
     yes: "Write a checkpoint",
     what: "A checkpoint is written at the next step boundary, in addition to the configured ones.",
     done: "Checkpoint requested. It is written at the next step boundary.",
-    possible: (phase, control) => !ENDED.includes(phase) && control !== "stop",
+    possible: (phase, control) => !hasEnded(phase) && control !== "stop",
   },
   {
     name: "stop",
@@ -51,7 +50,7 @@ const ACTIONS = [
     what: "The run ends after the current step, with a checkpoint and its report. To continue it, use scope train --resume.",
     done: "Stop requested. The run ends after the current step.",
     grave: true,
-    possible: (phase, control) => !ENDED.includes(phase) && control !== "stop",
+    possible: (phase, control) => !hasEnded(phase) && control !== "stop",
   },
 ];
 

@@ -2,6 +2,8 @@
 // Requests to the control plane. The token is only in this tab's session storage and in the Authorization header.
 
 const KEY = "scope-rl.token";
+/** Longer than any answer that waits for a step boundary. */
+const DEADLINE_SECONDS = 60;
 const ROOT = new URL(".", document.baseURI);
 
 /** A refusal or failure with problem details (RFC 9457). */
@@ -30,6 +32,8 @@ export class Unreachable extends Error {}
 
 /** @type {(reason: string) => void} */
 let refused = () => {};
+/** The token of this tab that the control plane has accepted. */
+let accepted = "";
 
 /**
  * Set what happens when the token is refused.
@@ -63,13 +67,15 @@ export const session = {
  */
 
 /**
- * Send a request and read the JSON of the answer.
+ * Send a request and read the JSON of the answer. Without an answer within a minute it is `Unreachable`.
  * @param {string} path
  * @param {Call} [call]
  * @returns {Promise<{body: any, etag: string | null, status: number, at: number}>} at: the server's clock, milliseconds
  */
 export async function call(path, call = {}) {
-  const answer = await open(path, call);
+  const deadline = AbortSignal.timeout(1000 * DEADLINE_SECONDS);
+  const signal = call.signal ? AbortSignal.any([call.signal, deadline]) : deadline;
+  const answer = await open(path, { ...call, signal });
   const body = answer.status === 204 ? null : await read(() => answer.json());
   const at = Date.parse(answer.headers.get("Date") ?? "") || Date.now();
   return { body, etag: answer.headers.get("ETag"), status: answer.status, at };
@@ -97,9 +103,12 @@ export async function open(path, { method = "GET", body, headers = {}, signal, t
       redirect: "error",
     }),
   );
-  if (answer.ok) return answer;
+  if (answer.ok) {
+    if (token === undefined) accepted = bearer;
+    return answer;
+  }
   const problem = await problemOf(answer);
-  if (problem.status === 401 && token === undefined && bearer === session.token) refused(problem.message);
+  if (problem.status === 401 && token === undefined && bearer === session.token) refused(reasonOf(problem, bearer));
   throw problem;
 }
 
@@ -128,6 +137,16 @@ async function read(attempt) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Unreachable("The control plane does not answer.", { cause: error });
   }
+}
+
+/**
+ * Why a token is refused, as far as it is known.
+ * @param {Problem} problem
+ * @param {string} bearer
+ */
+function reasonOf({ message }, bearer) {
+  const ended = bearer === accepted && !message.includes("expired");
+  return ended ? `${message} It was before: it has been revoked or replaced, or another control plane answers here.` : message;
 }
 
 /** @param {Response} answer */

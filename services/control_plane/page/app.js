@@ -1,13 +1,15 @@
 // @ts-check
 // The page: sign-in, and the view that the address names.
 
+import { addressOf } from "./address.js";
 import { onRefusedToken, session } from "./api.js";
+import { compareView } from "./compare.js";
 import { notify } from "./dialog.js";
 import { el } from "./dom.js";
-import { silence } from "./connection.js";
+import { isReplaced, silence } from "./connection.js";
 import { runView } from "./run.js";
 import { runsView } from "./runs.js";
-import { signIn } from "./signin.js";
+import { signIn, tokenFromFragment } from "./signin.js";
 
 /** @typedef {{element: HTMLElement, title: string, focus: () => void, stop: () => void}} View */
 
@@ -28,25 +30,30 @@ function route(reason = "") {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   notify("");
   silence();
-  const run = runOf(location.hash);
+  const carried = tokenFromFragment();
+  if (carried) session.keep(carried);
+  const address = addressOf(location.hash);
   const signedIn = session.token !== null;
-  view = signedIn ? (run ? runView(run) : runsView()) : signIn(reason, () => route());
+  view = signedIn ? viewOf(address) : signIn(reason, () => route());
   document.title = view.title === "Runs" ? "Runs · SCOPE-RL" : `${view.title} · SCOPE-RL`;
   signOut.hidden = !signedIn;
-  trail.replaceChildren(...(signedIn && run ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
+  trail.replaceChildren(...(signedIn && address.view !== "runs" ? [el("a", { href: "#/runs" }, "Runs"), el("span", { "aria-hidden": "true" }, "/"), el("span", { "aria-current": "page" }, view.title)] : []));
   main.replaceChildren(view.element);
   view.focus();
 }
 
 /**
- * The run in an address; empty if it names none.
- * @param {string} hash
+ * @param {import("./address.js").Address} address
+ * @returns {View}
  */
-function runOf(hash) {
-  try {
-    return decodeURIComponent(/^#\/runs\/([^/]+)$/.exec(hash)?.[1] ?? "");
-  } catch {
-    return "";
+function viewOf({ view: name, ids, options }) {
+  switch (name) {
+    case "run":
+      return runView(ids[0], options);
+    case "compare":
+      return compareView(ids, options);
+    default:
+      return runsView();
   }
 }
 
@@ -60,6 +67,7 @@ signOut.addEventListener("click", () => {
 });
 window.addEventListener("hashchange", () => route());
 onRefusedToken((reason) => {
+  if (isReplaced()) return;
   session.end();
   route(reason);
 });

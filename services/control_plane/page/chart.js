@@ -1,10 +1,16 @@
 // @ts-check
-// One chart in SVG: lines, step lines or a stack over the learner step, with a legend that shows values.
+// One chart in SVG: lines, step lines or a stack over a horizontal axis, with a legend that shows values.
 
+import { rangeSelection } from "./chart_zoom.js";
 import { slider } from "./chart_cursor.js";
+import { areaPath, extent, linePath, nearest, rangePath, roomy, axis, scale, stack, within } from "./chart_geometry.js";
+import { Legend } from "./chart_legend.js";
+import { summary, wordsAt } from "./chart_words.js";
+import { gridNodes, limitNodes, markNodes, sharp } from "./chart_marks.js";
 import { el, say, set, svg } from "./dom.js";
-import { count, short } from "./format.js";
-import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "./chart_geometry.js";
+import { short } from "./format.js";
+import { hint } from "./hint.js";
+import { placeText, ticksOf } from "./horizontal.js";
 
 /** @typedef {import("./chart_geometry.js").Column} Column */
 
@@ -14,6 +20,7 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @property {string} label
  * @property {string} tone the class that sets its colour
  * @property {"line" | "step" | "dotted" | "points"} [kind]
+ * @property {string} [note] explanation
  */
 
 /**
@@ -21,39 +28,55 @@ import { areaPath, axis, extent, linePath, nearest, roomy, scale, stack } from "
  * @property {string} title
  * @property {string} unit
  * @property {Line[]} lines
+ * @property {string} [note] explanation
  * @property {boolean} [stacked]
  * @property {boolean} [zero] the axis starts at zero
  * @property {number} [top] upper end of the axis
  * @property {boolean} [large]
+ * @property {boolean} [terse] the legend has no names, only values
  * @property {(value: number | null | undefined) => string} [format]
  */
 
 /**
+ * The points of one line. `places` are on the horizontal axis, ascending.
+ * @typedef {object} Curve
+ * @property {number[]} places
+ * @property {Column} values
+ * @property {Column | null} [smooth] drawn in place of `values`, which stay visible behind it
+ * @property {Column} [low]
+ * @property {Column} [high] with `low`: the range around each point
+ */
+
+/** @typedef {{value: number, label: string, of: string}} Limit a bound, and the key of the line that it bounds */
+
+/**
  * @typedef {object} Data
- * @property {number[]} steps
- * @property {Record<string, Column>} values
- * @property {Record<string, number | null>} [newest] values of the newest step, as a point of the curve is a mean over steps
+ * @property {import("./horizontal.js").Kind} axis
  * @property {[number, number]} domain
- * @property {{step: number, label: string}[]} [marks] steps at which a change took effect
- * @property {[number, number][]} [bands] ranges of steps to shade
+ * @property {Record<string, Curve>} curves
+ * @property {Record<string, number | null>} [newest] values of the newest step, as a point of the curve is a mean over steps
+ * @property {{place: number, label: string}[]} [marks] where a change took effect
+ * @property {[number, number][]} [bands] ranges of places to shade
  * @property {[number, number][]} [preview] a line of a change that is not made yet
- * @property {{value: number, label: string} | null} [limit] drawn if it is within the axis
+ * @property {Limit[]} [limits]
  */
 
 const EDGE = { left: 44, right: 12, top: 16, bottom: 20 };
-const LABEL_ROOM = 26;
+const TICK_WIDTH = 80;
+/** @type {Curve} */
+const EMPTY = { places: [], values: [] };
 let made = 0;
 
 /** A chart. `element` goes on the page; `draw` draws the data passed to `give`. */
 export class Chart {
   /** @type {Data} */
-  #data = { steps: [], values: {}, domain: [0, 1] };
+  #data = { axis: "step", domain: [0, 1], curves: {} };
   /** @type {Line[]} */
   #lines = [];
   #width = 0;
   #height = 0;
-  /** @type {(value: number) => number} */
-  #x = (step) => step;
+  /** @type {(place: number) => number} */
+  #x = (place) => place;
   /** @type {(value: number) => number} */
   #y = (value) => value;
   #observer = new ResizeObserver(([entry]) => {
@@ -65,34 +88,45 @@ export class Chart {
   /**
    * @param {Look} look
    * @param {import("./chart_cursor.js").Cursor} cursor
+   * @param {import("./chart_zoom.js").Zoom} zoom
    */
-  constructor(look, cursor) {
+  constructor(look, cursor, zoom) {
     this.look = look;
     this.cursor = cursor;
     made += 1;
     this.parts = {
       grid: svg("g", { class: "grid" }),
       bands: svg("path", { class: "band" }),
+      ranges: svg("g", { class: "shades", "clip-path": `url(#clip-${made})` }),
       curves: svg("g", { "clip-path": `url(#clip-${made})` }),
-      limit: svg("g", { class: "limit" }),
-      preview: svg("path", { class: "preview" }),
+      limits: svg("g"),
+      preview: svg("path", { class: "preview", "clip-path": `url(#clip-${made})` }),
       marks: svg("g", { class: "marks" }),
+      selection: svg("rect", { class: "selection", y: EDGE.top }),
       cursor: svg("g", { class: "reading" }),
       clip: svg("rect"),
     };
     const { clip, ...drawn } = this.parts;
     this.svg = svg("svg", { role: "img" }, svg("clipPath", { id: `clip-${made}` }, clip), ...Object.values(drawn));
-    this.legend = el("ul", { class: "legend" });
+    this.legend = new Legend(look);
     this.at = el("span", { class: "at" });
+    this.tools = el("span", { class: "tools" });
     this.track = slider(cursor, {
       label: look.title,
-      steps: () => this.#data.steps,
-      stepAt: (x) => this.#stepAt(x),
-      text: (step) => this.#words(nearest(this.#data.steps, step)),
+      places: () => this.#longest().places,
+      placeAt: (x) => this.#placeAt(x),
+      text: (place) => this.#words(place),
+      newest: () => `newest ${this.#data.axis === "step" ? "step" : "point"}`,
+    });
+    rangeSelection(this.track, zoom, {
+      placeAt: (x) => this.#placeAt(x),
+      cursor: () => cursor.place,
+      show: (from, to) => this.#showSelection(from, to),
     });
     const plot = el("div", { class: "plot" }, this.svg, this.track);
-    const heading = el("h3", {}, look.title, " ", el("span", { class: "unit" }, look.unit));
-    const caption = el("figcaption", {}, heading, this.at, this.legend);
+    const heading = el(look.large ? "h3" : "h4", {}, look.title, " ", el("span", { class: "unit" }, look.unit));
+    const explained = look.note ? hint(`About ${look.title}`, look.note) : null;
+    const caption = el("figcaption", {}, el("div", { class: "chart-title" }, heading, explained), this.at, this.tools, this.legend.element);
     this.element = el("figure", { class: look.large ? "chart large" : "chart" }, caption, plot);
     this.setLines(look.lines);
     cursor.follow(() => this.#drawCursor());
@@ -102,15 +136,14 @@ export class Chart {
   /** @param {Line[]} lines */
   setLines(lines) {
     this.#lines = lines;
+    this.parts.ranges.replaceChildren(...lines.map((line) => svg("g", { class: line.tone }, svg("path", { class: "range" }))));
     this.parts.curves.replaceChildren(
       ...lines.map((line) => {
-        const curve = svg("path", { class: this.look.stacked ? "area" : line.kind ?? "line" });
-        return svg("g", { class: line.tone }, curve, line.kind === "points" ? svg("path", { class: "dots" }) : null);
+        const curve = svg("path", { class: this.look.stacked ? "area" : `main ${line.kind ?? "line"}` });
+        return svg("g", { class: line.tone }, svg("path", { class: "raw" }), curve, line.kind === "points" ? svg("path", { class: "dots" }) : null);
       }),
     );
-    this.legend.replaceChildren(
-      ...lines.map((line) => el("li", { class: line.tone }, swatch(line, this.look.stacked), line.label, " ", el("b"))),
-    );
+    this.legend.setLines(lines);
   }
 
   /** @param {Data} data */
@@ -129,159 +162,138 @@ export class Chart {
     set(this.svg, { viewBox: `0 0 ${this.#width} ${this.#height}` });
     this.#drawAxes();
     this.#drawCurves();
-    this.#drawExtras();
+    this.#drawMarks();
     this.#drawCursor();
-    set(this.svg, { "aria-label": this.#summary() });
+    set(this.svg, { "aria-label": summary(this.look, this.#lines, this.#data, this.#longest().places) });
   }
 
-  #columns() {
-    return this.#lines.map((line) => this.#data.values[line.key] ?? []);
+  /** @param {string} key */
+  #curve(key) {
+    return this.#data.curves[key] ?? EMPTY;
+  }
+
+  #longest() {
+    return this.#lines.map(({ key }) => this.#curve(key)).reduce((a, b) => (b.places.length > a.places.length ? b : a), EMPTY);
+  }
+
+  /** The columns that the vertical axis must hold, in the part of the axis that is shown. */
+  #visible() {
+    const curves = this.#lines.map(({ key }) => this.#curve(key));
+    if (this.look.stacked) return stack(curves.map((curve) => curve.values.slice(...within(curve.places, this.#data.domain)))).map((edge) => edge.upper);
+    return curves.flatMap(({ places, values, low, high }) => {
+      const part = within(places, this.#data.domain);
+      return [values, low ?? [], high ?? []].map((column) => column.slice(...part));
+    });
   }
 
   #drawAxes() {
-    const [first, last] = this.#data.domain;
-    const shown = this.look.stacked ? stack(this.#columns()).map((edge) => edge.upper) : this.#columns();
-    const preview = this.#data.preview?.map((point) => point[1]) ?? [];
-    const [low, high] = roomy(extent([...shown, preview]) ?? [0, 1]);
+    const { axis: kind, domain: [first, last], preview = [], limits = [] } = this.#data;
+    const [low, high] = roomy(extent([...this.#visible(), preview.map((point) => point[1])]) ?? [0, 1]);
     const pad = (high - low) * 0.06;
     const from = this.look.zero || (low >= 0 && low < pad) ? Math.min(0, low) : low - pad;
     const vertical = axis(from, Math.min(high + pad / 2, this.look.top ?? Infinity), this.look.large ? 5 : 3, true);
     const bottom = this.#height - EDGE.bottom;
     this.#x = scale(first, last, EDGE.left, this.#width - EDGE.right);
     this.#y = scale(vertical.low, vertical.high, bottom, EDGE.top);
-    const horizontal = axis(first, last, Math.max(2, Math.floor(this.#width / 80)), false);
     set(this.parts.clip, { x: EDGE.left, y: 0, width: Math.max(0, this.#width - EDGE.left), height: bottom + 1 });
-    const lines = vertical.ticks.map((tick) => `M${EDGE.left} ${line(this.#y(tick))}H${this.#width - EDGE.right}`);
-    this.parts.grid.replaceChildren(
-      svg("path", { class: "rule", d: lines.join("") }),
-      ...vertical.ticks.map((tick) =>
-        svg("text", { x: EDGE.left - 6, y: this.#y(tick) + 3.5, class: "value" }, tickText(tick, vertical.digits)),
-      ),
-      ...horizontal.ticks
-        .filter((tick) => Number.isInteger(tick))
-        .map((tick) => svg("text", { x: this.#x(tick), y: this.#height - 5, class: "step" }, count(tick))),
-    );
+    this.parts.grid.replaceChildren(...gridNodes(this.#frame(), vertical, ticksOf(kind, first, last, Math.max(2, Math.floor(this.#width / TICK_WIDTH)))));
+    const drawn = limits.filter(({ value }) => value >= vertical.low && value <= vertical.high);
+    this.parts.limits.replaceChildren(...limitNodes(this.#frame(), drawn, this.#lines));
+    this.legend.showLimits(limits.filter((limit) => !drawn.includes(limit)), vertical.high);
+  }
+
+  #frame() {
+    return { left: EDGE.left, right: this.#width - EDGE.right, top: EDGE.top, bottom: this.#height - EDGE.bottom, x: this.#x, y: this.#y };
   }
 
   #drawCurves() {
-    const { steps } = this.#data;
-    const columns = this.#columns();
-    const edges = this.look.stacked ? stack(columns) : [];
-    [...this.parts.curves.children].forEach((group, i) => {
-      const [curve, dots] = group.children;
-      const d = this.look.stacked
-        ? areaPath(steps, edges[i].lower, edges[i].upper, this.#x, this.#y)
-        : linePath(steps, columns[i], this.#x, this.#y, this.#lines[i].kind === "step");
-      set(curve, { d });
-      if (dots) set(dots, { d: steps.map((step, at) => linePath([step], [columns[i][at]], this.#x, this.#y)).join("") });
+    const edges = this.look.stacked ? stack(this.#lines.map(({ key }) => this.#curve(key).values)) : [];
+    this.#lines.forEach(({ key, kind }, i) => {
+      const { places, values, smooth, low, high } = this.#curve(key);
+      const [range] = this.parts.ranges.children[i].children;
+      const [raw, curve, dots] = this.parts.curves.children[i].children;
+      if (this.look.stacked) {
+        set(curve, { d: areaPath(places, edges[i].lower, edges[i].upper, this.#x, this.#y) });
+        return;
+      }
+      const [from, end] = within(places, this.#data.domain);
+      const seen = places.slice(from, end);
+      const path = (/** @type {Column} */ column) => linePath(seen, column.slice(from, end), this.#x, this.#y, kind === "step");
+      set(range, { d: low && high ? rangePath(seen, low.slice(from, end), high.slice(from, end), this.#x, this.#y) : "" });
+      set(raw, { d: smooth ? path(values) : "" });
+      set(curve, { d: path(smooth ?? values) });
+      if (dots) set(dots, { d: places.map((place, at) => linePath([place], [values[at]], this.#x, this.#y)).join("") });
     });
   }
 
-  #drawExtras() {
-    const { marks = [], bands = [], preview = [], limit } = this.#data;
-    const bottom = this.#height - EDGE.bottom;
-    const shade = bands.map(([from, to]) => `M${this.#inside(from)} ${EDGE.top}H${this.#inside(to)}V${bottom}H${this.#inside(from)}Z`);
+  #drawMarks() {
+    const { marks = [], bands = [], preview = [], domain } = this.#data;
+    const { left, right, top, bottom } = this.#frame();
+    const inside = (/** @type {number} */ place) => Math.round(Math.min(right, Math.max(left, this.#x(place))));
+    const shade = bands.map(([from, to]) => `M${inside(from)} ${top}H${inside(to)}V${bottom}H${inside(from)}Z`);
     set(this.parts.bands, { d: shade.join("") });
     set(this.parts.preview, { d: linePath(preview.map((p) => p[0]), preview.map((p) => p[1]), this.#x, this.#y) });
-    const height = limit ? this.#y(limit.value) : -1;
-    this.parts.limit.replaceChildren();
-    if (limit && height >= EDGE.top && height <= bottom) {
-      this.parts.limit.append(
-        svg("path", { d: `M${EDGE.left} ${line(height)}H${this.#width - EDGE.right}` }),
-        svg("text", { x: this.#width - EDGE.right - 2, y: height - 3 }, limit.label),
-      );
-    }
-    const inView = marks.filter(({ step }) => step >= this.#data.domain[0] && step <= this.#data.domain[1]);
-    const rules = inView.map(({ step }) => `M${line(this.#x(step))} ${EDGE.top - 3}V${bottom}`);
-    let free = Infinity;
-    const labels = [];
-    for (const { step, label } of inView.toSorted((a, b) => b.step - a.step)) {
-      const x = this.#x(step);
-      if (x > free) continue;
-      free = x - LABEL_ROOM;
-      labels.push(svg("text", { x: Math.min(x, this.#width - EDGE.right - 8), y: EDGE.top - 5 }, label));
-    }
-    this.parts.marks.replaceChildren(svg("path", { d: rules.join("") }), ...labels);
+    const inView = marks.filter(({ place }) => place >= domain[0] && place <= domain[1]);
+    this.parts.marks.replaceChildren(...markNodes(this.#frame(), inView));
   }
 
   #drawCursor() {
-    const { steps, values, newest } = this.#data;
-    const index = this.cursor.step === null ? -1 : nearest(steps, this.cursor.step);
+    const { axis: kind, newest } = this.#data;
+    const { place } = this.cursor;
     const format = this.look.format ?? short;
-    [...this.legend.children].forEach((item, i) => {
-      const { key } = this.#lines[i];
-      const column = values[key] ?? [];
-      const value = index >= 0 ? column[index] : newest && key in newest ? newest[key] : column.at(-1);
-      say(/** @type {Element} */ (item.lastElementChild), format(value));
-    });
-    say(this.at, index >= 0 ? `step ${count(steps[index])}` : "");
+    const main = this.#longest();
+    const index = place === null ? -1 : nearest(main.places, place);
+    const here = index >= 0 ? main.places[index] : null;
+    say(this.at, here === null ? "" : placeText(kind, here));
     this.parts.cursor.replaceChildren();
-    if (index < 0 || this.#width === 0) return;
-    const x = this.#x(steps[index]);
-    this.parts.cursor.append(svg("path", { d: `M${line(x)} ${EDGE.top}V${this.#height - EDGE.bottom}` }));
-    if (this.look.stacked) return;
-    this.#lines.forEach(({ key, tone }) => {
-      const value = values[key]?.[index];
-      if (value !== null && value !== undefined) {
-        this.parts.cursor.append(svg("circle", { cx: x, cy: this.#y(value), r: 3.5, class: tone }));
-      }
+    if (here !== null && this.#width > 0) {
+      const { top, bottom } = this.#frame();
+      this.parts.cursor.append(svg("path", { d: `M${sharp(this.#x(here))} ${top}V${bottom}` }));
+    }
+    this.#lines.forEach(({ key, tone }, i) => {
+      const curve = this.#curve(key);
+      const at = here === null ? curve.places.length - 1 : pointAt(curve, main, here);
+      const smooth = curve.smooth ? format(curve.smooth[at]) : "";
+      const value = here === null && newest && key in newest ? newest[key] : curve.values[at];
+      this.legend.show(i, format(value), smooth, curve.places.length > 0);
+      const drawn = (curve.smooth ?? curve.values)[at] ?? null;
+      if (here === null || drawn === null || this.look.stacked || this.#width === 0) return;
+      this.parts.cursor.append(svg("circle", { cx: this.#x(curve.places[at]), cy: this.#y(drawn), r: 3.5, class: tone }));
     });
   }
 
-  /** @param {number} step */
-  #inside(step) {
-    return Math.round(Math.min(this.#width - EDGE.right, Math.max(EDGE.left, this.#x(step))));
+  /**
+   * @param {number | null} from
+   * @param {number} to
+   */
+  #showSelection(from, to) {
+    const { left, right, top, bottom } = this.#frame();
+    const [a, b] = from === null ? [0, 0] : [this.#x(from), this.#x(to)].map((x) => Math.min(right, Math.max(left, x)));
+    set(this.parts.selection, { x: Math.min(a, b), width: Math.abs(b - a), height: Math.max(0, bottom - top) });
   }
 
   /** @param {number} x */
-  #stepAt(x) {
+  #placeAt(x) {
     const [first, last] = this.#data.domain;
     return scale(EDGE.left, this.#width - EDGE.right, first, last)(x);
   }
 
-  /** @param {number} index */
-  #words(index) {
-    const format = this.look.format ?? short;
-    const parts = this.#lines.map(({ key, label }) => `${label} ${format(this.#data.values[key]?.[index])}`);
-    return `step ${this.#data.steps[index]}: ${parts.join(", ")}`;
-  }
-
-  #summary() {
-    const { steps } = this.#data;
-    const head = `${this.look.title}${this.look.unit ? `, ${this.look.unit}` : ""}`;
-    if (steps.length === 0) return `${head}: no data yet`;
-    const format = this.look.format ?? short;
-    const parts = this.#lines.flatMap(({ key, label }) => {
-      const column = this.#data.values[key] ?? [];
-      const range = extent([column]);
-      return range ? [`${label} ${format(column.at(-1))}, between ${format(range[0])} and ${format(range[1])}`] : [];
-    });
-    return `${head}, steps ${steps[0]} to ${steps.at(-1)}: ${parts.join("; ")}`;
+  /** @param {number} place */
+  #words(place) {
+    const main = this.#longest();
+    return wordsAt(this.look, this.#lines, this.#data, place, (key) => pointAt(this.#curve(key), main, place));
   }
 }
 
 /**
- * @param {Line} line
- * @param {boolean} [area]
+ * The index of a curve's point at a place; -1 where the curve has none.
+ * @param {Curve} curve
+ * @param {Curve} main the curve whose points the cursor goes along
+ * @param {number} place
  */
-function swatch(line, area) {
-  const mark = area ? svg("path", { class: "area", d: "M0 1H14V11H0Z" }) : svg("path", { class: line.kind ?? "line", d: "M0 6h14" });
-  return svg("svg", { viewBox: "0 0 14 12", "aria-hidden": "true" }, mark);
-}
-
-/**
- * @param {number} tick
- * @param {number} digits
- */
-function tickText(tick, digits) {
-  if (Math.abs(tick) >= 10000) return `${Number((tick / 1000).toFixed(1))}k`;
-  return digits > 4 ? tick.toExponential(0) : tick.toFixed(digits);
-}
-
-/**
- * The middle of a device pixel, where a thin line is sharp.
- * @param {number} position
- */
-function line(position) {
-  return Math.floor(position) + 0.5;
+function pointAt(curve, main, place) {
+  const { places } = curve;
+  if (curve === main || places.length === 0) return nearest(places, place);
+  const gap = places.length > 1 ? (places[places.length - 1] - places[0]) / (places.length - 1) : 0;
+  return place < places[0] - gap || place > places[places.length - 1] + gap ? -1 : nearest(places, place);
 }

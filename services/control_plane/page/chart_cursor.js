@@ -1,12 +1,13 @@
 // @ts-check
-// The step whose values all charts of a run show, and the control on each chart that moves it.
+// The place whose values all charts of a view show, and the control on each chart that moves it.
 
+import { nearest } from "./chart_geometry.js";
 import { el, set } from "./dom.js";
 
-/** One step for every chart; null: the newest values are shown. */
+/** One place on the horizontal axis for every chart; null: the newest values are shown. */
 export class Cursor {
   /** @type {number | null} */
-  step = null;
+  place = null;
   /** @type {Set<() => void>} */
   #followers = new Set();
   #asked = false;
@@ -16,10 +17,10 @@ export class Cursor {
     this.#followers.add(draw);
   }
 
-  /** @param {number | null} step */
-  move(step) {
-    if (step === this.step) return;
-    this.step = step;
+  /** @param {number | null} place */
+  move(place) {
+    if (place === this.place) return;
+    this.place = place;
     if (this.#asked) return;
     this.#asked = true;
     requestAnimationFrame(() => {
@@ -32,9 +33,10 @@ export class Cursor {
 /**
  * @typedef {object} Track
  * @property {string} label
- * @property {() => number[]} steps the steps of the points
- * @property {(x: number) => number} stepAt the step at a distance from the left edge, CSS pixels
- * @property {(step: number) => string} text the values at a step, as text
+ * @property {() => number[]} places those of the points, ascending
+ * @property {(x: number) => number} placeAt the place at a distance from the left edge, CSS pixels
+ * @property {(place: number) => string} text the values at a place, as text
+ * @property {() => string} newest what is shown without a cursor, as text
  */
 
 /**
@@ -47,25 +49,26 @@ export function slider(cursor, track) {
     class: "track",
     role: "slider",
     tabindex: 0,
-    "aria-label": `Read out ${track.label} by step`,
+    "aria-label": `Read out ${track.label}; + and - zoom, 0 shows all`,
     "aria-valuemin": 0,
     "aria-valuemax": 0,
     "aria-valuenow": 0,
     "aria-valuetext": "newest step",
-    pointermove: (event) => cursor.move(Math.round(track.stepAt(event.offsetX))),
-    pointerleave: () => document.activeElement === made || cursor.move(null),
+    pointermove: (event) => cursor.move(track.placeAt(event.offsetX)),
+    // The layout may move away from below a resting pointer while the keyboard moves the cursor.
+    pointerleave: () => document.activeElement?.matches(".track:focus-visible") || cursor.move(null),
     blur: () => cursor.move(null),
     keydown: (event) => {
-      const to = target(event, cursor.step, track.steps());
+      const places = track.places();
+      const to = target(event, cursor.place, places);
       if (to === undefined) return;
       event.preventDefault();
       cursor.move(to);
-      const steps = track.steps();
       set(made, {
-        "aria-valuemin": steps[0] ?? 0,
-        "aria-valuemax": steps.at(-1) ?? 0,
-        "aria-valuenow": to ?? steps.at(-1) ?? 0,
-        "aria-valuetext": to === null ? "newest step" : track.text(to),
+        "aria-valuemin": places[0] ?? 0,
+        "aria-valuemax": places.at(-1) ?? 0,
+        "aria-valuenow": to ?? places.at(-1) ?? 0,
+        "aria-valuetext": to === null ? track.newest() : track.text(to),
       });
     },
   });
@@ -73,18 +76,18 @@ export function slider(cursor, track) {
 }
 
 /**
- * The step that a key moves to; null: no cursor; undefined: a key that does nothing here.
+ * The place that a key moves to; null: no cursor; undefined: a key that does nothing here.
  * @param {KeyboardEvent} event
- * @param {number | null} step
- * @param {number[]} steps
+ * @param {number | null} place
+ * @param {number[]} places
  */
-function target(event, step, steps) {
-  if (event.ctrlKey || event.metaKey || event.altKey || steps.length === 0) return undefined;
-  if (event.key === "Escape") return step === null ? undefined : null;
-  const here = step === null ? steps.length - 1 : steps.findLastIndex((at) => at <= step);
+function target(event, place, places) {
+  if (event.ctrlKey || event.metaKey || event.altKey || places.length === 0) return undefined;
+  if (event.key === "Escape") return place === null ? undefined : null;
+  const here = place === null ? places.length - 1 : nearest(places, place);
   const stride = event.shiftKey ? 10 : 1;
   /** @type {Record<string, number>} */
-  const places = {
+  const indices = {
     ArrowLeft: here - stride,
     ArrowDown: here - stride,
     ArrowRight: here + stride,
@@ -92,8 +95,8 @@ function target(event, step, steps) {
     PageDown: here - 25,
     PageUp: here + 25,
     Home: 0,
-    End: steps.length - 1,
+    End: places.length - 1,
   };
-  const place = places[event.key];
-  return place === undefined ? undefined : steps[Math.min(steps.length - 1, Math.max(0, place))];
+  const index = indices[event.key];
+  return index === undefined ? undefined : places[Math.min(places.length - 1, Math.max(0, index))];
 }

@@ -91,6 +91,49 @@ export function linePath(steps, values, x, y, stepped = false) {
 }
 
 /**
+ * The area between two columns, with gaps where a value is missing in either.
+ * @param {number[]} xs
+ * @param {Column} low
+ * @param {Column} high
+ * @param {Scale} x
+ * @param {Scale} y
+ */
+export function rangePath(xs, low, high, x, y) {
+  let path = "";
+  /** @type {string[]} */
+  let there = [];
+  /** @type {string[]} */
+  let back = [];
+  const close = () => {
+    if (there.length > 1) path += `M${there.join("L")}L${back.reverse().join("L")}Z`;
+    [there, back] = [[], []];
+  };
+  for (let i = 0; i < xs.length; i += 1) {
+    const [bottom, top] = [low[i] ?? null, high[i] ?? null];
+    if (bottom === null || top === null) close();
+    else {
+      const left = round(x(xs[i]));
+      there.push(`${left} ${round(y(top))}`);
+      back.push(`${left} ${round(y(bottom))}`);
+    }
+  }
+  close();
+  return path;
+}
+
+/**
+ * Indices of the points inside a range, with one neighbour on each side: `[first, end]`.
+ * @param {number[]} xs ascending
+ * @param {[number, number]} range
+ * @returns {[number, number]}
+ */
+export function within(xs, [from, to]) {
+  const inside = xs.findIndex((x) => x >= from);
+  const after = xs.findIndex((x) => x > to);
+  return [Math.max(0, (inside < 0 ? xs.length : inside) - 1), after < 0 ? xs.length : after + 1];
+}
+
+/**
  * The area between two lines; a missing value counts as 0.
  * @param {number[]} steps
  * @param {Column} lower
@@ -157,6 +200,21 @@ export function nearest(steps, step) {
     else high = middle;
   }
   return Math.abs(steps[low] - step) <= Math.abs(steps[high] - step) ? low : high;
+}
+
+/**
+ * The value of a column at a place between two points; null beyond the ends, and beside a missing value.
+ * @param {number} place
+ * @param {number[]} places ascending
+ * @param {Column} values
+ */
+export function interpolated(place, places, values) {
+  const near = nearest(places, place);
+  if (near < 0) return null;
+  if (places[near] === place) return values[near] ?? null;
+  const [a, b] = places[near] < place ? [near, near + 1] : [near - 1, near];
+  const [from, to] = [values[a] ?? null, values[b] ?? null];
+  return from === null || to === null ? null : from + ((place - places[a]) / (places[b] - places[a])) * (to - from);
 }
 
 /** @param {number} value */

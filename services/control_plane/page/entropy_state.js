@@ -1,7 +1,7 @@
 // @ts-check
 // The limits and the state of a run's entropy target, as numbers and text; independent of the page.
 
-import { brief, count, nats } from "./format.js";
+import { brief, count, fixed, nats } from "./format.js";
 
 /**
  * @typedef {object} Limits
@@ -134,7 +134,7 @@ export function rampText(over) {
 
 /** @param {number} value */
 function tidy(value) {
-  return Number(value.toFixed(6));
+  return Number(fixed(value, 6));
 }
 
 /**

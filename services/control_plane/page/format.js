@@ -1,7 +1,7 @@
 // @ts-check
 // Numbers, durations and times as text.
 
-const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0, signDisplay: "negative" });
 const INSTANT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -18,6 +18,36 @@ export function count(value) {
 }
 
 /**
+ * A number with a fixed number of decimals; what rounds to zero has no sign.
+ * @param {number} value
+ * @param {number} decimals
+ */
+export function fixed(value, decimals) {
+  const text = value.toFixed(decimals);
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
+/**
+ * A large number with a letter for its power of thousand.
+ * @param {number} value
+ */
+export function si(value) {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.abs(value) || 1) / 3 + 1e-9)));
+  const scaled = Number((value / 1000 ** power).toPrecision(4)) + 0; // + 0: no minus zero
+  return `${power ? scaled : WHOLE.format(value)}${["", "k", "M", "G", "T"][power]}`;
+}
+
+/**
+ * Three significant digits, however small the number is.
+ * @param {number | null | undefined} value
+ */
+export function precise(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  const size = Math.abs(value);
+  return size > 0 && size < 0.001 ? value.toExponential(2).replace(/[.]?0*e/, "e") : String(Number(value.toPrecision(3)) + 0);
+}
+
+/**
  * Three or four significant digits.
  * @param {number | null | undefined} value
  */
@@ -25,9 +55,9 @@ export function short(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
   const size = Math.abs(value);
   if (size >= 100) return WHOLE.format(value);
-  if (size >= 10) return value.toFixed(1);
-  if (size >= 1 || size === 0) return value.toFixed(2);
-  return size >= 0.001 ? value.toFixed(3) : value.toExponential(1);
+  if (size >= 10) return fixed(value, 1);
+  if (size >= 1 || size === 0) return fixed(value, 2);
+  return size >= 0.001 ? fixed(value, 3) : value.toExponential(1);
 }
 
 /**
@@ -35,7 +65,7 @@ export function short(value) {
  * @param {number | null | undefined} value
  */
 export function level(value) {
-  return value === null || value === undefined || !Number.isFinite(value) ? NONE : value.toFixed(3);
+  return value === null || value === undefined || !Number.isFinite(value) ? NONE : fixed(value, 3);
 }
 
 /**
@@ -44,8 +74,8 @@ export function level(value) {
  */
 export function nats(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
-  const given = String(Number(value.toFixed(6)));
-  return given.length > value.toFixed(3).length ? given : value.toFixed(3);
+  const given = String(Number(fixed(value, 6)));
+  return given.length > fixed(value, 3).length ? given : fixed(value, 3);
 }
 
 /**

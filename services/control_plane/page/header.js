@@ -1,37 +1,21 @@
 // @ts-check
-// The header of a run's view: phase, progress, time left, newest values, alarms.
+// The header of a run's view: phase, progress, time left, newest values, alarms. The values are there from the first step
+// until the run has ended.
 
 import { actions } from "./actions.js";
+import { isLost } from "./connection.js";
 import { el, say } from "./dom.js";
 import { age, brief, count, duration, level, short } from "./format.js";
-
-const SILENT_SECONDS = 120;
-const WORKING = ["warm_start", "running", "stopping"];
-/** @type {Record<string, string>} */
-const WORDS = { warm_start: "warm start" };
-/** @type {Record<string, string>} */
-const ASKED = { pause: "pausing", stop: "stopping", run: "resuming" };
-
-/**
- * The phase, and the requested one if it differs.
- * @param {string} phase
- * @param {string} [control]
- */
-export function phaseText(phase, control) {
-  const word = WORDS[phase] ?? phase;
-  const differs =
-    (control === "pause" && !["paused", "finished", "failed"].includes(phase)) ||
-    (control === "stop" && !["stopping", "finished", "failed"].includes(phase)) ||
-    (control === "run" && phase === "paused");
-  return differs ? `${word}, ${ASKED[control ?? ""]}` : word;
-}
+import { STALE_SECONDS, hasEnded, phaseText } from "./phases.js";
 
 /** The header. `update` shows a run resource; `tick` is to be called every second. */
 export class Header {
   #heard = 0;
   #silence = 0;
-  #limit = SILENT_SECONDS;
-  #working = false;
+  /** Whether a heartbeat is expected. */
+  #alive = false;
+  /** The phase in words. */
+  #words = "";
   /** @type {any} */
   #status = null;
 
@@ -48,13 +32,12 @@ export class Header {
     );
     this.cells.Step.value.after(this.progress);
     this.alarms = el("div", { class: "alarms", role: "status" });
-    this.error = el("p", { class: "failure", hidden: true });
+    this.strip = el("dl", { class: "strip", hidden: true }, ...Object.values(this.cells).map((one) => one.element));
     this.element = el(
       "header",
       { class: "run-head" },
       el("div", { class: "title-line" }, el("h1", { tabindex: -1 }, run), this.phase, this.actions.element),
-      this.error,
-      el("dl", { class: "strip" }, ...Object.values(this.cells).map((one) => one.element)),
+      this.strip,
       this.alarms,
     );
   }
@@ -64,57 +47,66 @@ export class Header {
    * @param {number | null} stepSeconds of the newest steps, mean
    */
   update(run, stepSeconds) {
-    const { phase, step, of, record, error } = run.status;
+    const { phase, step, of, record } = run.status;
     const { control } = run.spec;
-    say(this.phase, phaseText(phase, control));
-    this.phase.dataset.phase = phase;
+    const ended = hasEnded(phase);
+    this.#words = phaseText(run.status, control);
     this.actions.update(phase, control);
+    this.actions.element.hidden = ended;
+    this.strip.hidden = this.alarms.hidden = !record || ended;
     this.#put("Step", `${count(step)} / ${count(of)}`, run.status.checkpoints_pending ? "checkpoint requested" : "");
     this.progress.max = Math.max(1, of);
     this.progress.value = step;
-    this.#left(phase, of - step, stepSeconds);
+    this.#left(run.status, stepSeconds);
     this.#put("Step time", duration(stepSeconds), "mean of recent steps");
-    this.#put("Entropy", level(record?.entropy), record ? `target ${level(record.entropy_target)}` : "");
-    const off = record && record.entropy !== null && record.entropy_target !== null ? record.entropy - record.entropy_target : null;
-    this.#put("Off target", off === null ? "–" : signed(off), record?.saturated ? "at the limit" : "nats per token");
-    this.cells["Off target"].element.dataset.state = record?.saturated ? "warn" : "";
-    this.#put("Reward", short(record?.reward), record ? `${count(record.positives)} positives` : "");
-    this.error.hidden = !error;
-    say(this.error, error ?? "");
+    this.#values(record);
     this.#showAlarms(record);
     if (run.status !== this.#status) this.#heard = performance.now();
     this.#status = run.status;
     this.#silence = run.status.seconds_since_heartbeat;
-    this.#limit = Math.max(SILENT_SECONDS, 3 * (stepSeconds ?? 0));
-    this.#working = WORKING.includes(phase);
+    this.#alive = !ended && !run.metadata.recorded_at;
     this.tick();
   }
 
   /** Update what depends on the time. */
   tick() {
-    if (this.#heard === 0) return;
+    // Without a connection nothing is known of the run's silence.
+    if (this.#heard === 0 || isLost()) return;
     const silent = this.#silence + (performance.now() - this.#heard) / 1000;
-    const stale = this.#working && silent > this.#limit;
-    this.#put("Heartbeat", age(silent), stale ? "overdue" : "driver or learner");
+    const stale = this.#alive && silent > STALE_SECONDS;
+    say(this.phase, stale ? `stale, was ${this.#words}` : this.#words);
+    this.phase.dataset.phase = stale ? "stale" : this.#status.phase;
+    if (stale) this.#put("Time left", "–", "the run is silent");
+    this.#put("Heartbeat", age(silent), stale ? "overdue: the run may be dead" : "driver or learner");
     this.cells.Heartbeat.element.dataset.state = stale ? "warn" : "";
   }
 
   /**
-   * @param {string} phase
-   * @param {number} steps
+   * @param {any} status
    * @param {number | null} stepSeconds
    */
-  #left(phase, steps, stepSeconds) {
-    const seconds = stepSeconds === null ? null : steps * stepSeconds;
-    if (phase !== "running" || seconds === null) this.#put("Time left", "–", phase === "running" ? "" : phaseText(phase));
+  #left(status, stepSeconds) {
+    const seconds = stepSeconds === null ? null : (status.of - status.step) * stepSeconds;
+    if (status.phase !== "running" || seconds === null) this.#put("Time left", "–", phaseText(status));
     else this.#put("Time left", duration(seconds), `until ${brief(Date.now() + 1000 * seconds)}`);
+  }
+
+  /** @param {any} record the newest; null before the first step */
+  #values(record) {
+    if (!record) return;
+    const { entropy, entropy_target: target, reward, positives, saturated } = record;
+    this.#put("Entropy", level(entropy), target === null ? "no target" : `target ${level(target)}`);
+    const off = entropy === null || target === null ? null : entropy - target;
+    this.#put("Off target", off === null ? "–" : signed(off), saturated ? "at the limit" : "nats per token");
+    this.cells["Off target"].element.dataset.state = saturated ? "warn" : "";
+    this.#put("Reward", short(reward), `${count(positives)} positives`);
   }
 
   /** @param {any} record */
   #showAlarms(record) {
     const alarms = record?.alarms ?? [];
     this.alarms.dataset.state = alarms.length ? "warn" : "";
-    const texts = alarms.length ? alarms : [record ? "No alarms" : "No step yet"];
+    const texts = alarms.length ? alarms : ["No alarms"];
     if (texts.join("\n") === [...this.alarms.children].map((line) => line.textContent).join("\n")) return;
     this.alarms.replaceChildren(...texts.map((/** @type {string} */ text) => el("p", {}, text)));
   }
@@ -139,5 +131,6 @@ function cell(name) {
 
 /** @param {number} value */
 function signed(value) {
-  return `${value < 0 ? "−" : "+"}${level(Math.abs(value))}`;
+  const size = level(Math.abs(value));
+  return Number(size) === 0 ? size : `${value < 0 ? "−" : "+"}${size}`;
 }

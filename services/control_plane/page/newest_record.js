@@ -12,7 +12,7 @@ export function details() {
   /** @type {any} */
   let record = null;
   const show = () => newest.open && record && numbers.replaceChildren(...pairs(record));
-  const newest = el("details", { toggle: () => show() }, el("summary", {}, "Newest step record"), numbers);
+  const newest = el("details", { hidden: true, toggle: () => show() }, el("summary", {}, "Newest step record"), numbers);
   return {
     element: el("section", { class: "details", "aria-label": "Details" }, newest, el("details", {}, el("summary", {}, "Configuration and versions"), made, config)),
     /** @param {any} run */
@@ -25,6 +25,7 @@ export function details() {
     update(given) {
       if (given === record) return;
       record = given;
+      newest.hidden = !record;
       show();
     },
   };

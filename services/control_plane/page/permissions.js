@@ -2,8 +2,7 @@
 // Whether this page may change a run, and the reason if not.
 
 import { call } from "./api.js";
-
-const ENDED = ["finished", "failed"];
+import { hasEnded } from "./phases.js";
 
 /** @typedef {{forbid: (why: string) => void}} Closable disabled with a reason; enabled by an empty one */
 
@@ -46,6 +45,6 @@ export class Permit {
  * @param {string} control
  */
 function phaseReason(phase, control) {
-  if (ENDED.includes(phase)) return `The run has ${phase}: no learner step would apply a new target.`;
+  if (hasEnded(phase)) return `The run has ${phase}: no learner step would apply a new target.`;
   return control === "stop" ? "The run is stopping: no learner step would apply a new target." : "";
 }

@@ -2,13 +2,13 @@
 // Polling: less often in a hidden tab, and with backoff after errors.
 
 import { Problem, Unreachable } from "./api.js";
-import { report } from "./connection.js";
+import { RETRY, report } from "./connection.js";
 
 const LONGEST_SECONDS = 15;
 const HIDDEN_SECONDS = 60;
 
 /**
- * Wait; ends early when the network or the tab becomes active again, or on abort.
+ * Wait; ends early when the network or the tab becomes active again, on a request to try again, or on abort.
  * @param {number} seconds
  * @param {AbortSignal} signal
  */
@@ -16,14 +16,14 @@ export function sleep(seconds, signal) {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
-      window.removeEventListener("online", end);
+      for (const kind of ["online", RETRY]) window.removeEventListener(kind, end);
       document.removeEventListener("visibilitychange", seen);
       signal.removeEventListener("abort", end);
       resolve(undefined);
     };
     const seen = () => document.hidden || end();
     const timer = setTimeout(end, 1000 * seconds);
-    window.addEventListener("online", end);
+    for (const kind of ["online", RETRY]) window.addEventListener(kind, end);
     document.addEventListener("visibilitychange", seen);
     signal.addEventListener("abort", end);
   });
@@ -65,8 +65,8 @@ export async function poll(source, task, seconds, signal) {
       if (signal.aborted) return null;
       if (!isPassing(error)) return /** @type {Error} */ (error);
       failures += 1;
-      report(source, /** @type {Error} */ (error).message);
       pause = Math.max(backoff(failures), (error instanceof Problem && error.retryAfter) || 0);
+      report(source, /** @type {Error} */ (error).message, pause);
     }
     await sleep(pause, signal);
   }

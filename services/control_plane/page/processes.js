@@ -3,6 +3,7 @@
 
 import { el, row, table } from "./dom.js";
 import { age, count } from "./format.js";
+import { hasEnded, phaseText } from "./phases.js";
 
 const HEADINGS = ["Process", "State", "Policy version", "Staleness", "Tokens", "Groups", "In flight", "Restarts", "Heartbeat"];
 /** Seconds without a heartbeat after which a generator counts as lost; it sends one every second. */
@@ -17,11 +18,11 @@ export function processes() {
     update(run) {
       const { heartbeat_at, seconds_since_heartbeat, generators, step, phase } = run.status;
       const now = Date.parse(heartbeat_at) / 1000 + seconds_since_heartbeat;
-      const ended = ["finished", "failed"].includes(phase);
+      const ended = hasEnded(phase);
       const ranks = run.spec.config.learner?.workers ?? 1;
       const learner = row(HEADINGS, [
         ranks > 1 ? `learner, ${ranks} ranks` : "learner",
-        phase.replace("_", " "),
+        phaseText(run.status),
         count(step),
         ...Array(5).fill("–"),
         age(seconds_since_heartbeat),

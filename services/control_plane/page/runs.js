@@ -1,67 +1,127 @@
 // @ts-check
-// The list of runs that the token may read, updated regularly.
+// The list of runs that the token may read, updated regularly; runs can be chosen to be compared.
 
+import { MOST_COMPARED, compareAddress } from "./address.js";
 import { call } from "./api.js";
 import { notify } from "./dialog.js";
-import { el, row, say, set, table } from "./dom.js";
-import { age, brief, count, when } from "./format.js";
-import { phaseText } from "./header.js";
+import { el, say, table } from "./dom.js";
+import { count } from "./format.js";
 import { poll } from "./poll.js";
+import { HEADINGS, runRow } from "./run_row.js";
 
 const REFRESH_SECONDS = 5;
 const PAGE = 500;
-const HEADINGS = ["Run", "Phase", "Progress", "Steps", "Started", "Heartbeat"];
-const ENDED = ["finished", "failed"];
+
+/** @type {Record<string, [string, (a: any, b: any) => number]>} */
+const ORDERS = {
+  newest: ["newest first", (a, b) => Date.parse(b.started_at) - Date.parse(a.started_at)],
+  name: ["by name", () => 0],
+  reward: ["highest reward first", (a, b) => (b.reward ?? -Infinity) - (a.reward ?? -Infinity)],
+  entropy: ["highest entropy first", (a, b) => (b.entropy ?? -Infinity) - (a.entropy ?? -Infinity)],
+};
 
 /** The view of the list. */
 export function runsView() {
-  const stop = new AbortController();
-  const { table: made, body } = table("Runs", HEADINGS, "runs stacking");
-  const empty = el("p", { class: "empty", hidden: true });
-  const damaged = el("p", { class: "failure", role: "status", hidden: true });
-  const total = el("span", { class: "note" });
-  const filter = el("input", { id: "filter", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "part of a name", input: () => show() });
-  /** @type {Map<string, ReturnType<typeof line>>} */
-  const lines = new Map();
+  const view = new RunsView();
+  view.begin();
+  return view;
+}
 
-  function show() {
-    const wanted = filter.value.trim().toLowerCase();
-    let shown = 0;
-    for (const [id, { element }] of lines) {
-      element.hidden = !id.toLowerCase().includes(wanted);
-      shown += element.hidden ? 0 : 1;
-    }
-    empty.hidden = shown > 0;
-    say(empty, lines.size ? "No run matches." : "There are no runs that this token may read.");
-    say(total, lines.size ? `${count(lines.size)} ${lines.size === 1 ? "run" : "runs"}` : "");
+class RunsView {
+  title = "Runs";
+  #stop = new AbortController();
+  /** @type {any[]} */
+  #runs = [];
+  /** @type {Map<string, ReturnType<typeof runRow>>} */
+  #rows = new Map();
+
+  constructor() {
+    const { table: made, body } = table("Runs", HEADINGS, "runs stacking");
+    this.body = body;
+    this.table = made;
+    this.heading = el("h1", { tabindex: -1 }, "Runs");
+    this.empty = el("p", { class: "empty" }, "Reading the runs…");
+    this.damaged = el("p", { class: "failure", role: "status", hidden: true });
+    this.total = el("span", { class: "note" });
+    this.compare = el("button", { type: "button", disabled: true, click: () => this.#compareChosen() }, "Compare");
+    this.filter = el("input", { id: "filter", type: "search", autocomplete: "off", spellcheck: "false", placeholder: "part of a name or phase", input: () => this.#show() });
+    this.order = el("select", { id: "order", change: () => this.#show() }, ...Object.entries(ORDERS).map(([value, [text]]) => el("option", { value }, text)));
+    this.tools = el("div", { class: "run-tools", role: "group", "aria-label": "Choose and order", hidden: true }, field("Filter", this.filter), field("Order", this.order), this.compare);
+    this.table.hidden = true;
+    this.element = el("div", { class: "view" }, el("div", { class: "title-line" }, this.heading, this.total, this.tools), this.damaged, this.table, this.empty);
   }
 
-  async function load() {
-    const { runs, unreadable, at } = await every(stop.signal);
-    damaged.hidden = unreadable.length === 0;
-    say(damaged, `The stored data of these runs is damaged and cannot be shown: ${unreadable.join(", ")}.`);
+  /** Read the list and keep it up to date until `stop`. */
+  begin() {
+    poll("runs", () => this.#load(), REFRESH_SECONDS, this.#stop.signal).then((error) => error && notify(error.message, "error"));
+  }
+
+  /** Stop reading. */
+  stop() {
+    this.#stop.abort();
+  }
+
+  /** Focus the heading. */
+  focus() {
+    this.heading.focus();
+  }
+
+  async #load() {
+    const { runs, unreadable, at } = await every(this.#stop.signal);
+    this.damaged.hidden = unreadable.length === 0;
+    say(this.damaged, `The stored data of these runs is damaged and cannot be shown: ${unreadable.join(", ")}.`);
+    this.#runs = runs;
     for (const run of runs) {
-      const known = lines.get(run.id) ?? line(run);
+      const known = this.#rows.get(run.id) ?? runRow(run, () => this.#offer());
       known.update(run, at);
-      lines.set(run.id, known);
+      this.#rows.set(run.id, known);
     }
     const ids = new Set(runs.map((run) => run.id));
-    for (const id of lines.keys()) if (!ids.has(id)) lines.delete(id);
-    const order = runs.sort(byInterest).map((run) => /** @type {any} */ (lines.get(run.id)).element);
-    // Moving a row would take the focus from its link.
-    if (order.some((element, i) => body.rows[i] !== element) || body.rows.length !== order.length) body.replaceChildren(...order);
-    show();
+    for (const id of this.#rows.keys()) if (!ids.has(id)) this.#rows.delete(id);
+    this.#show();
   }
 
-  poll("runs", load, REFRESH_SECONDS, stop.signal).then((error) => error && notify(error.message, "error"));
-  const heading = el("h1", { tabindex: -1 }, "Runs");
-  const tools = el("div", { class: "title-line" }, heading, total, el("div", { class: "field filter" }, el("label", { for: "filter" }, "Filter"), filter));
-  return {
-    element: el("div", { class: "view" }, tools, damaged, made, empty),
-    title: "Runs",
-    focus: () => heading.focus(),
-    stop: () => stop.abort(),
-  };
+  #show() {
+    const wanted = this.filter.value.trim().toLowerCase();
+    let shown = 0;
+    const ordered = this.#runs.toSorted(ORDERS[this.order.value][1]).map((run) => {
+      const { element } = /** @type {ReturnType<typeof runRow>} */ (this.#rows.get(run.id));
+      element.hidden = !`${run.id} ${element.dataset.phase}`.toLowerCase().includes(wanted);
+      shown += element.hidden ? 0 : 1;
+      return element;
+    });
+    // Moving a row would take the focus from its link.
+    if (ordered.some((element, i) => this.body.rows[i] !== element) || this.body.rows.length !== ordered.length) this.body.replaceChildren(...ordered);
+    this.table.hidden = shown === 0;
+    this.tools.hidden = this.#runs.length === 0;
+    this.empty.hidden = shown > 0;
+    say(this.empty, this.#runs.length ? "No run matches." : "There are no runs that this token may read. scope train starts one.");
+    say(this.total, this.#runs.length ? `${count(this.#runs.length)} ${this.#runs.length === 1 ? "run" : "runs"}` : "");
+    this.#offer();
+  }
+
+  get #chosen() {
+    return [...this.#rows].filter(([, { check }]) => check.checked).map(([id]) => id);
+  }
+
+  #offer() {
+    const number = this.#chosen.length;
+    this.compare.disabled = number < 2 || number > MOST_COMPARED;
+    const most = number > MOST_COMPARED ? `, at most ${MOST_COMPARED}` : "";
+    say(this.compare, number < 2 ? "Compare: choose two runs" : `Compare ${number} runs${most}`);
+  }
+
+  #compareChosen() {
+    location.hash = compareAddress(this.#chosen);
+  }
+}
+
+/**
+ * @param {string} label
+ * @param {HTMLElement} input
+ */
+function field(label, input) {
+  return el("div", { class: "field filter" }, el("label", { for: input.id }, label), input);
 }
 
 /**
@@ -83,42 +143,4 @@ async function every(signal) {
     at = answer.at;
   } while (cursor);
   return { runs, unreadable, at };
-}
-
-/**
- * Active runs first, then the newest.
- * @param {any} a
- * @param {any} b
- */
-function byInterest(a, b) {
-  const ended = Number(ENDED.includes(a.phase)) - Number(ENDED.includes(b.phase));
-  return ended || Date.parse(b.started_at) - Date.parse(a.started_at) || a.id.localeCompare(b.id);
-}
-
-/** @param {any} run */
-function line(run) {
-  const phase = el("span", { class: "phase" });
-  const bar = el("progress", { "aria-label": `Steps of ${run.id} done`, max: 1, value: 0 });
-  const steps = el("span");
-  const started = el("time");
-  const heartbeat = el("span");
-  const link = el("a", { href: `#/runs/${encodeURIComponent(run.id)}` }, run.id);
-  const element = row(HEADINGS, [link, phase, bar, steps, started, heartbeat]);
-  return {
-    element,
-    /**
-     * @param {any} now
-     * @param {number} at the server's clock, milliseconds
-     */
-    update(now, at) {
-      say(phase, phaseText(now.phase));
-      phase.dataset.phase = now.phase;
-      bar.max = Math.max(1, now.of);
-      bar.value = now.step;
-      say(steps, `${count(now.step)} / ${count(now.of)}`);
-      set(started, { datetime: now.started_at, title: when(now.started_at) });
-      say(started, brief(now.started_at));
-      say(heartbeat, age(Math.max(0, at - Date.parse(now.heartbeat_at)) / 1000));
-    },
-  };
 }

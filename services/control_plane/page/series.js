@@ -3,8 +3,10 @@
 
 import { call, runPath } from "./api.js";
 
-/** Points requested. */
-export const ROWS = 400;
+/** Points requested for the steps to show. */
+const ROWS = 400;
+/** The most rows of one answer. */
+export const MOST_ROWS = 2000;
 /** Points appended before the next reload. */
 const APPENDED = 40;
 
@@ -24,18 +26,35 @@ function flatten(record) {
   return flat;
 }
 
+/** @typedef {import("./chart_geometry.js").Column} Column */
+
+/**
+ * The steps to show.
+ * @typedef {object} Wanted
+ * @property {number} recent so many of the newest ones; 0: those from `from` to `to`
+ * @property {number} from
+ * @property {number | null} to null: the newest
+ * @property {number} margin steps to load before the first one, for what depends on the past
+ */
+
 /** Columns over the learner step. */
 export class Series {
   /** The last step of each point. @type {number[]} */
   steps = [];
-  /** Means over the steps of each point. @type {Record<string, (number | null)[]>} */
+  /** Means over the steps of each point. @type {Record<string, Column>} */
   values = {};
+  /** Smallest value among the steps of each point. @type {Record<string, Column>} */
+  lowest = {};
+  /** Largest value among the steps of each point. @type {Record<string, Column>} */
+  highest = {};
   /** The newest record's fields. @type {Record<string, number | null>} */
   newest = {};
-  /** Steps to show, from the next load on; 0: all. */
-  range = 0;
-  /** The range of the loaded data. */
-  #shown = 0;
+  /** The newest step up to which the curves are complete; -1 without one. */
+  last = -1;
+  /** The steps to show from the next load on. @type {Wanted} */
+  wanted = { recent: 0, from: 0, to: null, margin: 0 };
+  /** The steps of the loaded data. @type {Wanted} */
+  #shown = this.wanted;
   #lineage = -1;
   #appended = 0;
   /** Steps per point in the server's answer. */
@@ -54,11 +73,6 @@ export class Series {
     this.fields = fields;
   }
 
-  /** The newest step; -1 without one. */
-  get last() {
-    return this.steps.at(-1) ?? -1;
-  }
-
   /** Whether a reload is due. */
   get overdue() {
     return this.#appended > APPENDED;
@@ -69,26 +83,31 @@ export class Series {
    * @returns {[number, number]}
    */
   get domain() {
-    const last = Math.max(1, this.last);
-    return [this.#shown ? Math.max(0, last - this.#shown + 1) : 0, last];
+    const { recent, from, to } = this.#shown;
+    const last = Math.max(1, to ?? this.last);
+    return recent ? [Math.max(0, last - recent + 1), last] : [Math.min(from, last - 1), last];
   }
 
   /**
-   * Read the curves of the range.
+   * Read the curves of the wanted steps.
    * @param {AbortSignal} signal
    * @param {number} newest step that is known to exist
    */
   async load(signal, newest) {
     this.#held ??= [];
-    const range = this.range;
-    const first = range ? Math.max(0, newest - range + 1) : 0;
-    const query = new URLSearchParams({ fields: this.fields.join(","), first: String(first), rows: String(ROWS) });
+    const wanted = this.wanted;
+    const { recent, from, to, margin } = wanted;
+    const first = recent ? Math.max(0, newest - recent + 1) : from;
+    const early = Math.max(0, first - margin);
+    const rows = Math.min(MOST_ROWS, Math.ceil((ROWS * ((to ?? newest) - early + 1)) / Math.max(1, (to ?? newest) - first + 1)));
+    const query = new URLSearchParams({ fields: this.fields.join(","), first: String(early), rows: String(Math.max(1, rows)), extremes: "true" });
+    if (to !== null) query.set("last", String(to));
     try {
       const { body } = await call(runPath(this.run, `/metrics?${query}`), { signal });
-      if (this.range !== range) return;
-      this.#shown = range;
-      this.steps = body.steps;
-      this.values = body.values;
+      if (this.wanted !== wanted) return;
+      this.#shown = wanted;
+      ({ steps: this.steps, values: this.values, lowest: this.lowest, highest: this.highest } = body);
+      this.last = to === null ? (this.steps.at(-1) ?? -1) : newest;
       this.#appended = 0;
       this.#tail = [];
       this.#stride = Math.max(1, Math.round((body.last - body.first + 1) / Math.max(1, body.steps.length)));
@@ -119,7 +138,8 @@ export class Series {
     const onwards = this.know(record);
     if (this.#held) this.#held.push(record);
     else if (record.step > this.last) {
-      this.#extend(record.step, this.#flat(record));
+      this.last = record.step;
+      if (record.step <= (this.#shown.to ?? Infinity)) this.#extend(record.step, this.#flat(record));
       this.#forget();
     }
     return onwards;
@@ -137,7 +157,12 @@ export class Series {
     const at = fresh ? this.steps.length : this.steps.length - 1;
     this.#appended += fresh ? 1 : 0;
     this.steps[at] = step;
-    for (const field of this.fields) (this.values[field] ??= [])[at] = mean(this.#tail.map((one) => one[field] ?? null));
+    for (const field of this.fields) {
+      const known = this.#tail.map((one) => one[field] ?? null).filter((value) => value !== null);
+      (this.values[field] ??= [])[at] = known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+      (this.lowest[field] ??= [])[at] = known.length ? Math.min(...known) : null;
+      (this.highest[field] ??= [])[at] = known.length ? Math.max(...known) : null;
+    }
   }
 
   /**
@@ -151,15 +176,10 @@ export class Series {
   }
 
   #forget() {
-    const before = this.#shown ? this.steps.findIndex((step) => step >= this.domain[0]) : 0;
+    const { recent, margin } = this.#shown;
+    const before = recent ? this.steps.findIndex((step) => step >= this.domain[0] - margin) : 0;
     if (before <= 0) return;
     this.steps.splice(0, before);
-    for (const field of this.fields) this.values[field].splice(0, before);
+    for (const columns of [this.values, this.lowest, this.highest]) for (const field of this.fields) columns[field].splice(0, before);
   }
-}
-
-/** @param {(number | null)[]} values */
-function mean(values) {
-  const known = values.filter((value) => value !== null);
-  return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }

@@ -2,7 +2,7 @@
 // Server-sent events over fetch: `EventSource` cannot send the Authorization header.
 
 import { open } from "./api.js";
-import { report } from "./connection.js";
+import { RETRY, report } from "./connection.js";
 import { backoff, isPassing, sleep } from "./poll.js";
 
 /** The server sends a comment at least every five seconds. */
@@ -29,22 +29,24 @@ export async function follow(path, follower) {
   let heard = 0;
   let failures = 0;
   while (!follower.signal.aborted) {
-    if (performance.now() - heard > 1000 * RESUME_SECONDS) place = "";
+    if (Date.now() - heard > 1000 * RESUME_SECONDS) place = "";
+    let fault = "The event stream ended.";
     try {
       await once(path, place, follower, (id) => {
         if (id !== null) place = id;
-        heard = performance.now();
+        heard = Date.now();
         failures = 0;
         report("events", null);
       });
-      report("events", "The event stream ended.");
     } catch (error) {
       if (follower.signal.aborted) return null;
       if (!isPassing(error)) return /** @type {Error} */ (error);
-      report("events", /** @type {Error} */ (error).message);
+      fault = /** @type {Error} */ (error).message;
     }
     failures += 1;
-    await sleep(backoff(failures), follower.signal);
+    const pause = backoff(failures);
+    report("events", fault, pause);
+    await sleep(pause, follower.signal);
   }
   return null;
 }
@@ -60,6 +62,8 @@ async function once(path, place, follower, alive) {
   const connection = new AbortController();
   const end = () => connection.abort();
   follower.signal.addEventListener("abort", end);
+  // A connection from before the machine slept may be dead without a sign.
+  window.addEventListener(RETRY, end);
   /** @type {number | undefined} */
   let watchdog;
   const watch = () => {
@@ -90,6 +94,7 @@ async function once(path, place, follower, alive) {
   } finally {
     clearTimeout(watchdog);
     follower.signal.removeEventListener("abort", end);
+    window.removeEventListener(RETRY, end);
   }
 }
 

@@ -51,10 +51,10 @@ def _answer(
     first: int,
     last: int | None,
     rows: int,
+    extremes: bool,
 ) -> bytes:
-    series = read_series(redis, run_id, extent, names, first, last, rows)
-    shown = MetricSeries(first=series.first, last=series.last, steps=series.steps, values=series.values)
-    return shown.model_dump_json().encode()
+    series = read_series(redis, run_id, extent, names, first, last, rows, extremes)
+    return MetricSeries(**series._asdict()).model_dump_json().encode()
 
 
 @router.get("", response_model=MetricSeries)
@@ -75,6 +75,9 @@ def get_metrics(
         int | None, Query(ge=0, le=10**12, description="last learner step; default: the newest")
     ] = None,
     rows: Annotated[int, Query(ge=1, le=MOST_ROWS, description="most rows in the answer")] = 500,
+    extremes: Annotated[
+        bool, Query(description="also the smallest and the largest value among the steps of each row")
+    ] = False,
 ) -> Response:
     """Columns of means, each row over the same number of steps. Records of the surviving lineage only."""
     started, extent = reading("viewer", _extent_read)(run_id, request, redis, token)
@@ -91,7 +94,7 @@ def get_metrics(
     if not started:
         raise Problem(HTTPStatus.NOT_FOUND, f"The run {run_id!r} has not started.")
     cache: SeriesCache = request.app.state.series
-    body = cache.answer(run_id, extent, tuple(names), first, last, rows)
+    body = cache.answer(run_id, extent, tuple(names), first, last, rows, extremes)
     return Response(body, media_type="application/json")
 
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import ValidationError
 from redis import Redis
 
 from services.access.tokens import Principal
@@ -24,7 +25,7 @@ from services.control_plane.schemas.runs import (
     RunSummary,
 )
 from services.redis.query import TIME, Read, combine, fetch
-from services.run.control import Action, Desired, Refused, desired_read, request_action
+from services.run.control import Action, Desired, Refused, State, desired_read, request_action, state_read
 from services.run.heartbeats import generators_read
 from services.run.state import DamagedDocument, RunSpec, RunStatus, documents_read, evaluations_read
 
@@ -46,16 +47,16 @@ def list_runs(
     """
     left = [run_id for run_id in visible if cursor is None or run_id > cursor]
     shown = left[:limit]
-    documents = fetch(redis, combine(*(documents_read(run_id).deferred() for run_id in shown)))
+    # One round trip for all of them.
+    *documents, now = fetch(redis, combine(*(_summary_read(run_id).deferred() for run_id in shown), TIME))
     runs, unreadable = [], []
     for run_id, made in zip(shown, documents, strict=True):
         try:
-            spec, status = made()
-        except DamagedDocument:
+            (spec, status), control = made()
+            if spec and status:
+                runs.append(_summary(spec, status, control, now))
+        except (DamagedDocument, ValidationError):
             unreadable.append(run_id)
-            continue
-        if spec and status:
-            runs.append(_summary(spec, status))
     return RunList(runs=runs, unreadable=unreadable, next=shown[-1] if len(left) > limit else None)
 
 
@@ -133,19 +134,18 @@ def _run(
             config_hash=spec.config_hash,
             started_at=datetime.fromtimestamp(spec.started_at, UTC),
             versions=spec.versions,
-            recorded_at=_recorded_at(spec),
+            recorded_at=_instant(spec.recorded_at),
         ),
         spec=RunSpecView(config=spec.config, control=asked.state),
         status=RunStatusView(
             phase=status.phase,
-            phase_since=None
-            if status.phase_since is None
-            else datetime.fromtimestamp(status.phase_since, UTC),
+            phase_since=_instant(status.phase_since),
             phase_detail=status.phase_detail,
             step=status.step,
             of=status.of,
             heartbeat_at=datetime.fromtimestamp(status.heartbeat, UTC),
             seconds_since_heartbeat=max(0.0, now - status.heartbeat),
+            stale=status.is_stale(now),
             error=status.error,
             record=status.record,
             generators=generators,
@@ -155,17 +155,34 @@ def _run(
     )
 
 
-def _summary(spec: RunSpec, status: RunStatus) -> RunSummary:
+def _summary_read(run_id: str) -> Read[tuple[tuple[RunSpec | None, RunStatus | None], State]]:
+    return combine(documents_read(run_id), state_read(run_id)).map(lambda found: (found[0], found[1]))
+
+
+def _summary(spec: RunSpec, status: RunStatus, control: State, now: float) -> RunSummary:
+    record = status.record or {}
     return RunSummary(
         id=spec.run_id,
         phase=status.phase,
+        phase_since=_instant(status.phase_since),
+        phase_detail=status.phase_detail,
+        control=control,
         step=status.step,
         of=status.of,
         started_at=datetime.fromtimestamp(spec.started_at, UTC),
         heartbeat_at=datetime.fromtimestamp(status.heartbeat, UTC),
-        recorded_at=_recorded_at(spec),
+        seconds_since_heartbeat=max(0.0, now - status.heartbeat),
+        stale=status.is_stale(now),
+        error=status.error,
+        entropy=record.get("entropy"),
+        entropy_target=record.get("entropy_target"),
+        saturated=bool(record.get("saturated")),
+        reward=record.get("reward"),
+        alarms=record.get("alarms", []),
+        evaluation=None if status.evaluation is None else EvaluationView.model_validate(status.evaluation),
+        recorded_at=_instant(spec.recorded_at),
     )
 
 
-def _recorded_at(spec: RunSpec) -> datetime | None:
-    return None if spec.recorded_at is None else datetime.fromtimestamp(spec.recorded_at, UTC)
+def _instant(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -21,6 +21,9 @@ class MetricSeries(Resource):
     """the last learner step of each row"""
     values: dict[str, list[float | None]]
     """field → mean over the steps of each row; null where no step has a number"""
+    lowest: dict[str, list[float | None]] = Field(default={})
+    highest: dict[str, list[float | None]] = Field(default={})
+    """field → smallest and largest value among the steps of each row; empty without `extremes=true`"""
 
 
 class RunSpecView(Resource):
@@ -52,6 +55,8 @@ class RunStatusView(Resource):
     of: int
     heartbeat_at: datetime
     seconds_since_heartbeat: float
+    stale: bool
+    """whether the run has not ended and its driver and learner have been silent for more than 30 seconds"""
     error: str | None
     record: dict[str, Any] | None
     """the newest step record"""
@@ -87,10 +92,28 @@ class RunSummary(Resource):
 
     id: str
     phase: Phase
+    phase_since: datetime | None
+    """when the phase began"""
+    phase_detail: str | None
+    """how far the phase is, for people"""
+    control: Literal["run", "pause", "stop"]
+    """the desired state"""
     step: int
     of: int
     started_at: datetime
     heartbeat_at: datetime
+    seconds_since_heartbeat: float
+    stale: bool
+    """whether the run has not ended and its driver and learner have been silent for more than 30 seconds"""
+    error: str | None
+    entropy: float | None
+    entropy_target: float | None
+    saturated: bool
+    reward: float | None
+    alarms: list[str]
+    """of the newest step record, as in `RunStatusView.record`; without a record null, false and empty"""
+    evaluation: EvaluationView | None
+    """the held-out results stored last"""
     recorded_at: datetime | None
     """as in `RunMetadata`"""
 
