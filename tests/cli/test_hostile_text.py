@@ -31,7 +31,18 @@ READING = {
 }
 """commands that show a run, and whether they show its hostile texts"""
 WRITING = ("pause", "resume", "checkpoint", "stop", "entropy reset", "entropy set 0.4", "token revoke ada")
-NEEDS_NO_RUN = ("train", "submit", "compare", "doctor", "eval", "import", "export", "serve", "view", "completion")
+NEEDS_NO_RUN = (
+    "train",
+    "submit",
+    "compare",
+    "doctor",
+    "eval",
+    "import",
+    "export",
+    "serve",
+    "view",
+    "completion",
+)
 OTHER = ("entropy watch", "token create", "queue requeue", "queue purge")
 """commands that have a test of their own below"""
 

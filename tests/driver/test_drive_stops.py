@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from services.driver import run as driver
+from services.driver.drive import Drive
+from services.driver.heartbeat import DriverHeartbeat
 from services.driver.progress import Progress
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
@@ -118,7 +119,16 @@ def drive(
     mark_unbegun(path)
     directory = RunDirectory(path, run, default_config([f"steps={STEPS}"]), resumed=False)
     server: Any = Server(redis_access)
-    return driver._Drive(directory, server, redis, Progress(terminal), stop, Storage(path), ExitStack())
+    return Drive(
+        directory,
+        server,
+        redis,
+        Progress(terminal),
+        stop,
+        Storage(path),
+        DriverHeartbeat(redis, run),
+        ExitStack(),
+    )
 
 
 def test_before_the_first_step_the_driver_is_interrupted(drive: Any, redis: Redis, run: str) -> None:
