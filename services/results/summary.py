@@ -138,7 +138,7 @@ def _commands(run_id: str, path: Path, *, stopped: bool) -> list[str]:
             f"scope export {run} --out {shlex.quote(run_id + '-model')}": "the model with a card",
         }
     width = max(map(len, commands))
-    return [f"  {command:<{width}}  {purpose}" for command, purpose in commands.items()]
+    return [f"  {command:<{width}}  # {purpose}" for command, purpose in commands.items()]
 
 
 def _item(name: str, text: str) -> list[str]:

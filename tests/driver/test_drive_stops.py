@@ -165,10 +165,12 @@ def test_the_evaluation_at_the_end_can_be_interrupted_and_the_report_is_written_
 ) -> None:
     reported: list[int] = []
 
-    def write_report(*_: object, steps_done: int, wall_seconds: float) -> None:
+    def write_report(*_: object, steps_done: int, wall_seconds: float) -> dict[str, Any]:
         reported.append(steps_done)
+        return {}
 
     monkeypatch.setattr("services.results.report.write_report", write_report)
+    monkeypatch.setattr("services.results.summary.summary", lambda report, path: ["the summary"])
     update_status(redis, run, step=STEPS, of=STEPS)
     pool = Pool()
     pool.evaluating = lambda: os.kill(os.getpid(), signal.SIGINT)
@@ -176,4 +178,4 @@ def test_the_evaluation_at_the_end_can_be_interrupted_and_the_report_is_written_
     assert reported == [STEPS]
     said = terminal.getvalue()
     assert "the evaluation at the end was not finished" in said
-    assert f"continue with: scope train --resume {drive._directory.path}" in said
+    assert f"to evaluate step {STEPS}: scope train --resume {drive._directory.path}" in said

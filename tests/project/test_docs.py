@@ -96,7 +96,7 @@ def module_exists(name: str) -> bool:
 def scope_commands(page: Path) -> list[list[str]]:
     """Arguments of every `scope` command line on a page, except in headings about a command."""
     lines = [re.sub(r"^(\$ )?(\.venv/bin/)?", "", line) for line in code(page)]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("scope ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("scope ")]
 
 
 def anchors(page: Path) -> set[str]:
