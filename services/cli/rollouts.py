@@ -75,8 +75,12 @@ def _rollouts(options: argparse.Namespace) -> int:
 
 def _found(options: argparse.Namespace) -> list[SampledRollout]:
     """Read rollouts from the run directory or archive, or with --url from the control plane."""
-    from services.records.sampled_rollouts import RolloutFilter, read_file
+    from services.records.sampled_rollouts import LONGEST_TEXT, RolloutFilter, read_file
 
+    if options.contains is not None and len(options.contains) > LONGEST_TEXT:
+        raise ScopeError(
+            f"--contains has {len(options.contains)} characters; it must have at most {LONGEST_TEXT}."
+        )
     wanted = RolloutFilter(
         step=options.step,
         role=options.role,
@@ -84,7 +88,7 @@ def _found(options: argparse.Namespace) -> list[SampledRollout]:
         reward=options.reward,
         contains=options.contains,
     )
-    if options.url:
+    if options.url or options.context:
         with client_of(options) as (client, run_id):
             return list(client.rollouts(run_id, wanted, options.limit))
     with records_of(chosen_place(options)) as run:

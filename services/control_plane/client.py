@@ -11,11 +11,11 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.access.tokens import Scope
 from services.control_plane.schemas.base import ProblemBody
@@ -32,6 +32,8 @@ from services.control_plane.schemas.runs import Audit, Run, RunList, RunSummary
 from services.control_plane.schemas.tokens import OwnToken, TokenCreated, TokenList, TokenView
 from services.records.sampled_rollouts import RolloutFilter, SampledRollout
 from services.run.control import Action
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 _ANSWER_SECONDS = 15.0
 _RECONNECT_SECONDS = 1.0
@@ -88,7 +90,7 @@ class ControlPlaneClient:
         found: list[RunSummary] = []
         params: dict[str, str] = {}
         while True:
-            page = RunList.model_validate(self._call("GET", "/v1/runs", params=params))
+            page = self._ask(RunList, "GET", "/v1/runs", params=params)
             found += page.runs
             if page.next is None:
                 return found
@@ -96,11 +98,11 @@ class ControlPlaneClient:
 
     def run(self, run_id: str) -> Run:
         """One run."""
-        return Run.model_validate(self._call("GET", _path(run_id)))
+        return self._ask(Run, "GET", _path(run_id))
 
     def entropy_target(self, run_id: str) -> EntropyTarget:
         """The desired entropy target and the one in force."""
-        return EntropyTarget.model_validate(self._call("GET", f"{_path(run_id)}/entropy-target"))
+        return self._ask(EntropyTarget, "GET", f"{_path(run_id)}/entropy-target")
 
     def set_entropy_target(
         self,
@@ -133,8 +135,9 @@ class ControlPlaneClient:
     ) -> EntropyTargetHistory:
         """Changes of the entropy target and when they were applied, newest first. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
-        answer = self._call("GET", f"{_path(run_id)}/entropy-target/history", params=params)
-        return EntropyTargetHistory.model_validate(answer)
+        return self._ask(
+            EntropyTargetHistory, "GET", f"{_path(run_id)}/entropy-target/history", params=params
+        )
 
     def events(self, run_id: str, last_event_id: str | None = None) -> Iterator[Event]:
         """Live events, resumed without a gap after a lost connection. Raises ControlPlaneError without a run."""
@@ -157,11 +160,11 @@ class ControlPlaneClient:
 
     def own_token(self) -> OwnToken:
         """The scopes of this client's token, and when they expire."""
-        return OwnToken.model_validate(self._call("GET", "/v1/token"))
+        return self._ask(OwnToken, "GET", "/v1/token")
 
     def tokens(self, run_id: str | None) -> list[TokenView]:
         """The tokens of a run; None: those valid for every run."""
-        return TokenList.model_validate(self._call("GET", _tokens_path(run_id))).tokens
+        return self._ask(TokenList, "GET", _tokens_path(run_id)).tokens
 
     def create_token(
         self,
@@ -174,7 +177,7 @@ class ControlPlaneClient:
     ) -> TokenCreated:
         """Create a token for a run (None: for every run). Only this answer contains it."""
         body = {"name": name, "scope": scope, "expires_in_seconds": expires_in_seconds, "replace": replace}
-        return TokenCreated.model_validate(self._call("POST", _tokens_path(run_id), json=body))
+        return self._ask(TokenCreated, "POST", _tokens_path(run_id), json=body)
 
     def revoke_token(self, run_id: str | None, name: str) -> None:
         """Revoke a token with immediate effect."""
@@ -184,26 +187,25 @@ class ControlPlaneClient:
         """Who changed what, newest first; None: changes to all runs. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         path = "/v1/audit" if run_id is None else f"{_path(run_id)}/audit"
-        return Audit.model_validate(self._call("GET", path, params=params))
+        return self._ask(Audit, "GET", path, params=params)
 
     def request_action(self, run_id: str, action: Action) -> Run:
         """Request a pause, a resume, an orderly stop or a checkpoint."""
-        return Run.model_validate(self._call("POST", f"{_path(run_id)}:{action}"))
+        return self._ask(Run, "POST", f"{_path(run_id)}:{action}")
 
     def queue(self, run_id: str) -> QueueState:
         """The state of the run's replay queue."""
-        return QueueState.model_validate(self._call("GET", f"{_path(run_id)}/queue"))
+        return self._ask(QueueState, "GET", f"{_path(run_id)}/queue")
 
     def dead_letters(self, run_id: str, limit: int = 50, cursor: str | None = None) -> DeadLetterPage:
         """Dead letters (groups that will not be trained on), newest first. cursor: `next` of the last page."""
         params = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
-        answer = self._call("GET", f"{_path(run_id)}/queue/dead-letters", params=params)
-        return DeadLetterPage.model_validate(answer)
+        return self._ask(DeadLetterPage, "GET", f"{_path(run_id)}/queue/dead-letters", params=params)
 
     def requeue_dead_letter(self, run_id: str, letter_id: str) -> DeadLetterOutcome:
         """Put a dead letter back into the queue. Idempotent."""
         path = f"{_path(run_id)}/queue/dead-letters/{quote(letter_id, safe='')}:requeue"
-        return DeadLetterOutcome.model_validate(self._call("POST", path))
+        return self._ask(DeadLetterOutcome, "POST", path)
 
     def purge_dead_letters(self, run_id: str, letter_ids: Sequence[str], reason: str) -> PurgeReport:
         """Delete dead letters permanently, `MOST_PURGED` per request. Idempotent."""
@@ -211,8 +213,7 @@ class ControlPlaneClient:
         unknown: list[str] = []
         for start in range(0, len(letter_ids), MOST_PURGED):
             body = {"ids": list(letter_ids[start : start + MOST_PURGED]), "reason": reason}
-            answer = self._call("POST", f"{_path(run_id)}/queue/dead-letters:purge", json=body)
-            report = PurgeReport.model_validate(answer)
+            report = self._ask(PurgeReport, "POST", f"{_path(run_id)}/queue/dead-letters:purge", json=body)
             purged += report.purged
             unknown += report.unknown
         return PurgeReport(purged=purged, unknown=unknown)
@@ -221,10 +222,8 @@ class ControlPlaneClient:
         """The newest `limit` sampled rollouts that match, newest first; reads as many pages as needed."""
         params: dict[str, Any] = wanted.model_dump(mode="json", exclude_none=True)
         while limit > 0:
-            answer = self._call(
-                "GET", f"{_path(run_id)}/rollouts", params=params | {"limit": min(limit, ROLLOUTS_AT_ONCE)}
-            )
-            page = RolloutPage.model_validate(answer)
+            asked = params | {"limit": min(limit, ROLLOUTS_AT_ONCE)}
+            page = self._ask(RolloutPage, "GET", f"{_path(run_id)}/rollouts", params=asked)
             yield from page.rollouts
             limit -= len(page.rollouts)
             if page.next is None:
@@ -239,7 +238,8 @@ class ControlPlaneClient:
             "If-Match": "*" if known is None else f'"{known}"',
             "Idempotency-Key": secrets.token_urlsafe(16),
         }
-        answer = self._call(
+        return self._ask(
+            EntropyTarget,
             method,
             f"{_path(run_id)}/entropy-target",
             params={"wait": "applied", "timeout": timeout} if wait else {},
@@ -247,9 +247,18 @@ class ControlPlaneClient:
             headers=headers,
             **body,
         )
-        return EntropyTarget.model_validate(answer)
 
-    def _call(self, method: str, path: str, **options: Any) -> Any:
+    def _ask(self, answer: type[Answer], method: str, path: str, **options: Any) -> Answer:
+        """Call, and read the answer."""
+        try:
+            return answer.model_validate_json(self._call(method, path, **options))
+        except ValidationError as error:
+            raise ControlPlaneError(
+                f"{self._http.base_url} answered {path} with something that this version does not know: it is no "
+                "control plane, or one of another version."
+            ) from error
+
+    def _call(self, method: str, path: str, **options: Any) -> bytes:
         try:
             try:
                 response = self._http.request(method, path, **options)
@@ -260,7 +269,7 @@ class ControlPlaneClient:
         except httpx.HTTPError as error:
             raise self._no_answer(error) from error
         if response.is_success:
-            return response.json() if response.content else None
+            return response.content
         raise self._refusal(response)
 
     def _no_answer(self, error: httpx.HTTPError) -> ControlPlaneError:

@@ -70,6 +70,10 @@ class SampledRollout(BaseModel):
         return sum(sampled) / len(sampled) if sampled else None
 
 
+LONGEST_TEXT = 200
+"""characters of the text that a rollout is searched for"""
+
+
 class RolloutFilter(BaseModel):
     """Conditions on rollouts; None: any."""
 
@@ -81,7 +85,7 @@ class RolloutFilter(BaseModel):
     """whether the reward is 1"""
     reward: float | None = None
     """smallest reward"""
-    contains: Annotated[str, Field(max_length=200)] | None = None
+    contains: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
     """text in the prompt or the response, case-insensitive"""
 
     def fits(self, rollout: SampledRollout) -> bool:

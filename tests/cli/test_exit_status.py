@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
 
@@ -114,3 +116,34 @@ def test_an_argument_that_is_not_utf8_is_refused(scope: Scope) -> None:
     outcome = scope("token", "revoke", b"a\x9b".decode(errors="surrogateescape"))
     assert outcome.status == 2
     assert r"'a\udc9b' is not UTF-8" in outcome.err
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"[]", b'{"metadata": 1}', b"\xff"])
+def test_another_server_that_says_yes_is_not_taken_for_a_control_plane(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    class Agreeable(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    monkeypatch.setenv("SCOPE_TOKEN", "t" * 20)
+    with HTTPServer(("127.0.0.1", 0), Agreeable) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        outcome = scope("status", "r", "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert outcome.status == 2
+    assert "it is no control plane, or one of another version" in outcome.err
+
+
+def test_a_text_that_is_too_long_to_look_for_is_refused(scope: Scope, here: Path) -> None:
+    outcome = scope("rollouts", "--contains", "a" * 201)
+    assert outcome.status == 2
+    assert "--contains has 201 characters; it must have at most 200." in outcome.err

@@ -13,7 +13,7 @@ from services.control_plane.http.auth import RedisClient, allowed
 from services.control_plane.http.problems import Problem
 from services.control_plane.http.strict_route import StrictRoute
 from services.control_plane.schemas.rollouts import RolloutPage, RolloutView
-from services.records.sampled_rollouts import RolloutFilter, read_rollouts
+from services.records.sampled_rollouts import LONGEST_TEXT, RolloutFilter, read_rollouts
 from services.redis.streams import STREAM_ID
 from services.run.state import read_spec
 from trainer.roles import Role
@@ -40,7 +40,8 @@ def get_rollouts(
     correct: Annotated[bool | None, Query(description="whether the reward is 1")] = None,
     reward: Annotated[float | None, Query(ge=0, le=1, description="smallest reward")] = None,
     contains: Annotated[
-        str | None, Query(max_length=200, description="text in the prompt or the response, case-insensitive")
+        str | None,
+        Query(max_length=LONGEST_TEXT, description="text in the prompt or the response, case-insensitive"),
     ] = None,
 ) -> RolloutPage:
     """Rollouts sampled under `rollout_samples`, newest first. A page may be short or empty although `next` is set."""
