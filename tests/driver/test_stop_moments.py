@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.runs.terminal import Ending, Terminal, short_temporary_folder
 
 from tests.support.generation.tiny import tiny_config
 from tests.support.ports import free_ports
 from tests.support.runs.run_harness import Run
+from tests.support.runs.terminal import Ending, Terminal, short_temporary_folder
 from trainer.config.load import dump_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.runs.terminal import short_temporary_folder
 
 from services.host.private_folder import LONGEST_PARENT, PrivateFolder, remove_left
 from tests.support.repository import ROOT
+from tests.support.runs.terminal import short_temporary_folder
 from trainer.errors import ScopeError
 
 OWNER = """
