@@ -71,10 +71,10 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _eval(options: argparse.Namespace) -> int:
     from services.driver.stop_signals import StopSignals
-    from services.host.children import end_descendants
+    from services.host.children import Descendants
 
     with StopSignals(complain) as stop:
-        stop.at_forced_exit(end_descendants)
+        stop.at_forced_exit(Descendants().end)
         return _evaluate(options)
 
 

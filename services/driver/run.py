@@ -29,7 +29,7 @@ from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
 from services.driver.unbegun import withdraw
 from services.entropy_target.store import initialise_entropy_target
-from services.host.children import end_descendants
+from services.host.children import Descendants
 from services.host.environment import package_versions
 from services.recorded.saved_state import StateFile
 from services.run.control import request_action
@@ -50,9 +50,12 @@ def train(directory: RunDirectory, progress: Progress, stop: StopSignals) -> int
     storage = Storage(directory.path)
     stop.say = progress.say
     stop.at_forced_exit(lambda: progress.say(_stopped_early(directory)))
-    stop.at_forced_exit(end_descendants)
+    started = Descendants()
+    stop.at_forced_exit(started.end)
     try:
         with ExitStack() as stack:
+            # First on the stack, so last: what is still alive after everything was stopped in order is ended.
+            stack.callback(started.end)
             _train(directory, progress, stop, storage, stack)
     except KeyboardInterrupt:
         progress.say(_stopped_early(directory))
@@ -76,8 +79,6 @@ def _stopped_early(directory: RunDirectory) -> str:
 def _train(
     directory: RunDirectory, progress: Progress, stop: StopSignals, storage: Storage, stack: ExitStack
 ) -> None:
-    # First on the stack, so last: what is still alive after everything was stopped in order is ended.
-    stack.callback(end_descendants)
     secrets = RunSecrets(directory.path)
     secrets.ensure()
     progress.enter("starting", "Redis")

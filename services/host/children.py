@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,17 +50,30 @@ def start_child(command: Sequence[str], log: Path, environment: dict[str, str]) 
         )
 
 
-def end_descendants(seconds: float = 1.0) -> None:
-    """End every process below this one: by SIGTERM, and by SIGKILL those that have not ended after `seconds`."""
-    below = psutil.Process().children(recursive=True)
-    for process in below:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(below, seconds)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, seconds)
+class Descendants:
+    """The processes that this one starts from here on, and what they start. Others of this process are not touched."""
+
+    def __init__(self) -> None:
+        self._before = set(psutil.Process().children())
+
+    def end(self, seconds: float = 1.0) -> None:
+        """End them: by SIGTERM, and by SIGKILL those that have not ended after `seconds`."""
+        below = list(self._alive())
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(below, seconds)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, seconds)
+
+    def _alive(self) -> Iterator[psutil.Process]:
+        for child in psutil.Process().children():
+            if child not in self._before:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    yield from child.children(recursive=True)
+                    yield child
 
 
 def last_line(log: Path) -> str:

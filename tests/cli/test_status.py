@@ -45,10 +45,17 @@ def run(control: str = "run", newest: dict[str, Any] | None = None, **status: An
         "generators": GENERATORS,
         "evaluations": [{"step": 50, "pass_at_k": {1: 0.217, 4: 0.57, 16: 0.907}}],
         "checkpoints_pending": 0,
+        "stale": False,
     }
     return Run.model_validate(
         {
-            "metadata": {"id": "quickstart", "config_hash": "h", "started_at": NOW, "versions": {}},
+            "metadata": {
+                "id": "quickstart",
+                "config_hash": "h",
+                "started_at": NOW,
+                "versions": {},
+                "recorded_at": None,
+            },
             "spec": {"config": {}, "control": control},
             "status": of_run | status,
         }

@@ -94,7 +94,8 @@ def test_head_is_get_without_the_body(server: Address, token: str, path: str) ->
             head = answer(connection, head_only=True)
             assert (head.status, head.body) == (200, b"")
             assert head.headers.keys() == whole.headers.keys()
-    if path != "/metrics":
+    # These tell ages, whose digits change.
+    if path not in ("/metrics", "/v1/runs"):
         assert head.headers["content-length"] == whole.headers["content-length"]
 
 
