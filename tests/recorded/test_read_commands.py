@@ -21,7 +21,7 @@ def test_the_newest_run_is_shown_although_it_has_finished(directory: Path, shell
     assert outcome.status == 0
     assert f"quickstart is read from runs/quickstart: {FINISHED}" in outcome.err
     assert "finished" in outcome.out
-    assert f"step {STEPS} of {STEPS}" in outcome.out
+    assert f"{STEPS} of {STEPS} steps" in outcome.out
 
 
 def test_the_state_as_json_has_nothing_else_on_stdout(directory: Path, shell: Shell) -> None:
