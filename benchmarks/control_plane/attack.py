@@ -108,7 +108,7 @@ def main() -> None:
             row = "".join(f"{number:>9}" for number in numbers)
             print(f"{label:22}{row}  {attack.get('connections', '')} {attack.get('answers', '')}", flush=True)
     document = {
-        "made_by": sys.argv,
+        "made_by": ["python", "-m", "benchmarks.control_plane.attack", *sys.argv[1:]],
         "machine": {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count()},
         "seconds": options.seconds,
         "readers": READERS,

@@ -282,7 +282,7 @@ def main() -> None:
         f"{len(idle['errors'])} errors; processor ms per read: {idle['processor_ms_per_read']}"
     )
     document = {
-        "made_by": sys.argv,
+        "made_by": ["python", "-m", "benchmarks.control_plane.load", *sys.argv[1:]],
         "machine": {"processor": platform.processor() or platform.machine(), "cpus": os.cpu_count()},
         "beside_training": training,
         "alone": idle,
