@@ -87,7 +87,7 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     ("moment", "seconds"),
     [
         ("run stopped in", 0.0),
-        ("warm start 1/", 0.0),
+        ("starting model: warm start", 0.0),
         ("starting Ray", 1.0),
         ("starting Ray", 5.0),
         ("starting 2 generators", 0.0),
