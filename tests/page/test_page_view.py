@@ -34,3 +34,6 @@ def test_the_page_shows_a_finished_run_from_its_directory(
             expect(page.get_by_role("button", name=name, disabled=False)).to_have_count(0)
         page.get_by_role("button", name="Search").click()
         expect(page.get_by_text("prompt of step 5")).to_be_visible()
+        page.get_by_role("link", name="Runs").click()
+        expect(page.get_by_role("link", name=run_id)).to_be_visible()
+        expect(page.locator("#link")).to_have_text("recorded")

@@ -27,6 +27,8 @@ let lostSince = 0;
 let seen = null;
 /** Whether another control plane answers in place of the run's own. */
 let replaced = false;
+/** Whether the view shows several runs, all of them recorded ones. */
+let allRecorded = false;
 let ticked = Date.now();
 
 /**
@@ -54,6 +56,15 @@ export function saw(run) {
 }
 
 /**
+ * Keep whether the view shows recorded runs only.
+ * @param {boolean} recorded
+ */
+export function sawRecorded(recorded) {
+  allRecorded = recorded;
+  show();
+}
+
+/**
  * Whether a refused token comes from another control plane, started where the one of an ended run was lost: what the page
  * shows of that run then stays.
  */
@@ -72,7 +83,7 @@ export function isLost() {
 export function silence() {
   faults.clear();
   sources.clear();
-  [lostSince, seen, replaced] = [0, null, false];
+  [lostSince, seen, replaced, allRecorded] = [0, null, false, false];
   show();
 }
 
@@ -91,7 +102,7 @@ panel.append(el("div", { class: "lost-line" }, words, countdown, again), hint);
 function show() {
   const lost = lostSince > 0;
   const line = /** @type {HTMLElement} */ (document.getElementById("link"));
-  const recorded = Boolean(seen?.metadata.recorded_at);
+  const recorded = allRecorded || Boolean(seen?.metadata.recorded_at);
   const ended = seen !== null && hasEnded(seen.status.phase);
   const state = sources.size === 0 ? "" : lost ? (ended ? "ended" : "lost") : recorded ? "recorded" : "live";
   line.dataset.state = state;

@@ -3,6 +3,7 @@
 
 import { MOST_COMPARED, compareAddress } from "./address.js";
 import { call } from "./api.js";
+import { sawRecorded } from "./connection.js";
 import { notify } from "./dialog.js";
 import { el, say, table } from "./dom.js";
 import { count } from "./format.js";
@@ -71,6 +72,7 @@ class RunsView {
     this.damaged.hidden = unreadable.length === 0;
     say(this.damaged, `The stored data of these runs is damaged and cannot be shown: ${unreadable.join(", ")}.`);
     this.#runs = runs;
+    sawRecorded(runs.length > 0 && runs.every((run) => run.recorded_at));
     for (const run of runs) {
       const known = this.#rows.get(run.id) ?? runRow(run, () => this.#offer());
       known.update(run, at);
