@@ -1,12 +1,4 @@
-r"""The looks of an answer do not count: fonts, colours, spacing, delimiters.
-
-Each case is labelled by hand: (reference answer, answer)."""
-
-from __future__ import annotations
-
-import pytest
-
-from trainer.tasks.answers.judge import judge
+r"""The looks of an answer do not count: fonts, colours, spacing, delimiters."""
 
 RIGHT = [
     ("73", "__73__"),
@@ -43,8 +35,4 @@ RIGHT = [
     ("2i", r"2\mathrm{i}"),
     ("3-2i", "-2i+3"),
 ]
-
-
-@pytest.mark.parametrize(("gold", "answer"), RIGHT)
-def test_a_right_answer_is_rewarded(gold: str, answer: str) -> None:
-    assert judge(gold, f"\\boxed{{{answer}}}") == "correct"
+WRONG: list[tuple[str, str]] = []

@@ -1,12 +1,4 @@
-r"""Answers that public bug reports of other graders name, and their neighbours.
-
-Each case is labelled by hand: (reference answer, answer)."""
-
-from __future__ import annotations
-
-import pytest
-
-from trainer.tasks.answers.judge import judge
+r"""Answers that public bug reports of other graders name, and their neighbours."""
 
 RIGHT = [
     ("8/3", "2 2/3"),
@@ -181,13 +173,3 @@ WRONG = [
     ("10 m^2", "10 m"),
     ("10 m", "10 m^2"),
 ]
-
-
-@pytest.mark.parametrize(("gold", "answer"), RIGHT)
-def test_a_right_answer_is_rewarded(gold: str, answer: str) -> None:
-    assert judge(gold, f"\\boxed{{{answer}}}") == "correct"
-
-
-@pytest.mark.parametrize(("gold", "answer"), WRONG)
-def test_a_wrong_answer_is_not(gold: str, answer: str) -> None:
-    assert judge(gold, f"\\boxed{{{answer}}}") == "wrong"

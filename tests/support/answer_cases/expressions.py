@@ -1,12 +1,4 @@
-r"""Expressions with variables: equal as real functions.
-
-Each case is labelled by hand: (reference answer, answer)."""
-
-from __future__ import annotations
-
-import pytest
-
-from trainer.tasks.answers.judge import judge
+r"""Expressions with variables: equal as real functions."""
 
 RIGHT = [
     ("x^2-1", "(x-1)(x+1)"),
@@ -54,13 +46,3 @@ WRONG = [
     ("9", r"3 \times 4"),
     ("12", r"3 \cdot 4 = 13"),
 ]
-
-
-@pytest.mark.parametrize(("gold", "answer"), RIGHT)
-def test_a_right_answer_is_rewarded(gold: str, answer: str) -> None:
-    assert judge(gold, f"\\boxed{{{answer}}}") == "correct"
-
-
-@pytest.mark.parametrize(("gold", "answer"), WRONG)
-def test_a_wrong_answer_is_not(gold: str, answer: str) -> None:
-    assert judge(gold, f"\\boxed{{{answer}}}") == "wrong"

@@ -1,0 +1,1 @@
+"""Answers labelled by hand, by kind: (reference answer, answer), right ones and wrong ones."""
