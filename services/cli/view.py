@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -17,8 +16,6 @@ from services.cli.parser import add_examples
 if TYPE_CHECKING:
     from services.recorded.recorded_run import RecordedRun
     from services.recorded.serve import View
-
-ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +40,6 @@ def _view(options: argparse.Namespace) -> int:
     from services.recorded.find import recorded_runs
     from services.recorded.serve import served
 
-    # Both signals end the view in order at any moment, so that what it started and wrote goes away with it. A shell
-    # has a program in the background ignore SIGINT.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
         places = [_place(text) for text in options.runs or [str(RUNS)]]
         with recorded_runs(places, remark) as runs, served(runs, "viewer", options.port) as view:
@@ -54,12 +48,10 @@ def _view(options: argparse.Namespace) -> int:
             say(_address(view, runs))
             remark("The address holds a token for reading, valid until this view ends. Ctrl-C ends it.")
             while True:
-                time.sleep(3600)
+                signal.pause()
     except KeyboardInterrupt:
+        # A signal is how a view ends; what it started and wrote is gone by now.
         return 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _place(text: str) -> Path:

@@ -6,13 +6,13 @@ import contextlib
 
 from services.access.tokens import TOKEN_VARIABLE, any_token, register_token
 from services.control_plane.app import create_app
-from services.control_plane.http.hosts import is_loopback
 from services.control_plane.server import server_of
 from services.host.interrupts import handled_by, signals_to_handle
 from services.host.sockets import bind_one, moved
 from services.redis.access import RedisAccess
 from trainer.config import CONTROL_PLANE_PORT, ControlPlaneConfig
 from trainer.errors import ScopeError
+from trainer.rendezvous import is_loopback
 
 
 def run_standalone(access: RedisAccess, config: ControlPlaneConfig, token: str | None = None) -> None:

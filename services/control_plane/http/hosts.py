@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 from services.control_plane.http.problems import Problem
 from trainer.config import ControlPlaneConfig
+from trainer.rendezvous import is_loopback
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 
@@ -51,16 +52,6 @@ class HostNames:
             "control_plane.allowed_hosts.",
             kind="unknown-host",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine, and only to itself."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _plain(host: str) -> str:
