@@ -65,6 +65,8 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reward_components: Annotated[dict[str, float], msgspec.Meta(max_length=MOST_COMPONENTS)]
     verdict: str
     finish_reason: FinishReason
+    scored: bool = True
+    """False where the verifier gave no score: `reward` is 0, and the rollout counts in no statistic and no loss"""
 
     @property
     def tokens(self) -> NDArray[np.int32]:

@@ -15,6 +15,7 @@ from trainer.errors import ScopeError
 from trainer.tasks.base import (
     NO_END,
     Environment,
+    Message,
     Problem,
     Task,
     TaskWithAnswers,
@@ -35,6 +36,7 @@ from trainer.tasks.reasoning_gym import ReasoningGym
 __all__ = [
     "NO_END",
     "Environment",
+    "Message",
     "Problem",
     "Task",
     "TaskWithAnswers",

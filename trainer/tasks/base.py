@@ -13,13 +13,24 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """One prompt. `data` is what the verifier needs; plain values only."""
 
     id: str
     """unique in the task, and the same in every run"""
     prompt: str
+    """the user's only message, or the newest one of `messages`"""
     data: Mapping[str, Any] = field(hash=False)
+    messages: tuple[Message, ...] = ()
+    """the whole conversation that the response continues, for the chat template; empty where it is `prompt` alone"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class Verdict:
     """parts of the reward, at most `trainer.rollouts.trajectory.MOST_COMPONENTS`"""
     verdict: str
     """a short label, such as "correct" or "wrong value\""""
+    unscored: str | None = None
+    """why there is no score, such as the error of the verifier; `reward` is then 0, and no statistic counts it"""
 
 
 NO_END = Verdict(0.0, {}, "no end")
