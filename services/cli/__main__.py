@@ -10,12 +10,10 @@ from services.cli import main
 def run() -> None:
     """Run the command line and end the process with its status."""
     status = main()
-    if status > 128:
-        # A signal ended the command, and everything was cleaned up. Taking imported libraries down can take seconds.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(status)
-    sys.exit(status)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    # Everything was cleaned up. Taking imported libraries down can take seconds, and Ray would wait for its processes.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -255,6 +255,9 @@ class Drive:
                 else:
                     self._queue.answered()
                     self._show(status, records)
+                    if status is not None and status.phase == "learned":
+                        # Ray Train takes seconds to end its workers, which have nothing left to write.
+                        break
         status = read_status(self._redis, self._run_id)
         self._show(status, feed.new(self._redis, status))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
-from services.driver.generator_pool import GeneratorPool, Member, cause_of
+from services.driver.generator_pool import STOP_SECONDS, GeneratorPool, Member, cause_of
 from services.driver.placement import GeneratorPlacement
 from services.generation.spec import GeneratorSpec
 from trainer.errors import ScopeError
@@ -69,7 +69,7 @@ class ElasticPool(GeneratorPool):
         self._start_placed()
         return messages
 
-    def stop(self, timeout: float = 20.0) -> None:
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Stop the generators and remove every request for resources, so that the cluster does not scale up."""
         for waiting in self._waiting.values():
             if waiting.placement is not None:

@@ -20,6 +20,9 @@ from trainer.errors import ScopeError
 HEALTHY_SECONDS = 600.0
 """A generator that ran for this long before it ended has its count of restarts reset."""
 
+STOP_SECONDS = 3.0
+"""how long generators may take to finish what they are sending when the run ends"""
+
 
 @dataclass
 class Member:
@@ -113,15 +116,17 @@ class GeneratorPool:
                         correct[index] = count
         return correct
 
-    def stop(self, timeout: float = 20.0) -> None:
-        """Stop the generators and their engines; one that does not answer in time is killed. timeout: seconds."""
-        handles = [member.handle for member in self._members.values()]
-        ray.wait([h.stop.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
-        ray.wait([h.shutdown.remote() for h in handles], num_returns=len(handles), timeout=timeout / 2)
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
+        """Let the generators finish what they are sending, then end them. timeout: seconds, for all of them."""
+        deadline = time.monotonic() + timeout
+        members = [member for member in self._members.values() if member.ready]
+        stops = [member.handle.stop.remote() for member in members]
+        for calls in filter(None, (stops, [member.call for member in members])):
+            ray.wait(calls, num_returns=len(calls), timeout=max(0.0, deadline - time.monotonic()))
         self.kill()
 
     def kill(self) -> None:
-        """End the generators and their engines at once."""
+        """End the generators and their engines at once. An engine has nothing to save."""
         for member in self._members.values():
             ray.kill(member.handle)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -20,10 +19,7 @@ from services.access.tokens import register_token
 from services.driver.drive import Drive
 from services.driver.heartbeat import DriverHeartbeat
 from services.driver.progress import Progress
-from services.driver.recovery import (
-    check_recoverable,
-    fetch_checkpoint,
-)
+from services.driver.recovery import check_recoverable, fetch_checkpoint
 from services.driver.redis_supervisor import RedisSupervisor
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
@@ -36,9 +32,6 @@ from services.run.control import request_action
 from services.run.directory import RunDirectory
 from services.run.state import RunSpec, initialise_run, update_status
 from trainer.errors import ScopeError
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(directory: RunDirectory, progress: Progress, stop: StopSignals) -> int:

@@ -141,13 +141,6 @@ class Generator:
         self._cancel_in_flight()
         self._wake.set()
 
-    async def shutdown(self) -> None:
-        """Stop the engine."""
-        if self._engine is not None:
-            self._engine.shutdown()
-        await self._redis.aclose()
-        self._heartbeat.close()
-
     async def evaluate(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
         """Count the correct responses out of `samples` to each held-out problem, given by index."""
         self._account()

@@ -192,9 +192,10 @@ class RankZero:
         self._requests.announce_saving()
 
     def close(self) -> None:
-        """Wait until the generators have loaded the last version, then close every part."""
+        """Wait until the generators have loaded the last version, unless the run was stopped; then close every part."""
         deadline = time.monotonic() + self._config.weights.timeout_seconds
-        while not self._weights.settled() and time.monotonic() < deadline:
+        # After the last step the generators evaluate that version; after a stop they have nothing left to do.
+        while not (self._requests.stopping or self._weights.settled()) and time.monotonic() < deadline:
             self._weights.poll()
             time.sleep(0.05)
         self._weights.close()
@@ -202,6 +203,7 @@ class RankZero:
         self._recorder.close()
         self._ledger.close()
         self._heartbeat.close()
+        self._requests.announce_learned()
         self._redis.close()
 
     def _keep_waiting(self) -> bool:

@@ -77,8 +77,17 @@ class RunRequests:
 
     def announce_saving(self) -> None:
         """Write the phase `saving`: the last step is done. After a stop the phase stays `stopping`."""
-        if self._phase != "stopping":
+        if not self.stopping:
             self._announce("saving")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was requested, and taken."""
+        return self._phase == "stopping"
+
+    def announce_learned(self) -> None:
+        """Write the phase `learned`: the learner has nothing left to write."""
+        self._announce("learned")
 
     def _announce(self, phase: Phase) -> None:
         """Write the phase if it changed. A paused run writes it each time, which renews the heartbeat."""

@@ -15,11 +15,13 @@ Phase = Literal[
     "paused",
     "stopping",
     "saving",
+    "learned",
     "reporting",
     "finished",
     "failed",
 ]
-"""`evaluating` comes before the first step and after the last one; `saving` follows the last step, `stopping` a stop"""
+"""`evaluating` comes before the first step and after the last one; `saving` follows the last step, `stopping` a stop;
+in `learned` the learner has nothing left to write"""
 
 WORDS: dict[str, str] = {
     "starting": "starting",
@@ -32,6 +34,7 @@ WORDS: dict[str, str] = {
     "paused": "paused",
     "stopping": "stopping, writing the last checkpoint",
     "saving": "writing the last checkpoint and the model",
+    "learned": "ending the learner",
     "reporting": "writing the report",
     "finished": "finished",
     "failed": "failed",

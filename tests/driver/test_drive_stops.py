@@ -154,6 +154,18 @@ def test_after_the_first_step_the_learner_is_asked_to_stop(
     assert not is_unbegun(drive._directory.path)
 
 
+def test_a_learner_with_nothing_left_to_write_is_not_waited_for(drive: Any, redis: Redis, run: str) -> None:
+    looks: list[int] = []
+
+    def write_the_last_checkpoint() -> None:
+        looks.append(1)
+        assert len(looks) < 10
+        update_status(redis, run, phase="learned" if len(looks) > 3 else "saving", step=STEPS, of=STEPS)
+
+    drive._watch(Pool(), Learner(redis, run, write_the_last_checkpoint), Scheduler())
+    assert len(looks) == 4
+
+
 def test_a_directory_that_is_removed_ends_the_wait_with_its_name(drive: Any, redis: Redis, run: str) -> None:
     path = drive._directory.path
     with pytest.raises(ScopeError, match=f"The run directory {path} was removed"):

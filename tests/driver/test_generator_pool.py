@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,10 +41,10 @@ Start = Callable[..., GeneratorPool]
 @pytest.fixture
 def start(run_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start a pool of `count` running stubs."""
-    monkeypatch.setattr("services.driver.generator_pool.GeneratorActor", ray.remote(Stub))
     pools: list[GeneratorPool] = []
 
-    def begin(count: int, first: int = 0) -> GeneratorPool:
+    def begin(count: int, first: int = 0, kind: type[Stub] = Stub) -> GeneratorPool:
+        monkeypatch.setattr("services.driver.generator_pool.GeneratorActor", ray.remote(kind))
         config = RunConfig.model_validate({"generators": {"max_restarts": 1, "cpus_per_generator": 0.1}})
         access = RedisAccess("redis://127.0.0.1:1/0")
         pool = GeneratorPool(
@@ -105,6 +106,29 @@ def test_an_evaluation_without_generators_names_the_last_death(start: Start) -> 
         ScopeError, match="every generator ended during the evaluation; the last one: ActorDied"
     ):
         start(1, first=1).evaluate(8, 4, 1.0)
+
+
+def test_generators_finish_what_they_are_sending_before_they_are_ended(start: Start, tmp_path: Path) -> None:
+    class Sending(Stub):
+        async def run(self) -> None:
+            await super().run()
+            (tmp_path / self._spec.generator_id).touch()
+
+    start(2, kind=Sending).stop()
+    assert {path.name for path in tmp_path.iterdir()} == {"base-generator-0", "base-generator-1"}
+
+
+def test_a_generator_that_does_not_stop_is_ended_all_the_same(start: Start) -> None:
+    class Stuck(Stub):
+        async def stop(self) -> None:
+            self._stopped = False
+
+    pool, began = start(1, kind=Stuck), time.monotonic()
+    (process,) = [ray.get(member.handle.process_id.remote()) for member in pool._members.values()]
+    pool.stop(timeout=0.5)
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
 
 
 def test_waiting_for_engines_ends_when_they_are_not_wanted_any_more(

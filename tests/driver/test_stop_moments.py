@@ -13,14 +13,14 @@ import pytest
 
 from tests.support.generation.tiny import tiny_config
 from tests.support.ports import free_ports
-from tests.support.runs.run_harness import Run
-from tests.support.runs.terminal import Ending, Terminal, short_temporary_folder
+from tests.support.runs.terminal import Terminal, short_temporary_folder
 from trainer.config.load import dump_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 WITHIN_SECONDS = 5.0
 Open = Callable[..., Terminal]
+NAME = "stopped"
 
 
 @pytest.fixture
@@ -39,8 +39,9 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     with short_temporary_folder() as temporary:
 
         def start(*more: str) -> Terminal:
-            run = Run(tmp_path / "runs" / "stopped", environment, [*settings, *more])
-            terminals.append(Terminal(run, config, temporary))
+            arguments = ["train", str(config), "--run-id", NAME]
+            arguments += [part for setting in (*settings, *more) for part in ("--set", setting)]
+            terminals.append(Terminal(arguments, environment, temporary))
             return terminals[-1]
 
         yield start
@@ -48,11 +49,12 @@ def opened(tmp_path: Path) -> Iterator[Open]:
             terminal.close()
 
 
-def ended_cleanly(terminal: Terminal, ending: Ending, number: signal.Signals) -> None:
+def ends_cleanly(terminal: Terminal, number: signal.Signals, runs: Path) -> None:
+    ending = terminal.interrupt(number)
     assert ending.status == 128 + number, ending
     assert ending.seconds < WITHIN_SECONDS, ending
     assert terminal.leftovers() == []
-    assert not terminal.run.directory.exists()
+    assert not (runs / NAME).exists()
     if number != signal.SIGHUP:
         assert "stopped before the first step; nothing was kept" in ending.said
     assert "Traceback" not in ending.said
@@ -61,7 +63,7 @@ def ended_cleanly(terminal: Terminal, ending: Ending, number: signal.Signals) ->
 
 
 def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interrupted(
-    opened: Open, tiny_model_dir: Path
+    opened: Open, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     first = opened(f"model.path={tiny_model_dir}")
     first.wait_for("starting 2 generators")
@@ -70,7 +72,7 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     assert {path.name for path in folder.iterdir()} == {".private-folder", "ray", "tmp"}
     assert first.interrupt(signal.SIGKILL).status == -signal.SIGKILL
     assert first.leftovers(seconds=30) == []
-    assert (first.run.directory / "logs" / "ray" / "gcs_server.out").exists()
+    assert (tmp_path / "runs" / NAME / "logs" / "ray" / "gcs_server.out").exists()
     second = opened(f"model.path={tiny_model_dir}")
     second.wait_for("starting Ray")
     # Ray's first process is on its way, and Ray waits for it.
@@ -78,7 +80,7 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     while not any(second.temporary.glob("scope-*/ray/session_latest/logs/gcs_server.out")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    ended_cleanly(second, second.interrupt(signal.SIGINT), signal.SIGINT)
+    ends_cleanly(second, signal.SIGINT, tmp_path / "runs")
 
 
 @pytest.mark.chaos
@@ -99,9 +101,9 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     ids=lambda value: str(value).replace(" ", "_"),
 )
 def test_every_moment_before_the_first_step_can_be_interrupted(
-    opened: Open, moment: str, seconds: float, number: signal.Signals
+    opened: Open, tmp_path: Path, moment: str, seconds: float, number: signal.Signals
 ) -> None:
     terminal = opened()
     terminal.wait_for(moment)
     time.sleep(seconds)
-    ended_cleanly(terminal, terminal.interrupt(number), number)
+    ends_cleanly(terminal, number, tmp_path / "runs")

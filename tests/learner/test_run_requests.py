@@ -86,6 +86,9 @@ def test_the_end_of_learning_is_announced_by_its_cause(
         assert phase(redis, run_id) == "stopping"
     requests.announce_saving()
     assert phase(redis, run_id) == expected
+    assert requests.stopping == stopped
+    requests.announce_learned()
+    assert phase(redis, run_id) == "learned"
 
 
 def test_requests_are_done_at_once_where_the_checkpoint_exists(

@@ -4,7 +4,7 @@
 /** Phases of an ended run. */
 const ENDED = ["finished", "failed"];
 /** Phases after the last step. */
-const ENDING = ["stopping", "saving", "reporting"];
+const ENDING = ["stopping", "saving", "learned", "reporting"];
 /** Phases in which learner steps are made. */
 const LEARNING = ["running", "paused"];
 /** Seconds without a heartbeat of driver or learner after which a run that has not ended is stale. */
@@ -22,6 +22,7 @@ const WORDS = {
   paused: "paused",
   stopping: "stopping",
   saving: "saving",
+  learned: "ending the learner",
   reporting: "writing the report",
   finished: "finished",
   failed: "failed",

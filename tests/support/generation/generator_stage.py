@@ -38,9 +38,9 @@ class OnSharedEngine(Generator):
     async def start(self) -> int:
         return await self._begin_with(self._shared)
 
-    async def shutdown(self) -> None:
-        self._engine = None
-        await super().shutdown()
+    async def close(self) -> None:
+        await self._redis.aclose()
+        self._heartbeat.close()
 
 
 class Stage:
@@ -92,7 +92,7 @@ class Stage:
             try:
                 await scene(generator)
             finally:
-                await generator.shutdown()
+                await generator.close()
 
         self.engines.run(role, play())
 

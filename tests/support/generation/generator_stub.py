@@ -12,7 +12,7 @@ class Stub:
     """Starts immediately, runs until it is killed, and answers each problem with its index."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
-        self._spec = spec
+        self._spec, self._stopped = spec, False
 
     async def start(self) -> int:
         return os.getpid()
@@ -20,7 +20,8 @@ class Stub:
     async def run(self) -> None:
         import asyncio
 
-        await asyncio.sleep(3600)
+        while not self._stopped:
+            await asyncio.sleep(0.05)
 
     async def process_id(self) -> int:
         return os.getpid()
@@ -30,6 +31,5 @@ class Stub:
             os.kill(os.getpid(), signal.SIGKILL)
         return problems
 
-    async def stop(self) -> None: ...
-
-    async def shutdown(self) -> None: ...
+    async def stop(self) -> None:
+        self._stopped = True

@@ -108,7 +108,12 @@ def new_run(folder: Path, name: str, settings: Sequence[str]) -> Run:
 
 def left_running(run: Run) -> list[str]:
     """Processes of the run, found by the state directory in their environment or the run's path in their command."""
-    marker = f"XDG_STATE_HOME={run.environment['XDG_STATE_HOME']}".encode()
+    return processes_of(run.environment["XDG_STATE_HOME"], str(run.directory))
+
+
+def processes_of(state: str, argument: str | None = None) -> list[str]:
+    """Processes with the state directory `state` in their environment, or with `argument` in their command."""
+    marker, named = f"XDG_STATE_HOME={state}".encode(), None if argument is None else argument.encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -116,6 +121,6 @@ def left_running(run: Run) -> list[str]:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:
             continue
-        if command and (marker in environment.split(b"\0") or str(run.directory).encode() in command):
+        if command and (marker in environment.split(b"\0") or (named is not None and named in command)):
             found.append(f"{process.name} {command.decode(errors='replace')[:120]}")
     return found

@@ -1,4 +1,4 @@
-"""`scope train` on a terminal of its own, interrupted at a chosen moment, and what it leaves."""
+"""A command on a terminal of its own, interrupted at a chosen moment, and what it leaves."""
 
 from __future__ import annotations
 
@@ -11,39 +11,40 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.repository import ROOT
-from tests.support.runs.run_harness import Run, left_running
+from tests.support.runs.run_harness import processes_of
 
 START_SECONDS = 400.0
 
 
 @dataclass
 class Ending:
-    """How a run on a terminal ended."""
+    """How a command on a terminal ended."""
 
     status: int
     seconds: float
-    """from the signal to the end of the driver"""
+    """from the signal to the end of the command"""
     said: str
     """printed after the signal"""
 
 
 class Terminal:
-    """A run in the foreground of a terminal. Its temporary files are in a folder of its own, with a short path."""
+    """`scope` in the foreground of a terminal. Its temporary files are in a folder of its own, with a short path.
 
-    def __init__(self, run: Run, config: Path, temporary: Path) -> None:
-        self.run, self.temporary = run, temporary
-        arguments = [str(config), "--run-id", run.directory.name]
-        arguments += [part for setting in run.settings for part in ("--set", setting)]
+    environment: with a state folder (XDG_STATE_HOME) of its own, by which the processes are found.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], temporary: Path) -> None:
+        self.temporary, self._state = temporary, environment["XDG_STATE_HOME"]
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
-        self.driver = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", "train", *arguments],
-            env=run.environment | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+        self.command = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", *arguments],
+            env={**environment, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -52,26 +53,26 @@ class Terminal:
         os.close(slave)
         self._said = ""
 
-    def wait_for(self, text: str) -> None:
-        """Wait until the run has printed `text`."""
+    def wait_for(self, text: str, log: Path | None = None) -> None:
+        """Wait until the command has printed `text`, or a process of it has written `text` to `log`."""
         deadline = time.monotonic() + START_SECONDS
-        while text not in self._read():
-            assert self.driver.poll() is None, self._said
-            assert time.monotonic() < deadline, self._said
+        while text not in (said := self._read()) and (log is None or text not in _content(log)):
+            assert self.command.poll() is None, said
+            assert time.monotonic() < deadline, said
             time.sleep(0.02)
 
     def interrupt(self, number: signal.Signals) -> Ending:
-        """Send a signal: Ctrl-C and a hangup to every process of the terminal's group, others to the driver."""
+        """Send a signal: Ctrl-C and a hangup to every process of the terminal's group, others to the command alone."""
         before, started = len(self._read()), time.monotonic()
         if number in (signal.SIGINT, signal.SIGHUP):
-            os.killpg(self.driver.pid, number)
+            os.killpg(self.command.pid, number)
         else:
-            self.driver.send_signal(number)
-        while self.driver.poll() is None:
+            self.command.send_signal(number)
+        while self.command.poll() is None:
             assert time.monotonic() < started + START_SECONDS, self._said
             self._read()
             time.sleep(0.02)
-        return Ending(self.driver.returncode, time.monotonic() - started, self._read()[before:])
+        return Ending(self.command.returncode, time.monotonic() - started, self._read()[before:])
 
     def leftovers(self, seconds: float = 0.5) -> list[str]:
         """Processes and temporary files that are still there after `seconds`."""
@@ -81,7 +82,7 @@ class Terminal:
         return left
 
     def _left(self) -> list[str]:
-        return [*left_running(self.run), *map(str, self.temporary.iterdir())]
+        return [*processes_of(self._state), *map(str, self.temporary.iterdir())]
 
     def _read(self) -> str:
         # EIO: every process has closed the terminal.
@@ -91,10 +92,10 @@ class Terminal:
         return self._said
 
     def close(self) -> None:
-        """End what is left of the run."""
-        if self.driver.poll() is None:
-            self.driver.kill()
-            self.driver.wait()
+        """End the command."""
+        if self.command.poll() is None:
+            self.command.kill()
+            self.command.wait()
         os.close(self._master)
 
 
@@ -106,3 +107,7 @@ def short_temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _content(log: Path) -> str:
+    return log.read_text(errors="replace") if log.exists() else ""
