@@ -7,7 +7,7 @@ acts `staleness` steps late.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,23 @@ NOISE = 0.012
 LATE_SHARE = 0.4
 
 
-def output_of(law: SplitRangeLaw, actuators: Actuators) -> float:
-    """The controller output u that corresponds to `actuators`."""
-    heat = actuators.temperature - 1
+ROLLOUTS = 384
+FEW_POSITIVES = 8
+"""positives in a step below which the actuators lose their authority"""
+COLLAPSE = -0.004
+"""nats per step: change of entropy without an authority that counters it, at most"""
+
+
+def of_temperature(law: SplitRangeLaw, temperature: float) -> float:
+    """The output u at which the law samples at `temperature`."""
+    heat = temperature - 1
     return heat / (law.t_max - 1) if heat > 0 else heat / (1 - law.t_min)
+
+
+def of_weights(law: SplitRangeLaw, actuators: Actuators) -> float:
+    """The output u at which the law has the alpha and rho of `actuators`."""
+    size = (actuators.alpha - law.alpha) / (law.alpha_max - law.alpha)
+    return size if actuators.surprisal_exponent >= law.surprisal_exponent else -size
 
 
 def closed_loop(
@@ -50,21 +63,32 @@ def closed_loop(
     gain: float = 1.0,
     pace: float = 1.0,
     noise: float = NOISE,
+    success: Callable[[float], float] = lambda temperature: 0.25,
+    restored: Mapping[str, float] | None = None,
 ) -> tuple[NDArray[np.float64], list[Actuators]]:
     """Measured entropy and actuators of each step.
 
     gain: authority of the actuators relative to the measured plant; pace: speed of the whole plant relative to the
-    measured one, as under another learning rate.
+    measured one, as under another learning rate. success: share of adaptive rollouts that succeed, by the temperature
+    at which they are sampled; with few successes the actuators lose their authority, and entropy falls. restored: state
+    of the controller at the start.
     """
     controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
-    entropy, speed, outputs, trace, acted = start, 0.0, [0.0] * (staleness + 2), [], []
+    if restored is not None:
+        controller.restore(restored)
+    entropy, speed, trace, acted, chance = start, 0.0, [], [], np.random.default_rng(seed + 1)
+    outputs, heats = [0.0] * (staleness + 2), [controller.actuators.temperature] * (staleness + 2)
     for step in range(steps):
         measured = entropy + noise * rng.standard_normal()
-        actuators = controller.update(measured, target_at(step), positives=100)
-        outputs.append(output_of(law, actuators))
-        acting = LATE_SHARE * outputs[-2 - staleness] + (1 - LATE_SHARE) * outputs[-2]
+        positives = chance.binomial(ROLLOUTS, success(heats[-2 - staleness]))
+        actuators = controller.update(measured, target_at(step), positives=positives, rollouts=ROLLOUTS)
+        outputs.append(of_weights(law, actuators))
+        heats.append(actuators.temperature)
+        acting = LATE_SHARE * of_temperature(law, heats[-2 - staleness]) + (1 - LATE_SHARE) * outputs[-2]
         rest = slope(entropy, 0.0)
-        wanted = pace * (rest + gain * (slope(entropy, acting) - rest))
+        evidence = min(1.0, positives / FEW_POSITIVES)
+        held = rest + gain * (slope(entropy, acting) - rest)
+        wanted = pace * (evidence * held + (1 - evidence) * min(rest, COLLAPSE))
         speed += (wanted - speed) / MOMENTUM_STEPS
         entropy = max(0.01, entropy + speed)
         trace.append(measured)

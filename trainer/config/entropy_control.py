@@ -71,6 +71,11 @@ class SplitRangeLaw(Block):
     )
     t_min: Temperature = Field(default=0.6, description="lowest temperature, below 1")
     t_max: Temperature = Field(default=1.5, description="highest temperature, above 1")
+    success_floor: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.02,
+        description="share of adaptive rollouts that must succeed; while fewer do, the temperature is drawn back "
+        "towards 1 and the law is `starved`; 0: never",
+    )
     alpha: Annotated[float, Field(ge=0, le=100)] = Field(default=0.3, description="alpha at zero output")
     alpha_max: Annotated[float, Field(ge=0, le=100)] = Field(default=2.0, description="alpha at full output")
     surprisal_exponent: SurprisalExponent = 0.5

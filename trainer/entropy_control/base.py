@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Limit = Literal["none", "heating", "cooling"]
+Limit = Literal["none", "heating", "cooling", "starved"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Actuators:
     surprisal_exponent: float = 0.0
     """rho: positives are weighted by (-log pi)^rho"""
     limit: Limit = "none"
-    """the direction in which the law is at the limit of its actuators"""
+    """the direction in which the law is at the limit of its actuators; starved: it would sample hotter, but too few
+    rollouts succeed there"""
 
     @property
     def saturated(self) -> bool:
@@ -44,10 +45,10 @@ class Controller(Protocol):
         """The newest decision; before the first measurement, the neutral one."""
         ...
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
-        """Decide from a step's entropy and target (nats per token) and its number of positives.
+    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
+        """Decide from a step's entropy and target, nats per token, and its adaptive rollouts, of which some succeeded.
 
-        A non-finite entropy repeats the last decision. Without positives the state does not integrate the error.
+        A non-finite entropy repeats the last decision.
         """
         ...
 

@@ -14,8 +14,8 @@ class FixedController:
     def actuators(self) -> Actuators:
         return NEUTRAL
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
-        del entropy, entropy_target, positives
+    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
+        del entropy, entropy_target, positives, rollouts
         return self.actuators
 
     def state(self) -> dict[str, float]:

@@ -22,7 +22,9 @@ Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 
-g is plant_gain, or larger where the plant measured in closed loop is stronger (`plant_gain.py`).
+g is plant_gain, or larger where the plant measured in closed loop is stronger (`plant_gain.py`). The temperature stays
+below a ceiling where too few rollouts succeed, and the integral then counts what it sees for less
+(`success_ceiling.py`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from collections.abc import Mapping
 from trainer.config import SplitRangeLaw
 from trainer.entropy_control.base import Actuators, Limit
 from trainer.entropy_control.plant_gain import PlantGain
+from trainer.entropy_control.success_ceiling import SuccessCeiling
 
 UPDATE_DEAD_STEPS = 2.0
 """dead time without staleness and filter: one step decides, the next acts, the one after that is measured"""
@@ -56,6 +59,7 @@ class SplitRangeController:
             if law.gain_memory
             else None
         )
+        self._success = SuccessCeiling(law)
         self._integral = 0.0
         self._filtered = math.nan
         self._reference = math.nan
@@ -82,17 +86,19 @@ class SplitRangeController:
     def actuators(self) -> Actuators:
         law, u = self._law, self._output
         rest, largest = law.surprisal_exponent, law.surprisal_exponent_max
+        temperature = 1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u
         return Actuators(
-            temperature=1 + (law.t_max - 1) * u if u > 0 else 1 + (1 - law.t_min) * u,
+            temperature=min(temperature, self._success.temperature),
             alpha=law.alpha + (law.alpha_max - law.alpha) * abs(u),
             surprisal_exponent=max(0.0, rest + (largest - rest) * u),
             limit=self._limit,
         )
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
         if not math.isfinite(entropy):
             return self.actuators
-        law = self._law
+        law, success = self._law, self._success
+        success.observe(positives, rollouts, self.actuators.temperature)
         if math.isnan(self._filtered):
             self._filtered = self._reference = entropy
         change = (entropy - self._filtered) / (1 + law.filter_steps)
@@ -105,15 +111,18 @@ class SplitRangeController:
         wanted = kp * error + self._integral + moved / plant_gain + kp * law.lag_steps * (moved - self._rate)
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
-        if positives > 0:
-            self._integral += ki * error + law.back_calculation * (self._output - wanted)
-            self._integral = min(max(self._integral, -1.0), 1.0)
+        if 1 + (law.t_max - 1) * self._output > success.temperature:
+            self._limit = "starved"
+        evidence = success.evidence if positives else 0.0
+        self._integral += evidence * (ki * error + law.back_calculation * (self._output - wanted))
+        self._integral = min(max(self._integral, -1.0), 1.0)
         if self._measured is not None:
-            self._measured.observe(self._rate, self._output)
+            self._measured.observe(self._rate, evidence * self._output)
         return self.actuators
 
     def state(self) -> dict[str, float]:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
+        state |= self._success.state()
         if self._measured is not None:
             state |= self._measured.state()
         # Before the first measurement the filtered values are NaN, which JSON does not have.
@@ -128,6 +137,7 @@ class SplitRangeController:
             span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
             self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
             return
+        self._success.restore(state)
         self._integral = state["integral"]
         self._filtered = state.get("filtered", math.nan)
         self._reference = state.get("reference", math.nan)
@@ -147,4 +157,4 @@ class SplitRangeController:
         return min(self._reference, max(moved, self._filtered - self._law.lead))
 
 
-_LIMITS: dict[Limit, float] = {"none": 0.0, "heating": 1.0, "cooling": -1.0}
+_LIMITS: dict[Limit, float] = {"none": 0.0, "heating": 1.0, "cooling": -1.0, "starved": 2.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ histories = st.lists(st.tuples(entropies, st.floats(0.01, 5), st.integers(0, 3))
     ],
 )
 def test_paper_law_by_hand(entropy, temperature, limit):
-    actuators = PaperController(PaperLaw()).update(entropy, 0.5, positives=1)
+    actuators = PaperController(PaperLaw()).update(entropy, 0.5, positives=1, rollouts=1)
     assert actuators.temperature == pytest.approx(temperature)
     assert (actuators.alpha, actuators.surprisal_exponent) == (1 / 64, 0.0)
     assert actuators.limit == limit
@@ -71,15 +72,15 @@ def test_paper_law_by_hand(entropy, temperature, limit):
 def test_paper_law_forgets_the_past():
     controller = PaperController(PaperLaw())
     for entropy in (3.0, 0.0, 1.0):
-        controller.update(entropy, 0.5, positives=0)
-    assert controller.update(0.45, 0.5, positives=1) == PaperController(PaperLaw()).update(
-        0.45, 0.5, positives=1
+        controller.update(entropy, 0.5, positives=0, rollouts=1)
+    assert controller.update(0.45, 0.5, positives=1, rollouts=1) == PaperController(PaperLaw()).update(
+        0.45, 0.5, positives=1, rollouts=1
     )
 
 
 @pytest.mark.parametrize(("entropy", "temperature"), [(0.49, 1.2), (0.5, 0.8), (0.6, 0.8), (math.nan, 1.0)])
 def test_aepo_v1_switches_at_the_entropy_target(entropy, temperature):
-    actuators = BangBangController(BangBangLaw()).update(entropy, 0.5, positives=1)
+    actuators = BangBangController(BangBangLaw()).update(entropy, 0.5, positives=1, rollouts=1)
     assert actuators == Actuators(temperature, 1 / 64)
 
 
@@ -92,37 +93,37 @@ def test_split_range_gains_follow_from_the_plant_and_the_dead_time():
 def test_split_range_heats_with_all_three_actuators():
     """The reference starts at the first measurement; 0.05 nats above the second, u = kp 0.05."""
     controller = split_range()
-    assert controller.update(0.5, 0.5, positives=1) == Actuators(1.0, 0.2, 1.0)
-    actuators = controller.update(0.45, 0.5, positives=1)
+    assert controller.update(0.5, 0.5, positives=1, rollouts=1) == Actuators(1.0, 0.2, 1.0)
+    actuators = controller.update(0.45, 0.5, positives=1, rollouts=1)
     u = KP * 0.05
     assert actuators.temperature == pytest.approx(1 + 0.5 * u)
     assert actuators.alpha == pytest.approx(0.2 + 2 * u)
     assert actuators.surprisal_exponent == pytest.approx(1 + 2 * u)
-    again = controller.update(0.45, 0.5, positives=1)
+    again = controller.update(0.45, 0.5, positives=1, rollouts=1)
     assert again.temperature == pytest.approx(1 + 0.5 * (u + KI * 0.05))
     assert not again.saturated
 
 
 def test_split_range_cools_with_all_three_actuators():
     controller = split_range()
-    controller.update(0.5, 0.5, positives=1)
-    actuators = controller.update(0.56, 0.5, positives=1)
+    controller.update(0.5, 0.5, positives=1, rollouts=1)
+    actuators = controller.update(0.56, 0.5, positives=1, rollouts=1)
     u = KP * 0.06
     assert actuators.temperature == pytest.approx(1 - 0.5 * u)
     assert actuators.alpha == pytest.approx(0.2 + 2 * u)
     assert actuators.surprisal_exponent == pytest.approx(1 - 2 * u)
-    assert controller.update(0.6, 0.5, positives=1).surprisal_exponent == 0
+    assert controller.update(0.6, 0.5, positives=1, rollouts=1).surprisal_exponent == 0
 
 
 def test_split_range_says_which_limit_it_is_at_and_calculates_the_integral_back():
     controller = split_range()
-    controller.update(0.5, 0.5, positives=1)
-    hot = controller.update(0.2, 0.5, positives=1)
+    controller.update(0.5, 0.5, positives=1, rollouts=1)
+    hot = controller.update(0.2, 0.5, positives=1, rollouts=1)
     assert (hot.temperature, hot.alpha, hot.surprisal_exponent, hot.limit) == (1.5, 2.2, 3.0, "heating")
     assert controller.state()["integral"] == pytest.approx(KI * 0.3 + 0.5 * (1 - KP * 0.3))
     cold = split_range()
-    cold.update(0.5, 0.5, positives=1)
-    actuators = cold.update(0.9, 0.5, positives=1)
+    cold.update(0.5, 0.5, positives=1, rollouts=1)
+    actuators = cold.update(0.9, 0.5, positives=1, rollouts=1)
     assert (actuators.temperature, actuators.alpha, actuators.surprisal_exponent) == (0.5, 2.2, 0.0)
     assert actuators.limit == "cooling"
 
@@ -130,7 +131,7 @@ def test_split_range_says_which_limit_it_is_at_and_calculates_the_integral_back(
 def test_the_filter_is_a_first_order_lag_that_begins_at_the_first_measurement():
     controller = split_range(filter_steps=1.0)
     for entropy, filtered in ((0.4, 0.4), (0.6, 0.5), (0.6, 0.55), (0.2, 0.375)):
-        controller.update(entropy, 0.4, positives=1)
+        controller.update(entropy, 0.4, positives=1, rollouts=1)
         assert controller.state()["filtered"] == pytest.approx(filtered)
 
 
@@ -139,18 +140,18 @@ def test_the_reference_moves_to_the_entropy_target_at_a_limited_rate_which_is_fe
     controller = split_range(ramp=0.01, back_calculation=0.0)
     for reference in (0.79, 0.78, 0.77):
         before = controller.state().get("reference", 0.8)
-        actuators = controller.update(reference if before < 0.8 else 0.8, 0.77, positives=0)
+        actuators = controller.update(reference if before < 0.8 else 0.8, 0.77, positives=0, rollouts=1)
         assert controller.state()["reference"] == pytest.approx(reference)
     assert actuators.temperature == pytest.approx(1 - 0.5 * 0.01 / 0.02)
-    assert controller.update(0.77, 0.77, positives=0).temperature == pytest.approx(1.0)
+    assert controller.update(0.77, 0.77, positives=0, rollouts=1).temperature == pytest.approx(1.0)
 
 
 def test_the_reference_waits_for_a_measurement_that_does_not_follow():
     controller = split_range(ramp=0.01, lead=0.03)
     for _ in range(20):
-        controller.update(0.8, 0.3, positives=1)
+        controller.update(0.8, 0.3, positives=1, rollouts=1)
     assert controller.state()["reference"] == pytest.approx(0.77)
-    controller.update(0.5, 0.3, positives=1)
+    controller.update(0.5, 0.3, positives=1, rollouts=1)
     assert controller.state()["reference"] == pytest.approx(0.76)
 
 
@@ -158,8 +159,8 @@ def test_the_derivative_acts_on_the_smoothed_rate_of_the_measurement():
     """From rest, 0.03 nats up in one step: a third of that is the smoothed rate, and kp lag times it is subtracted."""
     plain, damped = split_range(back_calculation=0.0), split_range(back_calculation=0.0, lag_steps=2.0)
     for controller in (plain, damped):
-        controller.update(0.5, 0.5, positives=0)
-        controller.update(0.53, 0.5, positives=0)
+        controller.update(0.5, 0.5, positives=0, rollouts=1)
+        controller.update(0.53, 0.5, positives=0, rollouts=1)
     taken = plain.state()["output"] - damped.state()["output"]
     assert taken == pytest.approx(KP * 2 * 0.01)
     assert damped.state()["rate"] == pytest.approx(0.01)
@@ -169,24 +170,26 @@ def test_a_new_entropy_target_moves_the_output_by_no_more_than_the_ramp_asks():
     """Bumpless: a distant new target, set at rest, first changes u by (kp + 1 / g) ramp, not by kp times the change."""
     controller = split_range(ramp=0.002)
     for _ in range(5):
-        controller.update(0.4, 0.4, positives=1)
-    actuators = controller.update(0.4, 1.4, positives=1)
+        controller.update(0.4, 0.4, positives=1, rollouts=1)
+    actuators = controller.update(0.4, 1.4, positives=1, rollouts=1)
     assert actuators.temperature == pytest.approx(1 + 0.5 * (KP + 1 / 0.02) * 0.002)
 
 
 def test_another_law_s_state_is_taken_over_without_a_bump():
     paper = PaperController(PaperLaw())
-    left = paper.update(0.35, 0.5, positives=1)
+    left = paper.update(0.35, 0.5, positives=1, rollouts=1)
     controller = split_range()
     controller.restore(paper.state())
     assert controller.actuators.temperature == pytest.approx(left.temperature)
-    assert controller.update(0.35, 0.35, positives=1).temperature == pytest.approx(left.temperature)
+    assert controller.update(0.35, 0.35, positives=1, rollouts=1).temperature == pytest.approx(
+        left.temperature
+    )
 
 
 def test_with_negatives_the_law_asks_for_the_inverse_temperature_and_no_surprisal_weights():
     config = EntropyControlConfig(kind="paper", samples="negatives", paper=PaperLaw(surprisal_exponent=2.0))
     controller = make_controller(config, max_staleness=0)
-    controller.update(0.35, 0.5, positives=1)
+    controller.update(0.35, 0.5, positives=1, rollouts=1)
     assert controller.actuators == Actuators(1 / 1.15, 1 / 64, surprisal_exponent=0.0)
     again = make_controller(config, max_staleness=0)
     again.restore(controller.state())
@@ -205,28 +208,28 @@ def test_every_law_is_at_rest_before_a_measurement_and_at_zero_error(kind, rest)
     controller = fresh(kind)
     assert controller.actuators == rest
     for _ in range(5):
-        assert controller.update(0.4, 0.4, positives=2) == rest
+        assert controller.update(0.4, 0.4, positives=2, rollouts=4) == rest
 
 
 @given(kinds, histories, st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_an_entropy_that_is_not_finite_holds_everything(kind, history, broken):
     controller = fresh(kind)
     for entropy, target, positives in history:
-        controller.update(entropy, target, positives=positives)
+        controller.update(entropy, target, positives=positives, rollouts=8)
     before, held = controller.state(), controller.actuators
-    assert controller.update(broken, 0.5, positives=4) == held
+    assert controller.update(broken, 0.5, positives=4, rollouts=8) == held
     np.testing.assert_equal(controller.state(), before)
 
 
 def test_a_step_without_positives_freezes_the_integrator_alone():
-    frozen, running = split_range(), split_range()
+    frozen, running = split_range(success_floor=0), split_range(success_floor=0)
     for controller in (frozen, running):
-        controller.update(0.5, 0.5, positives=1)
-        controller.update(0.48, 0.5, positives=1)
+        controller.update(0.5, 0.5, positives=1, rollouts=1)
+        controller.update(0.48, 0.5, positives=1, rollouts=1)
     integral = frozen.state()["integral"]
     for _ in range(5):
-        hold = frozen.update(0.47, 0.5, positives=0)
-        running.update(0.47, 0.5, positives=1)
+        hold = frozen.update(0.47, 0.5, positives=0, rollouts=1)
+        running.update(0.47, 0.5, positives=1, rollouts=1)
     assert frozen.state()["integral"] == integral < running.state()["integral"]
     assert hold.temperature == pytest.approx(1 + 0.5 * (KP * 0.03 + integral))
 
@@ -234,11 +237,14 @@ def test_a_step_without_positives_freezes_the_integrator_alone():
 @given(kinds, histories, st.integers(0, 40))
 def test_a_restored_controller_continues_the_identical_sequence_also_in_mid_ramp(kind, history, cut):
     whole, before, after = fresh(kind), fresh(kind), fresh(kind)
-    expected = [whole.update(h, target, positives=p) for h, target, p in history]
-    first = [before.update(h, target, positives=p) for h, target, p in history[:cut]]
+    expected = [whole.update(h, target, positives=p, rollouts=8) for h, target, p in history]
+    first = [before.update(h, target, positives=p, rollouts=8) for h, target, p in history[:cut]]
     after.restore(before.state())
     assert after.actuators == before.actuators
-    assert first + [after.update(h, target, positives=p) for h, target, p in history[cut:]] == expected
+    assert (
+        first + [after.update(h, target, positives=p, rollouts=8) for h, target, p in history[cut:]]
+        == expected
+    )
 
 
 @given(
@@ -264,7 +270,7 @@ def test_outputs_stay_within_the_ranges_whatever_the_gains(history, gain, respon
     controllers: tuple[Controller, ...] = (split, PaperController(PaperLaw(t_min=t_min, t_max=t_max)))
     for entropy, target, positives in history:
         for controller in controllers:
-            actuators = controller.update(entropy, target, positives=positives)
+            actuators = controller.update(entropy, target, positives=positives, rollouts=8)
             assert t_min - 1e-12 <= actuators.temperature <= t_max + 1e-12
         assert law.alpha <= split.actuators.alpha <= law.alpha_max + 1e-12
         assert 0 <= split.actuators.surprisal_exponent <= law.surprisal_exponent_max + 1e-12
@@ -347,6 +353,53 @@ def test_the_defaults_hold_a_plant_of_another_pace(pace, steps):
         assert abs(trace[rest].mean() - 0.41) <= 0.02
         assert np.sqrt(((moving_average(trace)[rest] - 0.41) ** 2).mean()) <= 0.03
         assert np.mean([a.saturated for a in acted[rest]]) < 0.2
+
+
+def only_below(temperature: float) -> Callable[[float], float]:
+    """A share of successes of 25 % at a temperature of 1 and below, which falls to nothing at `temperature`."""
+    return lambda at: 0.25 * min(1.0, max(0.0, (temperature - at) / (temperature - 1)))
+
+
+HOT = {"integral": 1.0, "output": 1.0, "limit": 1.0, "filtered": 0.1, "reference": 0.1, "rate": 0.0}
+"""a law at full heat"""
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 4])
+@pytest.mark.parametrize("highest", [1.1, 1.2, 1.35])
+@pytest.mark.parametrize(("start", "restored"), [(0.5, None), (0.1, HOT)], ids=["falling", "locked"])
+def test_where_nothing_hot_succeeds_the_law_comes_back_to_what_does(staleness, highest, start, restored):
+    def settled(law: SplitRangeLaw) -> tuple[float, list[Actuators]]:
+        trace, acted = closed_loop(
+            law,
+            lambda _: 0.4,
+            steps=240,
+            start=start,
+            staleness=staleness,
+            success=only_below(highest),
+            restored=restored,
+        )
+        return float(trace[-60:].mean()), acted[-60:]
+
+    entropy, acted = settled(SplitRangeLaw())
+    assert entropy == pytest.approx(0.4, abs=0.03)
+    assert np.mean([a.temperature for a in acted]) < highest
+    if restored is not None:
+        locked, hot = settled(SplitRangeLaw(success_floor=0))
+        assert locked < 0.05
+        assert {a.temperature for a in hot} == {1.5}
+
+
+def test_a_task_at_which_hardly_anything_succeeds_is_sampled_as_cool_as_base_rollouts_and_called_starved():
+    _, acted = closed_loop(SplitRangeLaw(), lambda _: 0.4, start=0.2, success=lambda at: 0.004)
+    assert {a.limit for a in acted[-60:]} == {"starved"}
+    assert {a.temperature for a in acted[-60:]} == {1.0}
+
+
+def test_where_many_succeed_the_floor_changes_nothing():
+    with_floor, acted = closed_loop(SplitRangeLaw(), lambda _: 0.4, start=0.2)
+    without, as_before = closed_loop(SplitRangeLaw(success_floor=0), lambda _: 0.4, start=0.2)
+    np.testing.assert_array_equal(with_floor, without)
+    assert acted == as_before
 
 
 def test_without_control_the_plant_collapses():
