@@ -69,6 +69,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     surrogate: float
     auxiliary: float
     clip_fraction: float
+    clamped_tokens: int = 0
+    """tokens of which a log-ratio in the loss is beyond ±20 nats, summed over the updates"""
     gradient_norm: float
     learning_rate: float | None = None
     """learning rate of the step's updates"""
@@ -86,8 +88,12 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """rollouts sampled from more than one policy version"""
     missing_groups: int
     """groups missing from this step because they were dead-lettered"""
+    base_groups: int = 0
     uniform_groups: int = 0
     """base groups of this step with equal rewards, which give no gradient"""
+    failed_groups: int = 0
+    solved_groups: int = 0
+    """base groups of this step in which no scored rollout is rewarded, and in which every one is fully"""
     refilled_groups: int = 0
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}
