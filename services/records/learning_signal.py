@@ -6,7 +6,7 @@ alarms therefore need several steps in a row, and enough groups in them.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -96,7 +96,8 @@ class LearningSignal:
         recent = sum(map(_unscored, list(self._newest)[-STEPS:]))
         if unscored <= UNSCORED_SHARE * rollouts or recent < LEAST_UNSCORED:
             return None
-        ((cause, _),) = Counter(record["unscored_causes"]).most_common(1)
+        causes: Mapping[str, int] = record["unscored_causes"]
+        cause = max(causes, key=lambda name: causes[name], default="unknown")
         return alarm("verifier_failing", unscored=unscored, rollouts=rollouts, cause=cause)
 
     def _rewards(self) -> str:
