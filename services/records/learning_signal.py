@@ -20,8 +20,10 @@ LEAST_GROUPS = 12
 """groups in these steps; runs with few prompts a step need more steps"""
 REMEMBERED = LEAST_GROUPS
 """newest steps that the alarms depend on: a step that counts has at least one group"""
-TRUNCATED_SHARE = 0.95
+TRUNCATED_SHARE = 0.9
 UNSCORED_SHARE = 0.05
+MOST = 0.5
+"""share of rollouts from which on their truncation, or the lack of scores, explains equal rewards"""
 LEAST_UNSCORED = 3
 """rollouts without a score in the last `STEPS` steps, so that one mishap in a small batch is no alarm"""
 
@@ -30,6 +32,10 @@ _ADVICE = {
         " of 0",
         "read some with `scope rollouts`; if right answers have 0, the verifier does not read their form (see "
         "task.verifier and model.system_prompt), else take easier problems or a stronger model.path",
+    ),
+    "truncated": (
+        " of 0",
+        "most answers are cut off at the length limit; raise rollout.max_new_tokens",
     ),
     "solved": (
         " of 1",
@@ -103,12 +109,13 @@ class LearningSignal:
     def _rewards(self) -> str:
         """What the equal rewards of the newest `STEPS` steps are: a key of `_ADVICE`."""
         newest = list(self._newest)[-STEPS:]
-        if 2 * sum(map(_unscored, newest)) > sum(map(_rollouts, newest)):
+        if sum(map(_unscored, newest)) > MOST * sum(map(_rollouts, newest)):
             return "unscored"
-        for rewards in ("failed", "solved"):
-            if all(r[f"{rewards}_groups"] == r["base_groups"] for r in newest):
-                return rewards
-        return "mixed"
+        if all(r["solved_groups"] == r["base_groups"] for r in newest):
+            return "solved"
+        if not all(r["failed_groups"] == r["base_groups"] for r in newest):
+            return "mixed"
+        return "truncated" if min(r["truncated_share"] for r in newest) > MOST else "failed"
 
 
 def _groups(record: Record) -> int:

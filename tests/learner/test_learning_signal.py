@@ -92,7 +92,7 @@ def test_a_run_that_begins_badly_is_told_at_its_third_step(kind: AlarmKind) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"truncated_share": 0.9},
+        {"truncated_share": 0.89},
         {"uniform_groups": 3, "failed_groups": 3},
         {"positives": 1, "next_temperature": 1.5},
         unscored(4),
@@ -133,6 +133,11 @@ def test_the_verifiers_alarm_names_the_commonest_cause() -> None:
         (SOLVED, "take harder ones"),
         (MIXED, "equal rewards, so"),
         (MIXED, "rollout.refills"),
+        (FAILED | {"truncated_share": 0.8}, "equal rewards of 0"),
+        (
+            FAILED | {"truncated_share": 0.8},
+            "most answers are cut off at the length limit; raise rollout.max_new",
+        ),
         (FAILED | unscored(60), "most rollouts have no score"),
     ],
 )
