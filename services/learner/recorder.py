@@ -87,6 +87,7 @@ class Recorder:
         groups = [group for _, group in taken.groups.values()]
         rollouts = [t for group in groups for t in group.trajectories]
         adaptive = [group.sampling_temperature for group in groups if group.role == "adaptive"]
+        self._values |= reward_counts(groups)
         self._values |= {
             "staleness": dict(sorted(staleness.items())),
             "spanning_rollouts": sum(len(t.versions) > 1 for t in rollouts),
@@ -96,7 +97,6 @@ class Recorder:
                 group.role == "base" and is_uniform([t.reward for t in group.trajectories])
                 for group in groups
             ),
-            **reward_counts(groups),
             "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
             "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
             "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],

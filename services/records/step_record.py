@@ -88,12 +88,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """rollouts sampled from more than one policy version"""
     missing_groups: int
     """groups missing from this step because they were dead-lettered"""
-    base_groups: int = 0
     uniform_groups: int = 0
     """base groups of this step with equal rewards, which give no gradient"""
-    failed_groups: int = 0
-    solved_groups: int = 0
-    """base groups of this step in which no scored rollout is rewarded, and in which every one is fully"""
     refilled_groups: int = 0
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}
@@ -104,6 +100,11 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     queue_pending: int
     groups: int
     """groups consumed by this step"""
+    base_groups: int = 0
+    """of these, the groups of base rollouts"""
+    failed_groups: int = 0
+    solved_groups: int = 0
+    """base groups in which no scored rollout is rewarded, and in which every one is fully"""
     produced: int
     acknowledged: int
     duplicates: int

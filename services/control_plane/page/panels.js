@@ -114,12 +114,7 @@ function control({ entropy_control: law = {}, regularizer = {} }) {
 function reward() {
   return [
     panel("Reward", "mean over rollouts", [["reward", "base", "measured"], ["adaptive_reward", "adaptive", "tone-3"]]),
-    panel("Learning signal", "per step", [
-      ["positives", "positives", "measured"],
-      ["uniform_groups", "uniform groups", "tone-3"],
-      ["failed_groups", "failed groups", "tone-4"],
-      ["solved_groups", "solved groups", "tone-5"],
-    ]),
+    panel("Learning signal", "per step", [["positives", "positives", "measured"], ["uniform_groups", "uniform groups", "tone-3"]]),
   ];
 }
 
