@@ -1,11 +1,11 @@
 """Log-ratios of two policies' token probabilities, bounded before they are exponentiated.
 
 exp overflows float32 at 88.7 nats, and 0 times infinity is NaN, so one token of weight 0 could end a run. Within the
-bound every value and gradient is exact. Beyond it a ratio is constant and its gradient 0. On three of its four sides
-that changes nothing: where PPO's clip binds the gradient is 0 already, and below -20 nats the ratio and its gradient
-are under 2.1e-9. The fourth is a token of negative advantage whose probability grew by more than 20 nats since the step
-began: its exact gradient is above 4.8e8 times that of any other token, and gradient clipping would leave only this
-token in the update. The next step measures its proximal policy anew, with a ratio of 1.
+bound every value and gradient is exact. Beyond it a ratio is constant and its gradient 0, which changes little for a
+clipped surrogate. Where the clip binds, the gradient is 0 already; below -20 nats the ratio, and with it the gradient,
+is under 2.1e-9. What remains is a token of negative advantage whose probability grew by more than 20 nats since the
+step began: its exact gradient is above 4.8e8 times that of a token that did not move, and after gradient clipping the
+update would consist of this token alone. The next step measures its proximal policy anew, with a ratio of 1.
 """
 
 from __future__ import annotations
