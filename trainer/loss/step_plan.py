@@ -172,7 +172,7 @@ def plan_step(
     loss = config.loss
     if reference is not None and loss.kl_coefficient and loss.kl_estimator == "k1":
         # As a loss k1 has a mean gradient of 0; as a cost of the sampled token it has that of the divergence.
-        advantages = advantages - loss.kl_coefficient * bounded(log_ratio(proximal, reference, of_base))
+        advantages = advantages - loss.kl_coefficient * log_ratio(proximal, reference, of_base)
     keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
     penalty = None if terms.penalty is None else terms.penalty * of_base
     paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)
