@@ -46,6 +46,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Learner steps", "short", (gauge("run_steps_done"), gauge("run_steps_configured"))),
         Panel("Silence of driver and learner", "s", (gauge("run_heartbeat_age_seconds"),)),
         Panel("Restarts", "short", (gauge("generator_restarts"), gauge("learner_restarts"))),
+        Panel("Alarms", "bool", (keyed("alarm"),), "1 for each alarm of the newest step record"),
     ),
     "Entropy": (
         Panel(
@@ -72,13 +73,22 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Cut off at the length limit", "percentunit", (gauge("truncated_share"),)),
         Panel("Clipped tokens", "percentunit", (gauge("clip_fraction"),)),
         Panel(
+            "Clamped tokens", "short", (gauge("clamped_tokens"),), "log-ratios beyond 20 nats, in the loss"
+        ),
+        Panel(
             "Held-out pass@k during training", "short", (keyed("evaluation"),), "and the step that it is of"
         ),
         Panel(
             "Base groups of equal rewards",
             "short",
-            (gauge("uniform_groups"), gauge("refilled_groups")),
-            "without a gradient, and made again of another problem",
+            (
+                gauge("base_groups"),
+                gauge("uniform_groups"),
+                gauge("failed_groups"),
+                gauge("solved_groups"),
+                gauge("refilled_groups"),
+            ),
+            "without a gradient, of these without any reward and with every one, and made again of another problem",
         ),
         Panel("Shares of a mixture", "percentunit", (keyed("mixture_shares"),)),
         Panel("Pass rates of a mixture", "percentunit", (keyed("mixture_pass_rates"),)),

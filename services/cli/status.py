@@ -19,7 +19,7 @@ from services.cli.parser import add_examples
 from services.cli.recorded import reader_of
 from services.control_plane.schemas.runs import Run
 from services.host.terminal import plain
-from services.records.alarms import REMEDIES, limit_text
+from services.records.alarms import LIMITS, limit_text
 from services.run.phases import ENDED, phase_text
 
 EVERY_SECONDS = 2.0
@@ -125,7 +125,7 @@ def _warnings(run: Run, record: dict[str, Any]) -> list[tuple[str, Text]]:
     if (limit := limit_text(record)) is not None:
         rows.append(("limit", Text(limit, style="yellow")))
     for text, kind in zip_longest(record.get("alarms", []), record.get("alarm_kinds", [])):
-        if kind not in REMEDIES:
+        if kind not in LIMITS:
             rows.append(("alarm", Text(plain(text), style="yellow")))
     if run.status.error:
         rows.append(("error", Text(plain(run.status.error), style="red")))

@@ -13,11 +13,13 @@ import msgspec
 from redis import Redis
 
 from services.learner.collector import StepGroups
+from services.learner.reward_counts import reward_counts
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
-from services.records.alarms import REMEDIES, AlarmKind
+from services.records.alarms import Alarm, alarm
+from services.records.learning_signal import REMEMBERED, LearningSignal
 from services.records.loggers import LoggedRun, Loggers
-from services.records.redis_records import RedisRecords
+from services.records.redis_records import RedisRecords, read_span
 from services.records.sinks import JsonLines, RayMetrics, Sink
 from services.records.step_record import StepRecord, mismatch_kl_limit
 from services.redis.query import server_time
@@ -49,17 +51,19 @@ class Recorder:
         run_dir = Path(spec.run_dir)
         # Redis first: it refuses an incarnation that was replaced, before files are written and loggers opened.
         records = RedisRecords(redis, spec.run_id, lineage, first_step)
-        self._loggers = Loggers(LoggedRun(spec.run_id, run_dir, spec.config))
+        self._loggers = Loggers(LoggedRun(spec.run_id, run_dir, spec.config, first_step))
         self._sinks: list[Sink] = [
             records,
             JsonLines(run_dir / "steps.jsonl"),
             RayMetrics(spec.run_id),
             self._loggers,
         ]
+        earlier = read_span(redis, spec.run_id, max(0, first_step - REMEMBERED), first_step - 1)
+        self._signal = LearningSignal(spec.config, earlier)
         self._before: dict[str, dict[str, Any]] = {}
         self._observed_at = time.monotonic()
         self._values: dict[str, Any] = {}
-        self._alarms: list[tuple[AlarmKind, str]] = []
+        self._alarms: list[Alarm] = []
         self._loads: list[LoadReport] = []
         self._alive: dict[str, int] = {}
         self._started = time.monotonic()
@@ -83,6 +87,7 @@ class Recorder:
         groups = [group for _, group in taken.groups.values()]
         rollouts = [t for group in groups for t in group.trajectories]
         adaptive = [group.sampling_temperature for group in groups if group.role == "adaptive"]
+        self._values |= reward_counts(groups)
         self._values |= {
             "staleness": dict(sorted(staleness.items())),
             "spanning_rollouts": sum(len(t.versions) > 1 for t in rollouts),
@@ -124,13 +129,13 @@ class Recorder:
         worst_kl = max(metrics.mismatch_kl_base, metrics.mismatch_kl_adaptive)
         limit = mismatch_kl_limit(self._spec.config.pipeline.max_staleness)
         if worst_kl > limit:
-            self._alarm("mismatch_kl", f"mismatch KL {worst_kl:.3g} nats per token above {limit:g}")
+            self._alarms.append(alarm("mismatch_kl", kl=worst_kl, limit=limit))
         if not math.isfinite(metrics.entropy):
-            self._alarm("entropy_not_finite", "entropy is not finite: temperature held")
+            self._alarms.append(alarm("entropy_not_finite"))
         if decided.limit != "none":
-            heats = decided.limit == "heating"
-            verb, kind = ("heats", "heating_at_limit") if heats else ("cools", "cooling_at_limit")
-            self._alarm(kind, f"entropy control {verb} at the limit of its actuators: {REMEDIES[kind]}")
+            self._alarms.append(
+                alarm("heating_at_limit" if decided.limit == "heating" else "cooling_at_limit")
+            )
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,
@@ -152,6 +157,7 @@ class Recorder:
             "surrogate": metrics.surrogate,
             "auxiliary": metrics.auxiliary,
             "clip_fraction": metrics.clip_fraction,
+            "clamped_tokens": metrics.clamped_tokens,
             "gradient_norm": metrics.gradient_norm,
             "learning_rate": metrics.learning_rate,
             "reference_kl": metrics.reference_kl,
@@ -190,15 +196,22 @@ class Recorder:
         """Write the step's record to every sink, and to the run's status."""
         self.observe_generators()
         stats = self._consumer.stats()
+        self._alarms += self._signal.observe(self._values)
         for load in self._loads:
             if load.error:
-                text = f"{load.generator_id} did not load {load.version}: {load.error}"
-                self._alarm("weights_not_loaded", text)
+                self._alarms.append(
+                    alarm(
+                        "weights_not_loaded",
+                        generator=load.generator_id,
+                        version=load.version,
+                        error=load.error,
+                    )
+                )
         for role, alive in self._alive.items():
             if (missing := self._expected(role) - alive) > 0:
-                self._alarm("generators_down", f"{missing} {role} generator(s) down")
+                self._alarms.append(alarm("generators_down", missing=missing, role=role))
         for report in self._loggers.reports():
-            self._alarm("logger", report)
+            self._alarms.append(alarm("logger", report=report))
         seconds = [load.seconds for load in self._loads if not load.error]
         record = StepRecord(
             **self._values,
@@ -215,8 +228,8 @@ class Recorder:
             generators_alive=dict(self._alive),
             learner_restarts=self._spec.restarts,
             evaluation=self._new_evaluation(),
-            alarms=[text for _, text in self._alarms],
-            alarm_kinds=[kind for kind, _ in self._alarms],
+            alarms=[raised.text for raised in self._alarms],
+            alarm_kinds=[raised.kind for raised in self._alarms],
         )
         for sink in self._sinks:
             sink.write(record)
@@ -233,9 +246,6 @@ class Recorder:
         """Flush and close the sinks."""
         for sink in self._sinks:
             sink.close()
-
-    def _alarm(self, kind: AlarmKind, text: str) -> None:
-        self._alarms.append((kind, text))
 
     def _newest_evaluation(self) -> dict[str, float] | None:
         """The newest held-out result; None before the first and for runs without evaluation during training."""

@@ -44,15 +44,21 @@ class LoggedRun:
     run_id: str
     run_dir: Path
     config: RunConfig
+    first_step: int
+    """the learner step that this incarnation begins with; it repeats those from there on that were logged before"""
 
 
 class TensorBoardLogger:
-    """Scalars, named as by `step_record.flatten`, in the run directory's `tensorboard/`."""
+    """Scalars, named as by `step_record.flatten`, in the run directory's `tensorboard/`.
+
+    A step that is done again replaces its first numbers.
+    """
 
     def __init__(self, run: LoggedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(run.run_dir / "tensorboard"), flush_secs=10)
+        folder = str(run.run_dir / "tensorboard")
+        self._writer = SummaryWriter(folder, purge_step=run.first_step, flush_secs=10)
 
     def log(self, step: int, at: float, values: dict[str, float]) -> None:
         for name, value in values.items():

@@ -139,6 +139,8 @@ def read_record(redis: Redis, run_id: str, step: int) -> Mapping[str, Any] | Non
 
 def read_span(redis: Redis, run_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
     """The records of the steps first..last, without those that are not there."""
+    if last < first:
+        return []
     stored = cast(
         "list[bytes | None]", redis.hmget(RunKeys(run_id).records, list(map(str, range(first, last + 1))))
     )

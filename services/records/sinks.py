@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.records.jsonl import cut_incomplete_line, read_lines
-from services.records.step_record import StepRecord, flatten
+from services.records.step_record import MAPS_OF_COUNTS, StepRecord, flatten
 
 
 class Sink(Protocol):
@@ -40,16 +40,26 @@ class JsonLines:
 
 
 class RayMetrics:
-    """Gauges `scope_<name>` of `ray.util.metrics` (Prometheus: `ray_scope_<name>`) with the tags `run` and `key`."""
+    """Gauges `scope_<name>` of `ray.util.metrics` (Prometheus: `ray_scope_<name>`) with the tags `run` and `key`.
+
+    Ray cannot remove a series: one that a record lacks is set to 0 where it counts something, else to NaN.
+    """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._gauges: dict[str, Any] = {}
+        self._series: set[str] = set()
 
     def write(self, record: StepRecord) -> None:
         from ray.util.metrics import Gauge
 
-        for name, value in flatten(msgspec.structs.asdict(record)).items():
+        values = flatten(msgspec.structs.asdict(record))
+        absent = {
+            name: 0.0 if name.partition("/")[0] in MAPS_OF_COUNTS else math.nan
+            for name in self._series - values.keys()
+        }
+        self._series |= values.keys()
+        for name, value in (values | absent).items():
             field, _, key = name.partition("/")
             if field not in self._gauges:
                 description = f"scope step record: {field}"

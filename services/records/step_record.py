@@ -69,6 +69,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     surrogate: float
     auxiliary: float
     clip_fraction: float
+    clamped_tokens: int = 0
+    """tokens of which a log-ratio in the loss is beyond ±20 nats, summed over the updates"""
     gradient_norm: float
     learning_rate: float | None = None
     """learning rate of the step's updates"""
@@ -98,6 +100,11 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     queue_pending: int
     groups: int
     """groups consumed by this step"""
+    base_groups: int = 0
+    """of these, the groups of base rollouts"""
+    failed_groups: int = 0
+    solved_groups: int = 0
+    """base groups in which no scored rollout is rewarded, and in which every one is fully"""
     produced: int
     acknowledged: int
     duplicates: int

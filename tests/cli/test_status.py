@@ -12,6 +12,7 @@ from rich.console import Console
 
 from services.cli.status import picture
 from services.control_plane.schemas.runs import Run
+from services.records.alarms import alarm
 from tests.support.step_records import record
 
 NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
@@ -142,3 +143,10 @@ def test_a_request_is_shown_and_zero_has_no_sign() -> None:
 
 def test_alarms_of_records_without_kinds_are_shown() -> None:
     assert "alarm cools alarm 1 base" in words(lines(run(newest=LIMITED | {"alarm_kinds": []}), 200))
+
+
+def test_an_alarm_says_what_to_do() -> None:
+    kind, text = alarm("all_truncated", steps=3, limit=16)
+    told = words(lines(run(newest={"alarms": [text], "alarm_kinds": [kind]}), 60))
+    assert f"alarm {text}" in told
+    assert "raise rollout.max_new_tokens, which is 16" in told

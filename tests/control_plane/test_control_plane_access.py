@@ -284,6 +284,31 @@ def test_prometheus_reads_every_run_that_its_token_sees(client, redis, run):
     is_problem(client.get("/metrics"), 401)
 
 
+def test_prometheus_tells_each_alarm_of_the_newest_step_and_forgets_what_it_lacks(client, redis, run):
+    from msgspec import to_builtins
+
+    from services.run.state import update_status
+    from tests.support.step_records import record
+
+    reader = bearer(tokens.create_token(redis, run, "prometheus", "viewer"))
+
+    def scraped(**changes):
+        update_status(redis, run, phase="running", record=to_builtins(record(2, **changes), str_keys=True))
+        lines = client.get("/metrics", headers=reader).text.splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+
+    def series(name, key):
+        return f'scope_{name}{{key="{key}",run="{run}"}}'
+
+    raised = scraped(alarms=["cut off"], alarm_kinds=["all_truncated"], staleness={0: 1, 5: 2})
+    assert raised[series("alarm", "all_truncated")] == 1
+    assert raised[series("alarm", "starved")] == 0
+    assert raised[series("staleness", "5")] == 2
+    over = scraped(staleness={0: 3}, entropy=float("nan"))
+    assert over[series("alarm", "all_truncated")] == 0
+    assert not over.keys() & {series("staleness", "5"), series("entropy", "")}
+
+
 def test_prometheus_tells_how_far_a_generator_is_behind(client, redis, run):
     from services.run.heartbeats import beat
     from services.run.state import update_status

@@ -17,9 +17,9 @@ from trainer.config.load import default_config
 from trainer.errors import ScopeError
 
 
-def logged(folder: Path, *overrides: str) -> Loggers:
-    """The loggers of a run."""
-    return Loggers(LoggedRun("run-of-a-test", folder, default_config(overrides)))
+def logged(folder: Path, *overrides: str, first_step: int = 0) -> Loggers:
+    """The loggers of a run whose learner begins with `first_step`."""
+    return Loggers(LoggedRun("run-of-a-test", folder, default_config(overrides), first_step))
 
 
 def test_tensorboard_is_the_default_and_reads_the_scalars(tmp_path: Path) -> None:
@@ -33,6 +33,17 @@ def test_tensorboard_is_the_default_and_reads_the_scalars(tmp_path: Path) -> Non
     assert [e.step for e in scalars] == [0, 1, 2]
     np.testing.assert_allclose([e.value for e in scalars], [0.7, 0.68, 0.66], rtol=1e-6)
     assert events.Scalars("generator_tokens_per_second/base")[0].value == 100
+
+
+def test_a_step_that_is_done_again_is_in_tensorboard_once(tmp_path: Path) -> None:
+    for first_step, reward in ((0, 0.1), (3, 0.2)):
+        sink = logged(tmp_path, first_step=first_step)
+        for step in range(first_step, 5):
+            sink.write(record(step, reward=reward))
+        sink.close()
+    scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("reward")
+    assert [e.step for e in scalars] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose([e.value for e in scalars], [0.1, 0.1, 0.1, 0.2, 0.2], rtol=1e-6)
 
 
 def test_wandb_offline_leaves_the_numbers_in_the_run_directory(

@@ -63,7 +63,34 @@ def test_base_groups_of_equal_rewards_are_counted_and_adaptive_ones_are_not(
         ]
     )
     made = record(incarnations, incarnations.begin(), groups)
-    assert (made.groups, made.uniform_groups) == (7, 3)
+    assert (made.groups, made.base_groups, made.uniform_groups) == (7, 5, 3)
+    assert (made.failed_groups, made.solved_groups) == (1, 1)
+
+
+def test_rollouts_without_a_score_decide_nothing_about_their_group(incarnations: Incarnations) -> None:
+    place, (entry, group) = rewarded("base", 0, 1.0, 0.0, 1.0)
+    rollouts = list(group.trajectories)
+    rollouts[1] = msgspec.structs.replace(rollouts[1], scored=False, verdict="TimeoutError")
+    none = [msgspec.structs.replace(one, reward=0.0, scored=False) for one in rollouts]
+    groups = {
+        place: (entry, msgspec.structs.replace(group, trajectories=rollouts)),
+        ("base", 1): (entry, msgspec.structs.replace(group, trajectories=none)),
+    }
+    made = record(incarnations, incarnations.begin(), groups)
+    assert (made.base_groups, made.failed_groups, made.solved_groups) == (2, 0, 1)
+
+
+def test_an_alarm_over_several_steps_outlives_a_restart_of_the_learner(incarnations: Incarnations) -> None:
+    failed = dict(rewarded("base", ordinal, 0.0, 0.0) for ordinal in range(4))
+    first = incarnations.begin()
+    early = [record(incarnations, first, failed) for _ in range(2)]
+    assert not any("all_uniform" in made.alarm_kinds for made in early)
+    incarnations.checkpoint(first)
+    second = incarnations.begin()
+    made = record(incarnations, second, failed)
+    assert (made.step, made.lineage) == (2, early[0].lineage + 1)
+    alarms = dict(zip(made.alarm_kinds, made.alarms, strict=True))
+    assert "equal rewards of 0" in alarms["all_uniform"]
 
 
 def test_groups_made_again_are_those_since_the_last_step_over_all_generators(

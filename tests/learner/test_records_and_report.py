@@ -11,10 +11,11 @@ import matplotlib.image
 import msgspec
 import numpy as np
 import pytest
+import ray.util.metrics
 from matplotlib.figure import Figure
 from redis import Redis
 
-from services.records.sinks import JsonLines, read_records
+from services.records.sinks import JsonLines, RayMetrics, read_records
 from services.records.step_record import StepRecord, flatten
 from services.results.evaluations import Evaluations
 from services.results.report import write_report
@@ -86,6 +87,31 @@ def test_flattening_keeps_every_finite_number_under_its_name() -> None:
     assert flat["generator_busy_share/adaptive"] == 0.8
     assert flat["saturated"] == 1
     assert not {"entropy", "entropy_target", "alarms"} & flat.keys()
+
+
+def test_a_series_that_a_record_lacks_does_not_keep_its_last_value_in_rays_metrics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: dict[tuple[str, str], float] = {}
+
+    class Seen(ray.util.metrics.Gauge):
+        def set(self, value: float | None, tags: dict[str, str] | None = None) -> None:
+            assert value is not None
+            assert tags is not None
+            shown[self.info["name"].removeprefix("scope_"), tags["key"]] = value
+
+    monkeypatch.setattr(ray.util.metrics, "Gauge", Seen)
+    sink = RayMetrics("a")
+    sink.write(record(0, staleness={0: 10, 3: 2}, entropy=0.5))
+    assert (shown["staleness", "3"], shown["entropy", ""]) == (2, 0.5)
+    sink.write(record(1, staleness={0: 12}, entropy=math.nan, evaluation=None, mixture_shares={"0": 1.0}))
+    assert (shown["staleness", "0"], shown["staleness", "3"]) == (12, 0)
+    assert all(
+        math.isnan(shown[series])
+        for series in (("entropy", ""), ("evaluation", "pass@1"), ("mixture_shares", "1"))
+    )
+    sink.write(record(2, entropy=0.4))
+    assert (shown["staleness", "1"], shown["staleness", "3"], shown["entropy", ""]) == (38, 0, 0.4)
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ def test_metrics_are_those_of_the_whole_batch_and_finite(runs: Path, off_policy_
     assert metrics["reward_adaptive"] == pytest.approx(np.mean([t.reward for t in by_role["adaptive"]]))
     assert metrics["generator_entropy"] == pytest.approx(-behaviour / base_tokens, rel=1e-5)
     assert metrics["mismatch_kl_base"] > 0.05
+    assert metrics["clamped_tokens"] == 0
 
 
 def test_ranks_report_the_same_metrics(runs: Path) -> None:

@@ -126,7 +126,7 @@ class Learner:
             step=step,
             reference=reference,
         )
-        totals = torch.zeros(4, device=self.engine.device)
+        totals = torch.zeros(5, dtype=torch.float64, device=self.engine.device)
         norms = []
         updates = self._config.loss.epochs * self._config.loss.minibatches
         for update in range(updates):
@@ -136,13 +136,14 @@ class Learner:
         dist.all_reduce(totals)
         if not all(math.isfinite(norm) for norm in norms):
             raise FloatingPointError(f"gradient norm {norms} is not finite at learner step {step}")
-        surrogate, auxiliary_objective, clipped, counted = totals.tolist()
+        surrogate, auxiliary_objective, clipped, counted, clamped = totals.tolist()
         padding_share, token_imbalance = self._token_shares(batch, parts)
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
             surrogate=surrogate / updates,
             auxiliary=auxiliary_objective / updates,
             clip_fraction=clipped / max(counted, 1.0),
+            clamped_tokens=int(clamped),
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
             reward_base=base.reward / max(base.rollouts, 1.0),
@@ -306,7 +307,7 @@ class Learner:
     def _update(self, batch: RolloutBatch, rows: Tensor, plan: StepPlan, alpha: float) -> Tensor:
         parts = self._micro_batches(batch, self._learning_rows(rows, plan))
         wants_entropy = plan.entropy_coefficient != 0
-        totals = torch.zeros(4, device=self.engine.device)
+        totals = torch.zeros(5, dtype=torch.float64, device=self.engine.device)
         for index, part in enumerate(parts):
             self.engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             micro = batch.select(part)
@@ -329,9 +330,14 @@ class Learner:
                 kl_coefficient=self._config.loss.kl_coefficient if plan.kl_weight is not None else 0.0,
             )
             self.engine.backward(outputs.loss * self.world_size)
-            totals += torch.stack(
-                [outputs.surrogate, outputs.auxiliary, outputs.clipped_tokens.float(), outputs.tokens]
+            sums = (
+                outputs.surrogate,
+                outputs.auxiliary,
+                outputs.clipped_tokens,
+                outputs.tokens,
+                outputs.clamped_tokens,
             )
+            totals += torch.stack([part.double() for part in sums])
         self.engine.step()
         return totals
 

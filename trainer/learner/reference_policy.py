@@ -66,6 +66,7 @@ def reference_kl(batch: RolloutBatch, proximal: Tensor, reference: Tensor) -> fl
     proximal, reference: float[N, T], nats. Estimator k3, see `kl_k3`. Collective.
     """
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
-    sums = torch.stack([(kl_k3(proximal, reference) * of_base).sum(), of_base.sum()])
-    total, tokens = sum_over_ranks(sums.double()).tolist()
+    divergence = kl_k3(proximal, reference) * of_base
+    sums = torch.stack([part.sum(dtype=torch.float64) for part in (divergence, of_base)])
+    total, tokens = sum_over_ranks(sums).tolist()
     return total / tokens if tokens else 0.0

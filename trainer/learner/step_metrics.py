@@ -15,6 +15,8 @@ class StepMetrics:
     auxiliary: float
     """parts of the objective, mean over the step's updates; auxiliary without its weight alpha"""
     clip_fraction: float
+    clamped_tokens: int
+    """tokens of which a log-ratio in the loss is beyond `trainer.head.log_ratio.BOUND`, summed over the updates"""
     gradient_norm: float
     """global norm of the gradient, mean over the step's updates"""
     positives: int

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.head.log_ratio import BOUND, beyond, bounded, log_ratio
 from trainer.rollouts.rewards import positives
 
 SURPRISAL_FLOOR = 1e-6
@@ -72,6 +73,8 @@ class LossOutputs:
     """tokens where the clipped ratio bounds the surrogate"""
     tokens: Tensor
     """tokens of rows with a weight"""
+    clamped_tokens: Tensor
+    """tokens of rows with any weight of which a log-ratio is beyond `trainer.head.log_ratio.BOUND`"""
 
 
 def scope_loss(
@@ -91,8 +94,9 @@ def scope_loss(
     is given; tis_cap: bound of w. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks
     it.
     """
-    log_ratio = inputs.logprobs - inputs.proximal_logprobs
-    ratio = log_ratio.exp()
+    moved = log_ratio(inputs.logprobs, inputs.proximal_logprobs, inputs.mask)
+    mismatch = log_ratio(inputs.proximal_logprobs, inputs.behaviour_logprobs, inputs.mask)
+    ratio = bounded(moved).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     if base_clip is not None:
         of_base = (inputs.base_weight != 0).unsqueeze(-1)
@@ -102,8 +106,8 @@ def scope_loss(
     if inputs.keep is not None:
         per_token = per_token * inputs.keep
     if inputs.penalty is not None:
-        per_token = per_token - inputs.penalty * log_ratio.abs()
-    correction = (inputs.proximal_logprobs - inputs.behaviour_logprobs).exp().clamp(max=tis_cap).detach()
+        per_token = per_token - inputs.penalty * bounded(moved).abs()
+    correction = bounded(mismatch).exp().clamp(max=tis_cap).detach()
     lengths = inputs.mask.sum(-1).clamp(min=1)
     per_rollout = (per_token * correction * inputs.mask).sum(-1) / lengths
     surrogate = (inputs.base_weight * per_rollout).sum()
@@ -124,21 +128,33 @@ def scope_loss(
     with torch.no_grad():
         counted = inputs.mask * ((inputs.base_weight + inputs.auxiliary_weight) != 0).unsqueeze(-1)
         binding = (ratio * advantage > clipped * advantage) & (counted > 0)
+        clamped = beyond(moved) | beyond(mismatch)
+        if kl_coefficient != 0 and inputs.reference is not None:
+            clamped |= log_ratio(inputs.reference, inputs.logprobs, inputs.mask) > BOUND
     return LossOutputs(
         loss=-objective,
         surrogate=surrogate.detach(),
         auxiliary=auxiliary.detach(),
         clipped_tokens=binding.sum(),
         tokens=counted.sum(),
+        clamped_tokens=(clamped & _weighted(inputs).unsqueeze(-1)).sum(),
     )
+
+
+def _weighted(inputs: LossInputs) -> Tensor:
+    """Which rows have a weight in any term of the loss, bool[N]."""
+    weights = (inputs.base_weight, inputs.auxiliary_weight, inputs.entropy_weight, inputs.kl_weight)
+    return torch.stack([weight != 0 for weight in weights if weight is not None]).any(0)
 
 
 def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """Estimate of KL(policy ‖ reference) from tokens that the policy sampled, nats: exp(-d) - 1 + d, never negative.
 
     d = log(policy / reference): the estimator k3 of joschu.net/blog/kl-approx.html, which GRPO uses. Both float[...].
+    -d is at most `BOUND`. There is no bound below, where the estimate is d - 1 and cannot overflow: its gradient pulls
+    the policy back however far it has gone from the reference.
     """
-    difference = reference - logprobs
+    difference = log_ratio(reference, logprobs).clamp(max=BOUND)
     return difference.exp() - 1 - difference
 
 

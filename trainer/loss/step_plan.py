@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainer.collectives import max_over_ranks, rank, sum_over_ranks
 from trainer.config import RunConfig
+from trainer.head.log_ratio import LOWEST_LOGPROB, bounded, log_ratio
 from trainer.loss.aggregation import base_row_weights
 from trainer.loss.objective import LossInputs, auxiliary_scale, kl_k3, learned_from, surprisal_scores
 from trainer.regularizers import ClipRange, Measured, Regularizer
@@ -34,7 +35,8 @@ class AuxiliaryScores(NamedTuple):
 def auxiliary_scores(batch: RolloutBatch, proximal: Tensor, surprisal_exponent: float) -> AuxiliaryScores:
     """Scores of the auxiliary rollouts of this rank. proximal: float[N, T], nats."""
     learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
-    surprisal = -(proximal * batch.mask).sum(-1)
+    counted = torch.where(batch.mask > 0, proximal.clamp(min=LOWEST_LOGPROB), 0.0)
+    surprisal = -counted.sum(-1, dtype=torch.float64)
     return AuxiliaryScores(learned, surprisal_scores(learned, surprisal, surprisal_exponent))
 
 
@@ -62,25 +64,27 @@ def role_sums(
     batch: RolloutBatch, proximal: Tensor, entropy: Tensor, auxiliary: AuxiliaryScores
 ) -> tuple[RoleSums, RoleSums]:
     """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
-    difference = proximal - batch.behaviour_logprobs
+    deviation = bounded(log_ratio(proximal, batch.behaviour_logprobs, batch.mask)).exp() - 1
     kl = kl_k3(batch.behaviour_logprobs, proximal)
     sums, deviations = [], []
     for rows in (~batch.auxiliary, batch.auxiliary):
         mask = batch.mask[rows]
         sums.append(
             [
-                mask.sum(),
-                mask.any(-1).sum(),
-                batch.rewards[rows].sum(),
-                (kl[rows] * mask).sum(),
-                (batch.behaviour_logprobs[rows] * mask).sum(),
-                (entropy[rows] * mask).sum(),
-                auxiliary.learned[rows].sum(),
-                auxiliary.scores[rows].sum(),
+                mask,
+                mask.any(-1),
+                batch.rewards[rows],
+                kl[rows] * mask,
+                batch.behaviour_logprobs[rows] * mask,
+                entropy[rows] * mask,
+                auxiliary.learned[rows],
+                auxiliary.scores[rows],
             ]
         )
-        deviations.append(((difference[rows].exp() - 1).abs() * mask).amax() if rows.any() else mask.sum())
-    added = sum_over_ranks(torch.stack([torch.stack([v.double() for v in row]) for row in sums]))
+        deviations.append(deviation[rows].abs().amax() if rows.any() else mask.sum())
+    added = sum_over_ranks(
+        torch.stack([torch.stack([v.sum(dtype=torch.float64) for v in row]) for row in sums])
+    )
     worst = max_over_ranks(torch.stack(deviations).double())
     base, adaptive = (
         RoleSums(*values, ratio_deviation=deviation)
@@ -168,7 +172,7 @@ def plan_step(
     loss = config.loss
     if reference is not None and loss.kl_coefficient and loss.kl_estimator == "k1":
         # As a loss k1 has a mean gradient of 0; as a cost of the sampled token it has that of the divergence.
-        advantages = advantages - loss.kl_coefficient * (proximal - reference) * of_base
+        advantages = advantages - loss.kl_coefficient * log_ratio(proximal, reference, of_base)
     keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
     penalty = None if terms.penalty is None else terms.penalty * of_base
     paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from trainer.collectives import gather_over_ranks, rank, sum_over_ranks
+from trainer.head.log_ratio import LOWEST_LOGPROB
 from trainer.regularizers.base import Measured, token_advantages
 
 
 def covariance(measured: Measured) -> Tensor:
     """cov_t by token, nats, float64[N, T]; only meaningful where the mask is 1."""
     mask = measured.mask.double()
-    advantages, logprobs = token_advantages(measured).double(), measured.logprobs.double()
+    advantages = token_advantages(measured).double()
+    logprobs = measured.logprobs.double().clamp(min=LOWEST_LOGPROB)
     count, total_advantage, total_logprob = sum_over_ranks(
         torch.stack([mask.sum(), (advantages * mask).sum(), (logprobs * mask).sum()])
     ).unbind()

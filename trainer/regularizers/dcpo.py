@@ -16,6 +16,7 @@ import torch
 
 from trainer.collectives import sum_over_ranks
 from trainer.config.regularizer import DcpoConfig
+from trainer.head.log_ratio import bounded, log_ratio
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
 from trainer.rollouts.rewards import positives
 
@@ -66,5 +67,6 @@ class Dcpo(Regularizer):
             return TokenTerms(advantages)
         b = abs(strength) * rollouts / passed
         mix = b / (1 + b)
-        weights = (measured.tilted_logprobs - measured.logprobs).exp() * successes.unsqueeze(-1)
+        tilt = bounded(log_ratio(measured.tilted_logprobs, measured.logprobs, measured.mask))
+        weights = tilt.exp() * successes.unsqueeze(-1)
         return TokenTerms(((1 - mix) * advantages + mix * weights).to(advantages.dtype))

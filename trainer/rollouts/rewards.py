@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+FULL_REWARD = 1 - 1e-6
+"""rewards from here on count as 1"""
+SMALLEST_EXPONENT = -900
+"""of the power of two that rewards are divided by, so that dividing epsilon by it does not overflow"""
+
 
 def group_advantages(
     rewards: NDArray[np.float64], epsilon: float, *, standardized: bool = True
@@ -22,15 +27,27 @@ def group_advantages(
 
     rewards: float64[G]. std is the population standard deviation. Without `standardized`, A_i = R_i - mean, the form of
     Dr. GRPO (arXiv 2503.20783), which gives no extra weight to prompts that are nearly always or nearly never solved.
-    A group whose rewards are all equal has advantage 0 everywhere.
+    A group whose rewards are all equal has advantage exactly 0 everywhere; differences far below epsilon give
+    advantages near 0. Any finite rewards give finite standardized advantages, at most sqrt(G - 1) in size.
     """
-    centred = rewards - rewards.mean()
-    return centred / (rewards.std() + epsilon) if standardized else centred
+    if np.unique(rewards).size < 2:
+        return np.zeros_like(rewards)
+    # Scaled by a power of two, which is exact, so that squares neither overflow nor vanish; measured from the smallest
+    # reward, so that rewards that are close keep their differences.
+    exponent = max(int(np.frexp(np.abs(rewards).max())[1]) + 1, SMALLEST_EXPONENT)
+    scaled = np.ldexp(rewards, -exponent)
+    above = scaled - scaled.min()
+    centred = above - above.mean()
+    return (
+        centred / (centred.std() + np.ldexp(epsilon, -exponent))
+        if standardized
+        else np.ldexp(centred, exponent)
+    )
 
 
 def positives(rewards: Tensor) -> Tensor:
     """Positives (arXiv 2510.08141): 1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
-    return (rewards >= 1 - 1e-6).to(rewards.dtype)
+    return (rewards >= FULL_REWARD).to(rewards.dtype)
 
 
 def is_uniform(rewards: Sequence[float]) -> bool:

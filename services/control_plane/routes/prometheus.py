@@ -14,6 +14,7 @@ from starlette.responses import Response
 from services.control_plane.http import problems
 from services.control_plane.http.auth import RedisClient, visible_runs
 from services.control_plane.http.strict_route import StrictRoute
+from services.records.alarms import AlarmKind
 from services.records.step_record import flatten, mismatch_kl_limit
 from services.redis.query import fetch, server_time
 from services.replay.stats import queue_stats
@@ -85,6 +86,10 @@ class _Runs:
             for name, value in flatten(status.record or {}).items():
                 field, _, key = name.partition("/")
                 put(field, value, run_id, key)
+            if status.record is not None:
+                raised = status.record.get("alarm_kinds", [])
+                for kind in get_args(AlarmKind):
+                    put("alarm", float(kind in raised), run_id, kind)
         yield from families.values()
         memory = cast("dict[str, int]", self._redis.info("memory"))
         family = GaugeMetricFamily(
@@ -106,6 +111,7 @@ _HELP = {
     "staleness_limit_steps": "largest staleness allowed, in learner steps",
     "staleness_max_steps": "largest staleness of a rollout in the newest step, in learner steps",
     "mismatch_kl_limit": "mismatch KL above which a step record carries an alarm, nats per token",
+    "alarm": "1 where the newest step record has an alarm of this kind",
     "generators_configured": "generators configured, by role",
     "generator_lag_steps": "learner steps by which a generator's weights are behind the learner's",
     "generator_heartbeat_age_seconds": "seconds since a generator's last heartbeat",
