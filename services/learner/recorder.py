@@ -16,7 +16,7 @@ from services.learner.collector import StepGroups
 from services.learner.reward_counts import reward_counts
 from services.learner.spec import LearnerSpec
 from services.learner.target_in_force import TargetInForce
-from services.records.alarms import Alarm, alarm
+from services.records.alarms import Alarm, alarm, control_alarm
 from services.records.learning_signal import REMEMBERED, LearningSignal
 from services.records.loggers import LoggedRun, Loggers
 from services.records.redis_records import RedisRecords, read_span
@@ -133,9 +133,8 @@ class Recorder:
         if not math.isfinite(metrics.entropy):
             self._alarms.append(alarm("entropy_not_finite"))
         if decided.limit != "none":
-            self._alarms.append(
-                alarm("heating_at_limit" if decided.limit == "heating" else "cooling_at_limit")
-            )
+            floor = self._spec.config.entropy_control.split_range.success_floor
+            self._alarms.append(control_alarm(decided.limit, floor))
         self._values |= {
             "entropy": metrics.entropy,
             "generator_entropy": metrics.generator_entropy,

@@ -85,7 +85,10 @@ class StepControl:
         self._target.measured(metrics.entropy)
         if self._target.value is not None:
             self._actuators = self._controller.update(
-                metrics.entropy, self._target.value, positives=metrics.positives
+                metrics.entropy,
+                self._target.value,
+                positives=metrics.positives,
+                rollouts=metrics.adaptive_rollouts,
             )
             self._strength_law.update(metrics.entropy, self._target.value)
 

@@ -41,7 +41,7 @@ class _Words(NamedTuple):
 _WORDS: dict[AlarmKind, _Words] = {
     "heating_at_limit": _Words(
         "entropy control heats at the limit of its actuators",
-        "lower the target, or raise surprisal_exponent_max or t_max",
+        "lower the target, or raise surprisal_exponent_max or alpha_max",
         "entropy control heats within the limit of its actuators again",
     ),
     "cooling_at_limit": _Words(
@@ -82,10 +82,9 @@ _WORDS: dict[AlarmKind, _Words] = {
         "adaptive rollouts have the full reward again",
     ),
     "starved": _Words(
-        "entropy control heats, but no adaptive rollout of the last {steps} steps has the full reward of 1, so it "
-        "cannot raise entropy",
-        "lower entropy_control.{law}, because hotter answers are more often wrong, or lower the entropy target",
-        "entropy control has fully rewarded adaptive rollouts again",
+        "entropy control would heat, but {few} adaptive rollouts have the full reward of 1, so it cannot raise entropy",
+        "take easier problems, or lower the entropy target or entropy_control.{field}",
+        "enough adaptive rollouts have the full reward for entropy control again",
     ),
     "weights_not_loaded": _Words(
         "{generator} did not load {version}: {error}",
@@ -113,6 +112,17 @@ def alarm(kind: AlarmKind, **values: object) -> Alarm:
     words = _WORDS[kind]
     parts = [part.format(**values) for part in (words.sentence, words.remedy) if part]
     return Alarm(kind, ": ".join(parts))
+
+
+def control_alarm(limit: Literal["heating", "cooling", "starved"], success_floor: float) -> Alarm:
+    """The alarm of a control law at its limit. success_floor: share of adaptive rollouts that the law asks for."""
+    match limit:
+        case "heating":
+            return alarm("heating_at_limit")
+        case "cooling":
+            return alarm("cooling_at_limit")
+        case "starved":
+            return alarm("starved", few=f"fewer than {success_floor:.1%} of the", field="split_range.success_floor")
 
 
 def end_text(kind: AlarmKind) -> str:

@@ -82,9 +82,12 @@ class LearningSignal:
             return
         if self._in_a_row(STEPS, _adaptive_groups, _has_no_positive):
             yield alarm("no_positives", steps=STEPS)
+        if control.kind == "split_range" and control.split_range.success_floor:
+            # This law measures it itself, see `Recorder.learned`.
+            return
         if self._in_a_row(STARVED_STEPS, _adaptive_groups, lambda r: _has_no_positive(r) and _heats(r)):
             hottest = "aepo_v1.t_hot" if control.kind == "aepo_v1" else f"{control.kind}.t_max"
-            yield alarm("starved", steps=STARVED_STEPS, law=hottest)
+            yield alarm("starved", few=f"none of the last {STARVED_STEPS} steps'", field=hottest)
 
     def _in_a_row(self, steps: int, groups: Callable[[Record], int], holds: Callable[[Record], bool]) -> bool:
         """Whether something holds in the newest `steps` steps, or in more until they have `LEAST_GROUPS` groups."""

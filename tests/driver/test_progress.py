@@ -98,7 +98,7 @@ def test_a_limit_is_told_in_words_with_what_to_do(out: io.StringIO) -> None:
     told = [line for line in lines(out) if "limit" in line]
     assert told == [
         "alarm: entropy 0.310 is below the target 0.420 although the actuators heat at their limit: lower the target, "
-        "or raise surprisal_exponent_max or t_max"
+        "or raise surprisal_exponent_max or alpha_max"
     ]
     assert "!" not in out.getvalue()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from services.driver.alarm_news import AlarmNews
-from services.records.alarms import AlarmKind, alarm, end_text
+from services.records.alarms import AlarmKind, alarm, control_alarm, end_text
 from services.records.learning_signal import (
     LEAST_GROUPS,
     REMEMBERED,
@@ -25,7 +25,8 @@ from tests.support.step_records import record
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 
-CONFIG = RunConfig()
+CONFIG = validate_config({"entropy_control": {"kind": "paper"}})
+"""of a law that does not measure its own successes"""
 GROUPS = {"groups": 8, "base_groups": 4}
 HEALTHY = {"uniform_groups": 2, "positives": 5, "truncated_share": 0.3, "next_temperature": 0.9, **GROUPS}
 TRUNCATED = {"truncated_share": 0.97}
@@ -149,7 +150,7 @@ def test_the_limit_and_the_field_of_the_law_are_named() -> None:
     assert f"rollout.max_new_tokens, which is {CONFIG.rollout.max_new_tokens}," in text(
         [TRUNCATED] * 3, "all_truncated"
     )
-    assert "entropy_control.split_range.t_max" in text([STARVED] * 5, "starved")
+    assert "entropy_control.paper.t_max" in text([STARVED] * 5, "starved")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,16 @@ def test_without_a_use_for_positives_their_lack_is_no_alarm(control: dict[str, s
     config = validate_config({"entropy_control": control})
     assert raised([STARVED | {"groups": 4}] * 6, config) == [set()] * 6
     assert raised([STARVED] * 6, config) == [set()] * 6
+
+
+def test_a_law_that_measures_its_own_successes_says_itself_when_it_is_starved() -> None:
+    measuring = validate_config({"entropy_control": {"split_range": {"success_floor": 0.03}}})
+    assert "starved" not in raised([STARVED] * 6, measuring)[-1]
+    not_measuring = validate_config({"entropy_control": {"split_range": {"success_floor": 0}}})
+    assert "starved" in raised([STARVED] * 6, not_measuring)[-1]
+    said = control_alarm("starved", 0.03)
+    assert said.kind == "starved"
+    assert "fewer than 3.0% of the adaptive rollouts" in said.text
 
 
 def test_starvation_needs_heat() -> None:
@@ -213,7 +224,8 @@ VALUES = {
     "cause": "TimeoutError",
     "which": " of 0",
     "advice": "take easier problems",
-    "law": "split_range.t_max",
+    "few": "none of the",
+    "field": "split_range.success_floor",
     "generator": "base-generator-0",
     "version": "(1, 2)",
     "error": "timeout",

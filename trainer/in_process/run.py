@@ -133,7 +133,9 @@ class InProcessRun:
             target = self._target(step, metrics.entropy) if self._config.tracks_entropy_target else None
             if target is not None:
                 self._strength_law.update(metrics.entropy, target)
-                self._controller.update(metrics.entropy, target, positives=metrics.positives)
+                self._controller.update(
+                    metrics.entropy, target, positives=metrics.positives, rollouts=metrics.adaptive_rollouts
+                )
             if self._curriculum is not None:
                 self._curriculum.learned(step, _base_rewards(groups))
             self._step += 1

@@ -146,6 +146,7 @@ class Learner:
             clamped_tokens=int(clamped),
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
+            adaptive_rollouts=int(adaptive.rollouts),
             reward_base=base.reward / max(base.rollouts, 1.0),
             reward_adaptive=adaptive.reward / adaptive.rollouts if adaptive.rollouts else math.nan,
             tokens=int(base.tokens + adaptive.tokens),

@@ -21,6 +21,8 @@ class StepMetrics:
     """global norm of the gradient, mean over the step's updates"""
     positives: int
     """auxiliary rollouts that are learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
+    adaptive_rollouts: int
+    """auxiliary rollouts, learned from or not"""
     reward_base: float
     reward_adaptive: float
     """mean rewards; NaN without adaptive rollouts"""
