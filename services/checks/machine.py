@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import psutil
 
@@ -12,6 +11,7 @@ from services.checks.sizing import ModelShape, disk_bytes, generator_memory, ran
 from services.host.environment import package_versions
 from services.run.directory import FREE_BYTES
 from trainer.config import RunConfig
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 from trainer.rendezvous import is_loopback
 
@@ -99,7 +99,7 @@ def check_memory(shape: ModelShape, config: RunConfig) -> list[str]:
 
 def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
     """Raise ScopeError if runs_dir cannot be written or is too full to start; warn if the run could fill the disk."""
-    folder = Path(config.runs_dir).resolve()
+    folder = expanded(config.runs_dir).resolve()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise ScopeError(f"runs_dir={config.runs_dir!r} cannot be used: {there} is not a directory")

@@ -66,13 +66,19 @@ def _train(options: argparse.Namespace) -> int:
 
 def _drive(options: argparse.Namespace, stop: StopSignals) -> int:
     from services.driver.open_run import new_run, open_run, reopen_run
+    from services.driver.resumption import FinishedRun
 
-    if options.resume is not None:
-        directory = reopen_run(run_directory(options.resume), options.overrides)
-    elif options.resume_existing:
-        directory = open_run(options.config, options.overrides, options.run_id)
-    else:
-        directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    try:
+        if options.resume is not None:
+            directory = reopen_run(run_directory(options.resume), options.overrides)
+        elif options.resume_existing:
+            directory = open_run(options.config, options.overrides, options.run_id)
+        else:
+            directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    except FinishedRun as finished:
+        with make_progress(finished.run_id, options.log_format) as progress:
+            progress.say(str(finished))
+        return 0
     from services.driver.run import train
 
     with make_progress(directory.run_id, options.log_format) as progress:

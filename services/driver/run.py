@@ -27,7 +27,7 @@ from services.driver.recovery import (
 from services.driver.redis_supervisor import RedisSupervisor
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
-from services.driver.unbegun import withdraw
+from services.driver.unbegun import begin, withdraw
 from services.entropy_target.store import initialise_entropy_target
 from services.host.children import Descendants
 from services.host.environment import package_versions
@@ -89,7 +89,8 @@ def _train(
     stack.callback(redis.close)
     if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
         progress.say(fetched)
-    check_recoverable(directory, redis)
+    for note in check_recoverable(directory, redis):
+        progress.say(f"warning: {note}")
     register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
     initialise_entropy_target(redis, directory.run_id)
     initialise_run(redis, directory.run_id, _spec(directory))
@@ -98,6 +99,7 @@ def _train(
     stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
     try:
         Drive(directory, queue, redis, progress, stop, storage, heartbeat, stack).run()
+        begin(directory)
     except KeyboardInterrupt:
         with contextlib.suppress(RedisError):
             update_status(redis, directory.run_id, phase="finished")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoint.store import step_of_name
 from trainer.errors import ScopeError
 from trainer.starting_model.find import StartingModel, download, is_hub_id
 
@@ -70,9 +71,11 @@ def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
                 )
             return EvaluatedModel(model, path.resolve())
     if (given / "manifest.json").is_file():
+        step = step_of_name(given.name)
+        which = "STEP" if step is None else str(step)
         raise ScopeError(
             f"{given} is a checkpoint, with weights for the learner. Export it first: scope export "
-            f"{given.parent.parent} --step {int(given.name.rpartition('-')[2])} --out DIR."
+            f"{given.resolve().parent.parent} --step {which} --out DIR."
         )
     hub_id, _, revision = text.partition("@")
     if is_hub_id(hub_id):

@@ -1,7 +1,8 @@
 """Reading the configuration: YAML file + `--set a.b=c` overrides → one validated `RunConfig`.
 
 Every error is a `ScopeError` that names the field, its value and what is allowed. YAML is read by the core schema of
-YAML 1.2 (`3e-4` is a number, `on` is text); only plain data is constructed.
+YAML 1.2 (`3e-4` is a number, `on` is text); only plain data is constructed. The value of an override is YAML too,
+except that a field of text takes it as it stands.
 """
 
 from __future__ import annotations
@@ -114,11 +115,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             f"The override {override!r} is not of the form a.b=value, for instance "
             "`--set optimizer.learning_rate=1e-4`."
         )
-    value = parse(text, f"The value of the override {override!r}")
-    if isinstance(value, dict) and not any(
-        field.path == path.strip() and field.type == "a mapping" for field in describe_fields()
-    ):
-        raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
+    value = _value(path.strip(), text, override)
     node = tree
     for depth, name in enumerate(names[:-1], start=1):
         child = node.setdefault(name, {})
@@ -129,6 +126,17 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             )
         node = child
     node[names[-1]] = value
+
+
+def _value(path: str, text: str, override: str) -> Any:
+    """The value that an override gives to the field `path`: text as it stands, anything else read as YAML."""
+    kind = next((field.type for field in describe_fields() if field.path == path), None)
+    if kind == "text" or (kind == "text or null" and text != "null"):
+        return text
+    value = parse(text, f"The value of the override {override!r}")
+    if isinstance(value, dict) and kind != "a mapping":
+        raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
+    return value
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import ModelConfig
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -83,7 +84,7 @@ def download(hub_id: str, revision: str | None, field: str, *, weights: bool = T
 
 
 def _own_directory(model: ModelConfig, path: str) -> StartingModel:
-    directory = Path(path).expanduser()
+    directory = expanded(path)
     if not (directory / "config.json").is_file():
         raise ScopeError(
             f"model.path={path!r} is not a Hugging Face model directory: it has no config.json. Give a directory that "
