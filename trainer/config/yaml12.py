@@ -23,6 +23,7 @@ _SCALARS = {
     ),
 }
 
+_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
 _HINTS = {
     "mapping values are not allowed here": "; put text that contains ': ' into quotes",
     "found unexpected end of stream": "; a quote or bracket that is opened must be closed",
@@ -68,6 +69,14 @@ class Dumper(yaml.SafeDumper):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML's other styles write NEL and the separators of lines and paragraphs so that they are read as a blank.
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+Dumper.add_representer(str, _quoted)
 
 for _tag, (_pattern, _first) in _SCALARS.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
