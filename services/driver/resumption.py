@@ -69,10 +69,10 @@ def check_resumption(path: Path, stored: RunConfig, config: RunConfig) -> list[s
             f"already. Set steps to {done} or more; scope export --step exports an earlier checkpoint."
         )
     if done == config.steps and _is_reported(path, done):
-        if asked:
+        if unused := [change.path for change in asked if change.path != "runs_dir"]:
             raise ScopeError(
-                f"The run in {path} is finished: no learner step is left that a change of "
-                f"{', '.join(change.path for change in asked)} would apply to. Also raise steps above {done}."
+                f"The run in {path} is finished: no learner step is left that a change of {', '.join(unused)} would "
+                f"apply to. Also raise steps above {done}."
             )
         raise FinishedRun(path, done)
     return [str(change) for change in asked]

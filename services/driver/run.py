@@ -35,6 +35,7 @@ from services.recorded.saved_state import StateFile
 from services.run.control import request_action
 from services.run.directory import RunDirectory
 from services.run.state import RunSpec, initialise_run, update_status
+from trainer.checkpoint.store import what_is_safe
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def _train(
         url = directory.config.redis.url
         server = "The embedded Redis" if url is None else f"redis.url={url!r}"
         raise ScopeError(
-            f"{server} was lost during the run: {error}. The last checkpoint is "
-            f"safe. When Redis is back: scope train --resume {directory.path}"
+            f"{server} was lost during the run: {error}. "
+            f"{what_is_safe(directory.path / 'checkpoints')} When Redis is back: scope train --resume {directory.path}"
         ) from error
     except BaseException as error:
         # Redis itself may be the cause; a second error must not hide the first.

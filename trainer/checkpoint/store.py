@@ -283,9 +283,18 @@ def disk_full(directory: Path, error: Exception) -> ScopeError | None:
     if not full and shutil.disk_usage(directory.parent).free >= LEAST_FREE_BYTES:
         return None
     return ScopeError(
-        f"The disk of {directory.parent} is full: no checkpoint can be written there ({error}). The newest "
-        "complete one is safe. Free some space, then continue with scope train --resume."
+        f"The disk of {directory.parent} is full: no checkpoint can be written there ({error}). "
+        f"{what_is_safe(directory.parent)} Free some space, then continue with scope train --resume."
     )
+
+
+def what_is_safe(directory: Path) -> str:
+    """A sentence that says which checkpoint a run that ended now continues from. directory: of the checkpoints."""
+    try:
+        steps = CheckpointStore(directory, keep=1).steps
+    except OSError:
+        steps = []
+    return f"The checkpoint of step {steps[-1]} is safe." if steps else "There is no checkpoint yet."
 
 
 def queue_is_gone(state: LearnerState, epoch: int) -> ScopeError:
