@@ -64,7 +64,7 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
 
 def _check_tokenizer(source: Path, written: Path) -> None:
     try:
-        check_tokenizer(written, ModelConfig(path=str(written)))
+        check_tokenizer(written, ModelConfig())
     except ScopeError as error:
         raise ScopeError(f"FILE={str(source)!r} cannot be trained: {error}") from error
 
