@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.connect import run_directory
 from services.cli.output import complain, terminal
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope train`."""
-    parser.add_argument("config", nargs="?", type=Path, help="YAML file")
+    parser.add_argument("config", nargs="?", type=path_argument, help="YAML file")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def make_plan(
     shared = [*settings, *_evaluation_settings(common, samples)]
     first = common.seed if first_seed is None else first_seed
     chosen = tuple(range(first, first + seeds))
-    out = (out or expanded(common.runs_dir) / f"compare-{config_path.stem}").resolve()
+    out = Path(os.path.realpath(out or expanded(common.runs_dir) / f"compare-{config_path.stem}"))
     # Runs of the full system stand in the comparison's own directory.
     where = [] if in_process else [f"runs_dir={out / 'runs'}"]
     units = tuple(_unit(config_path, control, seed, shared, where) for seed in chosen for control in parsed)

@@ -27,6 +27,7 @@ from trainer.config import ModelConfig
 from trainer.config.load import config_over, load_config
 from trainer.config.paths import expanded
 from trainer.errors import ScopeError
+from trainer.files import explained_if_unwritable
 from trainer.starting_model.find import StartingModel, find_starting_model
 from trainer.starting_model.identity import model_files
 
@@ -47,8 +48,10 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
             f"run id = {run_id!r} is not allowed: it must be 1 to 128 letters, digits, '.', '_' or '-', "
             "beginning with a letter or a digit."
         )
-    path = (expanded(config.runs_dir) / run_id).resolve()
-    if path.exists() and any(path.iterdir()):
+    path = Path(os.path.realpath(expanded(config.runs_dir) / run_id))
+    with explained_if_unwritable(path, "The run directory"):
+        occupied = path.exists() and any(path.iterdir())
+    if occupied:
         if not replace and not is_unbegun(path):
             raise ScopeError(
                 f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
@@ -57,7 +60,7 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
         _lock(path)
     notes = preflight(config)
     model = find_starting_model(config.model)
-    if path.exists() and any(path.iterdir()):
+    if occupied:
         _clear_the_way(path)
     directory = RunDirectory(path, run_id, config, resumed=False, model=model, notes=tuple(notes))
     try:

@@ -33,14 +33,18 @@ RULES = (
         "not below the steps already made; a learning-rate schedule without `optimizer.decay_steps` stretches",
         "steps",
     ),
-    _rule("free", "no effect: the run stays in its directory", "runs_dir"),
+    _rule("free", "it has no effect: the run stays in its directory", "runs_dir"),
     _rule(
         "free",
         "DeepSpeed converts the checkpoint on rank 0, into a copy as large, which is removed after loading; losses "
         "then agree to rounding, not bit for bit",
         "learner.workers learner.zero_stage",
     ),
-    _rule("free", "another place of the same model: its settings and tokenizer are compared", "model.path"),
+    _rule(
+        "free",
+        "another place of the same model: settings, tokenizer and the sizes of weights are compared",
+        "model.path",
+    ),
     _rule("free", "another place of the same modules", "task.folder"),
     _rule("free", "another address of the same verifier", "task.verifier.url"),
     _rule("free", "another address of the server that holds the run's queue", "redis.url"),

@@ -23,6 +23,9 @@ from trainer.config.fields import describe_fields, field_inside, field_of, neare
 from trainer.config.yaml12 import Dumper, parse
 from trainer.errors import ScopeError
 
+MOST_BYTES = 4 << 20
+"""of a configuration file; a device has no end"""
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read `path` (YAML), apply `overrides` (`"a.b=c"`, later ones win) and validate strictly.
@@ -91,11 +94,17 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _read_tree(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8")
     except FileNotFoundError:
         raise ScopeError(f"The configuration file {str(path)!r} does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScopeError(f"The configuration file {str(path)!r} cannot be read as text: {error}.") from None
+    if len(data) > MOST_BYTES:
+        raise ScopeError(
+            f"The configuration file {str(path)!r} has more than {MOST_BYTES >> 20} MiB; it is no configuration."
+        )
     tree = parse(text, f"The configuration file {str(path)!r}")
     if tree is None:
         return {}
