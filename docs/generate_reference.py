@@ -38,7 +38,7 @@ CONFIGURATION_INTRODUCTION = """\
 One YAML file describes a run. `deploy/configs/` has files to start from: `deploy/configs/countdown-cpu.yaml` is the
 quickstart, `deploy/configs/countdown-cot-cpu.yaml` the task with a chain of thought. A field that the file leaves out
 has the default given here. `scope train --set a.b=c` overrides a field; it may be given any number of times, and the
-last one wins. A field of text takes the value as it stands, without quotes: `--set 'model.system_prompt=Answer: yes'`;
+last one wins. A field of text takes the value as it stands, without quotes: `--set model.system_prompt='Answer: yes'`;
 `null` unsets a text that may be unset. Any other value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
 
 Types are strict: `3` is not a string and `"3"` is not a number. An unknown field, a wrong type or a value out of range
