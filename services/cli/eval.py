@@ -47,7 +47,9 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n", type=int, metavar="N", help="responses per problem; default: evaluation.samples"
     )
-    parser.add_argument("--temperature", type=float, help="0 is greedy; default: evaluation.temperature")
+    parser.add_argument(
+        "--temperature", type=float, help="0 (greedy), or from 0.05 to 2; default: evaluation.temperature"
+    )
     parser.add_argument("--top-p", type=float, default=1.0, help="default: 1")
     parser.add_argument(
         "--max-problems", type=int, metavar="N", help="only the first N problems of each task"

@@ -102,7 +102,7 @@ def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirecto
     """
     config = load_config(config_path, overrides)
     path = expanded(config.runs_dir) / run_id
-    if is_run_id(run_id) and (path / CONFIG_FILE).is_file() and not is_unbegun(path):
+    if is_run_id(run_id) and os.path.isfile(path / CONFIG_FILE) and not is_unbegun(path):
         return reopen_run(path, overrides)
     return new_run(config_path, overrides, run_id, replace=True)
 
