@@ -3,7 +3,7 @@
     .venv/bin/python docs/generate_reference.py
 
 docs/reference/configuration.md and docs/reference/command-line.md are written whole; of docs/architecture.md, the
-table of packages.
+table of packages; of docs/how-to/stop-and-resume.md, the table of what a resumption may change.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from services.cli.connect import add_run
 from services.cli.main import make_parser
 from services.cli.parser import examples_of
+from services.run.resumption import RULES, Rule
 from trainer import config
 from trainer.config.fields import FieldDescription, describe_fields
 
@@ -27,6 +28,7 @@ ROOT = DOCS.parent
 CONFIGURATION = DOCS / "reference" / "configuration.md"
 COMMAND_LINE = DOCS / "reference" / "command-line.md"
 ARCHITECTURE = DOCS / "architecture.md"
+RESUMING = DOCS / "how-to" / "stop-and-resume.md"
 
 CONFIGURATION_INTRODUCTION = """\
 # Configuration
@@ -36,11 +38,14 @@ CONFIGURATION_INTRODUCTION = """\
 One YAML file describes a run. `deploy/configs/` has files to start from: `deploy/configs/countdown-cpu.yaml` is the
 quickstart, `deploy/configs/countdown-cot-cpu.yaml` the task with a chain of thought. A field that the file leaves out
 has the default given here. `scope train --set a.b=c` overrides a field; it may be given any number of times, and the
-last one wins. The value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
+last one wins. A field of text takes the value as it stands, without quotes: `--set model.system_prompt='Answer: yes'`;
+`null` unsets a text that may be unset. Any other value is read as YAML, so `--set evaluation.ks=[1,8]` is a list.
 
 Types are strict: `3` is not a string and `"3"` is not a number. An unknown field, a wrong type or a value out of range
 is refused before anything starts, with the field, the value and what is allowed. Some fields depend on each other; the
 message then names both. The resolved tree is written to `config.yaml` in the run directory.
+
+`~` at the start of a path is the home directory. A path with an environment variable (`$HOME`) is refused.
 
 The tree is immutable, and no environment variable changes a field. Environment variables carry secrets only:
 `SCOPE_REDIS_PASSWORD` is the password of `redis.url`, `SCOPE_TOKEN` a bearer token of the control plane, and
@@ -80,6 +85,8 @@ quickstart`.
 
 COLUMNS = "| field | type and range | default | meaning |\n|---|---|---|---|"
 OPTION_COLUMNS = "| argument | meaning |\n|---|---|"
+RULE_COLUMNS = "| fields | a change |\n|---|---|"
+RULES_TABLE = re.compile(r"(?<=<!-- resumption -->\n).*?(?=<!-- end of resumption -->)", re.DOTALL)
 PACKAGE_COLUMNS = "| package | what it holds |\n|---|---|"
 PACKAGES = re.compile(r"(?<=<!-- packages -->\n).*?(?=<!-- end of packages -->)", re.DOTALL)
 
@@ -103,6 +110,39 @@ def architecture_page() -> str:
     """docs/architecture.md as it is, with the table of packages written anew."""
     tables = [_package_table(room) for room in ("services", "trainer")]
     return PACKAGES.sub(lambda _: "\n" + "\n\n".join(tables) + "\n\n", ARCHITECTURE.read_text())
+
+
+def resuming_page() -> str:
+    """docs/how-to/stop-and-resume.md as it is, with the table of what a resumption may change written anew."""
+    rows = [f"| {_rule_fields(rule)} | {_cell(_rule_effect(rule))} |" for rule in RULES]
+    table = "\n".join([RULE_COLUMNS, *rows])
+    return RULES_TABLE.sub(lambda _: f"\n{table}\n\n", RESUMING.read_text())
+
+
+def _rule_effect(rule: Rule) -> str:
+    match rule.kind:
+        case "free":
+            return f"allowed: {rule.about}" if rule.about else "allowed, from here on"
+        case "with_model_path":
+            return f"allowed where `model.path` is set; otherwise fixed: {rule.about}"
+        case "fixed":
+            return f"fixed: {rule.about}"
+
+
+def _rule_fields(rule: Rule) -> str:
+    """The fields of a rule; a block of which every field has the same rule is named as a whole."""
+    every = [field.path for field in describe_fields()]
+    shown: list[str] = []
+    for field in rule.fields:
+        blocks = [field[:end] for end, character in enumerate(field) if character == "."]
+        whole = (
+            block
+            for block in blocks
+            if all(path in rule.fields for path in every if path.startswith(f"{block}."))
+        )
+        block = next(whole, None)
+        shown.append(f"`{field}`" if block is None else f"`{block}.*`")
+    return ", ".join(dict.fromkeys(shown))
 
 
 def packages(room: str) -> dict[str, str]:
@@ -226,6 +266,7 @@ PAGES = {
     CONFIGURATION: configuration_page,
     COMMAND_LINE: command_line_page,
     ARCHITECTURE: architecture_page,
+    RESUMING: resuming_page,
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -57,14 +58,62 @@ def _umask() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("Umask:")).split()[1], 8)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
+"""as libraries report it that hide the error number"""
+
+
+@contextmanager
+def explained_if_unwritable(place: Path, name: str) -> Iterator[None]:
+    """Raise ScopeError, which names `place`, for an error of the block that comes from writing there.
+
+    name: of the option or field that names the place.
+    """
+    try:
+        yield
+    except ScopeError:
+        raise
+    except Exception as error:
+        cause = _unwritable(place, error)
+        if cause is None:
+            raise
+        raise ScopeError(
+            f"{name} {place} cannot be written: {cause}. Choose another place, or make that one writable."
+        ) from error
+
+
+def _unwritable(place: Path, error: Exception) -> str | None:
+    """Why `place` cannot be written, if `error` says so."""
+    if text := next((text for text in _FULL_TEXTS if text in str(error)), None):
+        return text
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    if error.errno in (*_FULL, errno.EROFS):
+        return error.strerror
+    named = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)]
+    ours = (place, _writing(place))
+    about = any(
+        place.is_relative_to(path) or any(path.is_relative_to(folder) for folder in ours) for path in named
+    )
+    return error.strerror if about else None
+
+
 @contextmanager
 def new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
     """A directory to create and fill with a model, renamed to `out` at the end; removed on an error.
 
     replace: an earlier model in `out` is replaced. Raises ScopeError, before anything is written, when `out` exists and
-    is neither an empty directory nor a model that may be replaced.
+    is neither an empty directory nor a model that may be replaced, and when it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    with explained_if_unwritable(out, "--out"), _new_model_directory(out, replace=replace) as writing:
+        yield writing
+
+
+@contextmanager
+def _new_model_directory(out: Path, *, replace: bool) -> Iterator[Path]:
+    if os.path.lexists(out) and not out.is_dir():
+        raise ScopeError(f"--out {out} is not a directory; choose another place.")
+    if out.exists() and any(out.iterdir()):
         if not (out / "config.json").is_file():
             raise ScopeError(f"--out {out} is not empty and holds no model; choose another directory.")
         if not replace:
@@ -92,9 +141,13 @@ def replaced_directory(directory: Path) -> Iterator[Path]:
         os.replace(writing, directory)
 
 
+def _writing(directory: Path) -> Path:
+    return directory.with_name(f".writing-{directory.name}")
+
+
 @contextmanager
 def _beside(directory: Path) -> Iterator[Path]:
-    writing = directory.with_name(f".writing-{directory.name}")
+    writing = _writing(directory)
     shutil.rmtree(writing, ignore_errors=True)
     try:
         yield writing

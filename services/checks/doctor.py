@@ -48,12 +48,6 @@ def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
         lambda: model.check_tokenizer(config, directory),
         f"vocabulary {shape.vocabulary:,}",
     )
-    findings += found(
-        "model.max_length",
-        config.model.max_length,
-        lambda: model.check_lengths(config, shape),
-        "fits the model",
-    )
     need = machine.host_bytes(shape, config)
     findings += found(
         "memory", f"{need:,}", lambda: machine.check_memory(shape, config), "bytes fit into memory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from services.checks.sizing import ModelShape, disk_bytes, generator_memory, ran
 from services.host.environment import package_versions
 from services.run.directory import FREE_BYTES
 from trainer.config import RunConfig
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 from trainer.rendezvous import is_loopback
 
@@ -99,8 +101,8 @@ def check_memory(shape: ModelShape, config: RunConfig) -> list[str]:
 
 def check_disk(shape: ModelShape, config: RunConfig) -> list[str]:
     """Raise ScopeError if runs_dir cannot be written or is too full to start; warn if the run could fill the disk."""
-    folder = Path(config.runs_dir).resolve()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    folder = Path(os.path.realpath(expanded(config.runs_dir)))
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not there.is_dir():
         raise ScopeError(f"runs_dir={config.runs_dir!r} cannot be used: {there} is not a directory")
     free, need = shutil.disk_usage(there).free, disk_bytes(shape, config)

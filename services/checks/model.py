@@ -1,4 +1,4 @@
-"""Checks of a model directory: weights, tokenizer, and the configured lengths."""
+"""Checks of a model directory: its shape, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -25,21 +25,6 @@ def shape_of(config: RunConfig, directory: Path | None) -> ModelShape:
             f"task.name={config.task.name!r} has no vocabulary for the built-in model: set model.path"
         )
     return built_in_shape(config, len(task.vocabulary.tokens) + SPECIAL_TOKENS)
-
-
-def check_lengths(config: RunConfig, shape: ModelShape) -> list[str]:
-    """Raise ScopeError if prompt and response do not fit, or positions exceed the model's."""
-    model, response = config.model, config.rollout.max_new_tokens
-    if response >= model.max_length:
-        raise ScopeError(
-            f"rollout.max_new_tokens={response} leaves no room for a prompt in model.max_length={model.max_length}: "
-            "raise model.max_length, or lower rollout.max_new_tokens"
-        )
-    if model.max_length > shape.context:
-        raise ScopeError(
-            f"model.max_length={model.max_length} must be at most {shape.context}, the model's max_position_embeddings"
-        )
-    return []
 
 
 def check_weights(directory: Path | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from services.checks.engine import check_engine
 from services.host.sockets import bind, bind_one
 from services.records.loggers import require_loggers
 from services.redis.access import RedisAccess, check
@@ -13,7 +14,7 @@ from trainer.checkpoint.mirror import check_writable
 from trainer.config import CONTROL_PLANE_PORT, RunConfig
 from trainer.errors import ScopeError
 from trainer.starting_model.checks import check_model, check_tokenizer
-from trainer.starting_model.find import cached_starting_model, find_starting_model
+from trainer.starting_model.find import StartingModel, cached_starting_model, find_starting_model
 from trainer.tasks import Environment, TaskWithNotes, make_task
 
 
@@ -58,6 +59,10 @@ def preflight_checks(
     download: download the files of a hub model that its check reads; otherwise only look into the hub's cache.
     """
     checks = _learning_checks(config, download=download)
+    length = config.model.max_length
+    checks.append(
+        Check("model.max_length", length, "fits the model", lambda: _check_engine(config, download=download))
+    )
     loggers = config.loggers
     checks.append(Check("loggers", loggers, "installed", lambda: _silent(require_loggers, loggers)))
     mirror, redis, plane, ray = config.checkpoint.mirror, config.redis, config.control_plane, config.ray
@@ -116,9 +121,7 @@ def _check_task(config: RunConfig) -> list[str]:
 def _check_model(config: RunConfig, *, download: bool) -> list[str]:
     if config.model.path is None:
         return []
-    found = (
-        find_starting_model(config.model, weights=False) if download else cached_starting_model(config.model)
-    )
+    found = _settings_of_model(config, download=download)
     if found is None:
         from huggingface_hub import constants
 
@@ -131,6 +134,23 @@ def _check_model(config: RunConfig, *, download: bool) -> list[str]:
     check_model(found.directory, config)
     check_tokenizer(found.directory, config.model)
     return []
+
+
+def _check_engine(config: RunConfig, *, download: bool) -> list[str]:
+    try:
+        found = _settings_of_model(config, download=download)
+    except ScopeError:
+        return []  # The check of model.path says why.
+    if found is None and config.model.path is not None:
+        return []
+    return check_engine(config, None if found is None else found.directory)
+
+
+def _settings_of_model(config: RunConfig, *, download: bool) -> StartingModel | None:
+    """The model with at least its settings; None for the built-in one, and for one that has to be downloaded."""
+    return (
+        find_starting_model(config.model, weights=False) if download else cached_starting_model(config.model)
+    )
 
 
 def _silent(action: Callable[[Any], object], argument: object) -> list[str]:

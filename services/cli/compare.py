@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope compare`."""
-    parser.add_argument("config", type=Path, help="YAML file")
+    parser.add_argument("config", type=path_argument, help="YAML file")
     parser.add_argument(
         "--controls",
         action="append",
@@ -31,7 +30,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         help="override a field for every control",
     )
     parser.add_argument(
-        "--out", type=Path, help="results directory; default: compare-<file name> in runs_dir"
+        "--out", type=path_argument, help="results directory; default: compare-<file name> in runs_dir"
     )
     parser.add_argument(
         "--in-process",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from services.cli.output import say_lines
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 from trainer.errors import ScopeError
 
 DEVICE_NAMES = ("a100", "h100", "h200")
@@ -14,7 +13,7 @@ DEVICE_NAMES = ("a100", "h100", "h200")
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope doctor`."""
-    parser.add_argument("config", type=Path, help="YAML file")
+    parser.add_argument("config", type=path_argument, help="YAML file")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.cli.connect import run_directory
 from services.cli.output import complain, say_json, terminal
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 from trainer.errors import ScopeError
 
 
@@ -36,7 +36,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
         dest="configs",
         action="append",
         default=[],
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="the task that a YAML file configures",
     )
@@ -47,7 +47,9 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n", type=int, metavar="N", help="responses per problem; default: evaluation.samples"
     )
-    parser.add_argument("--temperature", type=float, help="0 is greedy; default: evaluation.temperature")
+    parser.add_argument(
+        "--temperature", type=float, help="0 (greedy), or from 0.05 to 2; default: evaluation.temperature"
+    )
     parser.add_argument("--top-p", type=float, default=1.0, help="default: 1")
     parser.add_argument(
         "--max-problems", type=int, metavar="N", help="only the first N problems of each task"
@@ -57,7 +59,10 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="results directory; default: evaluations/<model name>"
+        "--out",
+        type=path_argument,
+        metavar="DIR",
+        help="results directory; default: evaluations/<model name>",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     add_examples(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from services.cli.output import say
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope import`."""
-    parser.add_argument("file", type=Path, metavar="FILE.gguf", help="model to import")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty directory")
+    parser.add_argument("file", type=path_argument, metavar="FILE.gguf", help="model to import")
+    parser.add_argument(
+        "--out", type=path_argument, required=True, metavar="DIR", help="new or empty directory"
+    )
     parser.add_argument("--replace", action="store_true", help="replace a model in DIR")
     parser.add_argument(
         "--dtype",
@@ -31,8 +32,8 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def _import(options: argparse.Namespace) -> int:
     from trainer.starting_model.gguf import import_gguf
 
-    out = options.out.expanduser().resolve()
-    found = import_gguf(options.file.expanduser().absolute(), out, options.dtype, replace=options.replace)
+    out = options.out.absolute()
+    found = import_gguf(options.file.absolute(), out, options.dtype, replace=options.replace)
     chat = "with" if found.chat else "without"
     say(f"{found.architecture}, {found.parameters:,} parameters, {chat} a chat template: {out}")
     say(f"train it with --set model.path={out}")

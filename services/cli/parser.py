@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from services.cli.output import complain
@@ -93,6 +94,18 @@ def add_commands(parser: argparse.ArgumentParser, metavar: str) -> Any:
 
     parser.set_defaults(command=show_help)
     return parser.add_subparsers(metavar=metavar)
+
+
+def path_argument(text: str) -> Path:
+    """The path that an argument names: `~` at its start is the home directory. The `type` of an argument."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"the path {text!r} is empty")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"the path {text!r} begins with a home directory that is not known here"
+        ) from None
 
 
 def add_examples(parser: argparse.ArgumentParser, *commands: str) -> None:

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from services.cli.output import say, say_lines
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope submit`."""
-    parser.add_argument("config", type=Path, help="YAML file; replaces the overlay's run.yaml")
+    parser.add_argument("config", type=path_argument, help="YAML file; replaces the overlay's run.yaml")
     parser.add_argument("--overlay", required=True, metavar="NAME", help="a folder in MANIFESTS/overlays")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
@@ -19,7 +19,9 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-id", help="at most 47 of a-z, 0-9 and '-'; default: the file's name and the time"
     )
-    parser.add_argument("--manifests", type=Path, default=Path("k8s"), metavar="DIR", help="default: ./k8s")
+    parser.add_argument(
+        "--manifests", type=path_argument, default=Path("k8s"), metavar="DIR", help="default: ./k8s"
+    )
     parser.add_argument("--context", help="kubectl context; default: the current one")
     parser.add_argument(
         "--print", dest="only_print", action="store_true", help="print the objects instead of applying them"

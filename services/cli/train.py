@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.connect import run_directory
 from services.cli.output import complain, terminal
-from services.cli.parser import add_examples
+from services.cli.parser import add_examples, path_argument
 from trainer.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of `scope train`."""
-    parser.add_argument("config", nargs="?", type=Path, help="YAML file")
+    parser.add_argument("config", nargs="?", type=path_argument, help="YAML file")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="A.B=C", help="override a field"
     )
@@ -66,13 +65,19 @@ def _train(options: argparse.Namespace) -> int:
 
 def _drive(options: argparse.Namespace, stop: StopSignals) -> int:
     from services.driver.open_run import new_run, open_run, reopen_run
+    from services.driver.resumption import FinishedRun
 
-    if options.resume is not None:
-        directory = reopen_run(run_directory(options.resume), options.overrides)
-    elif options.resume_existing:
-        directory = open_run(options.config, options.overrides, options.run_id)
-    else:
-        directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    try:
+        if options.resume is not None:
+            directory = reopen_run(run_directory(options.resume), options.overrides)
+        elif options.resume_existing:
+            directory = open_run(options.config, options.overrides, options.run_id)
+        else:
+            directory = new_run(options.config, options.overrides, options.run_id, replace=options.replace)
+    except FinishedRun as finished:
+        with make_progress(finished.run_id, options.log_format) as progress:
+            progress.say(str(finished))
+        return 0
     from services.driver.run import train
 
     with make_progress(directory.run_id, options.log_format) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from services.checks.preflight import preflight, preflight_learning
 from services.run.ids import is_run_id
 from trainer.config import RunConfig
 from trainer.config.load import load_config
+from trainer.config.paths import expanded
 from trainer.config.presets import as_settings, preset
 from trainer.errors import ScopeError
 
@@ -124,7 +126,7 @@ def make_plan(
     shared = [*settings, *_evaluation_settings(common, samples)]
     first = common.seed if first_seed is None else first_seed
     chosen = tuple(range(first, first + seeds))
-    out = (out or Path(common.runs_dir) / f"compare-{config_path.stem}").resolve()
+    out = Path(os.path.realpath(out or expanded(common.runs_dir) / f"compare-{config_path.stem}"))
     # Runs of the full system stand in the comparison's own directory.
     where = [] if in_process else [f"runs_dir={out / 'runs'}"]
     units = tuple(_unit(config_path, control, seed, shared, where) for seed in chosen for control in parsed)

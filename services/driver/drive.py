@@ -23,7 +23,7 @@ from services.driver.redis_supervisor import RedisSupervisor
 from services.driver.step_feed import StepFeed
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
-from services.driver.unbegun import mark_begun
+from services.driver.unbegun import begin
 from services.host.sockets import claimed_port, moved
 from services.online_eval.scheduler import EvaluationScheduler
 from services.records.ledger import FOLDER
@@ -66,7 +66,7 @@ class Drive:
         self._started = time.monotonic()
         self._learned = False
         """whether the learner has made a step since the start"""
-        self._fresh = not any((directory.path / "checkpoints").glob("step-*"))
+        self._fresh = not checkpoint_store(directory).steps
 
     def run(self) -> None:
         """Do everything from the starting model to the report."""
@@ -245,7 +245,7 @@ class Drive:
                     done = status.step if status else 0
                     if done > before and not self._learned:
                         self._learned, self._stop.work = True, Work.STEPS
-                        mark_begun(self._directory.path)
+                        begin(self._directory)
                     restarted = learner.restart(done)
                     if restarted is not None:
                         self._enter("starting_learner")

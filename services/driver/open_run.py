@@ -8,8 +8,10 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from services.checks.preflight import preflight
+from services.driver.resumption import check_resumption, stored_config
 from services.driver.unbegun import is_unbegun, mark_unbegun, remove_unbegun, withdraw
 from services.run.directory import (
     CONFIG_FILE,
@@ -22,10 +24,12 @@ from services.run.directory import (
 from services.run.ids import is_run_id
 from services.run.lock import LOCK_FILE
 from trainer.config import ModelConfig
-from trainer.config.load import dump_yaml, load_config
+from trainer.config.load import config_over, load_config
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
-from trainer.files import write_atomically
-from trainer.starting_model.find import find_starting_model
+from trainer.files import explained_if_unwritable
+from trainer.starting_model.find import StartingModel, find_starting_model
+from trainer.starting_model.identity import model_files
 
 ORPHAN_SECONDS = 30.0
 """The processes of a killed driver end within this time; until then they hold the run's ports."""
@@ -44,8 +48,10 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
             f"run id = {run_id!r} is not allowed: it must be 1 to 128 letters, digits, '.', '_' or '-', "
             "beginning with a letter or a digit."
         )
-    path = (Path(config.runs_dir) / run_id).resolve()
-    if path.exists() and any(path.iterdir()):
+    path = Path(os.path.realpath(expanded(config.runs_dir) / run_id))
+    with explained_if_unwritable(path, "The run directory"):
+        occupied = path.exists() and any(path.iterdir())
+    if occupied:
         if not replace and not is_unbegun(path):
             raise ScopeError(
                 f"The run directory {path} exists already. Continue that run with scope train --resume {path}, "
@@ -54,7 +60,7 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
         _lock(path)
     notes = preflight(config)
     model = find_starting_model(config.model)
-    if path.exists() and any(path.iterdir()):
+    if occupied:
         _clear_the_way(path)
     directory = RunDirectory(path, run_id, config, resumed=False, model=model, notes=tuple(notes))
     try:
@@ -69,18 +75,22 @@ def new_run(config_path: Path, overrides: list[str], run_id: str | None, *, repl
 def reopen_run(path: Path, overrides: list[str]) -> RunDirectory:
     """Open the directory of a run to continue it, and lock it for this process.
 
-    overrides: `a.b=c`, changes of its configuration. Raises ScopeError.
+    overrides: `a.b=c`, changes of its configuration. The directory keeps its configuration until the resumption makes a
+    step (`unbegun.begin`). Raises FinishedRun when nothing is left to do, and ScopeError.
     """
     if not (path / CONFIG_FILE).is_file():
         raise ScopeError(f"--resume {path} is not a run directory: it has no {CONFIG_FILE}.")
     path = path.resolve()
     check_format(path)
-    config = load_config(path / CONFIG_FILE, overrides)
+    stored = stored_config(path / CONFIG_FILE)
+    config = config_over(stored.model_dump(mode="json"), overrides)
     _lock(path)
+    changed = check_resumption(path, stored, config)
     pinned = config.model_copy(update={"model": _pinned(config.model, path)})
     notes = preflight(pinned, patience_seconds=ORPHAN_SECONDS)
     model = find_starting_model(pinned.model)
-    directory = RunDirectory(path, path.name, config, resumed=True, model=model, notes=tuple(notes))
+    _check_same_model(config.model, model, path)
+    directory = RunDirectory(path, path.name, config, resumed=True, model=model, notes=(*changed, *notes))
     _create(directory)
     return directory
 
@@ -91,8 +101,8 @@ def open_run(config_path: Path, overrides: list[str], run_id: str) -> RunDirecto
     A directory without a configuration is moved aside, and one in which no step was made is replaced.
     """
     config = load_config(config_path, overrides)
-    path = Path(config.runs_dir) / run_id
-    if is_run_id(run_id) and (path / CONFIG_FILE).is_file() and not is_unbegun(path):
+    path = expanded(config.runs_dir) / run_id
+    if is_run_id(run_id) and os.path.isfile(path / CONFIG_FILE) and not is_unbegun(path):
         return reopen_run(path, overrides)
     return new_run(config_path, overrides, run_id, replace=True)
 
@@ -127,11 +137,49 @@ def _lock(path: Path) -> None:
 
 def _pinned(model: ModelConfig, path: Path) -> ModelConfig:
     """Pin the model to the commit that the run began with, even if its branch on the hub has moved since."""
-    if not (path / MODEL_FILE).is_file():
-        return model
-    record = json.loads((path / MODEL_FILE).read_text())
-    named = (record["path"], record["revision"]) == (model.path, model.revision)
-    return model.model_copy(update={"revision": record["commit"]}) if named else model
+    record = _model_record(path)
+    named = (record.get("path"), record.get("revision")) == (model.path, model.revision)
+    return model.model_copy(update={"revision": record["commit"]}) if named and record else model
+
+
+def _check_same_model(configured: ModelConfig, model: StartingModel | None, path: Path) -> None:
+    """Raise ScopeError unless the model is the one that the run in `path` began with, in whatever place."""
+    record = _model_record(path)
+    began_with = record.get("path")
+    if (began_with is None) != (model is None):
+        raise ScopeError(
+            f"model.path = {configured.path!r} is not allowed in a resumption: the run began with "
+            f"{'the built-in model' if began_with is None else repr(began_with)}. Resume without this change, or start "
+            "a new run."
+        )
+    if model is None:
+        return
+    known, found = record.get("files"), model_files(model.directory)
+    if known is None and configured.path != began_with:
+        raise ScopeError(
+            f"model.path = {configured.path!r} is not allowed in a resumption: the run began with {began_with!r} and "
+            "recorded no checksums by which another place could be compared. Put the model back in its place."
+        )
+    if known is not None and (
+        other := sorted(f for f in known.keys() | found if known.get(f) != found.get(f))
+    ):
+        raise ScopeError(
+            f"model.path = {configured.path!r} holds another model than the run began with ({began_with!r}): "
+            f"{', '.join(other)} {'differs' if len(other) == 1 else 'differ'}. Name the same model, or start a new run."
+        )
+
+
+def _model_record(path: Path) -> dict[str, Any]:
+    """The record of the starting model in a run directory; empty for the built-in model."""
+    file = path / MODEL_FILE
+    if not file.is_file():
+        return {}
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ScopeError(
+            f"{file}, the record of the run's starting model, cannot be read: {error}. Put back a copy of it."
+        ) from error
 
 
 def _create(directory: RunDirectory) -> None:
@@ -146,12 +194,9 @@ def _create(directory: RunDirectory) -> None:
                 f"runs_dir={directory.config.runs_dir!r} has {free / 2**20:.0f} MiB of disk left; a run needs at "
                 f"least {FREE_BYTES / 2**20:.0f} MiB. Free some space or set runs_dir to another disk."
             )
-        write_format(directory.path)
-        write_atomically(directory.path / CONFIG_FILE, dump_yaml(directory.config).encode())
-        if (model := directory.model) is not None:
-            named = {"path": directory.config.model.path, "revision": directory.config.model.revision}
-            found = {"commit": model.commit, "directory": str(model.directory)}
-            directory.write_json(MODEL_FILE, named | found)
+        if not directory.resumed:
+            write_format(directory.path)
+            directory.write_config()
     except OSError as error:
         raise ScopeError(
             f"runs_dir={directory.config.runs_dir!r} cannot be used: {error.strerror} ({error.filename}). "

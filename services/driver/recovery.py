@@ -35,15 +35,22 @@ def fetch_checkpoint(directory: RunDirectory) -> str | None:
     return f"{fetched.name} was brought in from checkpoint.mirror={directory.config.checkpoint.mirror!r}"
 
 
-def check_recoverable(directory: RunDirectory, redis: Redis) -> None:
-    """Raise ScopeError when every checkpoint is damaged, or Redis has lost the run's queue. Changes nothing."""
-    checkpoint = checkpoint_store(directory).newest()
+def check_recoverable(directory: RunDirectory, redis: Redis) -> list[str]:
+    """Check that the run can continue from a checkpoint; returns a note for each damaged one that is passed over.
+
+    Raises ScopeError when every checkpoint is damaged, or Redis has lost the run's queue. Changes nothing.
+    """
+    damaged: list[str] = []
+    checkpoint = checkpoint_store(directory).newest(
+        lambda path, fault: damaged.append(f"the checkpoint {path.name} is damaged: {fault}")
+    )
     if checkpoint is None:
-        return
+        return []
     state = read_state(checkpoint)
     epoch = int(cast("bytes | None", redis.get(RunKeys(directory.run_id).fence)) or 0)
     if epoch < state.lineage:
         raise queue_is_gone(state, epoch)
+    return [f"{note}; the run continues from {checkpoint.name} instead" for note in damaged]
 
 
 def _has_one(store: CheckpointStore) -> bool:

@@ -23,7 +23,7 @@ from services.driver.recovery import check_recoverable, fetch_checkpoint
 from services.driver.redis_supervisor import RedisSupervisor
 from services.driver.stop_signals import StopSignals, Work
 from services.driver.storage import Storage
-from services.driver.unbegun import withdraw
+from services.driver.unbegun import begin, withdraw
 from services.entropy_target.store import initialise_entropy_target
 from services.host.children import Descendants
 from services.host.environment import package_versions
@@ -31,6 +31,7 @@ from services.recorded.saved_state import StateFile
 from services.run.control import request_action
 from services.run.directory import RunDirectory
 from services.run.state import RunSpec, initialise_run, update_status
+from trainer.checkpoint.store import what_is_safe
 from trainer.errors import ScopeError
 
 
@@ -82,7 +83,8 @@ def _train(
     stack.callback(redis.close)
     if directory.resumed and (fetched := fetch_checkpoint(directory)) is not None:
         progress.say(fetched)
-    check_recoverable(directory, redis)
+    for note in check_recoverable(directory, redis):
+        progress.say(f"warning: {note}")
     register_token(redis, directory.run_id, secrets.token(), "owner", "admin")
     initialise_entropy_target(redis, directory.run_id)
     initialise_run(redis, directory.run_id, _spec(directory))
@@ -91,6 +93,7 @@ def _train(
     stop.request = lambda: request_action(redis, directory.run_id, "stop", "signal")
     try:
         Drive(directory, queue, redis, progress, stop, storage, heartbeat, stack).run()
+        begin(directory)
     except KeyboardInterrupt:
         with contextlib.suppress(RedisError):
             update_status(redis, directory.run_id, phase="finished")
@@ -99,8 +102,8 @@ def _train(
         url = directory.config.redis.url
         server = "The embedded Redis" if url is None else f"redis.url={url!r}"
         raise ScopeError(
-            f"{server} was lost during the run: {error}. The last checkpoint is "
-            f"safe. When Redis is back: scope train --resume {directory.path}"
+            f"{server} was lost during the run: {error}. "
+            f"{what_is_safe(directory.path / 'checkpoints')} When Redis is back: scope train --resume {directory.path}"
         ) from error
     except BaseException as error:
         # Redis itself may be the cause; a second error must not hide the first.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.run.directory import CONFIG_FILE
+from trainer.checkpoint.store import what_is_safe
 from trainer.errors import ScopeError
 
 LEAST_FREE_BYTES = 4 << 20
@@ -45,8 +46,8 @@ class Storage:
         said = "\n".join(map(str, errors))
         if numbers & _UNWRITABLE or any(text in said for text in _UNWRITABLE_TEXTS) or self._is_read_only():
             return ScopeError(
-                f"The run directory {self._path} can no longer be written, so the run has ended{_SAFE}. Make its disk "
-                f"writable again, then continue with: scope train --resume {self._path}"
+                f"The run directory {self._path} can no longer be written, so the run has ended. {self._safe} Make "
+                f"its disk writable again, then continue with: scope train --resume {self._path}"
             )
         if numbers & _FULL or any(text in said for text in _FULL_TEXTS):
             return self._disk_is_full()
@@ -70,18 +71,19 @@ class Storage:
 
     def _disk_is_full(self) -> ScopeError:
         return ScopeError(
-            f"The disk of the run directory {self._path} is full, so the run has ended{_SAFE}. Free some space there, "
-            f"then continue with: scope train --resume {self._path}"
+            f"The disk of the run directory {self._path} is full, so the run has ended. {self._safe} Free some space "
+            f"there, then continue with: scope train --resume {self._path}"
         )
+
+    @property
+    def _safe(self) -> str:
+        return what_is_safe(self._path / "checkpoints")
 
     def _is_read_only(self) -> bool:
         try:
             return bool(os.statvfs(self._path).f_flag & os.ST_RDONLY)
         except OSError:
             return False
-
-
-_SAFE = "; its last complete checkpoint is safe"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

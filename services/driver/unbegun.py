@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.access.run_secrets import RunSecrets
 from services.run.directory import RunDirectory
+from trainer.checkpoint.store import CheckpointStore
 
 MARK = ".unbegun"
 
@@ -24,10 +25,22 @@ def mark_begun(path: Path) -> None:
     (path / MARK).unlink(missing_ok=True)
 
 
+def begin(directory: RunDirectory) -> None:
+    """Record that this start of the run has made a step: from here on its configuration is that of the directory.
+
+    Raises OSError.
+    """
+    mark_begun(directory.path)
+    if directory.resumed:
+        directory.write_config()
+
+
 def is_unbegun(path: Path) -> bool:
     """Whether a start created the directory and made no step in it."""
     steps = path / "steps.jsonl"
-    stepped = (steps.exists() and steps.stat().st_size > 0) or any((path / "checkpoints").glob("step-*"))
+    stepped = (steps.exists() and steps.stat().st_size > 0) or bool(
+        CheckpointStore(path / "checkpoints", keep=1).steps
+    )
     return (path / MARK).exists() and not stepped
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.checkpoint.store import step_of_name
 from trainer.errors import ScopeError
 from trainer.starting_model.find import StartingModel, download, is_hub_id
 
@@ -57,11 +59,12 @@ def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
 
     Raises ScopeError, which says what `text` is instead, when there is no model.
     """
-    given = Path(text).expanduser()
+    given = Path(os.path.expanduser(text))
     for path in (given, runs / text):
-        if (path / "config.json").is_file():
+        # Not `Path.is_file`, which raises for a name that is too long.
+        if os.path.isfile(path / "config.json"):
             return EvaluatedModel(path.resolve(), None)
-        if (path / "config.yaml").is_file():
+        if os.path.isfile(path / "config.yaml"):
             model = path.resolve() / "model"
             if not (model / "config.json").is_file():
                 raise ScopeError(
@@ -69,10 +72,12 @@ def find_model(text: str, runs: Path = RUNS) -> EvaluatedModel:
                     f"checkpoints can be exported: scope export {path} --step N --out DIR."
                 )
             return EvaluatedModel(model, path.resolve())
-    if (given / "manifest.json").is_file():
+    if os.path.isfile(given / "manifest.json"):
+        step = step_of_name(given.name)
+        which = "STEP" if step is None else str(step)
         raise ScopeError(
             f"{given} is a checkpoint, with weights for the learner. Export it first: scope export "
-            f"{given.parent.parent} --step {int(given.name.rpartition('-')[2])} --out DIR."
+            f"{given.resolve().parent.parent} --step {which} --out DIR."
         )
     hub_id, _, revision = text.partition("@")
     if is_hub_id(hub_id):

@@ -11,6 +11,7 @@ import msgspec
 
 from services.evaluation.models import EvaluatedModel
 from trainer.config import GeneratorConfig, RunConfig
+from trainer.config.engine_limits import COLDEST, HOTTEST, MOST_RESPONSES, MOST_SEEDS
 from trainer.config.load import config_over, load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
@@ -57,12 +58,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise ScopeError for a value that is out of range."""
-        if self.samples < 1:
-            raise ScopeError(f"--n={self.samples} is not allowed: at least 1.")
+        if not 1 <= self.samples <= MOST_RESPONSES:
+            raise ScopeError(f"--n={self.samples} is not allowed: from 1 to {MOST_RESPONSES}.")
         if not self.ks or min(self.ks) < 1 or max(self.ks) > self.samples:
             raise ScopeError(f"--k={_listed(self.ks)} is not allowed: from 1 to --n={self.samples}.")
-        if not (self.temperature == 0 or 0.05 <= self.temperature <= 10):
-            raise ScopeError(f"--temperature={self.temperature} is not allowed: 0, or from 0.05 to 10.")
+        if not (self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST):
+            raise ScopeError(
+                f"--temperature={self.temperature} is not allowed: 0 (greedy), or from {COLDEST} to {HOTTEST:g}."
+            )
         if self.temperature == 0 and self.samples > 1:
             raise ScopeError(
                 f"--temperature=0 is greedy: all --n={self.samples} responses would be the same. Use --n 1 --k 1."
@@ -71,8 +74,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
             raise ScopeError(f"--top-p={self.top_p} is not allowed: above 0, at most 1.")
         if self.max_problems is not None and self.max_problems < 1:
             raise ScopeError(f"--max-problems={self.max_problems} is not allowed: at least 1.")
-        if not 0 <= self.seed < 1 << 31:
-            raise ScopeError(f"--seed={self.seed} is not allowed: from 0 to {(1 << 31) - 1}.")
+        if not 0 <= self.seed < MOST_SEEDS:
+            raise ScopeError(f"--seed={self.seed} is not allowed: from 0 to {MOST_SEEDS - 1}.")
 
 
 class EvaluationPlan(msgspec.Struct, frozen=True):

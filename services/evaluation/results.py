@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,8 @@ class ResultsFolder:
     def __init__(self, path: Path, plan: EvaluationPlan) -> None:
         """Open or create it. Raises ScopeError when it belongs to another plan or has other contents."""
         self.path = path
+        if os.path.lexists(path) and not path.is_dir():
+            raise ScopeError(f"--out {path} is not a directory; choose another --out.")
         stored = path / PLAN
         if stored.is_file():
             try:

@@ -26,7 +26,7 @@ from services.host.interrupts import signals_as_interrupts
 from services.host.private_folder import PrivateFolder
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
-from trainer.files import write_atomically
+from trainer.files import explained_if_unwritable, write_atomically
 from trainer.rendezvous import OVER_LOOPBACK
 
 POLL_SECONDS = 0.3
@@ -38,11 +38,16 @@ END_SECONDS = 2.0
 def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progress) -> dict[str, Any]:
     """Evaluate the problems of the plan that have no result yet; returns the summary, which is also written to `out`.
 
-    Raises ScopeError when there are too few GPUs for the engines, or when an engine failed. Results are kept, and the
-    same call continues from them.
+    Raises ScopeError when `out` cannot be written, when there are too few GPUs for the engines, or when an engine
+    failed. Results are kept, and the same call continues from them.
     """
     if engines < 1:
         raise ScopeError(f"--engines={engines} is not allowed: at least 1.")
+    with explained_if_unwritable(out, "--out"):
+        return _evaluate(plan, out, engines, progress)
+
+
+def _evaluate(plan: EvaluationPlan, out: Path, engines: int, progress: Progress) -> dict[str, Any]:
     wanted = _problems(plan)
     folder = ResultsFolder(out, plan)
     done = folder.results()
@@ -114,8 +119,8 @@ def _sample(
                 status = process.poll()
                 if status:
                     raise ScopeError(
-                        f"engine {number} ended with status {status}: {_reason(log)} (log: {log}). Run the same "
-                        "command again to continue."
+                        f"engine {number} ended: {_reason(log, status)} (log: {log}). Run the same command again to "
+                        "continue."
                     )
                 if status == 0:
                     del running[number]
@@ -172,7 +177,13 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def _reason(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def _reason(log: Path, status: int) -> str:
+    """Why an engine ended: its own sentence, or the signal that killed it."""
+    lines = log.read_text(errors="replace").splitlines()
     said = [line.removeprefix("scope: ") for line in lines if line.startswith("scope: ")]
-    return (said or lines or ["no output"])[-1]
+    if said:
+        return said[-1]
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"{name} killed it{', perhaps for lack of memory' if name == 'SIGKILL' else ''}"
+    return f"it said nothing of why (status {status})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,24 +142,31 @@ async def work(spec: WorkerSpec) -> None:
 
 
 def main() -> int:
-    """Run the worker; returns exit status 2, after one sentence, for an error that the user can fix."""
+    """Run the worker; returns exit status 2 for an error that the user can fix, and 1 for any other.
+
+    One line on stderr that begins with `scope: ` says why. What vLLM writes while the process ends comes after it.
+    """
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=WorkerSpec)
     lower_priority()
     try:
         asyncio.run(work(spec))
-    except (ScopeError, ExceptionGroup) as error:
-        if (fault := _fault(error)) is None:
-            raise
-        write_line(f"scope: {fault}", sys.stderr)
-        return 2
+    except Exception as error:
+        errors = _single(error)
+        fault = next((found for found in errors if isinstance(found, ScopeError)), None)
+        if fault is not None:
+            write_line(f"scope: {fault}", sys.stderr)
+            return 2
+        traceback.print_exc()
+        write_line(f"scope: {type(errors[0]).__name__}: {errors[0]}", sys.stderr)
+        return 1
     return 0
 
 
-def _fault(error: Exception) -> ScopeError | None:
-    """Return the first error that the user can fix, or None."""
+def _single(error: Exception) -> list[Exception]:
+    """The errors of a group, or the error itself."""
     if isinstance(error, ExceptionGroup):
-        return next(filter(None, map(_fault, error.exceptions)), None)
-    return error if isinstance(error, ScopeError) else None
+        return [single for inner in error.exceptions for single in _single(inner)]
+    return [error]
 
 
 if __name__ == "__main__":

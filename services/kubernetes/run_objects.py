@@ -7,6 +7,7 @@ both determine how many pods the run needs. kubectl or kustomize renders the ove
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import shutil
@@ -101,7 +102,8 @@ def apply(objects: RunObjects, context: str | None) -> None:
 
 
 def _render(directory: Path) -> list[dict[str, Any]]:
-    if not (directory / "kustomization.yaml").is_file():
+    # Not `Path.is_file`, which raises for a name that is too long.
+    if not os.path.isfile(directory / "kustomization.yaml"):
         raise ScopeError(
             f"--overlay: {directory} has no kustomization.yaml. Name a folder of MANIFESTS/overlays that has a "
             "folder `run`, and with --manifests where the manifests are."

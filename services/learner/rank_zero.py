@@ -31,6 +31,7 @@ from services.replay.consumer import ReplayConsumer
 from services.weights.probe import Probe
 from services.weights.publisher import WeightPublisher
 from trainer.checkpoint.store import CheckpointStore, LearnerState
+from trainer.files import write_atomically
 from trainer.learner.step_metrics import StepMetrics
 from trainer.rollouts.batch import RolloutBatch, shard_batches
 from trainer.rollouts.trajectory import PolicyVersion
@@ -117,8 +118,8 @@ class RankZero:
 
     def optimizer_bytes(self, by_rank: list[int]) -> None:
         """Write to the run directory how ZeRO divides the optimizer's state."""
-        document = json.dumps({"optimizer_bytes_by_rank": by_rank})
-        (Path(self._spec.run_dir) / "learner.json").write_text(document + "\n")
+        document = json.dumps({"optimizer_bytes_by_rank": by_rank}) + "\n"
+        write_atomically(Path(self._spec.run_dir) / "learner.json", document.encode())
 
     def learned(self, metrics: StepMetrics, seconds: float) -> None:
         """Record a step as done, and decide the actuators and the regularizer's strength of the next one."""

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from services.host.die_with_parent import die_with_parent
 from services.redis.access import OLDEST_VERSION, RedisAccess
 from trainer.config import RedisConfig
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 
@@ -257,7 +258,7 @@ def find_server(config: RedisConfig) -> Path:
     Raises `ScopeError` when there is none, or when it is older than Redis 7.0.
     """
     named = config.server_binary
-    program = shutil.which(Path(named).expanduser()) if named else _installed_server()
+    program = shutil.which(expanded(named)) if named else _installed_server()
     if program is None and named:
         raise ScopeError(
             f"redis.server_binary = {named!r} is not a program: no such file, or not executable."

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from trainer.config import EvaluationConfig
+from trainer.errors import ScopeError
 from trainer.files import write_atomically
 from trainer.pass_at_k import pass_at_k
 
@@ -38,8 +39,16 @@ class Evaluations:
     """The run's evaluations, in one JSON file, so that a resumed run still has its first one."""
 
     def __init__(self, path: Path) -> None:
+        """Raises ScopeError for a file that cannot be read."""
         self._path = path
-        self._all = msgspec.json.decode(path.read_bytes(), type=list[Evaluation]) if path.exists() else []
+        try:
+            self._all = msgspec.json.decode(path.read_bytes(), type=list[Evaluation])
+        except FileNotFoundError:
+            self._all = []
+        except (OSError, msgspec.DecodeError) as error:
+            raise ScopeError(
+                f"The evaluations in {path} cannot be read: {error}. Move the file aside to go on without them."
+            ) from error
 
     def add(
         self,

@@ -13,9 +13,10 @@ from services.records.sinks import read_records
 from services.results.evaluations import EVALUATIONS, Evaluations
 from services.results.model_card import Exported, write_card
 from services.run.directory import CONFIG_FILE, MODEL_FILE, check_format
-from trainer.checkpoint.store import MANIFEST, PREFIX, verifies
+from trainer.checkpoint.store import MANIFEST, PREFIX, CheckpointStore, verifies
 from trainer.config import RunConfig
 from trainer.config.load import config_hash, load_config
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 from trainer.files import new_model_directory
 
@@ -70,8 +71,7 @@ def _checkpoint(run: Path, step: int) -> Path:
 
 
 def _steps(run: Path) -> str:
-    found = [int(path.name.removeprefix(PREFIX)) for path in (run / "checkpoints").glob(f"{PREFIX}*")]
-    return ", ".join(map(str, sorted(found))) or "none"
+    return ", ".join(map(str, CheckpointStore(run / "checkpoints", keep=1).steps)) or "none"
 
 
 def _source(run: Path, config: RunConfig) -> Path:
@@ -79,7 +79,7 @@ def _source(run: Path, config: RunConfig) -> Path:
     if (directory := _record(run, MODEL_FILE).get("directory")) is not None:
         return Path(directory)
     if config.model.path is not None:
-        return Path(config.model.path).expanduser()
+        return expanded(config.model.path)
     if not config.learner.lora.rank and (run / "model" / "config.json").is_file():
         return run / "model"
     return Path(_record(run, "warm_start.json").get("path", run / "model"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cli import main
+from services.driver.progress import Progress
+from services.evaluation import worker
 from services.evaluation.models import find_model
 from services.evaluation.plan import EvaluationPlan, make_plan
 from services.evaluation.results import PARTS, ProblemResult, Response, ResultsFolder, read_results
+from services.evaluation.run import evaluate
 from services.evaluation.summary import majority, summarize
 from services.evaluation.worker import ProblemQueue, WorkerSpec
+from services.host.children import start_child
 from tests.support.generation.rally import REPLY, TURNS
 from tests.support.generation.tiny import LearnerView
 from trainer.config.load import dump_yaml, validate_config
@@ -105,7 +110,7 @@ def plan_of(model: Path, **changed) -> EvaluationPlan:
         ({"ks": [8]}, "--k=8 is not allowed: from 1 to --n=4"),
         ({"samples": 0, "ks": [1]}, "--n=0"),
         ({"temperature": 0.0}, "greedy"),
-        ({"temperature": 11.0}, "--temperature=11"),
+        ({"temperature": 2.5}, "--temperature=2.5"),
         ({"top_p": 0.0}, "--top-p=0.0"),
         ({"max_problems": 0}, "--max-problems=0"),
         ({"names": []}, "needs --tasks"),
@@ -200,3 +205,51 @@ def test_a_task_of_several_turns_is_answered_in_turns(engines, tiny_model_dir, t
         assert sampled.reward == float(len(set(turns)) == TURNS)
         assert sampled.tokens == sum(len(turn) + 1 for turn in turns)
         assert sampled.answer in (None, turns[-1])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ScopeError("the prompt is too long"), 2, "scope: the prompt is too long"),
+        (ExceptionGroup("tasks", [ValueError("x"), ScopeError("no end token")]), 2, "scope: no end token"),
+        (ValueError("temperature must be in [0, 2]"), 1, "scope: ValueError: temperature must be in [0, 2]"),
+        (ExceptionGroup("tasks", [ExceptionGroup("inner", [KeyError("k")])]), 1, "scope: KeyError: 'k'"),
+        (RuntimeError("two\nlines"), 1, r"scope: RuntimeError: two\nlines"),
+    ],
+)
+def test_an_engine_that_fails_says_why_in_its_last_line(
+    tiny_model_dir, tmp_path, monkeypatch, capsys, error, status, said
+):
+    async def fail(spec: WorkerSpec) -> None:
+        raise error
+
+    (tmp_path / "spec").write_bytes(msgspec.json.encode(WorkerSpec(plan_of(tiny_model_dir), {}, "part", 1)))
+    monkeypatch.setattr(worker, "work", fail)
+    monkeypatch.setattr("sys.argv", ["worker", str(tmp_path / "spec")])
+    assert worker.main() == status
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "echo 'scope: ValueError: too hot'; echo 'Exception ignored in: <function __del__>'; exit 1",
+            "ValueError: too hot",
+        ),
+        ("echo 'scope: the disk is full'; echo noise; exit 2", "the disk is full"),
+        ("echo noise; kill -9 $$", "SIGKILL killed it, perhaps for lack of memory"),
+        ("kill -SEGV $$", "SIGSEGV killed it"),
+        ("echo noise; exit 3", "it said nothing of why (status 3)"),
+    ],
+)
+def test_what_a_library_writes_at_its_end_does_not_hide_the_reason(
+    tiny_model_dir, tmp_path, monkeypatch, script, said
+):
+    def start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return start_child(["/bin/sh", "-c", script], log, environment)
+
+    monkeypatch.setattr("services.evaluation.run.start_child", start)
+    with pytest.raises(ScopeError) as caught:
+        evaluate(plan_of(tiny_model_dir), tmp_path / "out", engines=1, progress=Progress())
+    assert f"engine 0 ended: {said} (log: {tmp_path / 'out' / 'engines.log'})" in str(caught.value)

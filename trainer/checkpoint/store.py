@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,6 +30,8 @@ STATE = "state.json"
 BEST = "best.json"
 EVALUATED = "evaluated.json"
 PREFIX = "step-"
+_NAME = re.compile(rf"{PREFIX}([0-9]{{8}}|[1-9][0-9]{{8,17}})")
+"""of a checkpoint, as `CheckpointStore._path` makes it"""
 ENGINE_TAG = "engine"
 """subdirectory of a checkpoint with DeepSpeed's files"""
 
@@ -151,6 +154,9 @@ class CheckpointStore:
         ):
             sync(path)
         final = self._path(state.step)
+        if os.path.lexists(final) and not final.is_dir():
+            # A file or a link of that name is not ours.
+            os.rename(final, self._directory / f"not-a-checkpoint-{final.name}")
         with _opened([final]) as replaced:
             check()
             _remove(replaced)
@@ -173,7 +179,11 @@ class CheckpointStore:
 
     def _superseded(self, newest: Path) -> list[Path]:
         complete, spared = self._complete(), {self._path(step) for step in self.spared}
-        older, later = [p for p in complete if p < newest], [p for p in complete if p > newest]
+        step = _step_of(newest)
+        older, later = (
+            [p for p in complete if _step_of(p) < step],
+            [p for p in complete if _step_of(p) > step],
+        )
         return [p for p in older[: max(0, len(older) + 1 - self._keep)] if p not in spared] + later
 
     def adopt(self, step: int, lineage: int) -> Path | None:
@@ -182,7 +192,7 @@ class CheckpointStore:
         Replaces a checkpoint of the same step. For the driver, while no learner runs.
         """
         writing, final = self._hidden(step, lineage), self._path(step)
-        if not _whole(writing, step):
+        if _fault(writing, step) is not None:
             shutil.rmtree(writing)
             return None
         for path in (*writing.rglob("*"), writing):
@@ -192,24 +202,34 @@ class CheckpointStore:
         sync(self._directory)
         return final
 
-    def newest(self) -> Path | None:
+    def newest(self, on_damaged: Callable[[Path, str], None] = lambda path, fault: None) -> Path | None:
         """The newest of the last `keep` checkpoints that verifies; None before the first.
 
-        Raises ScopeError when there are some and none verifies: the groups they acknowledged cannot be learned again.
+        on_damaged: called with each newer checkpoint that is passed over, and what is wrong with it. Raises ScopeError
+        when there are some and none verifies: the groups they acknowledged cannot be learned again.
         """
-        complete = self._complete()[-self._keep :]
-        found = next((path for path in reversed(complete) if verifies(path)), None)
-        if found is None and complete:
+        complete, faults = self._complete()[-self._keep :], []
+        for path in reversed(complete):
+            fault = fault_of(path)
+            if fault is None:
+                return path
+            faults.append(f"{path.name}: {fault}")
+            on_damaged(path, fault)
+        if faults:
             raise ScopeError(
-                f"None of the {len(complete)} checkpoints in {self._directory} verifies: files are missing or "
-                "damaged, and what they had learned cannot be learned again. Put a copy back, or start a new run."
+                f"None of the {len(complete)} checkpoints in {self._directory} verifies ({'; '.join(faults)}), and "
+                "what they had learned cannot be learned again. Put a copy back, or start a new run."
             )
-        return found
+        return None
 
     def newest_step(self) -> int:
         """Step of the newest checkpoint by name, without verification; 0 before the first."""
-        complete = self._complete()
-        return int(complete[-1].name.removeprefix(PREFIX)) if complete else 0
+        return max(self.steps, default=0)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints by name, ascending, without verification."""
+        return [_step_of(path) for path in self._complete()]
 
     def _evaluated(self) -> int | None:
         try:
@@ -218,7 +238,9 @@ class CheckpointStore:
             return None
 
     def _complete(self) -> list[Path]:
-        return sorted(self._directory.glob(f"{PREFIX}*"))
+        """The checkpoints by step. What people put beside them, under any other name, is left alone."""
+        named = (path for path in self._directory.glob(f"{PREFIX}*") if step_of_name(path.name) is not None)
+        return sorted((path for path in named if path.is_dir()), key=_step_of)
 
     def _path(self, step: int) -> Path:
         return self._directory / f"{PREFIX}{step:08d}"
@@ -261,9 +283,18 @@ def disk_full(directory: Path, error: Exception) -> ScopeError | None:
     if not full and shutil.disk_usage(directory.parent).free >= LEAST_FREE_BYTES:
         return None
     return ScopeError(
-        f"The disk of {directory.parent} is full: no checkpoint can be written there ({error}). The newest "
-        "complete one is safe. Free some space, then continue with scope train --resume."
+        f"The disk of {directory.parent} is full: no checkpoint can be written there ({error}). "
+        f"{what_is_safe(directory.parent)} Free some space, then continue with scope train --resume."
     )
+
+
+def what_is_safe(directory: Path) -> str:
+    """A sentence that says which checkpoint a run that ended now continues from. directory: of the checkpoints."""
+    try:
+        steps = CheckpointStore(directory, keep=1).steps
+    except OSError:
+        steps = []
+    return f"The checkpoint of step {steps[-1]} is safe." if steps else "There is no checkpoint yet."
 
 
 def queue_is_gone(state: LearnerState, epoch: int) -> ScopeError:
@@ -287,16 +318,42 @@ def read_manifest(checkpoint: Path) -> Manifest:
 
 def verifies(checkpoint: Path) -> bool:
     """Whether every file that the manifest lists exists with its checksum, and its step is the directory's."""
-    return _whole(checkpoint, int(checkpoint.name.removeprefix(PREFIX)))
+    return fault_of(checkpoint) is None
 
 
-def _whole(checkpoint: Path, step: int) -> bool:
+def fault_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, as the end of a sentence; None if it verifies."""
+    return _fault(checkpoint, _step_of(checkpoint))
+
+
+def _fault(folder: Path, step: int) -> str | None:
     try:
-        manifest = read_manifest(checkpoint)
-        whole = all(_sha256(checkpoint / name) == digest for name, digest in manifest.files.items())
-        return whole and manifest.step == step
-    except (OSError, msgspec.DecodeError):
-        return False
+        manifest = read_manifest(folder)
+    except OSError as error:
+        return f"{MANIFEST} cannot be read ({error.strerror})"
+    except msgspec.DecodeError:
+        return f"{MANIFEST} is damaged"
+    if manifest.step != step:
+        return f"{MANIFEST} is that of step {manifest.step}"
+    for name, digest in manifest.files.items():
+        try:
+            if _sha256(folder / name) != digest:
+                return f"{name} has another content than when it was written"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+    return None
+
+
+def step_of_name(name: str) -> int | None:
+    """The step of a checkpoint's directory by its name; None for any other name."""
+    return int(name.removeprefix(PREFIX)) if _NAME.fullmatch(name) else None
+
+
+def _step_of(checkpoint: Path) -> int:
+    step = step_of_name(checkpoint.name)
+    if step is None:
+        raise ValueError(f"{checkpoint} is not named like a checkpoint")
+    return step
 
 
 def _sha256(path: Path) -> str:

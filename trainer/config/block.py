@@ -1,4 +1,4 @@
-"""The base class of the blocks of the configuration, and their number types."""
+"""The base class of the blocks of the configuration, and the types that several blocks use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ SurprisalExponent = Annotated[
     float, Field(ge=0, le=8, allow_inf_nan=False, description="rho: positives are weighted by (-log pi)^rho")
 ]
 RayResource = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=63)] | None
-Temperature = Annotated[float, Field(ge=0.05, le=10, allow_inf_nan=False)]
 
 
 class Block(BaseModel):

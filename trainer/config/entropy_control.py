@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config.block import Block, Finite, Positive, SurprisalExponent, Temperature
+from trainer.config.block import Block, Finite, Positive, SurprisalExponent
+from trainer.config.engine_limits import HOTTEST, Temperature
 
 
 class PaperLaw(Block):
@@ -21,6 +22,12 @@ class PaperLaw(Block):
     )
     surprisal_exponent: SurprisalExponent = 0.0
 
+    @model_validator(mode="after")
+    def _ordered(self) -> PaperLaw:
+        if self.t_min > self.t_max:
+            raise ValueError(f"t_min={self.t_min} must not exceed t_max={self.t_max}")
+        return self
+
 
 class BangBangLaw(Block):
     """T = t_hot below the entropy target, t_cold at or above it; alpha fixed (AEPO, arXiv 2510.08141v1)."""
@@ -31,6 +38,12 @@ class BangBangLaw(Block):
         default=1 / 64, description="weight of the auxiliary loss"
     )
     surprisal_exponent: SurprisalExponent = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BangBangLaw:
+        if self.t_cold > self.t_hot:
+            raise ValueError(f"t_cold={self.t_cold} must not exceed t_hot={self.t_hot}")
+        return self
 
 
 SHORTEST_MEMORY = 20
@@ -210,5 +223,21 @@ class EntropyControlConfig(Block):
             if not self.target_min <= target <= self.target_max:
                 raise ValueError(
                     f"{name}={target} must lie in [{self.target_min}, {self.target_max}] nats per token"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _inverse_temperatures_in_range(self) -> EntropyControlConfig:
+        coldest = {
+            "paper": ("t_min", self.paper.t_min),
+            "aepo_v1": ("t_cold", self.aepo_v1.t_cold),
+            "split_range": ("t_min", self.split_range.t_min),
+        }
+        if self.samples == "negatives" and self.kind != "none":
+            name, temperature = coldest[self.kind]
+            if temperature < 1 / HOTTEST:
+                raise ValueError(
+                    f"{self.kind}.{name}={temperature} must be at least {1 / HOTTEST} with samples='negatives': they "
+                    f"are sampled at its inverse, and engines sample at up to {HOTTEST}"
                 )
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trainer.config.block import Block, Positive, RayResource
+from trainer.config.paths import PathText
 from trainer.config.training import LoraConfig
 
 
@@ -104,7 +105,7 @@ class CheckpointConfig(Block):
         description="True: the learner waits only for a copy in host memory; False: it waits until the checkpoint "
         "is written, without the copy",
     )
-    mirror: str | None = Field(
+    mirror: PathText | None = Field(
         default=None,
         description="fsspec URL for a second copy of each checkpoint, such as s3://bucket/folder; its driver "
         "(s3fs, gcsfs) must be installed, and the learner processes need its credentials",

@@ -1,7 +1,8 @@
 """Reading the configuration: YAML file + `--set a.b=c` overrides → one validated `RunConfig`.
 
 Every error is a `ScopeError` that names the field, its value and what is allowed. YAML is read by the core schema of
-YAML 1.2 (`3e-4` is a number, `on` is text); only plain data is constructed.
+YAML 1.2 (`3e-4` is a number, `on` is text); only plain data is constructed. The value of an override is YAML too,
+except that a field of text takes it as it stands.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from trainer.config import RunConfig
 from trainer.config.fields import describe_fields, field_inside, field_of, nearest_field
 from trainer.config.yaml12 import Dumper, parse
 from trainer.errors import ScopeError
+
+MOST_BYTES = 4 << 20
+"""of a configuration file; a device has no end"""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -90,11 +94,17 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _read_tree(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8")
     except FileNotFoundError:
         raise ScopeError(f"The configuration file {str(path)!r} does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScopeError(f"The configuration file {str(path)!r} cannot be read as text: {error}.") from None
+    if len(data) > MOST_BYTES:
+        raise ScopeError(
+            f"The configuration file {str(path)!r} has more than {MOST_BYTES >> 20} MiB; it is no configuration."
+        )
     tree = parse(text, f"The configuration file {str(path)!r}")
     if tree is None:
         return {}
@@ -114,11 +124,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             f"The override {override!r} is not of the form a.b=value, for instance "
             "`--set optimizer.learning_rate=1e-4`."
         )
-    value = parse(text, f"The value of the override {override!r}")
-    if isinstance(value, dict) and not any(
-        field.path == path.strip() and field.type == "a mapping" for field in describe_fields()
-    ):
-        raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
+    value = _value(path.strip(), text, override)
     node = tree
     for depth, name in enumerate(names[:-1], start=1):
         child = node.setdefault(name, {})
@@ -129,6 +135,17 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             )
         node = child
     node[names[-1]] = value
+
+
+def _value(path: str, text: str, override: str) -> Any:
+    """The value that an override gives to the field `path`: text as it stands, anything else read as YAML."""
+    kind = next((field.type for field in describe_fields() if field.path == path), None)
+    if kind == "text" or (kind == "text or null" and text != "null"):
+        return text
+    value = parse(text, f"The value of the override {override!r}")
+    if isinstance(value, dict) and kind != "a mapping":
+        raise ScopeError(f"The override {override!r} sets a whole mapping; set its fields one by one.")
+    return value
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trainer.config.block import Block, Positive
+from trainer.config.engine_limits import Seed
+from trainer.config.paths import PathText
 
 
 class ModelConfig(Block):
     """The starting policy. Without `path` it is the built-in tiny model after the warm start."""
 
-    path: str | None = Field(
+    path: PathText | None = Field(
         default=None,
         description="Hugging Face model directory, or hub id (owner/name); unset: the built-in tiny model, "
         "warm-started",
@@ -55,9 +57,7 @@ class ModelConfig(Block):
 class WarmStartConfig(Block):
     """Supervised training of the built-in tiny model on random correct solutions of training problems."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="seed of initial weights and training data"
-    )
+    seed: Seed = Field(default=3, description="seed of initial weights and training data")
     steps: Annotated[int, Field(ge=1)] = Field(default=800, description="optimizer steps")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=128, description="problems per optimizer step")
     learning_rate: Positive = Field(default=2e-3, description="largest learning rate")
@@ -66,6 +66,6 @@ class WarmStartConfig(Block):
         description="temperature folded into the output head at the end; above 1: higher starting entropy",
     )
     threads: Annotated[int, Field(ge=1)] = Field(default=2, description="torch threads")
-    cache_dir: str = Field(
+    cache_dir: PathText = Field(
         default="~/.cache/scope-rl/warm-start", description="where finished warm starts are cached"
     )

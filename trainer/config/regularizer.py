@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config.block import Block, Positive, Temperature
+from trainer.config.block import Block, Positive
+from trainer.config.engine_limits import Temperature
 
 Coefficient = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(gt=0, le=1)]

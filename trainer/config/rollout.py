@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.config.block import Block, Finite, Fraction, Positive, RayResource, Temperature
+from trainer.config.block import Block, Finite, Positive, RayResource
+from trainer.config.engine_limits import MOST_RESPONSES, MOST_SEQUENCES, Temperature
 from trainer.roles import MOST_ROLLOUTS
 
 
@@ -74,12 +75,12 @@ class GeneratorConfig(Block):
         default=1,
         description="size of the key-value cache of an engine on CPUs, or on a fraction of a GPU",
     )
-    gpu_memory_fraction: Fraction = Field(
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         default=0.85,
         description="share of GPU memory for an engine, which must be free when it starts; on a whole GPU the "
         "key-value cache gets what the model leaves of it",
     )
-    max_sequences: Annotated[int, Field(ge=1)] = Field(
+    max_sequences: Annotated[int, Field(ge=1, le=MOST_SEQUENCES)] = Field(
         default=512, description="most sequences that an engine decodes at once"
     )
     groups_in_flight: Annotated[int, Field(ge=1)] = Field(
@@ -127,7 +128,9 @@ class EvaluationConfig(Block):
     """Evaluation on held-out problems with the unbiased pass@k estimator."""
 
     problems: Annotated[int, Field(ge=1)] = Field(default=256, description="number of held-out problems")
-    samples: Annotated[int, Field(ge=1)] = Field(default=32, description="responses per problem")
+    samples: Annotated[int, Field(ge=1, le=MOST_RESPONSES)] = Field(
+        default=32, description="responses per problem"
+    )
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 4, 16), description="the k of pass@k")
     temperature: Temperature = Field(default=1.0, description="sampling temperature")
     every_steps: Annotated[int, Field(ge=0)] = Field(

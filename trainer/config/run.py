@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trainer.config.block import Block
+from trainer.config.engine_limits import Seed
 from trainer.config.entropy_control import EntropyControlConfig
 from trainer.config.learner import CheckpointConfig, DeterminismConfig, LearnerConfig
 from trainer.config.model import ModelConfig, WarmStartConfig
+from trainer.config.paths import PathText
 from trainer.config.regularizer import RegularizerConfig
 from trainer.config.rollout import EvaluationConfig, GeneratorConfig, RolloutConfig, RolloutSamplesConfig
 from trainer.config.service import (
@@ -29,11 +31,9 @@ from trainer.config.training import LossConfig, OptimizerConfig
 class RunConfig(Block):
     """The configuration of a run."""
 
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
-        default=1, description="seed of the run: order of the problems, sampling and training"
-    )
+    seed: Seed = Field(default=1, description="seed of the run: order of the problems, sampling and training")
     steps: Annotated[int, Field(ge=1)] = Field(default=160, description="learner steps")
-    runs_dir: str = Field(default="runs", description="directory with one subdirectory for each run")
+    runs_dir: PathText = Field(default="runs", description="directory with one subdirectory for each run")
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     warm_start: WarmStartConfig = WarmStartConfig()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from trainer.config.block import Block
+from trainer.config.paths import PathText
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 CONTROL_PLANE_PORT, DASHBOARD_PORT = 8080, 8265
@@ -76,7 +77,7 @@ class RedisConfig(Block):
     url: str | None = Field(
         default=None, description="redis:// or rediss://, without a password (set SCOPE_REDIS_PASSWORD)"
     )
-    server_binary: str | None = Field(
+    server_binary: PathText | None = Field(
         default=None, description="program of the embedded server; unset: the packaged one, else one on PATH"
     )
     appendfsync: Literal["everysec", "always"] = Field(

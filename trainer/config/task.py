@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from trainer.config.block import Block, Fraction, Positive
+from trainer.config.engine_limits import Seed
+from trainer.config.paths import PathText
 
 Option = str | int | float | bool | list[str | int | float | bool]
 _REFERENCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
@@ -15,11 +17,11 @@ _REFERENCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 class DatasetConfig(Block):
     """Problems of `task.name=dataset`: a preset, a Hugging Face data set, or a local file."""
 
-    train: str | None = Field(
+    train: PathText | None = Field(
         default=None,
         description="preset (dapo-math-17k, gsm8k), local .jsonl, .json or .parquet file, or hub id",
     )
-    heldout: str | None = Field(
+    heldout: PathText | None = Field(
         default=None,
         description="the same for held-out problems (math-500, aime24, …); unset: `task.heldout` problems are "
         "held out of the training data, chosen by the seed",
@@ -176,7 +178,7 @@ class SingleTaskConfig(Block):
         description="countdown, countdown_cot, dataset, reasoning_gym, number_guess, calculator, mixture, or "
         "`module:object` for your own task",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(
+    seed: Seed = Field(
         default=17, description="seed of the split into training and held-out problems, and of their order"
     )
     heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="number of held-out problems")
@@ -189,7 +191,7 @@ class SingleTaskConfig(Block):
     easy_share: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = Field(
         default=0.0, description="share of easy training problems; for countdown_cot"
     )
-    folder: str | None = Field(
+    folder: PathText | None = Field(
         default=None, description="folder from which the modules of your own task or verifier are imported"
     )
     options: dict[str, Option] = Field(default={}, description="options of your own task")

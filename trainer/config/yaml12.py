@@ -23,6 +23,13 @@ _SCALARS = {
     ),
 }
 
+_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
+_HINTS = {
+    "mapping values are not allowed here": "; put text that contains ': ' into quotes",
+    "found unexpected end of stream": "; a quote or bracket that is opened must be closed",
+}
+"""what to do, by the library's name of a problem"""
+
 
 class Loader(yaml.SafeLoader):
     """Plain data only; a duplicate key in a mapping is refused."""
@@ -63,6 +70,14 @@ class Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML's other styles write NEL and the separators of lines and paragraphs so that they are read as a blank.
+    style = '"' if _BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+Dumper.add_representer(str, _quoted)
+
 for _tag, (_pattern, _first) in _SCALARS.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
     Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
@@ -74,9 +89,22 @@ def parse(text: str, where: str) -> Any:
         # The loader derives from SafeLoader and constructs even fewer types.
         value = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ScopeError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise ScopeError(f"{where} is not valid YAML: {_fault(error, text)}.") from None
     try:
         json.dumps(value)
     except (ValueError, RecursionError):
         raise ScopeError(f"{where} has infinite nesting: an alias refers to itself.") from None
     return value
+
+
+def _fault(error: Exception, text: str) -> str:
+    """Where and why a text is not YAML, as part of a sentence."""
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return f"line {line}, column {column}: the character {chr(error.character)!r} is not allowed"
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark, context = error.problem_mark, f" {error.context}" if error.context else ""
+    hint = _HINTS.get(error.problem or "", "")
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}{hint}"

@@ -7,11 +7,13 @@ is downloaded.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import ModelConfig
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 
 SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -32,7 +34,7 @@ class StartingModel:
 
 def is_hub_id(path: str) -> bool:
     """Whether `path` has the form owner/name and is not an existing path."""
-    return _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
+    return _HUB_ID.fullmatch(path) is not None and not os.path.exists(path)
 
 
 def find_starting_model(model: ModelConfig, *, weights: bool = True) -> StartingModel | None:
@@ -83,8 +85,8 @@ def download(hub_id: str, revision: str | None, field: str, *, weights: bool = T
 
 
 def _own_directory(model: ModelConfig, path: str) -> StartingModel:
-    directory = Path(path).expanduser()
-    if not (directory / "config.json").is_file():
+    directory = expanded(path)
+    if not os.path.isfile(directory / "config.json"):
         raise ScopeError(
             f"model.path={path!r} is not a Hugging Face model directory: it has no config.json. Give a directory that "
             "transformers loads, a hub id (owner/name), or leave model.path unset for the built-in tiny model."

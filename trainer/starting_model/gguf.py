@@ -48,8 +48,11 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
         read: Any = AutoModelForCausalLM.from_pretrained(
             source.parent, gguf_file=source.name, dtype=getattr(torch, dtype)
         )
-    except (ValueError, KeyError, NotImplementedError) as error:
-        raise ScopeError(f"FILE={str(source)!r} cannot be read by transformers: {error}") from error
+    except Exception as error:
+        # A damaged file raises whatever its reader stumbles over.
+        raise ScopeError(
+            f"FILE={str(source)!r} cannot be read by transformers: {type(error).__name__}: {error}"
+        ) from error
     # transformers still treats the model as quantized and refuses to save it: copy the values into a plain model.
     if hasattr(read.config, "quantization_config"):
         del read.config.quantization_config
@@ -64,7 +67,7 @@ def _write(source: Path, writing: Path, dtype: str) -> Imported:
 
 def _check_tokenizer(source: Path, written: Path) -> None:
     try:
-        check_tokenizer(written, ModelConfig(path=str(written)))
+        check_tokenizer(written, ModelConfig())
     except ScopeError as error:
         raise ScopeError(f"FILE={str(source)!r} cannot be trained: {error}") from error
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 
 
 def load_reference(reference: str, folder: str | None, field: str) -> Any:
     """The object `module:object`, searched in `folder` first. Raises ScopeError, which names `field`."""
     if folder is not None:
-        path = Path(folder).expanduser().resolve()
-        if not path.is_dir():
+        path = Path(os.path.realpath(expanded(folder)))
+        if not os.path.isdir(path):
             raise ScopeError(f"task.folder={folder!r} is not a folder.")
         if str(path) not in sys.path:
             sys.path.insert(0, str(path))

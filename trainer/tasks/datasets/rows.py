@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.config.paths import expanded
 from trainer.config.task import DatasetConfig, SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.datasets.presets import PRESETS, Source
@@ -217,9 +219,9 @@ def _load(source: Source, field: str) -> Any:
         raise ScopeError(
             "task.name='dataset' needs the package datasets: pip install 'scope-rl-service[cpu]', or [gpu]"
         ) from error
-    path = Path(source.path).expanduser()
+    path = expanded(source.path)
     kind = LOCAL.get(path.suffix)
-    if kind is not None and not path.is_file():
+    if kind is not None and not os.path.isfile(path):
         raise ScopeError(
             f"{field}={source.path!r} is not a file. Give an existing file, a preset or a hub id."
         )

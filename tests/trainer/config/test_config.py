@@ -62,24 +62,27 @@ def test_every_field_can_be_overridden_by_its_name(tmp_path, field):
     path = tmp_path / "empty.yaml"
     path.write_text("")
     default = list(field.default) if isinstance(field.default, tuple) else field.default
-    text = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+    if isinstance(default, str):
+        text = default
+    else:
+        text = yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
     assert load_config(path, [f"{field.path}={text}"]) == RunConfig()
 
 
 @given(
-    runs_dir=st.text(min_size=1),
-    name=st.sampled_from(["1e5", "null", "~", "true", "0x1f", ".inf", "-3", "yes", " a: b #", "\n"]),
-    seed=st.integers(0, 2**63 - 1),
+    prompt=st.text(),
+    name=st.sampled_from(["1e5", "null", "~", "true", "0x1f", ".inf", "-3", "yes", " a: b #", "\n", "\x85"]),
+    seed=st.integers(0, 2**31 - 1),
     rate=st.floats(0, 1),
     ks=st.lists(st.integers(1, 32), min_size=1),
 )
 @SAME_FILE
-def test_dumped_yaml_reads_back_to_an_equal_tree(tmp_path, runs_dir, name, seed, rate, ks):
+def test_dumped_yaml_reads_back_to_an_equal_tree(tmp_path, prompt, name, seed, rate, ks):
     config = validate_config(
         {
             "seed": seed,
-            "runs_dir": runs_dir,
-            "model": {"path": name},
+            "wandb": {"project": name},
+            "model": {"system_prompt": prompt},
             "optimizer": {"learning_rate": rate},
             "evaluation": {"ks": ks},
         }
@@ -191,7 +194,14 @@ def test_each_problem_has_its_own_paragraph(write):
     [
         ("- 1\n", "mapping of blocks"),
         ("just text", "mapping of blocks"),
-        ("a: [", "not valid YAML"),
+        ("a: [", "not valid YAML: line 1, column 5"),
+        ("seed: 1\nmodel:\n  system_prompt: Answer: yes\n", "line 3, column 24"),
+        ("seed: 1\nmodel:\n  system_prompt: Answer: yes\n", "put text that contains ': ' into quotes"),
+        ("seed: 1\nmodel: {system_prompt: 'it's}\n", "line 2, column 28"),
+        ('seed: 1\nruns_dir: "a\\qb"\n', "line 2, column 14"),
+        ("seed: 1\nruns_dir: `x`\n", "line 2, column 11"),
+        ("seed: 1\n\truns_dir: x\n", "line 2, column 1"),
+        ("seed: 1\nruns_dir: 'a\x07b'\n", "line 2, column 13: the character '\\x07' is not allowed"),
         ("steps: 1\nsteps: 2\n", "'steps' occurs twice"),
         ("optimizer: {beta1: 0.1, beta1: 0.2}", "'beta1' occurs twice"),
         ("1: 2", "1 is not a name"),
@@ -224,7 +234,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         ("optimizer..beta1=3", "a.b=value"),
         ("rollout={top_k: 1}", "one by one"),
         ("seed.low=3", "a field inside seed"),
-        ("runs_dir=[", "not valid YAML"),
+        ("evaluation.ks=[", "not valid YAML: line 1, column 2"),
     ],
 )
 def test_a_malformed_override_is_explained(write, override, said):
