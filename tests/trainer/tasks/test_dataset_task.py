@@ -14,7 +14,8 @@ from trainer.errors import ScopeError
 from trainer.tasks import Task, TaskWithNotes, make_task
 from trainer.tasks.datasets.presets import PRESETS
 from trainer.tasks.datasets.problem_identity import comparable, identity
-from trainer.tasks.datasets.rows import read_rows, reads_hub
+from trainer.tasks.datasets.rows import read_rows
+from trainer.tasks.datasets.sources import reads_hub
 from trainer.tasks.mixture import Mixture
 
 pytestmark = pytest.mark.timeout(180)
