@@ -56,16 +56,20 @@ def _document(path: Path, where: str, column: str) -> list[Any] | None:
         found = parse_rows(head[0])
     except ValueError:
         found = _over_lines(path, where)
-    else:
-        found = found if len(head) == 1 else None
+        return None if found is None else _rows_in(found, where, column) or [found]
+    return _rows_in(found, where, column) if len(head) == 1 else None
+
+
+def _rows_in(found: Any, where: str, column: str) -> list[Any] | None:
+    """The list of rows that an object holds; None if it is a row itself."""
     if not isinstance(found, Mapping) or column in found:
-        return None if found is None else [found]
+        return None
     held = [key for key, value in found.items() if _are_rows(value)]
     if len(held) > 1:
         raise ScopeError(
             f"{where} holds several lists of rows ({listed(held)}): write one to a file of its own."
         )
-    return found[held[0]] if held else [found]
+    return found[held[0]] if held else None
 
 
 def _are_rows(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -14,6 +15,7 @@ _ROLES = {
     "human": "user",
     "gpt": "assistant",
 }
+_LOOKS_LISTED = re.compile(r"""\s*\[?\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
 _NOT_TEXT = ("tool_calls", "function_call", "reasoning_content", "thinking", "images", "audio", "videos")
 """entries of a message that are part of the prompt, but not in its text"""
 
@@ -23,7 +25,7 @@ def conversation(value: Any, name: str) -> tuple[Message, ...]:
 
     value: text, a list of {"role", "content"} or {"from", "value"}, or JSON text of such a list. Raises BadRow.
     """
-    listed = _messages_in(value)
+    listed = _messages_in(value, name)
     if listed is not None:
         messages = []
         for number, one in enumerate(listed, 1):
@@ -48,17 +50,18 @@ def conversation(value: Any, name: str) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _messages_in(value: Any) -> Sequence[Any] | None:
-    """The list in `value`, or in JSON text that looks like a list of messages; None for anything else."""
+def _messages_in(value: Any, name: str) -> Sequence[Any] | None:
+    """The list in `value`, or in JSON text of one; None for text. Raises BadRow for messages as Python prints them."""
     if isinstance(value, list):
         return value
-    if isinstance(value, str) and value.lstrip().startswith("[") and ('"role"' in value or '"from"' in value):
+    if isinstance(value, str) and _LOOKS_LISTED.match(value):
         try:
             found = parse_json(value)
         except ValueError:
-            return None
-        if isinstance(found, list) and all(isinstance(one, Mapping) for one in found):
+            found = None
+        if isinstance(found, list):
             return found
+        raise BadRow(f"{name!r} looks like messages, but is not a list of them in JSON")
     return None
 
 

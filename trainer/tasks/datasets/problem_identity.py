@@ -32,7 +32,7 @@ _TOKENS = re.compile(
 )
 _SAME = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\%": "%", r"\#": "#", r"\&": "&", r"\_": "_"}
 _SHORT_WORDS = re.compile("am|an|as|at|be|by|do|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we")
-_SENTENCE_ENDS = frozenset(".?!:")
+_SENTENCE_ENDS = frozenset(".?!")
 _LINE_ENDS = frozenset(",;:?")
 _SHORT_POWER = re.compile("([\\^_])\0\\{\0([0-9A-Za-z])\0\\}")
 _GREEK_SYMBOLS = frozenset("ϐϑϕϖϰϱϵ")
@@ -107,12 +107,15 @@ def _is_cell(token: str) -> bool:
 def _uncapitalized(word: str) -> str:
     """The first word of a sentence with a small letter; a variable as it is."""
     small = word.lower()
-    if word != word.capitalize() or (len(word) < 3 and _SHORT_WORDS.fullmatch(small) is None):
+    name = len(word) < 3 and _SHORT_WORDS.fullmatch(small) is None
+    if name or not word.isalpha() or word != word.capitalize():
         return word
     return small
 
 
 def _characters(text: str) -> str:
+    if text.isascii():
+        return text
     parts = groupby(text, _stays)
     return "".join("".join(part) if stays else latex_characters("".join(part)) for stays, part in parts)
 

@@ -15,7 +15,15 @@ from trainer.tasks.datasets.presets import PRESETS, Source
 from trainer.tasks.datasets.problem_identity import identity_of
 from trainer.tasks.datasets.sources import open_source, root_of
 from trainer.tasks.datasets.tally import Tally
-from trainer.tasks.datasets.values import BadRow, MissingError, answer_text, listed, plain, value_at
+from trainer.tasks.datasets.values import (
+    BadRow,
+    MissingError,
+    answer_text,
+    listed,
+    plain,
+    scalar_text,
+    value_at,
+)
 
 EXTRA_INFO = "extra_info"
 """a mapping in the column of this name (as in verl) adds its entries, not itself"""
@@ -98,7 +106,10 @@ class _Reader:
         """The rows, and at most one note. Raises ScopeError if there are none."""
         sentence = self._tally.sentence()
         if not self._rows:
-            raise ScopeError(f"{self._where} has no rows that can be used: {sentence or 'it is empty'}.")
+            raise ScopeError(
+                f"{self._where} has no rows that can be used: {sentence or 'it is empty'}. "
+                "task.dataset.prompt_field and task.dataset.answer_field name the columns."
+            )
         for name in self._config.keep_fields:
             if name not in self._kept:
                 raise ScopeError(
@@ -129,7 +140,7 @@ class _Reader:
         known = self._rows.get(identity)
         if known is None:
             turns = [message for message in earlier if message.role != "system"]
-            question = identity_of([*turns, Message("user", text)])
+            question = identity if turns == earlier else identity_of([*turns, Message("user", text)])
             self._rows[identity] = Row(identity, question, tuple(earlier), text, answer, extra, source)
         else:
             same = "".join(known.answer.split()) == "".join(answer.split())
@@ -173,7 +184,7 @@ class _Reader:
             value = value_at(row, name)
         except MissingError:
             return None
-        return None if value is None else answer_text(value, name)
+        return None if value is None else scalar_text(value, name)
 
 
 def _require(names: Sequence[str], columns: Sequence[str], where: str) -> None:

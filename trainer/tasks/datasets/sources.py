@@ -52,6 +52,8 @@ def open_source(source: Source, names: Sequence[str], where: str) -> Records:
     """
     kind, path = _kind(source.path), Path(source.path).expanduser()
     if kind is None:
+        if path.is_file():
+            raise ScopeError(f"{where} is a file of a kind that is not read; files end in {FILES}.")
         data = _hub(source, where).with_format("arrow")
         return _table(data.column_names, lambda roots: data.select_columns(roots).iter(BATCH), names)
     if not path.is_file():

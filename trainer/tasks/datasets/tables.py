@@ -36,22 +36,20 @@ def read_batches(batches: Iterable[Any], roots: Sequence[str], problem: str, ans
     Compares columns of whole batches first: a data set may repeat each problem a hundred times, and converting every
     row to a Python mapping would take minutes.
     """
-    import pyarrow as pa
-
     seen: set[bytes] = set()
     number = 0
     for batch in batches:
         known = [False] * batch.num_rows
-        columns = _values_at(batch, problem), _values_at(batch, answer)
-        for row, (text, reply) in enumerate(zip(*columns, strict=True)):
+        pairs = zip(_values_at(batch, problem), _values_at(batch, answer), strict=True)
+        for row, (text, reply) in enumerate(pairs):
             key = f"{len(str(text))} {text}{reply}".encode(errors="surrogatepass")
             digest = hashlib.blake2b(key, digest_size=16).digest()
             known[row] = text is not None and reply is not None and digest in seen
             seen.add(digest)
         new = [row for row, old in enumerate(known) if not old]
-        types = [batch.schema.field(root).type for root in roots]
-        taken = batch.select(list(roots)).take(pa.array(new, pa.int64()))
-        values = zip(*(taken.column(root).to_pylist() for root in roots), strict=True)
+        columns = [batch.column(root) for root in roots]
+        types = [column.type for column in columns]
+        values = zip(*([column[row].as_py() for row in new] for column in columns), strict=True)
         for old in known:
             number += 1
             yield Record(f"row {number}", None if old else _converted(roots, next(values), types))
@@ -64,13 +62,10 @@ def _converted(
     for root, value, kind in zip(roots, values, types, strict=True):
         try:
             row[root] = _as_written(value, kind)
-        except (BadRow, ValueError) as fault:
-            return BadRow(
-                f"{root!r} is binary, not UTF-8 text"
-                if isinstance(fault, UnicodeDecodeError)
-                else f"{root!r} cannot be read",
-                str(fault),
-            )
+        except BadRow as fault:
+            return fault
+        except ValueError:
+            return BadRow(f"{root!r} has bytes that are not UTF-8 text")
     return row
 
 
@@ -90,7 +85,7 @@ def _as_written(value: Any, kind: Any) -> Any:
         return Numeral(value)
     if isinstance(value, float | np.floating):
         narrow = {"halffloat": np.float16, "float": np.float32}.get(str(kind))
-        return Numeral(value if narrow is None else narrow(value))
+        return Numeral(value if narrow is None else float(str(narrow(value))))
     if isinstance(value, Decimal):
         return Numeral(format(value, "f"))
     if isinstance(value, bytes):

@@ -59,9 +59,7 @@ class Tally:
 
     def _reasons(self) -> str:
         ordered = sorted(self._faults.items(), key=lambda item: -item[1].count)
-        told = [
-            f"because {_clause(kind, fault.detail)} ({_places(fault)})" for kind, fault in ordered[:_SHOWN]
-        ]
+        told = [f"because {kind} ({_places(fault)})" for kind, fault in ordered[:_SHOWN]]
         if len(ordered) == 1:
             return f" {told[0]}"
         counted = [f"{fault.count:,} {why}" for why, (_, fault) in zip(told, ordered, strict=False)]
@@ -73,8 +71,11 @@ class Tally:
 def _places(fault: _Fault) -> str:
     unit = fault.places[0].partition(" ")[0]
     numbers = ", ".join(place.partition(" ")[2] for place in fault.places)
-    return f"{unit}{'s' * (fault.count > 1)} {numbers}{', …' * (fault.count > len(fault.places))}"
+    if fault.count == 1:
+        return _clause(f"{unit} {numbers}", fault.detail)
+    more = ", …" if fault.count > len(fault.places) else ""
+    return f"{unit}s {numbers}{more}" + (f"; the first: {fault.detail}" if fault.detail else "")
 
 
-def _clause(kind: str, detail: str) -> str:
-    return f"{kind}: {detail}" if detail else kind
+def _clause(words: str, detail: str) -> str:
+    return f"{words}: {detail}" if detail else words

@@ -82,7 +82,9 @@ def read_table(path: Path, where: str, delimiter: str) -> tuple[list[str], Itera
         header = next(reader, [])
     except csv.Error as error:
         raise ScopeError(f"{where}, line 1: no names of columns: {error}.") from error
-    if len(set(header)) < len(header) or not header:
+    if not header:
+        raise ScopeError(f"{where} is empty; the first line of a table names its columns.")
+    if len(set(header)) < len(header):
         raise ScopeError(f"{where}, line 1: the names of columns must differ: {listed(header)}.")
 
     def rows() -> Iterator[Record]:

@@ -11,6 +11,7 @@ from typing import Any
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _MATHEMATICS = re.compile(r"(?<!\\)\$")
+_LOOKS_VERL = re.compile(r"""\s*\{.*['"]ground_truth['"]\s*:""", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 GROUND_TRUTH = "ground_truth"
 """the answer in a mapping that a column of answers holds (as in verl)"""
@@ -79,13 +80,13 @@ def answer_text(value: Any, name: str) -> str:
 
     Of a mapping with `ground_truth`, that entry. Raises BadRow if there is no answer, or none that is text.
     """
-    value = _unpacked(value)
+    value = _unpacked(value, name)
     if isinstance(value, list):
-        texts = [_MATHEMATICS.sub("", _scalar(one, name)).strip() for one in value]
+        texts = [_MATHEMATICS.sub("", scalar_text(one, name)).strip() for one in value]
         if not texts or not all(texts):
             raise BadRow(f"{name!r} is a list without elements, or with an empty one")
         return ", ".join(texts)
-    text = _scalar(value, name).strip()
+    text = scalar_text(value, name).strip()
     if not text:
         raise BadRow(f"{name!r} is empty")
     return text
@@ -131,6 +132,8 @@ def kind_of(value: Any) -> str:
         return "text"
     if isinstance(value, Mapping):
         return f"a mapping of {listed(value)}" if value else "an empty mapping"
+    if isinstance(value, datetime):
+        return "a timestamp"
     return "a list" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
@@ -157,18 +160,19 @@ def _fault_in(value: Any) -> BadRow | None:
     return value if isinstance(value, BadRow) else None
 
 
-def _unpacked(value: Any) -> Any:
+def _unpacked(value: Any, name: str) -> Any:
     """The value, or its `ground_truth` if it is a mapping, or JSON text of one, that has it."""
     found = value
-    if isinstance(value, str) and value.lstrip().startswith("{") and GROUND_TRUTH in value:
+    if isinstance(value, str) and _LOOKS_VERL.match(value):
         try:
             found = parse_json(value)
-        except (ValueError, BadRow):
-            return value
+        except ValueError:
+            raise BadRow(f"{name!r} looks like a mapping with {GROUND_TRUTH!r}, but is not JSON") from None
     return found[GROUND_TRUTH] if isinstance(found, Mapping) and GROUND_TRUTH in found else value
 
 
-def _scalar(value: Any, name: str) -> str:
+def scalar_text(value: Any, name: str) -> str:
+    """The text of one value, as the data writes it. Raises BadRow for null and what has no text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Numeral) and not value.lstrip("-")[:1].isdigit():
@@ -180,10 +184,8 @@ def _scalar(value: Any, name: str) -> str:
     if value is None:
         raise BadRow(f"{name!r} is null")
     if isinstance(value, Mapping) and value:
-        raise BadRow(
-            f"{name!r} is a mapping: name one of its entries, such as {name}.{next(iter(value))}",
-            listed(value),
-        )
+        such = f"it has {listed(value)}, written {name}.{next(iter(value))} and so on"
+        raise BadRow(f"{name!r} is a mapping, not text: name one of its entries", such)
     raise BadRow(f"{name!r} is {kind_of(value)}, whose text is not known: write it as text")
 
 
