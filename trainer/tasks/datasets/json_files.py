@@ -25,7 +25,7 @@ def read_json(path: Path, where: str, column: str) -> Iterator[Record]:
         return
     for number, line in read_lines(path, where):
         if not line.isspace():
-            yield Record(f"line {number}", _parsed(line))
+            yield Record(f"line {number}", _parsed(line.rstrip("\r\n")))
 
 
 def _parsed(line: str) -> Mapping[str, Any] | BadRow:

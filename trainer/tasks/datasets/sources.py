@@ -10,7 +10,7 @@ from trainer.config.task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.datasets.json_files import read_json
 from trainer.tasks.datasets.presets import PRESETS, Source
-from trainer.tasks.datasets.tables import BATCH, parquet_batches, read_batches
+from trainer.tasks.datasets.tables import BATCH, open_parquet, read_batches
 from trainer.tasks.datasets.text_files import Record, read_table
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": ",", ".tsv": "\t", ".parquet": "parquet"}
@@ -61,7 +61,7 @@ def open_source(source: Source, names: Sequence[str], where: str) -> Records:
     if kind == "json":
         return Records(None, read_json(path, where, root_of(names[0], ())))
     if kind == "parquet":
-        columns, batches = parquet_batches(path, where)
+        columns, batches = open_parquet(path, where)
         return _table(columns, batches, names)
     return Records(*read_table(path, where, kind))
 

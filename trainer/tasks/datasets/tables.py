@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,27 @@ BATCH = 10_000
 """rows per batch"""
 
 
-def parquet_batches(path: Path, where: str) -> tuple[list[str], Any]:
-    """Names of the columns, and a function from names to batches of these columns. Raises ScopeError."""
-    import pyarrow as pa
+def open_parquet(path: Path, where: str) -> tuple[list[str], Callable[[list[str]], Iterator[Any]]]:
+    """Names of the columns, and a function from names to batches of these columns. Both raise ScopeError."""
     import pyarrow.parquet as pq
 
-    try:
+    def batches(roots: list[str]) -> Iterator[Any]:
+        with _readable(where):
+            yield from file.iter_batches(BATCH, columns=roots)
+
+    with _readable(where):
         file = pq.ParquetFile(path)
+    return list(file.schema_arrow.names), batches
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise ScopeError(f"{where} cannot be read: {str(error).splitlines()[0]}") from error
-    return list(file.schema_arrow.names), lambda roots: file.iter_batches(BATCH, columns=roots)
+        raise ScopeError(f"{where} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def read_batches(batches: Iterable[Any], roots: Sequence[str], problem: str, answer: str) -> Iterator[Record]:
@@ -44,12 +56,12 @@ def read_batches(batches: Iterable[Any], roots: Sequence[str], problem: str, ans
         for row, (text, reply) in enumerate(pairs):
             key = f"{len(str(text))} {text}{reply}".encode(errors="surrogatepass")
             digest = hashlib.blake2b(key, digest_size=16).digest()
-            known[row] = text is not None and reply is not None and digest in seen
+            known[row] = _comparable(text) and _comparable(reply) and digest in seen
             seen.add(digest)
         new = [row for row, old in enumerate(known) if not old]
         columns = [batch.column(root) for root in roots]
         types = [column.type for column in columns]
-        values = zip(*([column[row].as_py() for row in new] for column in columns), strict=True)
+        values = zip(*([_python(column[row]) for row in new] for column in columns), strict=True)
         for old in known:
             number += 1
             yield Record(f"row {number}", None if old else _converted(roots, next(values), types))
@@ -64,8 +76,8 @@ def _converted(
             row[root] = _as_written(value, kind)
         except BadRow as fault:
             return fault
-        except ValueError:
-            return BadRow(f"{root!r} has bytes that are not UTF-8 text")
+        except ValueError as error:
+            return BadRow(f"{root!r} has bytes that are not UTF-8 text, or a time out of range", str(error))
     return row
 
 
@@ -79,6 +91,8 @@ def _as_written(value: Any, kind: Any) -> Any:
     if isinstance(kind, pa.BaseExtensionType):
         text = isinstance(value, str) and kind.extension_name == "arrow.json"
         return parse_json(value) if text else _as_written(value, kind.storage_type)
+    if isinstance(value, ValueError):
+        raise value
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -99,6 +113,20 @@ def _as_written(value: Any, kind: Any) -> Any:
     return value
 
 
+def _python(scalar: Any) -> Any:
+    """The value of an Arrow scalar, or the ValueError of text that is not UTF-8 or a time that Python cannot hold."""
+    try:
+        return scalar.as_py()
+    except ValueError as error:
+        return error
+    except OverflowError as error:
+        return ValueError(str(error))
+
+
+def _comparable(value: Any) -> bool:
+    return value is not None and not isinstance(value, ValueError)
+
+
 def _values_at(batch: Any, name: str) -> list[Any]:
     """The values at `name`, or the innermost values above it if it leads into JSON text or does not exist."""
     import pyarrow as pa
@@ -106,7 +134,7 @@ def _values_at(batch: Any, name: str) -> list[Any]:
 
     pc: Any = pyarrow.compute
     if name in batch.schema.names:
-        return batch.column(name).to_pylist()
+        return [_python(scalar) for scalar in batch.column(name)]
     root, *parts = name.split(".")
     column = batch.column(root)
     for part in parts:
@@ -119,4 +147,4 @@ def _values_at(batch: Any, name: str) -> list[Any]:
                 break
         except (pa.ArrowException, ValueError):
             break
-    return column.to_pylist()
+    return [_python(scalar) for scalar in column]
