@@ -117,11 +117,14 @@ def test_values_for_the_verifier_are_plain(tmp_path: Path) -> None:
         ("1e400", "'kept' is not a finite number"),
         ("9" * 5000, "'kept' has too many digits"),
         ('{"a": ["\\ud800"]}', "'kept' contains half of a surrogate pair"),
+        pytest.param("[" * 600 + "]" * 600, "too many brackets inside each other", id="deep list"),
+        pytest.param('{"a":' * 600 + "1" + "}" * 600, "too many brackets inside each other", id="deep"),
     ],
 )
 def test_a_row_with_values_that_json_cannot_hold_is_refused(tmp_path: Path, value: str, why: str) -> None:
     told = refusal(tmp_path, f'{{"problem": "a", "answer": 1, "kept": {value}}}', keep_fields=("kept",))
-    assert f"{why} (line 1" in told
+    assert why in told
+    assert "(line 1" in told
 
 
 def test_a_misspelt_column_for_the_verifier_is_refused(tmp_path: Path) -> None:

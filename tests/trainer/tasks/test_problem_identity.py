@@ -88,6 +88,7 @@ def test_layout_makes_no_difference(one: str, other: str) -> None:
         ("1 2\n3 4", "1 2 3 4"),
         ("#.\n.#", "#..\n#"),
         ("X O\nO X", "X O O\nX"),
+        ("$1$ $2$\n$3$ $4$", "$1$\n$2$ $3$ $4$"),
         ("```\nif a:\n    b\nc\n```", "```\nif a:\n    b\n    c\n```"),
         ('Reverse "a  b"', 'Reverse "a b"'),
     ],

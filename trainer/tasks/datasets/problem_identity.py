@@ -20,7 +20,7 @@ _TOKENS = re.compile(
     r"""
     (?P<exact>```.*?```|"[^"\n]*")
     |(?P<layout>\\(?:[,;:!> ()\[\]$]|(?:left|right)(?![A-Za-z])\.?
-        |(?:quad|qquad|displaystyle|thinspace)(?![A-Za-z]))|[$~])
+        |(?:quad|qquad|displaystyle|thinspace)(?![A-Za-z]))|\$\$|[$~])
     |(?P<space>\s+)
     |(?P<command>\\[A-Za-z]+|\\.)
     |(?P<number>[0-9]{1,3}(?:(?:,(?:\\!)?|\\,)[0-9]{3})+(?![0-9])(?:\.[0-9]+)?
@@ -33,6 +33,7 @@ _TOKENS = re.compile(
 _SAME = {r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\%": "%", r"\#": "#", r"\&": "&", r"\_": "_"}
 _SHORT_WORDS = re.compile("am|an|as|at|be|by|do|he|if|in|is|it|me|my|no|of|on|or|so|to|up|us|we")
 _SENTENCE_ENDS = frozenset(".?!")
+_DISPLAY = frozenset(["$$", "\\[", "\\]"])
 _LINE_ENDS = frozenset(",;:?")
 _SHORT_POWER = re.compile("([\\^_])\0\\{\0([0-9A-Za-z])\0\\}")
 _GREEK_SYMBOLS = frozenset("ϐϑϕϖϰϱϵ")
@@ -67,13 +68,13 @@ def _digest(text: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    before, spaced, broken, layout = "", False, False, False
+    before, spaced, broken, display = "", False, False, False
     for match in _TOKENS.finditer(text):
         kind, token = match.lastgroup, match[0]
         if kind == "space":
             spaced, broken = True, broken or "\n" in token
         elif kind == "layout":
-            spaced = layout = True
+            spaced, display = True, display or token in _DISPLAY
         else:
             if kind == "number":
                 token = token.replace("\\,", "").replace("\\!", "")
@@ -88,11 +89,11 @@ def _tokens(text: str) -> Iterator[str]:
                 # Of two numbers, the second has a sign: "5 -3" is not "5 - 3".
                 token = f"{token}sign"
             token = _SAME.get(token, token)
-            if broken and not layout and _is_cell(before) and _is_cell(token) and before not in _LINE_ENDS:
+            if broken and not display and _is_cell(before) and _is_cell(token) and before not in _LINE_ENDS:
                 # The lines of a table or a grid.
                 yield "\n"
             yield token
-            before, spaced, broken, layout = token, False, False, False
+            before, spaced, broken, display = token, False, False, False
 
 
 def _is_number(token: str) -> bool:

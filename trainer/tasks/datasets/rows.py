@@ -101,6 +101,8 @@ class _Reader:
                 self._tally.skip("repeated")
         except BadRow as fault:
             self._tally.bad(place, fault)
+        except RecursionError:
+            self._tally.bad(place, BadRow(f"the row has {TOO_DEEP}"))
 
     def result(self) -> Rows:
         """The rows, and at most one note. Raises ScopeError if there are none."""

@@ -13,6 +13,7 @@ _WHOLE = re.compile(r"-?[0-9]+")
 _MATHEMATICS = re.compile(r"(?<!\\)\$")
 _LOOKS_VERL = re.compile(r"""\s*\{.*['"]ground_truth['"]\s*:""", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+TOO_DEEP = "too many brackets inside each other"
 GROUND_TRUTH = "ground_truth"
 """the answer in a mapping that a column of answers holds (as in verl)"""
 
@@ -41,7 +42,11 @@ def parse_json(text: str) -> Any:
     Raises ValueError for text that is not JSON or too deep, and BadRow for an object that has a key twice.
     """
     found = parse_rows(text)
-    if (fault := _fault_in(found)) is not None:
+    try:
+        fault = _fault_in(found)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    if fault is not None:
         raise fault
     return found
 
@@ -53,7 +58,7 @@ def parse_rows(text: str) -> Any:
             text, object_pairs_hook=_object, parse_int=Numeral, parse_float=Numeral, parse_constant=Numeral
         )
     except RecursionError:
-        raise ValueError("too many brackets inside each other") from None
+        raise ValueError(TOO_DEEP) from None
 
 
 def value_at(row: Mapping[str, Any], name: str) -> Any:
