@@ -16,6 +16,7 @@ from trainer.tasks.datasets.problem_identity import identity_of
 from trainer.tasks.datasets.sources import open_source, root_of
 from trainer.tasks.datasets.tally import Tally
 from trainer.tasks.datasets.values import (
+    TOO_DEEP,
     BadRow,
     MissingError,
     answer_text,
