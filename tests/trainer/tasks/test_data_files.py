@@ -65,6 +65,14 @@ def test_a_file_may_be_compressed_with_zstandard(tmp_path: Path) -> None:
     assert [row.text for row in read(tmp_path, packed.read_bytes(), "u.jsonl.zst").rows] == ["é?"]
 
 
+def test_columns_of_a_typed_table_must_have_names_that_differ(tmp_path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["problem", "answer", "answer"])
+    pyarrow.parquet.write_table(table, sink)
+    told = refusal(tmp_path, sink.getvalue().to_pybytes(), "t.parquet")
+    assert "FILE': the names of columns must differ: problem, answer, answer" in told
+
+
 def test_one_object_over_several_lines_is_one_row(tmp_path: Path) -> None:
     talk = {"problem": [{"role": "user", "content": "Hi"}], "answer": "1"}
     for indent in (None, 1):

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from trainer.config.task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
+from trainer.tasks.datasets.csv_files import read_table
 from trainer.tasks.datasets.json_files import read_json
 from trainer.tasks.datasets.presets import PRESETS, Source
 from trainer.tasks.datasets.tables import BATCH, open_parquet, read_batches
-from trainer.tasks.datasets.text_files import Record, read_table
+from trainer.tasks.datasets.values import Record, listed
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": ",", ".tsv": "\t", ".parquet": "parquet"}
 _PACKED = (".gz", ".bz2", ".zst", ".lz4")
@@ -55,14 +56,14 @@ def open_source(source: Source, names: Sequence[str], where: str) -> Records:
         if path.is_file():
             raise ScopeError(f"{where} is a file of a kind that is not read; files end in {FILES}.")
         data = _hub(source, where).with_format("arrow")
-        return _table(data.column_names, lambda roots: data.select_columns(roots).iter(BATCH), names)
+        return _table(where, data.column_names, lambda roots: data.select_columns(roots).iter(BATCH), names)
     if not path.is_file():
         raise ScopeError(f"{where} is not a file. Give an existing file, a preset or a hub id.")
     if kind == "json":
         return Records(None, read_json(path, where, root_of(names[0], ())))
     if kind == "parquet":
         columns, batches = open_parquet(path, where)
-        return _table(columns, batches, names)
+        return _table(where, columns, batches, names)
     return Records(*read_table(path, where, kind))
 
 
@@ -79,8 +80,10 @@ def _kind(name: str) -> str | None:
 
 
 def _table(
-    columns: Sequence[str], batches: Callable[[list[str]], Iterable[Any]], names: Sequence[str]
+    where: str, columns: Sequence[str], batches: Callable[[list[str]], Iterable[Any]], names: Sequence[str]
 ) -> Records:
+    if len(set(columns)) < len(columns):
+        raise ScopeError(f"{where}: the names of columns must differ: {listed(columns)}.")
     roots = list(dict.fromkeys(root for name in names if (root := root_of(name, columns)) in columns))
     needed = {root_of(name, columns) for name in names[:2]}
     rows = read_batches(batches(roots), roots, *names[:2]) if needed <= set(columns) else iter(())

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import ScopeError
-from trainer.tasks.datasets.text_files import Record
-from trainer.tasks.datasets.values import BadRow, Numeral, parse_json
+from trainer.tasks.datasets.values import BadRow, Numeral, Record, parse_json
 
 BATCH = 10_000
 """rows per batch"""

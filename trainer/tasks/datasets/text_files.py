@@ -1,17 +1,14 @@
-"""Local text files, compressed or not: their lines as UTF-8, and tables of comma- or tab-separated values."""
+"""The lines of local text files in UTF-8, compressed or not."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from trainer.errors import ScopeError
-from trainer.tasks.datasets.values import BadRow, listed
 
 LONGEST_LINE = 1 << 26
 """bytes"""
@@ -23,19 +20,9 @@ _MARKS = (
 )
 
 
-class Record(NamedTuple):
-    """One row of a data set."""
-
-    place: str
-    """where it is, such as "line 3" """
-    row: Mapping[str, Any] | BadRow | None
-    """its columns; why it cannot be read; None if it is the exact copy of an earlier one"""
-
-
 @contextmanager
 def opened(path: Path, where: str) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, decompressed if its name ends in .gz, .bz2, .zst or .lz4. Raises ScopeError, also while
-    it is read."""
+    """The bytes of a file, decompressed by its name's ending. Raises ScopeError, also while it is read."""
     import pyarrow as pa
 
     try:
@@ -65,45 +52,6 @@ def read_text(path: Path, where: str) -> str:
     with opened(path, where) as stream:
         lines = stream.read().splitlines(keepends=True)
     return "".join(_decoded(line, number, where) for number, line in enumerate(lines, 1))
-
-
-def read_table(path: Path, where: str, delimiter: str) -> tuple[list[str], Iterator[Record]]:
-    """The names in the first line of a table, and its rows; every value is text. Raises ScopeError."""
-    csv.field_size_limit(LONGEST_LINE)
-    numbers = [0]
-
-    def lines() -> Iterator[str]:
-        for number, line in read_lines(path, where):
-            numbers[0] = number
-            yield line
-
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise ScopeError(f"{where}, line 1: no names of columns: {error}.") from error
-    if not header:
-        raise ScopeError(f"{where} is empty; the first line of a table names its columns.")
-    if len(set(header)) < len(header):
-        raise ScopeError(f"{where}, line 1: the names of columns must differ: {listed(header)}.")
-
-    def rows() -> Iterator[Record]:
-        while True:
-            place = f"line {numbers[0] + 1}"
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Record(place, BadRow("the line is not a row of a table", str(error)))
-                continue
-            if len(row) == len(header):
-                yield Record(place, dict(zip(header, row, strict=True)))
-            elif row:
-                fault = f"{len(row)}, and the first line {len(header)}"
-                yield Record(place, BadRow("the line has another number of values than the first", fault))
-
-    return header, rows()
 
 
 def _decoded(line: bytes, number: int, where: str) -> str:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _MATHEMATICS = re.compile(r"(?<!\\)\$")
@@ -24,6 +24,15 @@ class BadRow(Exception):
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
+
+
+class Record(NamedTuple):
+    """One row of a data set."""
+
+    place: str
+    """where it is, such as "line 3" """
+    row: Mapping[str, Any] | BadRow | None
+    """its columns; why it cannot be read; None if it is the exact copy of an earlier one"""
 
 
 class MissingError(BadRow):
