@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.data_rows import left_out, read, refusal
 from trainer.config import TaskConfig
@@ -71,7 +73,10 @@ def test_a_prompt_is_read_as_its_messages(tmp_path: Path, prompt: Any, wanted: l
         (" ", "'prompt' is empty"),
         (5, "'prompt' is a number, neither text nor a list of messages"),
         (True, "'prompt' is true or false, neither"),
-        ({"role": "user", "content": "Hi"}, "'prompt' is a mapping of role, content, neither"),
+        (
+            {"role": "user", "content": "Hi"},
+            "'prompt' is a mapping, neither text nor a list of messages (line 2: it has role, content)",
+        ),
         ([], "'prompt' is a list without messages"),
         (["Hi"], "is not a mapping with 'role' and 'content' (line 2: message 1, it is text)"),
         ([ASKED, ANSWERED], "'prompt' ends with a message of role 'assistant', not 'user'"),
@@ -197,3 +202,39 @@ def test_a_held_out_problem_is_not_trained_on_under_another_system_message(tmp_p
         TaskConfig(name="dataset", dataset=DatasetConfig(train=train, heldout=heldout, prompt_field="prompt"))
     )
     assert (task.train_size, task.heldout_size) == (3, 2)
+
+
+WORD = st.sampled_from(["system", "user", "assistant", "human", "gpt", "text", "image"]) | st.text(max_size=4)
+KEY = st.sampled_from(["role", "content", "from", "value", "type", "text", "tool_calls"])
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORD,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEY, inner, max_size=3),
+    max_leaves=10,
+)
+TURN = st.fixed_dictionaries({"role": WORD, "content": WORD | st.lists(ANY, max_size=2)})
+
+
+def texts_in(value: Any) -> set[str]:
+    """Every text inside a value of JSON."""
+    if isinstance(value, dict):
+        return set().union(*map(texts_in, value.values()))
+    return set().union(*map(texts_in, value)) if isinstance(value, list) else {value} & {str(value)}
+
+
+@given(prompt=ANY | st.lists(TURN, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_any_prompt_gives_its_own_texts_or_is_left_out(
+    tmp_path_factory: pytest.TempPathFactory, prompt: Any
+) -> None:
+    sound = {"prompt": "sound", "answer": "1"}
+    path = tmp_path_factory.getbasetemp()
+    rows = read(path, [sound, {"prompt": prompt, "answer": "6"}], "any.jsonl", prompt_field="prompt")
+    if len(rows.rows) == 1:
+        assert left_out(rows).startswith("1 of 2 rows left out because ")
+        assert "(line 2" in left_out(rows)
+        return
+    row, texts = rows.rows[1], texts_in(prompt)
+    contents = [*(message.content for message in row.earlier), row.text]
+    assert {line.strip() for content in contents for line in content.split("\n")} <= {
+        line.strip() for text in texts | {""} for line in text.split("\n")
+    }

@@ -156,6 +156,7 @@ BAD_LINES = {
     "null": "the row is not an object with columns (line 2: it is null)",
     '{"question": "x"}': "there is no 'problem' (line 2: it has question)",
     '{"problem": "x"}': "there is no 'answer' (line 2: it has problem)",
+    '{"\\ud800": 1}': "there is no 'problem' (line 2: it has \\ud800)",
     '{"problem": "a", "problem": "b", "answer": 1}': "an object has a key twice (line 2: 'problem')",
     '{"problem": "a\\u0000", "answer": 1}': "'problem' contains a NUL character (line 2)",
     '{"problem": "\\udc00", "answer": 1}': "'problem' contains half of a surrogate pair (line 2: \\udc00)",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import ScopeError
+from trainer.tasks.datasets.records import BadRow, Record, listed
 from trainer.tasks.datasets.text_files import LONGEST_LINE, read_lines
-from trainer.tasks.datasets.values import BadRow, Record, listed
 
 
 def read_table(path: Path, where: str, delimiter: str) -> tuple[list[str], Iterator[Record]]:

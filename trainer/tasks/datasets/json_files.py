@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ScopeError
+from trainer.tasks.datasets.json_text import parse_json, parse_rows
+from trainer.tasks.datasets.records import BadRow, Record, kind_of, listed
 from trainer.tasks.datasets.text_files import opened, read_lines, read_text
-from trainer.tasks.datasets.values import BadRow, Record, kind_of, listed, parse_json, parse_rows
 
 
 def read_json(path: Path, where: str, column: str) -> Iterator[Record]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from trainer.tasks.base import Message
-from trainer.tasks.datasets.values import BadRow, Numeral, checked, kind_of, parse_json
+from trainer.tasks.datasets.json_text import parse_json
+from trainer.tasks.datasets.records import BadRow, Numeral, kind_of, listed
+from trainer.tasks.datasets.values import checked
 
 _ROLES = {
     **{role: role for role in ("system", "user", "assistant", "tool")},
@@ -25,10 +27,10 @@ def conversation(value: Any, name: str) -> tuple[Message, ...]:
 
     value: text, a list of {"role", "content"} or {"from", "value"}, or JSON text of such a list. Raises BadRow.
     """
-    listed = _messages_in(value, name)
-    if listed is not None:
+    given = _messages_in(value, name)
+    if given is not None:
         messages = []
-        for number, one in enumerate(listed, 1):
+        for number, one in enumerate(given, 1):
             try:
                 messages.append(_message(one))
             except BadRow as fault:
@@ -39,7 +41,8 @@ def conversation(value: Any, name: str) -> tuple[Message, ...]:
     elif value is None:
         raise BadRow(f"{name!r} is null")
     else:
-        raise BadRow(f"{name!r} is {kind_of(value)}, neither text nor a list of messages")
+        inside = f"it has {listed(value)}" if isinstance(value, Mapping) else ""
+        raise BadRow(f"{name!r} is {kind_of(value)}, neither text nor a list of messages", inside)
     if not messages:
         raise BadRow(f"{name!r} is a list without messages")
     last = messages[-1]
@@ -72,7 +75,7 @@ def _message(value: Any) -> Message:
     role_key, content_key = ("role", "content") if value.get("role") is not None else ("from", "value")
     role = value.get(role_key)
     if role is None:
-        raise BadRow("has no 'role'", f"it is {kind_of(value)}")
+        raise BadRow("has no 'role'", f"it has {listed(value)}")
     if not isinstance(role, str) or role not in _ROLES:
         raise BadRow("has an unknown role", f"{str(role)[:40]!r}; known: {', '.join(_ROLES)}")
     for key in _NOT_TEXT:
@@ -97,5 +100,5 @@ def _part(value: Any) -> str:
     kind = value.get("type") if isinstance(value, Mapping) else kind_of(value)
     text = value.get("text") if isinstance(value, Mapping) and kind == "text" else None
     if not isinstance(text, str) or isinstance(text, Numeral):
-        raise BadRow("has a part that is not text", str(kind)[:40])
+        raise BadRow("has a part that is not text", listed([kind]))
     return checked(text, "text")

@@ -10,21 +10,14 @@ from typing import Any, NamedTuple
 from trainer.config.task import DatasetConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Message
+from trainer.tasks.datasets.json_text import TOO_DEEP
 from trainer.tasks.datasets.messages import conversation
 from trainer.tasks.datasets.presets import PRESETS, Source
 from trainer.tasks.datasets.problem_identity import identity_of
+from trainer.tasks.datasets.records import BadRow, MissingError, listed
 from trainer.tasks.datasets.sources import open_source, root_of
 from trainer.tasks.datasets.tally import Tally
-from trainer.tasks.datasets.values import (
-    TOO_DEEP,
-    BadRow,
-    MissingError,
-    answer_text,
-    listed,
-    plain,
-    scalar_text,
-    value_at,
-)
+from trainer.tasks.datasets.values import answer_text, plain, scalar_text, value_at
 
 EXTRA_INFO = "extra_info"
 """a mapping in the column of this name (as in verl) adds its entries, not itself"""

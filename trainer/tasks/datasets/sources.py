@@ -11,8 +11,8 @@ from trainer.errors import ScopeError
 from trainer.tasks.datasets.csv_files import read_table
 from trainer.tasks.datasets.json_files import read_json
 from trainer.tasks.datasets.presets import PRESETS, Source
+from trainer.tasks.datasets.records import Record, listed
 from trainer.tasks.datasets.tables import BATCH, open_parquet, read_batches
-from trainer.tasks.datasets.values import Record, listed
 
 _KINDS = {".jsonl": "json", ".json": "json", ".csv": ",", ".tsv": "\t", ".parquet": "parquet"}
 _PACKED = (".gz", ".bz2", ".zst", ".lz4")

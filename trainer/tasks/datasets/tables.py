@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import ScopeError
-from trainer.tasks.datasets.values import BadRow, Numeral, Record, parse_json
+from trainer.tasks.datasets.json_text import parse_json
+from trainer.tasks.datasets.records import BadRow, Numeral, Record
 
 BATCH = 10_000
 """rows per batch"""

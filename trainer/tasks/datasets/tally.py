@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from trainer.errors import ScopeError
-from trainer.tasks.datasets.values import BadRow
+from trainer.tasks.datasets.records import BadRow
 
 _SHOWN = 5
 """most faults that are told, those of the most rows"""

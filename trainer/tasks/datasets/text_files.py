@@ -27,7 +27,7 @@ def opened(path: Path, where: str) -> Iterator[io.BufferedReader]:
 
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            yield io.BufferedReader(stream)  # type: ignore[arg-type]
+            yield io.BufferedReader(stream)
     except OSError as error:
         raise ScopeError(f"{where} cannot be read: {error}.") from error
 
