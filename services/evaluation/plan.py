@@ -16,7 +16,7 @@ from trainer.config.load import config_over, load_config, validate_config
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
 from trainer.tasks.datasets.presets import PRESETS
-from trainer.tasks.datasets.rows import LOCAL
+from trainer.tasks.datasets.sources import is_file_name, without_ending
 from trainer.tasks.datasets.task import Benchmark
 
 GYM = "reasoning_gym/"
@@ -165,7 +165,7 @@ def _by_name(name: str, model: EvaluatedModel, overrides: Sequence[str]) -> Task
             "generators": engines,
         }
     benchmark = None
-    if name in PRESETS or Path(name).suffix in LOCAL:
+    if name in PRESETS or is_file_name(name):
         benchmark, tree["task"] = name, {"name": "dataset", "dataset": {"train": name}}
     elif name.startswith(GYM):
         gym = {"dataset": name.removeprefix(GYM)}
@@ -174,7 +174,7 @@ def _by_name(name: str, model: EvaluatedModel, overrides: Sequence[str]) -> Task
         tree["task"] = {"name": name}
     # An evaluation writes no checkpoints, so their limits on Redis do not apply.
     tree["pipeline"], tree["checkpoint"] = {"unacked_bytes": 1 << 62}, {"every_steps": 1}
-    label = Path(name).stem if Path(name).suffix in LOCAL else name.replace("/", "-").replace(":", "-")
+    label = without_ending(name) if is_file_name(name) else name.replace("/", "-").replace(":", "-")
     return TaskPlan(label, config_over(tree, overrides).model_dump(mode="json"), benchmark)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer.config import RunConfig
 from trainer.determinism import compute_environment
 from trainer.rendezvous import OVER_LOOPBACK
-from trainer.tasks.datasets.rows import reads_hub
+from trainer.tasks.datasets.sources import reads_hub
 
 
 def engine_environment(config: RunConfig) -> dict[str, str]:

@@ -121,6 +121,52 @@ def test_what_was_left_out_of_the_data_is_said_by_the_doctor_and_by_a_run(capsys
     assert directory.notes == (said,)
 
 
+SOUND = "".join(f'{{"prompt": "{i}+{i}", "reward_model": {{"ground_truth": {2 * i}}}}}\n' for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "words"),
+    [
+        (
+            '{"prompt": "a", "reward_model": 1',
+            "warning",
+            "1 of 21 rows left out because the line is not JSON (line 21",
+        ),
+        (
+            '{"prompt": "a", "reward_model": {"truth": 1}}',
+            "warning",
+            "(line 21: it has truth, written reward_model.truth",
+        ),
+        (
+            '{"prompt": [{"role": "bot"}], "reward_model": 1}',
+            "warning",
+            "has an unknown role (line 21: message 1, 'bot'",
+        ),
+        (
+            '{"prompt": "\xe9", "reward_model": 1}',
+            "error",
+            "line 21, byte 13: not UTF-8 (0xE9). Convert it: iconv",
+        ),
+    ],
+    ids=["JSON", "answer", "messages", "encoding"],
+)
+def test_a_row_that_cannot_be_used_is_told_with_its_line(capsys, tmp_path, line, level, words):
+    data = tmp_path / "data.jsonl"
+    data.write_bytes((SOUND + line).encode("latin-1"))
+    _, findings, _ = examine(
+        capsys,
+        "task.name=dataset",
+        f"task.dataset.train={data}",
+        "task.dataset.prompt_field=prompt",
+        "task.dataset.answer_field=reward_model",
+        "task.heldout=16",
+        "evaluation.problems=16",
+    )
+    (finding,) = [f for f in findings if f["field"] == "task.name"]
+    assert finding["level"] == level
+    assert words in finding["text"]
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

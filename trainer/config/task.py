@@ -19,7 +19,7 @@ class DatasetConfig(Block):
 
     train: PathText | None = Field(
         default=None,
-        description="preset (dapo-math-17k, gsm8k), local .jsonl, .json or .parquet file, or hub id",
+        description="preset (dapo-math-17k, gsm8k), local .jsonl, .json, .csv, .tsv or .parquet file, or hub id",
     )
     heldout: PathText | None = Field(
         default=None,
@@ -34,7 +34,8 @@ class DatasetConfig(Block):
     )
     prompt_field: str = Field(
         default="problem",
-        description="column of the problem, dots between nested names; for data that is not a preset",
+        description="column of the problem, text or a list of messages, dots between nested names; for data that is "
+        "not a preset",
     )
     answer_field: str = Field(
         default="answer",
@@ -55,12 +56,17 @@ class DatasetConfig(Block):
         default="data_source",
         description="column for `data_source` of `compute_score`; without it, the name of the data",
     )
+    bad_rows: Literal["left_out", "refuse"] = Field(
+        default="left_out",
+        description="rows that cannot be used, such as lines that are not JSON, or problems without an answer. "
+        "left_out: counted, and the first told when a run starts; refuse: an error that names the first",
+    )
     max_characters: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="longer problems are skipped"
+        default=None, description="longer problems, all messages together, are skipped"
     )
     instruction: str = Field(
         default="\n\nPlease reason step by step, and put your final answer within \\boxed{}.",
-        description="text after each problem in the prompt",
+        description="text after each problem in the prompt, in the last message of a conversation",
     )
 
 

@@ -92,7 +92,8 @@ class Mixture:
 
     @staticmethod
     def _of(part: int, problem: Problem) -> Problem:
-        return Problem(f"{part}:{problem.id}", problem.prompt, {"part": part, "problem": problem})
+        data = {"part": part, "problem": problem}
+        return Problem(f"{part}:{problem.id}", problem.prompt, data, problem.messages)
 
 
 def _separate(tasks: Sequence[Task]) -> None:

@@ -1,29 +1,26 @@
-"""Reading the rows of a Hugging Face data set or a local file, without duplicates."""
+"""The rows of a data set as problems with answers, without duplicates."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.config.paths import expanded
-from trainer.config.task import DatasetConfig, SingleTaskConfig, TaskConfig
+from trainer.config.task import DatasetConfig
 from trainer.errors import ScopeError
+from trainer.tasks.base import Message
+from trainer.tasks.datasets.json_text import TOO_DEEP
+from trainer.tasks.datasets.messages import conversation
 from trainer.tasks.datasets.presets import PRESETS, Source
-from trainer.tasks.datasets.problem_identity import identity
+from trainer.tasks.datasets.problem_identity import identity_of
+from trainer.tasks.datasets.records import BadRow, MissingError, listed
+from trainer.tasks.datasets.sources import open_source, root_of
+from trainer.tasks.datasets.tally import Tally
+from trainer.tasks.datasets.values import answer_text, plain, scalar_text, value_at
 
-LOCAL = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-BATCH = 10_000
-"""rows per batch"""
 EXTRA_INFO = "extra_info"
 """a mapping in the column of this name (as in verl) adds its entries, not itself"""
-_MATHEMATICS = re.compile(r"(?<!\\)\$")
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,13 @@ class Row:
     """One problem and its answer."""
 
     identity: str
-    """see `problem_identity`"""
+    """of the whole conversation, see `problem_identity`"""
+    question: str
+    """the identity without system messages"""
+    earlier: tuple[Message, ...]
+    """messages before `text`"""
     text: str
+    """the user's only or last message"""
     answer: str
     extra: Mapping[str, Any]
     source: str | None
@@ -49,7 +51,8 @@ class Rows(NamedTuple):
 def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Rows:
     """The rows of `name`, a preset, local file or hub id, with the first of duplicate problems.
 
-    Raises ScopeError, which names `field`, if it cannot be read or a column is missing.
+    Raises ScopeError, which names `field`, if it cannot be read, a column is missing, or a row cannot be used and
+    `config.bad_rows` refuses it.
     """
     source = PRESETS.get(name) or Source(
         name,
@@ -59,181 +62,129 @@ def read_rows(name: str, config: DatasetConfig, *, field: str, split: str) -> Ro
         before=config.strip_before,
         after=config.strip_after,
     )
-    reader = _Reader(source, config, f"{field}={name!r}")
-    data = _load(source, field)
-    for number, record in _distinct(data, source, reader.roots(data.column_names)):
-        reader.take(number, record)
-    if not reader.rows:
-        limit = "" if config.max_characters is None else f" of at most {config.max_characters} characters"
-        raise ScopeError(f"{field}={name!r} has no rows with a problem and an answer{limit}.")
-    return Rows(list(reader.rows.values()), reader.notes(len(data)))
-
-
-def reads_hub(config: SingleTaskConfig) -> bool:
-    """Whether the task's problems come from the Hugging Face hub or its cache."""
-    if isinstance(config, TaskConfig) and config.mixture:
-        return any(reads_hub(part) for part in config.mixture)
-    names = [name for name in (config.dataset.train, config.dataset.heldout) if name is not None]
-    return config.name == "dataset" and any(Path(name).suffix not in LOCAL for name in names)
+    where = f"{field}={name!r}"
+    names = [source.prompt, source.answer, *config.keep_fields]
+    records = open_source(source, [*names, config.source_field], where)
+    if records.columns is not None:
+        _require(names, records.columns, where)
+    reader = _Reader(source, config, where)
+    for place, row in records.rows:
+        reader.take(place, row)
+    return reader.result()
 
 
 class _Reader:
-    """Converts records to rows, and counts those that are skipped."""
+    """Converts records to rows, and counts those that are not used."""
 
     def __init__(self, source: Source, config: DatasetConfig, where: str) -> None:
         self._source, self._config, self._where = source, config, where
-        self._columns: Sequence[str] = ()
-        self._left: Counter[str] = Counter()
+        self._tally = Tally(where, refuse=config.bad_rows == "refuse")
+        self._columns: dict[str, None] = {}
+        self._kept: set[str] = set()
         self._bare = 0
-        self.rows: dict[str, Row] = {}
+        self._seen: set[bytes] = set()
+        self._rows: dict[str, Row] = {}
 
-    def roots(self, columns: Sequence[str]) -> list[str]:
-        """The columns to read. Raises ScopeError if one is missing."""
-        self._columns = columns
-        names = [self._source.prompt, self._source.answer, *self._config.keep_fields]
-        for name in names:
-            if name.partition(".")[0] not in columns:
-                raise self._missing(name, "")
-        if self._config.source_field.partition(".")[0] in columns:
-            names.append(self._config.source_field)
-        return list(dict.fromkeys(name.partition(".")[0] for name in names))
+    def take(self, place: str, row: Mapping[str, Any] | BadRow | None) -> None:
+        """Add a row. Raises ScopeError if it cannot be used and such rows are refused."""
+        self._tally.row()
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            if row is None or self._take(row):
+                self._tally.skip("repeated")
+        except BadRow as fault:
+            self._tally.bad(place, fault)
+        except RecursionError:
+            self._tally.bad(place, BadRow(f"the row has {TOO_DEEP}"))
 
-    def take(self, number: int, record: Mapping[str, Any]) -> None:
-        """Add a record."""
-        text = self._problem(self._part(record, self._source.prompt, number))
-        answer = self._answer(self._part(record, self._source.answer, number))
-        limit, key = self._config.max_characters, identity(text)
-        if not text or not answer:
-            self._left["without a problem or an answer"] += 1
-        elif limit is not None and len(text) > limit:
-            self._left[f"longer than {limit:,} characters"] += 1
-        elif (known := self.rows.get(key)) is None:
-            self.rows[key] = Row(key, text, answer, self._extra(record, number), self._from(record, number))
-        else:
-            same = "".join(known.answer.split()) == "".join(answer.split())
-            self._left["repeated" if same else "repeated with another answer"] += 1
-
-    def notes(self, total: int) -> tuple[str, ...]:
-        """At most one sentence, on `total` rows."""
-        counted = self._left + Counter(repeated=total - len(self.rows) - self._left.total())
-        parts = [f"{count:,} {what}" for what, count in sorted(counted.items())]
-        notes = [f"of {total:,} rows {', '.join(parts)} are skipped"] if parts else []
+    def result(self) -> Rows:
+        """The rows, and at most one note. Raises ScopeError if there are none."""
+        sentence = self._tally.sentence()
+        if not self._rows:
+            raise ScopeError(
+                f"{self._where} has no rows that can be used: {sentence or 'it is empty'}. "
+                "task.dataset.prompt_field and task.dataset.answer_field name the columns."
+            )
+        for name in self._config.keep_fields:
+            if name not in self._kept:
+                raise ScopeError(
+                    f"task.dataset.keep_fields names {name!r}, which no row of {self._where} has; its columns are "
+                    f"{listed(self._columns)}."
+                )
+        notes = [sentence] if sentence else []
         if self._bare:
             notes.append(f"{self._bare:,} do not have the text to remove around the problem")
-        return (f"{self._where}: {'; '.join(notes)}",) if notes else ()
+        return Rows(list(self._rows.values()), (f"{self._where}: {'; '.join(notes)}",) if notes else ())
 
-    def _problem(self, value: Any) -> str:
-        if value is None:
-            return ""
-        text, source = str(value), self._source
+    def _take(self, row: Mapping[str, Any]) -> bool:
+        """Add a row, unless it is the exact copy of an earlier one. Raises BadRow."""
+        self._columns |= dict.fromkeys(row)
+        *earlier, last = conversation(value_at(row, self._source.prompt), self._source.prompt)
+        answer = self._answer(value_at(row, self._source.answer))
+        key = hashlib.blake2b(f"{earlier}{last}{answer}".encode(), digest_size=16).digest()
+        if key in self._seen:
+            return True
+        text = self._bared(last.content)
+        extra, source = self._extra(row), self._from(row)
+        self._seen.add(key)
+        limit = self._config.max_characters
+        if limit is not None and len(text) + sum(len(message.content) for message in earlier) > limit:
+            self._tally.skip(f"longer than {limit:,} characters")
+            return False
+        identity = identity_of([*earlier, Message("user", text)])
+        known = self._rows.get(identity)
+        if known is None:
+            turns = [message for message in earlier if message.role != "system"]
+            question = identity if turns == earlier else identity_of([*turns, Message("user", text)])
+            self._rows[identity] = Row(identity, question, tuple(earlier), text, answer, extra, source)
+        else:
+            same = "".join(known.answer.split()) == "".join(answer.split())
+            self._tally.skip("repeated" if same else "repeated with another answer")
+        return False
+
+    def _bared(self, text: str) -> str:
+        source = self._source
         if not (text.startswith(source.before) and text.endswith(source.after)):
             self._bare += 1
-        return text.removeprefix(source.before).removesuffix(source.after).strip()
+        text = text.removeprefix(source.before).removesuffix(source.after).strip()
+        if not text:
+            raise BadRow(f"{source.prompt!r} is empty")
+        return text
 
     def _answer(self, value: Any) -> str:
-        if isinstance(value, list):
-            return ", ".join(_MATHEMATICS.sub("", str(one)).strip() for one in value if one is not None)
-        mark = self._source.answer_after
-        text = "" if value is None else str(value)
-        return (text if mark is None else text.rpartition(mark)[2]).strip()
+        text, mark = answer_text(value, self._source.answer), self._source.answer_after
+        if mark is None:
+            return text
+        _, found, after = text.rpartition(mark)
+        if not found or not after.strip():
+            raise BadRow(f"{self._source.answer!r} has nothing after {mark!r}")
+        return after.strip()
 
-    def _extra(self, record: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def _extra(self, row: Mapping[str, Any]) -> dict[str, Any]:
         extra: dict[str, Any] = {}
         for name in self._config.keep_fields:
-            value = self._part(record, name, number)
+            try:
+                value = plain(value_at(row, name), name)
+            except MissingError:
+                value = None
+            else:
+                self._kept.add(name)
             extra |= value if name == EXTRA_INFO and isinstance(value, dict) else {name: value}
         return extra
 
-    def _from(self, record: Mapping[str, Any], number: int) -> str | None:
+    def _from(self, row: Mapping[str, Any]) -> str | None:
+        """The row's own source, if it has one."""
         name = self._config.source_field
-        value = self._part(record, name, number) if name.partition(".")[0] in record else None
-        return None if value is None else str(value)
-
-    def _part(self, record: Mapping[str, Any], name: str, number: int) -> Any:
-        """The value at `name`, whose parts are keys or list positions, in columns that may be JSON text."""
-        value: Any = record
-        for part in name.split("."):
-            try:
-                if isinstance(value, str):
-                    value = json.loads(value)
-                value = value[int(part)] if isinstance(value, list) else value[part]
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                raise self._missing(name, f", row {number},") from error
-        return value
-
-    def _missing(self, name: str, row: str) -> ScopeError:
-        columns = ", ".join(self._columns)
-        return ScopeError(f"{self._where}{row} has no {name!r}; its columns are {columns}.")
-
-
-def _distinct(data: Any, source: Source, roots: list[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(number, columns `roots`) of each row whose exact problem and answer are not in an earlier row.
-
-    Works on columns of whole batches: a data set may repeat each problem a hundred times, and converting every row to a
-    Python mapping would take minutes.
-    """
-    import pyarrow as pa
-
-    seen: set[bytes] = set()
-    first = 0
-    for batch in data.with_format("arrow").iter(batch_size=BATCH):
-        new = []
-        problems = map(str, _values_at(batch, source.prompt))
-        for row, (text, answer) in enumerate(zip(problems, _values_at(batch, source.answer), strict=True)):
-            key = f"{len(text)} {text}{answer}".encode(errors="surrogatepass")
-            digest = hashlib.blake2b(key, digest_size=16).digest()
-            if digest not in seen:
-                seen.add(digest)
-                new.append(row)
-        records = batch.select(roots).take(pa.array(new, pa.int64())).to_pylist()
-        yield from zip((first + row for row in new), records, strict=True)
-        first += batch.num_rows
-
-
-def _values_at(batch: Any, name: str) -> list[Any]:
-    """The values at `name`, or the innermost values above it if it leads into JSON text or does not exist."""
-    import pyarrow as pa
-    import pyarrow.compute
-
-    pc: Any = pyarrow.compute
-    root, *parts = name.split(".")
-    column = batch[root]
-    for part in parts:
         try:
-            if pa.types.is_struct(column.type):
-                column = pc.struct_field(column, part)
-            elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-                column = pc.list_element(column, int(part))
-            else:
-                break
-        except (pa.ArrowException, ValueError):
-            break
-    return column.to_pylist()
+            value = value_at(row, name)
+        except MissingError:
+            return None
+        return None if value is None else scalar_text(value, name)
 
 
-def _load(source: Source, field: str) -> Any:
-    """A `datasets.Dataset`."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ScopeError(
-            "task.name='dataset' needs the package datasets: pip install 'scope-rl-service[cpu]', or [gpu]"
-        ) from error
-    path = expanded(source.path)
-    kind = LOCAL.get(path.suffix)
-    if kind is not None and not os.path.isfile(path):
-        raise ScopeError(
-            f"{field}={source.path!r} is not a file. Give an existing file, a preset or a hub id."
-        )
-    try:
-        if kind is not None:
-            return datasets.load_dataset(kind, data_files=str(path), split="train")
-        return datasets.load_dataset(source.path, source.subset, split=source.split)
-    except Exception as error:
-        # The library raises many types of errors for names, files and the network.
-        words = str(error).strip().splitlines()
-        presets = ", ".join(PRESETS)
-        raise ScopeError(
-            f"{field}={source.path!r} cannot be read: {type(error).__name__}: {words[0] if words else ''} "
-            f"Presets: {presets}; a local file ends in {', '.join(LOCAL)}."
-        ) from error
+def _require(names: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Raise ScopeError for a name that begins with no column."""
+    for name in names:
+        if root_of(name, columns) not in columns:
+            raise ScopeError(f"{where} has no {name!r}; its columns are {listed(columns)}.")

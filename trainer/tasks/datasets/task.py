@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 
 from trainer.config.task import SingleTaskConfig
 from trainer.errors import ScopeError
-from trainer.tasks.base import Problem, Verdict
+from trainer.tasks.base import Message, Problem, Verdict
 from trainer.tasks.datasets.rows import Row, read_rows
 from trainer.tasks.datasets.verifiers import make_verifier
 from trainer.tasks.split import Split, seeded_rank
@@ -52,12 +52,13 @@ class Dataset(_Verified):
             )
             notes += more
         self._notes = list(notes)
+        self._questions = {row.identity: row.question for row in (*rows, *heldout)}
         super().__init__(
             _problems(rows, source.instruction, source.train),
             _problems(heldout, source.instruction, source.heldout or source.train),
             config,
         )
-        self._heldout_ids = frozenset(problem.id for problem in self._heldout)
+        self._heldout_ids = frozenset(row.identity for row in heldout) | {row.question for row in heldout}
         self._without(self._heldout_ids, f"task.dataset.heldout={source.heldout!r} holds out")
 
     @property
@@ -67,7 +68,7 @@ class Dataset(_Verified):
 
     @property
     def heldout_ids(self) -> Set[str]:
-        """Ids of the held-out problems (`problem_identity`)."""
+        """Ids of the held-out problems (`problem_identity`), with and without system messages."""
         return self._heldout_ids
 
     def leave_out(self, ids: Set[str]) -> None:
@@ -75,7 +76,11 @@ class Dataset(_Verified):
         self._without(ids, "another part of the mixture holds out")
 
     def _without(self, ids: Set[str], who: str) -> None:
-        left = [problem for problem in self._train if problem.id not in ids]
+        left = [
+            problem
+            for problem in self._train
+            if problem.id not in ids and self._questions[problem.id] not in ids
+        ]
         count = len(self._train) - len(left)
         if count:
             self._notes.append(f"{self._where}: {count:,} problems that {who} are not trained on")
@@ -97,11 +102,10 @@ class Benchmark(_Verified):
 
 
 def _problems(rows: Sequence[Row], instruction: str, source: str) -> list[Problem]:
-    return [
-        Problem(
-            row.identity,
-            row.text + instruction,
-            {"text": row.text, "answer": row.answer, "extra": row.extra, "source": row.source or source},
-        )
-        for row in rows
-    ]
+    problems = []
+    for row in rows:
+        prompt = row.text + instruction
+        data = {"text": row.text, "answer": row.answer, "extra": row.extra, "source": row.source or source}
+        messages = (*row.earlier, Message("user", prompt)) if row.earlier else ()
+        problems.append(Problem(row.identity, prompt, data, messages))
+    return problems
