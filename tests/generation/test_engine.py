@@ -149,7 +149,7 @@ def test_kept_caches_are_not_given_to_rollouts_that_begin_later(
         if step:
             engines.run("base", whole(engine, PolicyVersion(engine.version.lineage, step), policy))
         (sample,) = engines.run(
-            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, eos_token=EOS)
+            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, end_tokens=(EOS,))
         )
         (expected,) = policy.logprobs(prompt, [sample.tokens], 1.0)
         np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
@@ -235,7 +235,7 @@ async def main():
         Path(sys.argv[1]), tiny_config().generators, role="base", max_length=64, seed=1, version=PolicyVersion(0, 0)
     )
     print("up", flush=True)
-    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=1)
+    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, end_tokens=(1,))
     await asyncio.sleep(600)
 
 if __name__ == "__main__":

@@ -123,8 +123,11 @@ def tokens(*ids: int) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"response_tokens": tokens(0, 1, 2, 3, VOCABULARY)}, "token id 500, the model has 500"),
-        ({"response_tokens": tokens(0, 1, 2, 3, 2**31 - 1)}, "token id 2147483647, the model has 500"),
+        ({"response_tokens": tokens(0, 1, 2, 3, VOCABULARY)}, "token id 500, model and tokenizer have 500"),
+        (
+            {"response_tokens": tokens(0, 1, 2, 3, 2**31 - 1)},
+            "token id 2147483647, model and tokenizer have 500",
+        ),
         (
             {
                 "response_tokens": tokens(*range(17)),

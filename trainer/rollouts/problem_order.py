@@ -13,17 +13,24 @@ from trainer.tasks.mixture import Mixture
 
 
 def problem_at(
-    task: Task, config: RunConfig, ordinal: int, attempt: int = 0, mix: StepMix | None = None
+    task: Task,
+    config: RunConfig,
+    ordinal: int,
+    attempt: int = 0,
+    mix: StepMix | None = None,
+    *,
+    further: int = 0,
 ) -> Problem:
     """The training problem of `ordinal` at refill `attempt` of its group; 0: the first problem.
 
-    mix: of the ordinal's learner step, where `task.curriculum` decides it. Refills take problems of the same stream
+    mix: of the ordinal's learner step, where `task.curriculum` decides it; further: positions of the stream to go on
+    from there. Refills take problems of the same stream
     (with a curriculum, of the same part), each an equal share of the stream further on. So first problems come in the
     same order with and without refills, and no problem repeats before the cursor has passed that share.
 
     Raises TypeError for a mix with a task that is not a mixture.
     """
-    start = config.data_position(0)
+    start = config.data_position(0) + further
     if mix is None:
         size, place = task.train_size, start + ordinal
         return task.train_problem(place + refill_offset(attempt, config.rollout.refills, size))

@@ -56,6 +56,11 @@ class Mixture:
         within = rounds * self._before[-1][part] + self._before[place][part]
         return self.part_problem(part, within)
 
+    @property
+    def parts(self) -> Sequence[Task]:
+        """The tasks that are mixed."""
+        return self._tasks
+
     def part_problem(self, part: int, i: int) -> Problem:
         """Training problem at position `i` of the stream of a part."""
         return self._of(part, self._tasks[part].train_problem(i))
@@ -92,7 +97,8 @@ class Mixture:
 
     @staticmethod
     def _of(part: int, problem: Problem) -> Problem:
-        return Problem(f"{part}:{problem.id}", problem.prompt, {"part": part, "problem": problem})
+        data = {"part": part, "problem": problem}
+        return Problem(f"{part}:{problem.id}", problem.prompt, data, problem.messages)
 
 
 def _separate(tasks: Sequence[Task]) -> None:
