@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from trainer.config import RunConfig
@@ -42,15 +43,12 @@ def check_prompts(task: Task, config: RunConfig, directory: Path) -> list[str]:
     the task's environment replies to.
     """
     codec = PromptCodec.load(directory, config)
-    training = _Checked("training", codec, _training(task))
-    heldout = _Checked("held-out", codec, map(task.heldout_problem, range(task.heldout_size)))
-    for checked in (training, heldout):
+    training = [_Checked(codec, kind, problems) for kind, problems in _training(task)]
+    heldout = _Checked(codec, "held-out problems", map(task.heldout_problem, range(task.heldout_size)))
+    for checked in (*training, heldout):
         if checked.first and (config.task.unusable_prompts == "refuse" or not checked.usable):
-            raise ScopeError(
-                f"{checked.summary}. Change what is named, or "
-                + ("set task.unusable_prompts=left_out" if checked.usable else "use other problems")
-                + "."
-            )
+            way_out = "set task.unusable_prompts=left_out" if checked.usable else "use other problems"
+            raise ScopeError(f"{checked.summary}. Change what is named, or {way_out}.")
     if heldout.usable < config.evaluation.problems:
         raise ScopeError(
             f"evaluation.problems={config.evaluation.problems} must be at most {heldout.usable}, the number of "
@@ -60,24 +58,25 @@ def check_prompts(task: Task, config: RunConfig, directory: Path) -> list[str]:
         for i in range(min(REPLIES, task.heldout_size)):
             problem = task.heldout_problem(i)
             codec.encode_reply(problem, "reply", codec.end_tokens[0])
-    notes = [f"{checked.summary}; left out" for checked in (training, heldout) if checked.first]
-    return notes + surprises(codec, training.usable_problem)
+    notes = [f"{checked.summary}; they are left out" for checked in (*training, heldout) if checked.first]
+    return notes + surprises(codec, training[0].example)
 
 
 class _Checked:
-    """How many of some problems can be prompts, and why the others cannot."""
+    """How many of some problems can be prompts, and why the others cannot. kind: what they are, as text."""
 
-    def __init__(self, kind: str, codec: PromptCodec, problems: Iterator[Problem]) -> None:
+    def __init__(self, codec: PromptCodec, kind: str, problems: Iterator[Problem]) -> None:
         self._kind = kind
         self._reasons: Counter[str] = Counter()
         self.first: dict[str, str] = {}
-        """by reason, the first problem with it, as text"""
+        """by reason, the first problem with it and the details"""
         self.usable = 0
-        self.usable_problem: Problem | None = None
+        self.example: Problem | None = None
+        """a usable problem"""
         for problem in problems:
             if (error := codec.unusable(problem)) is None:
                 self.usable += 1
-                self.usable_problem = self.usable_problem or problem
+                self.example = self.example or problem
                 continue
             reason = "too long" if isinstance(error, TooLongError) else str(error)
             self._reasons[reason] += 1
@@ -85,21 +84,22 @@ class _Checked:
 
     @property
     def summary(self) -> str:
-        """One sentence on the unusable problems, with the first of every kind."""
-        total, left = self.usable + self._reasons.total(), self._reasons.total()
+        """One sentence on the unusable problems, with the first one for each of the most frequent reasons."""
+        left = self._reasons.total()
         reasons = "; ".join(
-            f"{count:,} like {self.first[reason]}" for reason, count in self._reasons.most_common(3)
+            f"{count:,} as {self.first[reason]}" for reason, count in self._reasons.most_common(3)
         )
-        return f"{left:,} of {total:,} {self._kind} problems cannot be prompts: {reasons}"
+        return f"{left:,} of {self.usable + left:,} {self._kind} cannot be prompts ({reasons})"
 
 
-def _training(task: Task) -> Iterator[Problem]:
-    """The training problems to check, part by part."""
-    if isinstance(task, Mixture):
-        for part, inner in enumerate(task.parts):
-            yield from _of_stream(inner, lambda i, part=part: task.part_problem(part, i))
-    else:
-        yield from _of_stream(task, task.train_problem)
+def _training(task: Task) -> Iterator[tuple[str, Iterator[Problem]]]:
+    """The training problems to check, of each part of a mixture by themselves, with what they are as text."""
+    if not isinstance(task, Mixture):
+        yield "training problems", _of_stream(task, task.train_problem)
+        return
+    for part, inner in enumerate(task.parts):
+        kind = f"training problems of part {part} of task.mixture"
+        yield kind, _of_stream(inner, partial(task.part_problem, part))
 
 
 def _of_stream(task: Task, at: Callable[[int], Problem]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.config import ModelConfig
 from trainer.errors import ScopeError
-from trainer.prompts.control_tokens import ControlTokens
+from trainer.prompts.control_tokens import ControlTokens, Marks
 from trainer.tasks.base import Message
 
 STAND_INS = range(0xF0000, 0xFFFFE)
@@ -31,13 +31,13 @@ class ChatTemplate:
         self._tokenizer, self._control = tokenizer, control
         self.source: str = tokenizer.get_chat_template()
 
-    def render(self, messages: Sequence[Message], *, for_response: bool) -> tuple[str, dict[int, str]]:
-        """The conversation as text with marks (`ControlTokens.marked`), and the table that removes them.
+    def render(self, messages: Sequence[Message], *, for_response: bool) -> tuple[str, Marks]:
+        """The conversation as text with marks (`ControlTokens.marked`), and the marks.
 
         for_response: add what precedes a response. Raises ScopeError if the template refuses the conversation, fails,
         or leaves out a message to the policy.
         """
-        contents, unmark = self._control.marked(
+        contents, marks = self._control.marked(
             [message.content for message in messages],
             of_policy=[message.role == "assistant" for message in messages],
         )
@@ -59,17 +59,14 @@ class ChatTemplate:
                 # The template's own raise_exception, whose words say what is wrong.
                 hint = ""
             else:
-                hint = ": it may need tools or other variables, which prompts do not have; correct the template"
+                hint = (
+                    ": it may need tools or other variables, which prompts do not have; correct the template"
+                )
             raise ScopeError(
                 f"the chat template cannot render a conversation of {roles}: {words}{hint}"
             ) from error
-        for message, content in zip(messages, contents, strict=True):
-            if message.role in ("system", "user") and content.strip() not in text:
-                hint = ": set model.system_role=user" if message.role == "system" else ""
-                raise ScopeError(
-                    f"the chat template leaves out or changes the text of a {message.role} message{hint}"
-                )
-        return text, unmark
+        _require_all(messages, contents, text)
+        return text, marks
 
     def turn_end(self) -> int | None:
         """The token after an assistant's message; None if the template writes none or needs a longer conversation."""
@@ -82,22 +79,34 @@ class ChatTemplate:
         name = self._control.first(rest) if found else None
         return None if name is None else self._control.ids[name]
 
-    def after_response(
-        self, prompt: Sequence[Message], said: Sequence[Message]
-    ) -> tuple[str, dict[int, str]]:
-        """What the template writes after a response to `prompt` and before the next one, and the table for its marks.
+    def after_response(self, prompt: Sequence[Message], said: Sequence[Message]) -> tuple[str, Marks]:
+        """What the template writes after a response to `prompt` and before the next one, and its marks.
 
         said: the messages between the two responses. Raises ScopeError if the template changes what precedes a response
         once messages follow it.
         """
         taken = "".join(message.content for message in (*prompt, *said))
         response = next(chr(code) for code in STAND_INS if chr(code) not in taken)
-        before, unmark = self.render(prompt, for_response=True)
-        text, unmark_all = self.render([*prompt, Message("assistant", response), *said], for_response=True)
+        before, marks_before = self.render(prompt, for_response=True)
+        text, marks = self.render([*prompt, Message("assistant", response), *said], for_response=True)
         earlier, found, rest = text.rpartition(response)
-        if not found or earlier.translate(unmark_all).rstrip() != before.translate(unmark).rstrip():
+        if not found or marks.remove(earlier).rstrip() != marks_before.remove(before).rstrip():
             raise ScopeError(
                 "the chat template changes earlier turns when a turn is added, so a task with an environment cannot "
                 "use it: set model.chat=off, or use a model whose template keeps them"
             )
-        return rest, unmark_all
+        return rest, marks
+
+
+def _require_all(messages: Sequence[Message], contents: Sequence[str], text: str) -> None:
+    """Raise ScopeError unless the system messages are in the text, and the user messages one after another."""
+    start = 0
+    for message, content in zip(messages, contents, strict=True):
+        at = text.find(content.strip(), start if message.role == "user" else 0)
+        if at < 0 and message.role in ("system", "user"):
+            hint = ": set model.system_role=user" if message.role == "system" else ""
+            raise ScopeError(
+                f"the chat template leaves out or changes the text of a {message.role} message{hint}"
+            )
+        if message.role == "user":
+            start = at + len(content.strip())

@@ -85,15 +85,15 @@ class PromptCodec:
         earlier turns when one is added.
         """
         if self.template is None:
-            (text,), unmark = self._control.marked([reply], of_policy=[False])
-            return self._control.encode(text, unmark, add_special_tokens=False)
+            (text,), marks = self._control.marked([reply], of_policy=[False])
+            return self._control.encode(text, marks, add_special_tokens=False)
         prompt = conversation(problem, self._config.model)
-        rest, unmark = self.template.after_response(prompt, [Message("user", reply)])
+        rest, marks = self.template.after_response(prompt, [Message("user", reply)])
         name = self._control.first(rest)
         if name is None or self._control.ids[name] not in self.end_tokens:
-            return self._control.encode(rest, unmark, add_special_tokens=False)
+            return self._control.encode(rest, marks, add_special_tokens=False)
         # The response stops where its end token is: white space before it is not sampled.
-        tokens = self._control.encode(rest.lstrip(), unmark, add_special_tokens=False)
+        tokens = self._control.encode(rest.lstrip(), marks, add_special_tokens=False)
         return tokens[1:] if tokens[0] == ended_with else tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -109,8 +109,7 @@ class PromptCodec:
         if len(tokens) > longest:
             raise TooLongError(
                 f"it has {len(tokens):,} tokens, and model.max_length={model.max_length} less rollout.max_new_tokens="
-                f"{rollout.max_new_tokens} leaves {longest:,}: raise model.max_length, or set "
-                "task.unusable_prompts=left_out"
+                f"{rollout.max_new_tokens} leaves {longest:,}: raise model.max_length"
             )
         return tokens
 
@@ -118,10 +117,10 @@ class PromptCodec:
         messages = conversation(problem, self._config.model)
         if self.template is not None:
             # The template contains the special tokens.
-            text, unmark = self.template.render(messages, for_response=True)
-            return self._control.encode(text, unmark, add_special_tokens=False)
-        (text,), unmark = self._control.marked([plain_text(messages)], of_policy=[False])
-        tokens = self._control.encode(text, unmark, add_special_tokens=True)
+            text, marks = self.template.render(messages, for_response=True)
+            return self._control.encode(text, marks, add_special_tokens=False)
+        (text,), marks = self._control.marked([plain_text(messages)], of_policy=[False])
+        tokens = self._control.encode(text, marks, add_special_tokens=True)
         # A tokenizer may end every text with an end token, after which no response would follow.
         while tokens and tokens[-1] in self.end_tokens:
             tokens.pop()

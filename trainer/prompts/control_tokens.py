@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,26 @@ from trainer.errors import ScopeError
 
 MARKS = range(0x100000, 0x10FFFE)
 """code points of private use, of which the marks are taken"""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Characters that stand for others in some texts."""
+
+    stand_for: dict[str, str]
+    """mark → character"""
+
+    def put(self, text: str) -> str:
+        """The text with the marks in place of what they stand for."""
+        for mark, character in self.stand_for.items():
+            text = text.replace(character, mark)
+        return text
+
+    def remove(self, text: str) -> str:
+        """The text without marks."""
+        for mark, character in self.stand_for.items():
+            text = text.replace(mark, character)
+        return text
 
 
 class ControlTokens:
@@ -32,10 +53,10 @@ class ControlTokens:
             id_: token for id_, token in tokenizer.added_tokens_decoder.items() if _visible(token.content)
         }
         self.ids: dict[str, int] = {token.content: id_ for id_, token in added.items()}
-        self._names = {id_: name for name, id_ in self.ids.items()}
+        # The token of unknown text stands for text.
+        self._written = {id_ for name, id_ in self.ids.items() if name != tokenizer.unk_token}
         self._pattern = _any_of(self.ids)
         self._of_text = _any_of(token.content for token in added.values() if not token.special)
-        self._unknown = tokenizer.unk_token
         self._edges = {_visible(name)[place] for name in self.ids for place in (0, -1)}
 
     def first(self, text: str) -> str | None:
@@ -43,8 +64,8 @@ class ControlTokens:
         found = self._pattern.match(text.lstrip())
         return None if found is None else found[0]
 
-    def marked(self, texts: Sequence[str], *, of_policy: Sequence[bool]) -> tuple[list[str], dict[int, str]]:
-        """The texts with marks, and a table for `str.translate` that removes the marks.
+    def marked(self, texts: Sequence[str], *, of_policy: Sequence[bool]) -> tuple[list[str], Marks]:
+        """The texts with marks, and what the marks stand for.
 
         of_policy: whether a text is a turn of the policy, in which added tokens that are not special (`<think>`) keep
         their meaning.
@@ -53,22 +74,21 @@ class ControlTokens:
         characters = set().union(*(self._to_mark(text) for text in texts))
         taken = set().union(*texts)
         free = (chr(code) for code in MARKS if chr(code) not in taken)
-        marks = dict(zip(sorted(characters), free, strict=False))
-        table = str.maketrans(marks)
-        kept = [
-            _outside(self._of_text, text, table) if own else text.translate(table)
+        marks = Marks(dict(zip(free, sorted(characters), strict=False)))
+        written = [
+            _outside(self._of_text, text, marks) if own else marks.put(text)
             for text, own in zip(texts, of_policy, strict=True)
         ]
-        return kept, {ord(mark): character for character, mark in marks.items()}
+        return written, marks
 
-    def encode(self, marked: str, unmark: dict[int, str], *, add_special_tokens: bool) -> list[int]:
+    def encode(self, marked: str, marks: Marks, *, add_special_tokens: bool) -> list[int]:
         """Tokens of a rendered template in which texts are marked.
 
         Its control tokens are those that the template spells and, with add_special_tokens, those that the tokenizer
         adds to any text. Raises ScopeError if the tokenizer cannot keep them apart from the text.
         """
         written = self._pattern.findall(marked)
-        text = marked.translate(unmark)
+        text = marks.remove(marked)
         wanted = [self.ids[name] for name in written]
         if add_special_tokens:
             before, after = self._around
@@ -78,7 +98,7 @@ class ControlTokens:
             if self._among(tokens) == self._among(wanted):
                 return tokens
         aliases, core = self._aliased
-        aliased = self._pattern.sub(lambda found: aliases[found[0]], marked).translate(unmark)
+        aliased = marks.remove(self._pattern.sub(lambda found: aliases[found[0]], marked))
         tokens = core.encode(aliased, add_special_tokens=add_special_tokens).ids
         if self._among(tokens) != self._among(wanted):
             raise ScopeError(
@@ -87,8 +107,8 @@ class ControlTokens:
         return tokens
 
     def _among(self, tokens: Iterable[int]) -> list[int]:
-        """The control tokens among `tokens`, but for the one that stands for unknown text."""
-        return [t for t in tokens if t in self._names and self._names[t] != self._unknown]
+        """The control tokens among `tokens`."""
+        return [token for token in tokens if token in self._written]
 
     def _to_mark(self, text: str) -> set[str]:
         """The characters of `text` with which a control token could begin or end, all if it could be a part of one."""
@@ -141,13 +161,13 @@ def _any_of(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
-def _outside(kept: re.Pattern[str], text: str, table: dict[int, str]) -> str:
-    """`text` translated, except where `kept` matches."""
+def _outside(kept: re.Pattern[str], text: str, marks: Marks) -> str:
+    """`text` with marks, except where `kept` matches."""
     parts, end = [], 0
     for found in kept.finditer(text):
-        parts += [text[end : found.start()].translate(table), found[0]]
+        parts += [marks.put(text[end : found.start()]), found[0]]
         end = found.end()
-    return "".join([*parts, text[end:].translate(table)])
+    return "".join([*parts, marks.put(text[end:])])
 
 
 def _rename(model: dict[str, Any], aliases: dict[str, str]) -> None:

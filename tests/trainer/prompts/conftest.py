@@ -11,6 +11,7 @@ from tests.support.chat_models import Kind, MakeCodec, write_chat_tokenizer
 from trainer.config.load import default_config
 from trainer.prompts.codec import PromptCodec
 
+
 @pytest.fixture(scope="session")
 def codec_of(tmp_path_factory: pytest.TempPathFactory) -> MakeCodec:
     """kind, settings → a codec with room for prompts of 400 tokens."""

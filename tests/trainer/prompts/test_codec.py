@@ -73,7 +73,7 @@ def test_the_system_message_can_begin_the_user_s(codec_of: MakeCodec) -> None:
         ("gemma", SYSTEM, "System role not supported: set model.system_role=user"),
         ("gemma", (*SYSTEM[1:], Message("user", "more")), "a conversation of user, user: .*must alternate"),
         ("drops_system", SYSTEM, "leaves out or changes the text of a system message: set model.system_role"),
-        ("rewrites_history", (*SYSTEM[1:], Message("assistant", "a"), *SYSTEM[1:]), "NONE"),
+        ("rewrites_history", (*SYSTEM[1:], Message("assistant", "a"), *SYSTEM[1:]), "text of a user message"),
         ("needs_tools", (), "it may need tools or other variables"),
         ("appends_eos", SYSTEM, r"its conversation \(system, user\) needs a chat template"),
         ("appends_eos", (*SYSTEM[1:], *SYSTEM[1:]), r"its conversation \(user, user\) needs a chat template"),
@@ -83,11 +83,7 @@ def test_the_system_message_can_begin_the_user_s(codec_of: MakeCodec) -> None:
 def test_a_conversation_that_the_model_cannot_have_is_named(
     codec_of: MakeCodec, kind: Kind, messages: tuple[Message, ...], words: str
 ) -> None:
-    problem = Problem("row-7", "question", {}, messages)
-    codec = codec_of(kind)
-    if words == "NONE":
-        assert codec.unusable(problem) is None, "the same text is the newest message"
-        return
+    problem, codec = Problem("row-7", "question", {}, messages), codec_of(kind)
     assert isinstance(codec.unusable(problem), ScopeError)
     with pytest.raises(ScopeError, match=f"problem 'row-7' cannot be a prompt: .*{words}"):
         codec.encode(problem)
@@ -153,7 +149,9 @@ def test_an_exported_model_keeps_its_end_tokens(tmp_path: Path) -> None:
     codec = PromptCodec.load(tmp_path, default_config(["model.max_length=400"]))
     assert len(codec.end_tokens) == 2
     keep_end_tokens(tmp_path, codec.end_tokens)
-    assert AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id == list(codec.end_tokens)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id == list(
+        codec.end_tokens
+    )
     assert named_ends(tmp_path) == set(codec.end_tokens)
 
 

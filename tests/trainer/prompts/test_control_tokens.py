@@ -18,7 +18,9 @@ from trainer.tasks import Message, Problem
 SPELLED = (*CHATML_TOKENS, *LLAMA_TOKENS, *TEXT_TOKENS, "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>")
 PIECES = st.one_of(
     st.sampled_from(SPELLED),
-    st.sampled_from(["<", ">", "|", "<|im_", "end|>", "im_end", "eos", "\n", " ", "</", "\U00100000", "\U000f0000"]),
+    st.sampled_from(
+        ["<", ">", "|", "<|im_", "end|>", "im_end", "eos", "\n", " ", "</", "\U00100000", "\U000f0000"]
+    ),
     st.text(max_size=8),
 )
 TEXT = st.lists(PIECES, max_size=8).map("".join)
@@ -63,7 +65,9 @@ def test_messages_of_every_role_are_text_around_the_template_s_tokens(
     assert control(codec, tokens) == control(codec, plain)
     expected = without_control(codec, plain)
     for text in texts:
-        expected = expected.replace("hello", text.encode(errors="replace").decode().replace("hello", "hullo"), 1)
+        expected = expected.replace(
+            "hello", text.encode(errors="replace").decode().replace("hello", "hullo"), 1
+        )
     assert without_control(codec, tokens).replace("hello", "hullo") == expected
 
 
@@ -171,8 +175,13 @@ def chatml_with(
     if normalizer is not None:
         core.normalizer = normalizer
     added = (*CHATML_TOKENS, *TEXT_TOKENS)
-    core.add_special_tokens([AddedToken(n, normalized=normalizer is not None, special=True, **flags) for n in added])
-    tree = json.loads(core.to_str()) | {"decoder": {"type": "ByteLevel"} | dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True)}
+    core.add_special_tokens(
+        [AddedToken(n, normalized=normalizer is not None, special=True, **flags) for n in added]
+    )
+    tree = json.loads(core.to_str()) | {
+        "decoder": {"type": "ByteLevel"}
+        | dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True)
+    }
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(tree)),
         eos_token="<|im_end|>",
