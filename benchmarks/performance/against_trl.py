@@ -35,7 +35,6 @@ from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import dump_yaml, load_config  # noqa: E402
 from trainer.policy.evaluate import measure  # noqa: E402
 from trainer.prompts.codec import PromptCodec  # noqa: E402
-from trainer.prompts.codec import PromptCodec  # noqa: E402
 from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.starting_model.warm_start_result import WarmStart  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402

@@ -200,7 +200,7 @@ def test_a_reply_without_a_template_follows_as_it_is(codec_of: MakeCodec) -> Non
 @pytest.mark.parametrize("kind", ["rewrites_history", "ends_in_eos"])
 def test_a_template_that_changes_history_is_refused_for_replies(codec_of: MakeCodec, kind: Kind) -> None:
     codec = codec_of(kind)
-    with pytest.raises(ScopeError, match="the chat template (changes earlier turns|leaves out)"):
+    with pytest.raises(ScopeError, match=r"the chat template (changes earlier turns|leaves out)"):
         codec.encode_reply(PROBLEM, "lower", codec.end_tokens[0])
 
 

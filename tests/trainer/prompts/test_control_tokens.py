@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.support.chat_models import CHATML, CHATML_TOKENS, LLAMA_TOKENS, TEXT_TOKENS, Kind, MakeCodec
@@ -178,12 +176,9 @@ def chatml_with(
     core.add_special_tokens(
         [AddedToken(n, normalized=normalizer is not None, special=True, **flags) for n in added]
     )
-    tree = json.loads(core.to_str()) | {
-        "decoder": {"type": "ByteLevel"}
-        | dict.fromkeys(("add_prefix_space", "trim_offsets", "use_regex"), True)
-    }
+    core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(tree)),
+        tokenizer_object=core,
         eos_token="<|im_end|>",
         clean_up_tokenization_spaces=False,
     )
