@@ -175,7 +175,12 @@ def test_the_doctor_names_it(
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     base = ["model.max_length=500", "rollout.max_new_tokens=100", "evaluation.problems=8"]
-    task = ["task.name=dataset", f"task.dataset.train={data}", "task.heldout=16", "task.dataset.instruction=."]
+    task = [
+        "task.name=dataset",
+        f"task.dataset.train={data}",
+        "task.heldout=16",
+        "task.dataset.instruction=.",
+    ]
     model = [
         f"model.path={tmp_path}",
         "control_plane.enabled=false",

@@ -155,6 +155,18 @@ def test_kept_caches_are_not_given_to_rollouts_that_begin_later(
         np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
 
 
+def test_a_response_ends_after_the_first_of_several_end_tokens(engines: Engines, old: LearnerView) -> None:
+    engine, ends = engines.reset("adaptive", old), (EOS, 4, 7, 10)
+    asked = engine.sample(PROMPT, n=64, temperature=2.0, max_tokens=24, end_tokens=ends)
+    last = set()
+    for sample in engines.run("adaptive", asked):
+        among = np.isin(sample.tokens, ends)
+        assert not among[:-1].any()
+        assert (sample.finish_reason == "stop") == among[-1]
+        last |= {int(sample.tokens[-1])}
+    assert len(last & set(ends)) > 1
+
+
 def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before(
     engines: Engines, old: LearnerView, new: LearnerView
 ) -> None:

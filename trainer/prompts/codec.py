@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class PromptCodec:
         if not isinstance(tokenizer.eos_token_id, int):
             raise ScopeError(f"the tokenizer in {tokenizer.name_or_path} has no end-of-sequence token")
         self.tokenizer, self._config = tokenizer, config
+        self._size = max(tokenizer.get_vocab().values()) + 1
         self._control = ControlTokens(tokenizer)
         self.template: ChatTemplate | None = None
         """None: prompts are plain text"""
@@ -97,9 +99,16 @@ class PromptCodec:
         return tokens[1:] if tokens[0] == ended_with else tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of a response without its end token, with other special tokens."""
+        """The text of a response without its end token, with other special tokens.
+
+        Each token that the model has and the tokenizer does not is shown as U+FFFD, or a verifier would not see it.
+        """
         ended = len(tokens) > 0 and tokens[-1] in self.end_tokens
-        return str(self.tokenizer.decode(list(tokens[:-1] if ended else tokens)))
+        parts: list[str] = []
+        for known, run in groupby(tokens[:-1] if ended else tokens, lambda token: token < self._size):
+            found = list(run)
+            parts.append(self.tokenizer.decode(found) if known else "\N{REPLACEMENT CHARACTER}" * len(found))
+        return "".join(parts)
 
     def _fitting(self, problem: Problem) -> list[int]:
         tokens, model, rollout = self._tokens(problem), self._config.model, self._config.rollout

@@ -166,6 +166,14 @@ def test_a_response_s_text_has_no_end_token(codec_of: MakeCodec, kind: Kind) -> 
     assert codec.decode([]) == ""
 
 
+def test_a_token_that_only_the_model_has_is_seen(codec_of: MakeCodec) -> None:
+    codec = codec_of("padded_vocabulary")
+    four, two = codec.tokenizer.encode("42", add_special_tokens=False)
+    unknown = len(codec.tokenizer)
+    assert codec.decode([four, unknown, two, codec.end_tokens[0]]) == "4\ufffd2"
+    assert codec.decode([unknown, unknown + 9]) == "\ufffd\ufffd"
+
+
 @pytest.mark.parametrize("kind", ["chatml", "chatml_base", "llama", "gemma", "strips"])
 def test_a_reply_continues_as_the_template_would_whatever_ended_the_response(
     codec_of: MakeCodec, kind: Kind
