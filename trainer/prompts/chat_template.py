@@ -37,34 +37,7 @@ class ChatTemplate:
         for_response: add what precedes a response. Raises ScopeError if the template refuses the conversation, fails,
         or leaves out a message to the policy.
         """
-        contents, marks = self._control.marked(
-            [message.content for message in messages],
-            of_policy=[message.role == "assistant" for message in messages],
-        )
-        turns = [
-            {"role": message.role, "content": content}
-            for message, content in zip(messages, contents, strict=True)
-        ]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=for_response, tokenize=False
-            )
-        except Exception as error:
-            # A template is a program of the model's author, which raises what it likes.
-            roles = ", ".join(message.role for message in messages)
-            words = " ".join(str(error).split()) or type(error).__name__
-            if messages[0].role == "system":
-                hint = ": set model.system_role=user, or leave the system message (model.system_prompt) out"
-            elif type(error).__name__ == "TemplateError":
-                # The template's own raise_exception, whose words say what is wrong.
-                hint = ""
-            else:
-                hint = (
-                    ": it may need tools or other variables, which prompts do not have; correct the template"
-                )
-            raise ScopeError(
-                f"the chat template cannot render a conversation of {roles}: {words}{hint}"
-            ) from error
+        text, contents, marks = self._rendered(messages, for_response=for_response)
         _require_all(messages, contents, text)
         return text, marks
 
@@ -72,7 +45,9 @@ class ChatTemplate:
         """The token after an assistant's message; None if the template writes none or needs a longer conversation."""
         response = chr(STAND_INS[0])
         try:
-            text, _ = self.render([Message("user", "a"), Message("assistant", response)], for_response=False)
+            text, _, _ = self._rendered(
+                [Message("user", "a"), Message("assistant", response)], for_response=False
+            )
         except ScopeError:
             return None
         _, found, rest = text.rpartition(response)
@@ -96,6 +71,34 @@ class ChatTemplate:
                 "use it: set model.chat=off, or use a model whose template keeps them"
             )
         return rest, marks
+
+    def _rendered(self, messages: Sequence[Message], *, for_response: bool) -> tuple[str, list[str], Marks]:
+        """The text, the contents of the messages in it, and the marks in both. Raises ScopeError if rendering fails."""
+        contents, marks = self._control.marked(
+            [message.content for message in messages],
+            of_policy=[message.role == "assistant" for message in messages],
+        )
+        turns = [
+            {"role": message.role, "content": content}
+            for message, content in zip(messages, contents, strict=True)
+        ]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=for_response, tokenize=False
+            )
+        except Exception as error:
+            # A template is a program of the model's author, which raises what it likes.
+            roles = ", ".join(message.role for message in messages)
+            words = " ".join(str(error).split()) or type(error).__name__
+            hint = ": it may need tools or other variables, which prompts do not have; correct the template"
+            # The template's own raise_exception, whose words say what is wrong.
+            if type(error).__name__ == "TemplateError":
+                system = ": set model.system_role=user, or leave the system message (model.system_prompt) out"
+                hint = system if messages[0].role == "system" else ""
+            raise ScopeError(
+                f"the chat template cannot render a conversation of {roles}: {words}{hint}"
+            ) from error
+        return text, contents, marks
 
 
 def _require_all(messages: Sequence[Message], contents: Sequence[str], text: str) -> None:

@@ -123,6 +123,7 @@ def test_a_prompt_without_room_for_a_response_is_too_long_by_its_tokens(codec_of
         ("llama", (), {"</s>", "<|eot_id|>"}),
         ("appends_eos", (), {"</s>"}),
         ("ends_in_eos", (), {"</s>"}),
+        ("rewrites_history", (), {"<|im_end|>"}),
     ],
 )
 def test_a_response_ends_at_eos_and_at_the_template_s_end_of_a_turn(
