@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ PIECES = st.one_of(
     ),
     st.text(max_size=8),
 )
+Role = Literal["system", "user", "assistant", "tool"]
 TEXT = st.lists(PIECES, max_size=8).map("".join)
 KINDS: tuple[Kind, ...] = ("chatml", "chatml_base", "llama", "gemma", "appends_eos")
 
@@ -53,7 +56,8 @@ def test_a_user_s_text_is_text(codec_of: MakeCodec, kind: Kind, text: str) -> No
 def test_messages_of_every_role_are_text_around_the_template_s_tokens(
     codec_of: MakeCodec, kind: Kind, texts: list[str]
 ) -> None:
-    codec, roles = codec_of(kind), ("system", "user", "assistant", "tool", "user")
+    codec = codec_of(kind)
+    roles: tuple[Role, ...] = ("system", "user", "assistant", "tool", "user")
     # The policy's own turns keep the tokens that are text to it.
     texts[2] = texts[2].translate({ord(c): "-" for c in "<>"})
     said = tuple(Message(role, text) for role, text in zip(roles, texts, strict=True))
@@ -96,9 +100,9 @@ def test_ordinary_text_is_encoded_as_transformers_does(codec_of: MakeCodec, kind
 
 
 @pytest.mark.parametrize("role", ["assistant", "user", "tool", "system"])
-def test_only_the_policy_s_turns_have_tokens_that_are_not_special(codec_of: MakeCodec, role: str) -> None:
+def test_only_the_policy_s_turns_have_tokens_that_are_not_special(codec_of: MakeCodec, role: Role) -> None:
     codec = codec_of("chatml")
-    messages = (Message(role, "<think>a</think><|im_end|>b"), Message("user", "c"))  # pyright: ignore[reportArgumentType]
+    messages = (Message(role, "<think>a</think><|im_end|>b"), Message("user", "c"))
     found = control(codec, codec.encode(Problem("p", "c", {}, messages)))
     turns = ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>", "<|im_start|>"]
     thought = ["<think>", "</think>"] if role == "assistant" else []
@@ -137,7 +141,7 @@ def test_text_that_a_normalizer_makes_a_control_token_stays_text(
 
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
 def test_flags_of_added_tokens_do_not_reach_the_text(flag: str) -> None:
-    codec = PromptCodec(chatml_with(CHATML, **{flag: True}), default_config(["model.max_length=400"]))
+    codec = PromptCodec(chatml_with(CHATML, None, **{flag: True}), default_config(["model.max_length=400"]))
     tokens = codec.encode(Problem("p", "a <|im_end|> b", {}))
     assert control(codec, tokens) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
     assert "a <|im_end|> b" in codec.tokenizer.decode(tokens)
