@@ -25,7 +25,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 import torch  # noqa: E402
-from transformers import AutoTokenizer, Qwen3ForCausalLM  # noqa: E402
+from transformers import Qwen3ForCausalLM  # noqa: E402
 from transformers import __version__ as transformers_version  # noqa: E402
 
 from benchmarks.performance.shared import REPOSITORY, keep  # noqa: E402
@@ -34,6 +34,7 @@ from services.results.export import export  # noqa: E402
 from trainer.config import RunConfig  # noqa: E402
 from trainer.config.load import dump_yaml, load_config  # noqa: E402
 from trainer.policy.evaluate import measure  # noqa: E402
+from trainer.prompts.codec import PromptCodec  # noqa: E402
 from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.starting_model.warm_start_result import WarmStart  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
@@ -239,7 +240,7 @@ def pass_at_1(config: RunConfig, model_dir: Path) -> float:
     task = make_task(config.task)
     found = measure(
         Qwen3ForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval(),
-        AutoTokenizer.from_pretrained(model_dir),
+        PromptCodec.load(model_dir, config),
         task,
         [task.heldout_problem(i) for i in range(HELD_OUT)],
         samples=SAMPLES,

@@ -36,8 +36,8 @@ from services.replay.consumer import ReplayConsumer  # noqa: E402
 from services.run.control import request_action  # noqa: E402
 from trainer.config import RedisConfig, RunConfig  # noqa: E402
 from trainer.config.load import load_config  # noqa: E402
+from trainer.prompts.codec import PromptCodec  # noqa: E402
 from trainer.rollouts.problem_order import problem_at  # noqa: E402
-from trainer.rollouts.prompts import encode_prompt  # noqa: E402
 from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
 
@@ -125,19 +125,20 @@ async def generator_speed(generator: Any, redis: Redis, seconds: float) -> float
 
 async def bare_speed(generator: Any, config: RunConfig, seconds: float) -> float:
     """Tokens/s of complete groups from the generator's engine when it only samples."""
-    return await engine_speed(generator._engine, config, generator._sampler._tokenizer, seconds)
+    return await engine_speed(generator._engine, config, generator._sampler._codec.tokenizer, seconds)
 
 
 async def engine_speed(owner: SamplingEngine, config: RunConfig, tokenizer: Any, seconds: float) -> float:
     """Tokens/s of complete groups, with as many groups in flight as a generator has."""
     engine, parameters = owner._engine, sampling(config, tokenizer.eos_token_id)
+    codec = PromptCodec(tokenizer, config)
     task, tokens, first_at, stop = make_task(config.task), 0, 0.0, False
 
     async def ask_on(lane: int) -> None:
         nonlocal tokens, first_at
         number = lane
         while not stop:
-            prompt = encode_prompt(tokenizer, problem_at(task, config, number, 0, None), config)
+            prompt = codec.encode(problem_at(task, config, number, 0, None))
             last: Any = None
             name = f"bare-{time.monotonic_ns()}-{number}"
             async for output in engine.generate({"prompt_token_ids": prompt}, parameters, name):
@@ -170,6 +171,7 @@ def sampling(config: RunConfig, eos_token: int) -> Any:
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,
+        ignore_eos=True,
         stop_token_ids=[eos_token],
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -176,7 +176,7 @@ def watch_pauses(engine: Any) -> dict[str, float]:
 async def sample_on(engine: Any) -> None:
     """Sample until cancelled."""
     while True:
-        await engine.sample(PROMPT, n=1, temperature=1.0, max_tokens=TOKENS, eos_token=1)
+        await engine.sample(PROMPT, n=1, temperature=1.0, max_tokens=TOKENS, end_tokens=(1,))
 
 
 def table(document: dict[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.checks import machine, model, sizing
-from services.checks.findings import Finding, found
-from services.checks.preflight import preflight_checks
+from services.checks.findings import Finding, failed, found
+from services.checks.preflight import PROMPTS, preflight_checks
 from services.checks.sizing import ModelShape
 from services.host.environment import package_versions
 from trainer.config import RunConfig
@@ -16,11 +16,11 @@ def examine(config: RunConfig) -> tuple[list[Finding], ModelShape | None]:
     """Every finding, and the model's shape if it is known. Starts and changes nothing."""
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     findings = found("packages", versions, lambda: machine.check_packages(config), "installed")
-    preflight = [
-        finding
-        for check in preflight_checks(config, download=False)
-        for finding in found(check.field, check.value, check.run, check.passed)
-    ]
+    preflight: list[Finding] = []
+    for check in preflight_checks(config, download=False):
+        # Without a task or a model there are no prompts.
+        if check.field != PROMPTS or not failed(preflight):
+            preflight += found(check.field, check.value, check.run, check.passed)
     findings += preflight
     if any(f.level == "error" and f.field in ("task.name", "model.path") for f in preflight):
         return findings, None

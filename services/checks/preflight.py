@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from services.checks.engine import check_engine
+from services.checks.prompts import check_plain_prompts, check_prompts
 from services.host.sockets import bind, bind_one
 from services.records.loggers import require_loggers
 from services.redis.access import RedisAccess, check
@@ -15,7 +17,10 @@ from trainer.config import CONTROL_PLANE_PORT, RunConfig
 from trainer.errors import ScopeError
 from trainer.starting_model.checks import check_model, check_tokenizer
 from trainer.starting_model.find import StartingModel, cached_starting_model, find_starting_model
-from trainer.tasks import Environment, TaskWithNotes, make_task
+from trainer.tasks import Environment, Task, TaskWithNotes, make_task
+
+PROMPTS = "task.unusable_prompts"
+"""field of the check that encodes the task's prompts"""
 
 
 class Check(NamedTuple):
@@ -36,7 +41,7 @@ def preflight_learning(config: RunConfig) -> None:
 
 
 def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
-    """Run every check; returns the task's notes on its data. Raises ScopeError, which names the field, if one fails.
+    """Run every check; returns notes on the task's data and prompts. Raises ScopeError, which names the field.
 
     patience_seconds: how long to wait for ports in use, perhaps by processes of a killed driver.
     """
@@ -48,7 +53,7 @@ def preflight(config: RunConfig, *, patience_seconds: float = 0.0) -> list[str]:
 
         # Ray would wait for GPUs that never come.
         check_gpus(config)
-    return warnings["task.name"]
+    return warnings["task.name"] + warnings[PROMPTS]
 
 
 def preflight_checks(
@@ -97,14 +102,25 @@ def preflight_checks(
 
 
 def _learning_checks(config: RunConfig, *, download: bool = True) -> list[Check]:
+    @cache
+    def task() -> Task:
+        return make_task(config.task)
+
+    def prompts() -> list[str]:
+        if config.model.path is None:
+            return check_plain_prompts(task(), config)
+        model = _settings_of_model(config, download=download)
+        return [] if model is None else check_prompts(task(), config, model.directory)
+
+    unusable = config.task.unusable_prompts
     return [
-        Check("task.name", config.task.name, "can be made", lambda: _check_task(config)),
+        Check("task.name", config.task.name, "can be made", lambda: _check_task(task(), config)),
         Check("model.path", config.model.path, "a model", lambda: _check_model(config, download=download)),
+        Check(PROMPTS, unusable, "every prompt can be used", prompts),
     ]
 
 
-def _check_task(config: RunConfig) -> list[str]:
-    task = make_task(config.task)
+def _check_task(task: Task, config: RunConfig) -> list[str]:
     if config.evaluation.problems > task.heldout_size:
         raise ScopeError(
             f"evaluation.problems={config.evaluation.problems} must be at most {task.heldout_size}, the number of "

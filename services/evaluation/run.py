@@ -27,7 +27,9 @@ from services.host.private_folder import PrivateFolder
 from services.inference.environment import engine_environment
 from trainer.errors import ScopeError
 from trainer.files import explained_if_unwritable, write_atomically
+from trainer.prompts.codec import PromptCodec
 from trainer.rendezvous import OVER_LOOPBACK
+from trainer.rollouts.usable_problems import UsableProblems
 
 POLL_SECONDS = 0.3
 REPORT_SECONDS = 20.0
@@ -48,7 +50,9 @@ def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progres
 
 
 def _evaluate(plan: EvaluationPlan, out: Path, engines: int, progress: Progress) -> dict[str, Any]:
-    wanted = _problems(plan)
+    wanted, notes = _problems(plan)
+    for note in notes:
+        progress.say(note)
     folder = ResultsFolder(out, plan)
     done = folder.results()
     left = [place for place in wanted if place not in done]
@@ -84,16 +88,32 @@ def _evaluate(plan: EvaluationPlan, out: Path, engines: int, progress: Progress)
     return document
 
 
-def _problems(plan: EvaluationPlan) -> list[tuple[str, int]]:
-    """Return task label and index of every problem. Makes each task, so that errors surface before an engine starts."""
-    found = []
-    for task in plan.tasks:
-        size = task.make().heldout_size
-        if not size:
-            raise ScopeError(f"the task {task.label} has no held-out problem")
-        most = plan.sampling.max_problems or size
-        found += [(task.label, index) for index in range(min(size, most))]
-    return found
+def _problems(plan: EvaluationPlan) -> tuple[list[tuple[str, int]], list[str]]:
+    """Return task label and index of every problem, and notes on those that are left out.
+
+    Makes each task and encodes its prompts, so that errors surface before an engine starts.
+    """
+    found, notes = [], []
+    for planned in plan.tasks:
+        task, config = planned.make(), planned.run_config
+        if not task.heldout_size:
+            raise ScopeError(f"the task {planned.label} has no held-out problem")
+        codec = PromptCodec.load(Path(plan.model), config)
+        problems = UsableProblems(task, config, codec)
+        usable = problems.heldout_indices(plan.sampling.max_problems or task.heldout_size)
+        if not usable:
+            first = task.heldout_problem(0)
+            raise ScopeError(
+                f"no problem of the task {planned.label} can be a prompt; the first is {first.id!r}: "
+                f"{codec.unusable(first)}"
+            )
+        if left := usable[-1] + 1 - len(usable):
+            notes.append(
+                f"the task {planned.label}: {left:,} problems are left out, because they cannot be prompts (too "
+                "long, or refused by the chat template)"
+            )
+        found += [(planned.label, index) for index in usable]
+    return found, notes
 
 
 def _sample(

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +21,7 @@ from services.generation.sampling import ProblemSampler
 from services.host.priority import lower_priority
 from services.host.terminal import write_line
 from trainer.errors import ScopeError
+from trainer.prompts.codec import PromptCodec
 from trainer.tasks import Problem, TaskWithAnswers
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ class WorkerSpec(msgspec.Struct, frozen=True):
 class _TaskRunner:
     """A task with its prompt encoder and its scorer."""
 
-    def __init__(self, plan: TaskPlan, tokenizer: Any) -> None:
+    def __init__(self, plan: TaskPlan, model: Path) -> None:
         from services.generation.scoring import Scorer
 
         self.label, self.config, self.task = plan.label, plan.run_config, plan.make()
-        self.sampler = ProblemSampler(self.config, self.task, tokenizer)
-        self.scorer = Scorer(self.config, self.task, tokenizer)
+        codec = PromptCodec.load(model, self.config)
+        self.sampler = ProblemSampler(self.config, self.task, codec)
+        self.scorer = Scorer(self.config, self.task, codec)
 
     def answer(self, problem: Problem, sample: Sample, text: str) -> str | None:
         """Return the final answer of a finished response, if the task can read one. text: the whole response."""
@@ -61,11 +63,9 @@ class ProblemQueue:
 
     def __init__(self, spec: WorkerSpec) -> None:
         """Raises ScopeError for a task that cannot be made, a prompt that is too long, or a missing end token."""
-        from transformers import AutoTokenizer
-
         self._plan, self._part = spec.plan, Path(spec.part)
-        tokenizer: Any = AutoTokenizer.from_pretrained(spec.plan.model)
-        self.tasks = [_TaskRunner(task, tokenizer) for task in spec.plan.tasks if spec.share.get(task.label)]
+        model = Path(spec.plan.model)
+        self.tasks = [_TaskRunner(task, model) for task in spec.plan.tasks if spec.share.get(task.label)]
         self._waiting = [
             (task, index, task.task.heldout_problem(index))
             for task in self.tasks

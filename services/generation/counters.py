@@ -18,6 +18,8 @@ class GeneratorWork:
     tokens: int = 0
     refills: int = 0
     """groups whose rewards were all equal, so that they were discarded and made again from another problem"""
+    left_out_problems: int = 0
+    """problems that could not be prompts, so that the next ones of the stream took their places"""
     spanning_rollouts: int = 0
     """rollouts sampled from more than one policy version"""
     sampling_seconds: float = 0.0

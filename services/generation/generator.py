@@ -32,9 +32,10 @@ from services.online_eval.worker import EvaluationWorker
 from services.replay.actuators import read_mix
 from services.replay.producer import Lease, ReplayProducer
 from services.weights.probe import Probe
-from trainer.rollouts.problem_order import problem_at
+from trainer.prompts.codec import PromptCodec
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import PolicyVersion
+from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import Problem, Task, make_task
 
 if TYPE_CHECKING:
@@ -53,14 +54,13 @@ class Generator:
 
     def __init__(self, spec: GeneratorSpec) -> None:
         lower_priority()
-        from transformers import AutoTokenizer
-
         self._spec = spec
         self._config = spec.config
         self._task: Task = make_task(spec.config.task)
-        tokenizer = AutoTokenizer.from_pretrained(spec.model_dir)
-        self._sampler = ProblemSampler(spec.config, self._task, tokenizer)
-        self._scorer = Scorer(spec.config, self._task, tokenizer)
+        codec = PromptCodec.load(Path(spec.model_dir), spec.config)
+        self._problems = UsableProblems(self._task, spec.config, codec)
+        self._sampler = ProblemSampler(spec.config, self._task, codec)
+        self._scorer = Scorer(spec.config, self._task, codec)
         self._redis = spec.redis.asyncio()
         self._producer = ReplayProducer(
             self._redis, spec.run_id, capacity=spec.config.pipeline.queue_capacity
@@ -73,7 +73,7 @@ class Generator:
         if spec.config.evaluation.every_steps:
             leases = EvaluationLeases(self._redis, spec.run_id, spec.config.pipeline.lease_seconds)
             self._evaluations = EvaluationWorker(
-                leases, spec.config, self._task, self._sample_heldout_problem
+                leases, spec.config, self._problems, self._sample_heldout_problem
             )
         self._wake = asyncio.Event()
         self._groups = GroupsInFlight(spec.config.generators.groups_in_flight, self._wake.set)
@@ -194,7 +194,7 @@ class Generator:
 
         async def one(index: int) -> int:
             async with gate:
-                problem = self._task.heldout_problem(index)
+                problem = self._problems.heldout(index)
                 rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
                 return await self._correct(problem, rollouts)
 
@@ -299,7 +299,9 @@ class Generator:
         if self._config.task.curriculum.kind != "fixed":
             step = ordinal // self._config.rollout.prompts_per_step
             mix = await read_mix(self._redis, self._spec.run_id, step)
-        return problem_at(self._task, self._config, ordinal, attempt, mix)
+        problem = self._problems.train(ordinal, attempt, mix)
+        self._work.left_out_problems = self._problems.left_out
+        return problem
 
     async def _sample(
         self, problem: Problem, prompt: Sequence[int], samples: int, temperature: float

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config import RunConfig
-from trainer.errors import ScopeError
+from trainer.prompts.codec import PromptCodec
 from trainer.rollouts.multi_turn import Dialogue
-from trainer.rollouts.prompts import encode_prompt
 from trainer.tasks import Environment, Problem, Task
 
 if TYPE_CHECKING:
@@ -20,17 +19,17 @@ if TYPE_CHECKING:
 class ProblemSampler:
     """Encodes the prompts of a task and requests responses to them from an engine."""
 
-    def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
-        """Raises ScopeError for a tokenizer without an end-of-sequence token."""
-        token = tokenizer.eos_token_id
-        if not isinstance(token, int):
-            raise ScopeError(f"the tokenizer in {tokenizer.name_or_path} has no end-of-sequence token")
-        self.eos_token = token
-        self._config, self._task, self._tokenizer = config, task, tokenizer
+    def __init__(self, config: RunConfig, task: Task, codec: PromptCodec) -> None:
+        self._config, self._task, self._codec = config, task, codec
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Every token after which a response has ended."""
+        return self._codec.end_tokens
 
     def prompt(self, problem: Problem) -> list[int]:
-        """Encode a problem's prompt as token ids. Raises ScopeError when they leave no room for a response."""
-        return encode_prompt(self._tokenizer, problem, self._config)
+        """Encode a problem's prompt as token ids. Raises ScopeError for a problem that cannot be a prompt."""
+        return self._codec.encode(problem)
 
     async def sample(
         self,
@@ -53,11 +52,11 @@ class ProblemSampler:
             temperature=temperature,
             top_p=top_p,
             max_tokens=self._config.rollout.max_new_tokens,
-            eos_token=self.eos_token,
+            end_tokens=self.end_tokens,
         )
         if not isinstance(task, Environment):
             return first
-        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for _ in first]
+        dialogues = [Dialogue(task, problem, self._codec, self._config) for _ in first]
         return await asyncio.gather(
             *(
                 hold_dialogue(
@@ -67,7 +66,7 @@ class ProblemSampler:
                     opening,
                     temperature=temperature,
                     top_p=top_p,
-                    eos_token=self.eos_token,
+                    end_tokens=self.end_tokens,
                 )
                 for dialogue, opening in zip(dialogues, first, strict=True)
             )
@@ -82,7 +81,7 @@ async def hold_dialogue(
     *,
     temperature: float,
     top_p: float,
-    eos_token: int,
+    end_tokens: tuple[int, ...],
 ) -> Sample:
     """Sample turns until the dialogue ends; returns the whole rollout as one sample. opening: the first turn."""
     from services.inference.sample import Sample
@@ -100,5 +99,5 @@ async def hold_dialogue(
             temperature=temperature,
             top_p=top_p,
             max_tokens=dialogue.tokens_left,
-            eos_token=eos_token,
+            end_tokens=end_tokens,
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.config import RunConfig
+from trainer.prompts.codec import PromptCodec
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Scorer:
     """Scores the rollouts of one generator, as many at once as the verifier has workers."""
 
-    def __init__(self, config: RunConfig, task: Task, tokenizer: Any) -> None:
-        self._config, self._task, self._tokenizer = config, task, tokenizer
+    def __init__(self, config: RunConfig, task: Task, codec: PromptCodec) -> None:
+        self._config, self._task, self._codec = config, task, codec
         self._workers = max(task.verifier.workers for task in (config.task, *config.task.mixture))
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="verifier")
 
@@ -44,9 +45,8 @@ class Scorer:
         ]
 
     def text(self, sample: Sample) -> str:
-        """Decode a response without its end-of-sequence token."""
-        ended = sample.tokens[-1] == self._tokenizer.eos_token_id
-        return str(self._tokenizer.decode((sample.tokens[:-1] if ended else sample.tokens).tolist()))
+        """Decode a response without its end token."""
+        return self._codec.decode(sample.tokens.tolist())
 
     def _share(self, problem: Problem, responses: Sequence[tuple[Sample, str]]) -> list[Verdict]:
         return [self._verdict(problem, sample, text) for sample, text in responses]

@@ -75,7 +75,7 @@ class StrictGenerator(Generator):
         version = self._require_engine().version
         size, correct = self._config.generators.groups_in_flight, []
         for start in range(0, len(problems), size):
-            part = [(f"heldout:{i}", self._task.heldout_problem(i)) for i in problems[start : start + size]]
+            part = [(f"heldout:{i}", self._problems.heldout(i)) for i in problems[start : start + size]]
             rollouts = await self._sample_in_order(part, samples, temperature, version)
             if rollouts is None:
                 raise RuntimeError(f"weights were loaded into {self._spec.generator_id} during an evaluation")
@@ -109,7 +109,7 @@ class StrictGenerator(Generator):
             version=version,
             temperature=temperature,
             max_tokens=self._config.rollout.max_new_tokens,
-            eos_token=self._sampler.eos_token,
+            end_tokens=self._sampler.end_tokens,
         )
 
 

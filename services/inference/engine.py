@@ -123,17 +123,17 @@ class SamplingEngine:
         n: int,
         temperature: float,
         max_tokens: int,
-        eos_token: int,
+        end_tokens: tuple[int, ...],
         top_p: float = 1.0,
     ) -> list[Sample]:
         """Sample `n` responses to one prompt (token ids).
 
         temperature: 0 is greedy and requires n=1. top_p: below 1 only in an evaluation; training rollouts are sampled
-        from the whole distribution.
+        from the whole distribution. end_tokens: a response ends after the first of them.
         """
         self._requests += 1
         name = f"sample-{self._requests}"
-        parameters = _parameters(temperature, max_tokens, eos_token, n=n, top_p=top_p)
+        parameters = _parameters(temperature, max_tokens, end_tokens, n=n, top_p=top_p)
         record = self._in_flight[name] = _InFlight(self._version)
         try:
             outputs = None
@@ -152,7 +152,7 @@ class SamplingEngine:
         version: PolicyVersion,
         temperature: float,
         max_tokens: int,
-        eos_token: int,
+        end_tokens: tuple[int, ...],
     ) -> list[list[Sample]] | None:
         """Sample one response for each seed of each prompt; the same call returns the same responses bit for bit.
 
@@ -169,7 +169,7 @@ class SamplingEngine:
                 try:
                     for prompt in prompts:
                         for seed in prompt.seeds:
-                            parameters = _parameters(temperature, max_tokens, eos_token, n=1, seed=seed)
+                            parameters = _parameters(temperature, max_tokens, end_tokens, n=1, seed=seed)
                             self._requests += 1
                             name = f"ordered-{self._requests}"
                             request = TokensPrompt(prompt_token_ids=prompt.tokens)
@@ -313,7 +313,7 @@ async def _for_workers(payload: np.ndarray) -> AsyncIterator[bytes | str]:
 def _parameters(
     temperature: float,
     max_tokens: int,
-    eos_token: int,
+    end_tokens: tuple[int, ...],
     *,
     n: int,
     seed: int | None = None,
@@ -328,7 +328,9 @@ def _parameters(
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,
-        stop_token_ids=[eos_token],
+        # vLLM would add the tokens that the model's files name, which need not be tokens of the tokenizer.
+        ignore_eos=True,
+        stop_token_ids=list(end_tokens),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

@@ -12,7 +12,7 @@ from trainer.rollouts.trajectory import FinishReason, PolicyVersion, VersionSpan
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled response. Its tokens include the end-of-sequence token, if that was sampled."""
+    """One sampled response. Its tokens include the end token, if one was sampled."""
 
     tokens: np.ndarray
     """int32[T]"""

@@ -50,7 +50,7 @@ class GroupValidator:
             return f"a prompt of {len(group.prompt)} tokens, model.max_length={longest_prompt}"
         token = max(int(group.prompt.max()), *(int(t.tokens.max()) for t in group.trajectories))
         if self._vocabulary is not None and token >= self._vocabulary:
-            return f"token id {token}, the model has {self._vocabulary}"
+            return f"token id {token}, model and tokenizer have {self._vocabulary}"
         return ""
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from services.host.tasks import TasksInFlight
 from services.online_eval.jobs import CorrectCount, EvaluationLeases
 from trainer.config import RunConfig
-from trainer.tasks import Problem, Task
+from trainer.rollouts.usable_problems import UsableProblems
+from trainer.tasks import Problem
 
 if TYPE_CHECKING:
     from services.inference.sample import Sample
@@ -23,9 +24,14 @@ class EvaluationWorker:
     """Samples the held-out problems that one generator leases. Used on the generator's event loop."""
 
     def __init__(
-        self, leases: EvaluationLeases, config: RunConfig, task: Task, sample: SampleProblem
+        self, leases: EvaluationLeases, config: RunConfig, problems: UsableProblems, sample: SampleProblem
     ) -> None:
-        self._leases, self._evaluation, self._task, self._sample = leases, config.evaluation, task, sample
+        self._leases, self._evaluation, self._problems, self._sample = (
+            leases,
+            config.evaluation,
+            problems,
+            sample,
+        )
         self._limit = max(1, config.generators.groups_in_flight // SLOT_DIVISOR)
         self._tasks = TasksInFlight()
         self._leased: dict[str, set[int]] = {}
@@ -66,7 +72,7 @@ class EvaluationWorker:
 
     async def _evaluate(self, job: str, index: int) -> None:
         try:
-            problem = self._task.heldout_problem(index)
+            problem = self._problems.heldout(index)
             correct, samples = await self._sample(
                 problem, self._evaluation.samples, self._evaluation.temperature
             )

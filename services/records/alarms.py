@@ -122,7 +122,9 @@ def control_alarm(limit: Literal["heating", "cooling", "starved"], success_floor
         case "cooling":
             return alarm("cooling_at_limit")
         case "starved":
-            return alarm("starved", few=f"fewer than {success_floor:.1%} of the", field="split_range.success_floor")
+            return alarm(
+                "starved", few=f"fewer than {success_floor:.1%} of the", field="split_range.success_floor"
+            )
 
 
 def end_text(kind: AlarmKind) -> str:

@@ -19,6 +19,8 @@ from trainer.config.load import config_hash, load_config
 from trainer.config.paths import expanded
 from trainer.errors import ScopeError
 from trainer.files import new_model_directory
+from trainer.prompts.codec import PromptCodec
+from trainer.prompts.end_tokens import keep_end_tokens
 
 
 def export(run: Path, step: int | None, out: Path, *, replace: bool = False) -> Exported:
@@ -98,7 +100,7 @@ def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunCo
     """
     import torch
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from trainer.checkpoint.store import ENGINE_TAG
     from trainer.policy.lora import adapter_weights, add_adapters, merged_weights, save_adapter
@@ -127,4 +129,6 @@ def write_checkpoint(checkpoint: Path, source: Path, target: Path, config: RunCo
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
         model.save_pretrained(target, state_dict=weights)
-    AutoTokenizer.from_pretrained(source).save_pretrained(target)
+    codec = PromptCodec.load(source, config)
+    codec.tokenizer.save_pretrained(target)
+    keep_end_tokens(target, codec.end_tokens)

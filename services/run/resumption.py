@@ -146,7 +146,7 @@ RULES = (
         "task.dataset.train task.dataset.heldout task.dataset.split task.dataset.heldout_split "
         "task.dataset.prompt_field task.dataset.answer_field task.dataset.strip_before "
         "task.dataset.strip_after task.dataset.keep_fields task.dataset.source_field "
-        "task.dataset.max_characters task.dataset.bad_rows task.reasoning_gym.dataset task.reasoning_gym.size "
+        "task.dataset.max_characters task.dataset.bad_rows task.unusable_prompts task.reasoning_gym.dataset task.reasoning_gym.size "
         "task.reasoning_gym.options task.mixture task.curriculum.kind",
     ),
     _rule(

@@ -109,6 +109,7 @@ def test_what_was_left_out_of_the_data_is_said_by_the_doctor_and_by_a_run(capsys
         "task.name=dataset",
         "task.heldout=16",
         f"task.dataset.train={data}",
+        "task.dataset.instruction='='",
         "evaluation.problems=16",
         "control_plane.enabled=false",
         "ray.dashboard=false",

@@ -149,10 +149,22 @@ def test_kept_caches_are_not_given_to_rollouts_that_begin_later(
         if step:
             engines.run("base", whole(engine, PolicyVersion(engine.version.lineage, step), policy))
         (sample,) = engines.run(
-            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, eos_token=EOS)
+            "base", engine.sample(prompt, n=1, temperature=1.0, max_tokens=8, end_tokens=(EOS,))
         )
         (expected,) = policy.logprobs(prompt, [sample.tokens], 1.0)
         np.testing.assert_allclose(sample.logprobs, expected, atol=1e-3)
+
+
+def test_a_response_ends_after_the_first_of_several_end_tokens(engines: Engines, old: LearnerView) -> None:
+    engine, ends = engines.reset("adaptive", old), (EOS, 4, 7, 10)
+    asked = engine.sample(PROMPT, n=64, temperature=2.0, max_tokens=24, end_tokens=ends)
+    last = set()
+    for sample in engines.run("adaptive", asked):
+        among = np.isin(sample.tokens, ends)
+        assert not among[:-1].any()
+        assert (sample.finish_reason == "stop") == among[-1]
+        last |= {int(sample.tokens[-1])}
+    assert len(last & set(ends)) > 1
 
 
 def test_staged_weights_are_sampled_from_once_they_are_swapped_in_and_not_before(
@@ -235,7 +247,7 @@ async def main():
         Path(sys.argv[1]), tiny_config().generators, role="base", max_length=64, seed=1, version=PolicyVersion(0, 0)
     )
     print("up", flush=True)
-    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, eos_token=1)
+    await engine.sample([3, 4], n=400, temperature=1.0, max_tokens=60, end_tokens=(1,))
     await asyncio.sleep(600)
 
 if __name__ == "__main__":

@@ -18,7 +18,11 @@ from tests.support.runs.checkpoints import write
 from trainer.checkpoint.store import Best, CheckpointStore
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
+from trainer.prompts.codec import PromptCodec
+from trainer.rollouts.usable_problems import UsableProblems
+from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import make_task
+from trainer.tasks.countdown.task import Countdown
 
 
 def with_leases(redis_access, run_id, body, ttl=5.0):
@@ -174,7 +178,9 @@ def test_a_worker_raises_what_a_verifier_failed_with(redis, redis_access, run_id
         raise ScopeError("no verdict")
 
     async def body(leases):
-        worker = EvaluationWorker(leases, config, make_task(config.task), no_verdict)
+        codec = PromptCodec(build_tokenizer(Countdown.vocabulary, 64), config)
+        problems = UsableProblems(make_task(config.task), config, codec)
+        worker = EvaluationWorker(leases, config, problems, no_verdict)
         await worker.lease(0)
         assert worker.busy
         await asyncio.sleep(0.01)

@@ -15,18 +15,12 @@ from hypothesis import strategies as st
 
 from services.generation.scoring import Scorer
 from tests.support.generation.tiny import tiny_config
-from trainer.tasks import Problem, Verdict
+from trainer.prompts.codec import PromptCodec
+from trainer.starting_model.tiny_model import build_tokenizer
+from trainer.tasks import Problem, Verdict, Vocabulary
 
 PROBLEM = Problem("p", "prompt", {})
-
-
-class Letters:
-    """Decodes token i to i."""
-
-    eos_token_id = 99
-
-    def decode(self, tokens: list[int]) -> str:
-        return ".".join(map(str, tokens))
+TOKENIZER = build_tokenizer(Vocabulary(tuple("0123456789"), split="characters"), 64)
 
 
 class Echo:
@@ -49,8 +43,12 @@ class Echo:
 
 
 def verdicts(task: Any, workers: int, numbers: range) -> list[str]:
-    scorer = Scorer(tiny_config(task={"verifier": {"workers": workers}}), task, Letters())
-    samples: list[Any] = [SimpleNamespace(tokens=np.array([i, 99]), finish_reason="stop") for i in numbers]
+    config = tiny_config(task={"verifier": {"workers": workers}})
+    codec = PromptCodec(TOKENIZER, config)
+    samples: list[Any] = [
+        SimpleNamespace(tokens=np.array(TOKENIZER.encode(f"{i}<eos>")), finish_reason="stop") for i in numbers
+    ]
+    scorer = Scorer(config, task, codec)
     return [verdict.verdict for verdict in asyncio.run(scorer.verdicts(PROBLEM, samples))]
 
 

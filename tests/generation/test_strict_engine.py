@@ -53,7 +53,7 @@ async def sample_prompts(config: RunConfig, model_dir: Path) -> list[list[object
             SeededPrompt([3 + (p + i) % 11 for i in range(PROMPT_TOKENS)], [p]) for p in range(PROMPTS)
         ]
         sampled = await engine.sample_in_order(
-            prompts, version=version, temperature=1.0, max_tokens=LENGTH - PROMPT_TOKENS, eos_token=EOS
+            prompts, version=version, temperature=1.0, max_tokens=LENGTH - PROMPT_TOKENS, end_tokens=(EOS,)
         )
     finally:
         engine.shutdown()

@@ -49,7 +49,7 @@ def prompts(run_seed: int = 1) -> list[SeededPrompt]:
 
 async def in_order(engine: SamplingEngine, what: list[SeededPrompt]) -> list[list[Sample]]:
     sampled = await engine.sample_in_order(
-        what, version=engine.version, temperature=1.0, max_tokens=TOKENS, eos_token=EOS
+        what, version=engine.version, temperature=1.0, max_tokens=TOKENS, end_tokens=(EOS,)
     )
     assert sampled is not None
     return sampled
@@ -58,7 +58,7 @@ async def in_order(engine: SamplingEngine, what: list[SeededPrompt]) -> list[lis
 async def traffic(engine: SamplingEngine, groups: int) -> None:
     await asyncio.gather(
         *(
-            engine.sample([3, 4, 5 + g], n=3, temperature=1.3, max_tokens=9, eos_token=EOS)
+            engine.sample([3, 4, 5 + g], n=3, temperature=1.3, max_tokens=9, end_tokens=(EOS,))
             for g in range(groups)
         )
     )
@@ -103,7 +103,7 @@ def test_weights_load_after_what_is_being_sampled_in_order_and_never_within(
         assert {tuple(s.versions) for group in await sampling for s in group} == {(VersionSpan(0, *old),)}
         assert (
             await engine.sample_in_order(
-                prompts(), version=old, temperature=1.0, max_tokens=TOKENS, eos_token=EOS
+                prompts(), version=old, temperature=1.0, max_tokens=TOKENS, end_tokens=(EOS,)
             )
             is None
         ), "the requested version is no longer loaded"

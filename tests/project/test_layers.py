@@ -15,6 +15,7 @@ FLOORS = (
     "trainer.head",
     "trainer.files trainer.config",
     "trainer.checkpoint trainer.tasks trainer.entropy_control",
+    "trainer.prompts",
     "trainer.rollouts",
     "trainer.policy trainer.regularizers",
     "trainer.loss trainer.starting_model",

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.codec_fuzz import KINDS
 from services.learner.collector import Collector
 from services.redis.access import RedisAccess
+from tests.support.chat_models import write_chat_tokenizer
 from tests.support.replay_harness import Queue, always, make_group
 from trainer.config import RunConfig
 from trainer.roles import Role
@@ -123,8 +124,11 @@ def tokens(*ids: int) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"response_tokens": tokens(0, 1, 2, 3, VOCABULARY)}, "token id 500, the model has 500"),
-        ({"response_tokens": tokens(0, 1, 2, 3, 2**31 - 1)}, "token id 2147483647, the model has 500"),
+        ({"response_tokens": tokens(0, 1, 2, 3, VOCABULARY)}, "token id 500, model and tokenizer have 500"),
+        (
+            {"response_tokens": tokens(0, 1, 2, 3, 2**31 - 1)},
+            "token id 2147483647, model and tokenizer have 500",
+        ),
         (
             {
                 "response_tokens": tokens(*range(17)),
@@ -244,6 +248,13 @@ def test_the_vocabulary_is_that_of_the_model_directory(
 ) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
+    assert vocabulary_size(str(tmp_path)) == size
+
+
+def test_token_ids_that_only_the_model_has_do_not_count(tmp_path: Path) -> None:
+    size = len(write_chat_tokenizer(tmp_path, "padded_vocabulary"))
+    assert vocabulary_size(str(tmp_path)) == size
+    (tmp_path / "config.json").write_text(f'{{"vocab_size": {size + 40}}}')
     assert vocabulary_size(str(tmp_path)) == size
 
 

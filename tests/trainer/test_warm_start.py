@@ -140,7 +140,9 @@ def test_a_share_of_easy_problems_is_in_the_cache_key_only_where_there_are_some(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "task": older,
-        "model": CONFIG.model.model_dump(mode="json", exclude={"revision", "chat", "system_prompt"}),
+        "model": CONFIG.model.model_dump(
+            mode="json", exclude={"revision", "chat", "system_prompt", "system_role"}
+        ),
         "warm_start": CONFIG.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": CONFIG.rollout.max_new_tokens,
     }
@@ -256,18 +258,19 @@ def test_the_probe_samples_from_the_model_it_is_given(trained: tuple) -> None:
     """Entropies computed with left padding and a cache equal those of one plain forward pass over each row."""
     model = AutoModelForCausalLM.from_pretrained(trained[0].path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(trained[0].path)
-    prompts = ["1 2 3=6:", "4 5 6=26:", "1 1 1=1:"] * 4
-    drawn = sample(model, tokenizer, prompts, max_new_tokens=12, generator=torch.Generator().manual_seed(2))
+    prompts = [tokenizer.encode(text) for text in ["1 2 3=6:", "4 5 6=26:", "1 1 1=1:"] * 4]
+    ends = (tokenizer.eos_token_id,)
+    drawn = sample(model, prompts, ends, max_new_tokens=12, generator=torch.Generator().manual_seed(2))
     for row, prompt in enumerate(prompts):
         length = int(drawn.lengths[row])
-        ids = torch.tensor([[*tokenizer(prompt)["input_ids"], *drawn.tokens[row, :length].tolist()]])
+        ids = torch.tensor([[*prompt, *drawn.tokens[row, :length].tolist()]])
         with torch.no_grad():
             logits = model(input_ids=ids).logits[0, -length - 1 : -1]
         torch.testing.assert_close(drawn.entropy[row, :length], entropy_of_logits(logits), atol=1e-4, rtol=0)
         assert not drawn.entropy[row, length:].any()
-        ends = drawn.tokens[row, :length] == tokenizer.eos_token_id
-        assert bool(drawn.ended[row]) == bool(ends[-1])
-        assert not ends[:-1].any()
+        ended = drawn.tokens[row, :length] == tokenizer.eos_token_id
+        assert bool(drawn.ended[row]) == bool(ended[-1])
+        assert not ended[:-1].any()
 
 
 def test_the_probe_draws_tokens_with_the_model_s_probabilities() -> None:
@@ -279,8 +282,8 @@ def test_the_probe_draws_tokens_with_the_model_s_probabilities() -> None:
     draws = 4000
     drawn = sample(
         model,
-        tokenizer,
-        ["1 2 3=6:"] * draws,
+        [tokenizer.encode("1 2 3=6:")] * draws,
+        (1,),
         max_new_tokens=1,
         generator=torch.Generator().manual_seed(0),
     )

@@ -43,7 +43,15 @@ class ModelConfig(Block):
     chat: Literal["auto", "on", "off"] = Field(
         default="auto", description="format prompts with the tokenizer's chat template; auto: if it has one"
     )
-    system_prompt: str | None = Field(default=None, description="system message of chat prompts")
+    system_prompt: str | None = Field(
+        default=None,
+        description="system message of chat prompts; a problem's own system message takes its place",
+    )
+    system_role: Literal["system", "user"] = Field(
+        default="system",
+        description="system: system messages are sent as such; user: their text begins the first user message, for "
+        "chat templates that refuse them",
+    )
 
     @model_validator(mode="after")
     def _revision_of_a_path(self) -> ModelConfig:

@@ -234,6 +234,11 @@ class TaskConfig(SingleTaskConfig):
     )
     curriculum: CurriculumConfig = CurriculumConfig()
     reward: RewardConfig = RewardConfig()
+    unusable_prompts: Literal["left_out", "refuse"] = Field(
+        default="left_out",
+        description="problems whose prompt is too long, or that the chat template refuses: left out and counted, or a "
+        "reason to refuse the run",
+    )
 
     @field_validator("mixture")
     @classmethod

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from trainer.config import RunConfig
 from trainer.policy.evaluate import score
 from trainer.policy.sampler import Samples, sample
+from trainer.prompts.codec import PromptCodec
 from trainer.roles import Role
 from trainer.rollouts.curriculum import StepMix
 from trainer.rollouts.multi_turn import Dialogue
-from trainer.rollouts.problem_order import problem_at
 from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
+from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
 
@@ -30,12 +30,11 @@ class InProcessRollouts:
         config: RunConfig,
         task: Task,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        codec: PromptCodec,
         generator: torch.Generator,
     ) -> None:
-        self._config, self._task, self._model = config, task, model
-        # Any: what a tokenizer returns is not in its type.
-        self._tokenizer: Any = tokenizer
+        self._config, self._task, self._model, self._codec = config, task, model, codec
+        self._problems = UsableProblems(task, config, codec)
         self._generator = generator
 
     def groups(
@@ -47,13 +46,13 @@ class InProcessRollouts:
         reported = temperature if base else 1.0
         first = step * rollout.prompts_per_step
         ordinals = range(first, first + rollout.prompts_per_step)
-        problems = [problem_at(self._task, self._config, ordinal, 0, mix) for ordinal in ordinals]
+        problems = [self._problems.train(ordinal, 0, mix) for ordinal in ordinals]
         made, tokens = self.rollouts(problems, samples, temperature, reported, policy)
         for attempt in range(1, rollout.refills + 1) if base else ():
             again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of])]
             if not again:
                 break
-            others = [problem_at(self._task, self._config, ordinals[i], attempt, mix) for i in again]
+            others = [self._problems.train(ordinals[i], attempt, mix) for i in again]
             remade, more = self.rollouts(others, samples, temperature, reported, policy)
             tokens += more
             for i, problem, of in zip(again, others, remade, strict=True):
@@ -67,7 +66,7 @@ class InProcessRollouts:
                 ordinal=ordinal,
                 sampling_temperature=temperature,
                 entropy_target_generation=1,
-                prompt_tokens=np.asarray(self._tokenizer.encode(problem.prompt), "<i4").tobytes(),
+                prompt_tokens=np.asarray(self._codec.encode(problem), "<i4").tobytes(),
                 producer_id="in-process",
                 producer_sequence=ordinal,
                 started_at=0.0,
@@ -85,17 +84,20 @@ class InProcessRollouts:
 
         temperature: of sampling; reported: of the log-probabilities; policy: version, for the trajectories.
         """
-        drawn = self._draw([p.prompt for p in problems], samples, temperature, reported)
+        prompts = [self._codec.encode(problem) for problem in problems]
+        drawn = self._draw(prompts, samples, temperature, reported)
         of = [problem for problem in problems for _ in range(samples)]
         if isinstance(self._task, Environment):
-            dialogues = self._take_turns(self._task, of, drawn, temperature, reported)
+            dialogues = self._take_turns(
+                self._task, of, [p for p in prompts for _ in range(samples)], drawn, temperature, reported
+            )
             flat = [
                 self._dialogue(self._task, problem, dialogue, row % samples, policy, reported)
                 for row, (problem, dialogue) in enumerate(zip(of, dialogues, strict=True))
             ]
             tokens = sum(int(trajectory.mask.sum()) for trajectory in flat)
         else:
-            verdicts = score(self._task, self._tokenizer, problems, drawn)
+            verdicts = score(self._task, self._codec, problems, drawn)
             flat = [
                 self._single(drawn, row, row % samples, policy, reported, verdict)
                 for row, verdict in enumerate(verdicts)
@@ -104,12 +106,12 @@ class InProcessRollouts:
         return [flat[i : i + samples] for i in range(0, len(flat), samples)], tokens
 
     def _draw(
-        self, prompts: Sequence[str] | Sequence[list[int]], samples: int, temperature: float, reported: float
+        self, prompts: Sequence[list[int]], samples: int, temperature: float, reported: float
     ) -> Samples:
         return sample(
             self._model,
-            self._tokenizer,
             prompts,
+            self._codec.end_tokens,
             samples=samples,
             temperature=temperature,
             logprob_temperature=reported,
@@ -121,12 +123,12 @@ class InProcessRollouts:
         self,
         task: Environment,
         problems: Sequence[Problem],
+        prompts: Sequence[list[int]],
         drawn: Samples,
         temperature: float,
         reported: float,
     ) -> list[Dialogue]:
-        prompts = [self._tokenizer.encode(problem.prompt) for problem in problems]
-        dialogues = [Dialogue(task, problem, self._tokenizer, self._config) for problem in problems]
+        dialogues = [Dialogue(task, problem, self._codec, self._config) for problem in problems]
         going = list(range(len(problems)))
         while going:
             for row, i in enumerate(going):

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.config import RewardConfig, RunConfig
 from trainer.entropy_control import Controller, make_controller
@@ -27,10 +26,12 @@ from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
 from trainer.pass_at_k import pass_at_k
 from trainer.policy.evaluate import measure
+from trainer.prompts.codec import PromptCodec
 from trainer.regularizers import make_strength_law
 from trainer.rollouts.batch import shard_batches
 from trainer.rollouts.curriculum import make_curriculum
 from trainer.rollouts.trajectory import Group
+from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture
 
@@ -105,7 +106,8 @@ class InProcessRun:
         self._target_at = target_at
         self._schedule: Schedule | None = None
         self._task = make_task(config.task)
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_dir)
+        self._codec = PromptCodec.load(model_dir, config)
+        self._problems = UsableProblems(self._task, config, self._codec)
         self._learner = Learner(config, model_dir)
         self._controller = controller or make_controller(
             config.entropy_control, max_staleness=config.pipeline.max_staleness
@@ -113,7 +115,7 @@ class InProcessRun:
         self._strength_law = make_strength_law(config.regularizer)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._rollouts = InProcessRollouts(
-            config, self._task, self._learner.model, self._tokenizer, self._generator
+            config, self._task, self._learner.model, self._codec, self._generator
         )
         self._curriculum = make_curriculum(config)
         self._step = 0
@@ -170,9 +172,9 @@ class InProcessRun:
             return self._evaluate_turns(step, samples or evaluation.samples)
         found = measure(
             self._learner.model,
-            self._tokenizer,
+            self._codec,
             self._task,
-            [self._task.heldout_problem(i) for i in range(evaluation.problems)],
+            [self._problems.heldout(i) for i in range(evaluation.problems)],
             samples=samples or evaluation.samples,
             max_new_tokens=self._config.rollout.max_new_tokens,
             seed=self._config.seed,
@@ -180,11 +182,11 @@ class InProcessRun:
         return InProcessEvaluation(step, found.entropy, found.samples, found.correct)
 
     def _evaluate_turns(self, step: int, samples: int) -> InProcessEvaluation:
-        problems = [self._task.heldout_problem(i) for i in range(self._config.evaluation.problems)]
+        problems = [self._problems.heldout(i) for i in range(self._config.evaluation.problems)]
         generator = torch.Generator().manual_seed(self._config.seed)
         unshaped = self._config.task.model_copy(update={"reward": RewardConfig()})
         config = self._config.model_copy(update={"task": unshaped})
-        rollouts = InProcessRollouts(config, self._task, self._learner.model, self._tokenizer, generator)
+        rollouts = InProcessRollouts(config, self._task, self._learner.model, self._codec, generator)
         made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
         surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
         correct = [sum(t.reward >= 1 for t in of) for of in made]

@@ -18,7 +18,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from trainer.checkpoint.snapshot import Snapshot, SnapshotEngine
 from trainer.config import RunConfig
@@ -37,6 +37,8 @@ from trainer.policy.gather import gather_parameters
 from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
 from trainer.policy.model import PolicyModel, load_policy
 from trainer.policy.packing import prompt_runs
+from trainer.prompts.codec import PromptCodec
+from trainer.prompts.end_tokens import keep_end_tokens
 from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
@@ -210,7 +212,9 @@ class Learner:
         """
         with replaced_directory(directory) as writing:
             self._policy.model.save_pretrained(writing, state_dict=weights)
-            AutoTokenizer.from_pretrained(source).save_pretrained(writing)
+            codec = PromptCodec.load(source, self._config)
+            codec.tokenizer.save_pretrained(writing)
+            keep_end_tokens(writing, codec.end_tokens)
             if adapter is not None:
                 save_adapter(writing / "adapter", self._config.learner.lora, adapter)
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from trainer.policy.sampler import Samples, sample
+from trainer.prompts.codec import PromptCodec
 from trainer.tasks.base import NO_END, Problem, Task, Verdict
 
 PROBLEMS_AT_ONCE = 64
@@ -33,7 +34,7 @@ class Measurement:
 
 def measure(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    codec: PromptCodec,
     task: Task,
     problems: Sequence[Problem],
     *,
@@ -49,27 +50,25 @@ def measure(
         part = problems[start : start + PROBLEMS_AT_ONCE]
         drawn = sample(
             model,
-            tokenizer,
-            [p.prompt for p in part],
+            [codec.encode(problem) for problem in part],
+            codec.end_tokens,
             samples=samples,
             max_new_tokens=max_new_tokens,
             generator=generator,
         )
         total_entropy += float(drawn.entropy.sum())
         total_tokens += float(drawn.lengths.sum())
-        right = torch.tensor([verdict.reward == 1.0 for verdict in score(task, tokenizer, part, drawn)])
+        right = torch.tensor([verdict.reward == 1.0 for verdict in score(task, codec, part, drawn)])
         correct += right.view(len(part), samples).sum(1).tolist()
     return Measurement(total_entropy / total_tokens, correct, samples)
 
 
-def score(
-    task: Task, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], drawn: Samples
-) -> list[Verdict]:
+def score(task: Task, codec: PromptCodec, problems: Sequence[Problem], drawn: Samples) -> list[Verdict]:
     """Verdict of each row of `drawn`, which holds equally many responses to each problem, in order of problems."""
     samples = len(drawn.lengths) // len(problems)
     verdicts = []
     for row, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
         problem = problems[row // samples]
-        text = str(tokenizer.decode(tokens[: length - 1]))
-        verdicts.append(task.verify(problem, text) if drawn.ended[row] else NO_END)
+        ended, response = bool(drawn.ended[row]), tokens[:length].tolist()
+        verdicts.append(task.verify(problem, codec.decode(response)) if ended else NO_END)
     return verdicts

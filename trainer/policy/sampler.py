@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from trainer.head.logprobs import entropy_of_logits
 
@@ -21,7 +20,7 @@ class Samples:
     """Sampled responses, N rows; T is the length limit. All values past a row's length are 0."""
 
     tokens: Tensor
-    """int64[N, T], the end token included"""
+    """int64[N, T], with the end token"""
     lengths: Tensor
     """int64[N], tokens including the end token"""
     logprobs: Tensor
@@ -29,14 +28,14 @@ class Samples:
     entropy: Tensor
     """float32[N, T], nats, exact at temperature 1"""
     ended: Tensor
-    """bool[N], whether the end token was sampled"""
+    """bool[N], whether an end token was sampled"""
 
 
 @torch.no_grad()
 def sample(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str] | Sequence[list[int]],
+    prompts: Sequence[Sequence[int]],
+    end_tokens: Sequence[int],
     *,
     samples: int = 1,
     temperature: float | Tensor = 1.0,
@@ -46,15 +45,14 @@ def sample(
 ) -> Samples:
     """Sample `samples` responses to each prompt; row i * samples + j is response j to prompt i.
 
-    prompts: texts or token ids, each computed once; temperatures: one for all rows, or float[N]; max_new_tokens: T.
-    Reproducible from `generator`.
+    prompts: token ids, each computed once; end_tokens: a response ends after the first of them; temperatures: one for
+    all rows, or float[N]; max_new_tokens: T. Reproducible from `generator`.
     """
     rows = len(prompts) * samples
-    end = tokenizer.eos_token_id
-    encoded = _encoded(tokenizer, prompts)
-    attention = encoded["attention_mask"]
+    ends = torch.tensor(end_tokens)
+    ids, attention = _padded(prompts)
     output = model(
-        input_ids=encoded["input_ids"],
+        input_ids=ids,
         attention_mask=attention,
         position_ids=(attention.cumsum(-1) - 1).clamp(min=0),
         use_cache=True,
@@ -84,7 +82,7 @@ def sample(
         drawn.logprobs[here, column] = scaled[alive, 0]
         drawn.entropy[here, column] = entropy_of_logits(logits)[alive]
         drawn.lengths[here] += 1
-        drawn.ended[here] = chosen[alive, 0] == end
+        drawn.ended[here] = torch.isin(chosen[alive, 0], ends)
         alive = ~drawn.ended[running]
         left = int(alive.sum())
         if left == 0 or column == max_new_tokens - 1:
@@ -106,9 +104,12 @@ def sample(
     return drawn
 
 
-def _encoded(tokenizer: Any, prompts: Sequence[str] | Sequence[list[int]]) -> Any:
+def _padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask, int64[P, L], padded on the left."""
-    if isinstance(prompts[0], str):
-        return tokenizer(list(prompts), padding=True, padding_side="left", return_tensors="pt")
-    ids = {"input_ids": list(prompts)}
-    return tokenizer.pad(ids, padding=True, padding_side="left", return_tensors="pt")
+    longest = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    attention = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        attention[row, longest - len(prompt) :] = 1
+    return ids, attention

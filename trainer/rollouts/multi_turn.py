@@ -8,12 +8,12 @@ policy reads them and does not learn from them. Bounds: `rollout.max_turns` turn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from trainer.config import RunConfig
-from trainer.rollouts.prompts import encode_reply
+from trainer.prompts.codec import PromptCodec
 from trainer.rollouts.trajectory import VersionSpan
 from trainer.tasks.base import Environment, Problem
 
@@ -21,8 +21,8 @@ from trainer.tasks.base import Environment, Problem
 class Dialogue:
     """A rollout being sampled. Until `finish` is set, sample a turn from the prompt and `tokens` and `add_turn` it."""
 
-    def __init__(self, task: Environment, problem: Problem, tokenizer: Any, config: RunConfig) -> None:
-        self._task, self._problem, self._tokenizer, self._config = task, problem, tokenizer, config
+    def __init__(self, task: Environment, problem: Problem, codec: PromptCodec, config: RunConfig) -> None:
+        self._task, self._problem, self._codec, self._config = task, problem, codec, config
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         """nats, 0 for tokens of the environment"""
@@ -46,7 +46,7 @@ class Dialogue:
         """Add a turn of the policy, and the environment's reply if there is one.
 
         tokens: at most `tokens_left`, with the end token; spans: counted from the turn's first token; stopped: the
-        policy sampled the end token.
+        policy sampled an end token, its last one.
         """
         self._add_spans(spans)
         self.tokens += [int(token) for token in tokens]
@@ -55,13 +55,12 @@ class Dialogue:
         if not stopped:
             self.finish = "length"
             return
-        text = self.tokens[len(self.tokens) - len(tokens) : -1]
-        self.turns.append(str(self._tokenizer.decode(text)))
+        self.turns.append(self._codec.decode(self.tokens[len(self.tokens) - len(tokens) :]))
         reply = self._task.reply(self._problem, tuple(self.turns))
         if reply is None or len(self.turns) == self._config.rollout.max_turns:
             self.finish = "stop"
             return
-        reply_tokens = encode_reply(self._tokenizer, reply, self._config)
+        reply_tokens = self._codec.encode_reply(self._problem, reply, self.tokens[-1])
         if len(reply_tokens) >= self.tokens_left:
             self.finish = "length"
             return

@@ -117,8 +117,16 @@ def _snapshot(hub_id: str, revision: str | None, *, weights: bool, local: bool) 
 
 
 def vocabulary_size(model_dir: str) -> int | None:
-    """The vocabulary size in the `config.json` of a Hugging Face directory; None if it has none."""
-    path = Path(model_dir) / "config.json"
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text()).get("vocab_size")
+    """The number of token ids in a Hugging Face directory: those of `tokenizer.json` that its model has.
+
+    Models often have more ids than their tokenizer, and these are no text. Without `tokenizer.json` those of the model
+    count; None if neither is known.
+    """
+    settings, tokens = Path(model_dir) / "config.json", Path(model_dir) / "tokenizer.json"
+    size = json.loads(settings.read_text()).get("vocab_size") if settings.is_file() else None
+    if not tokens.is_file():
+        return size
+    from tokenizers import Tokenizer
+
+    ids = Tokenizer.from_file(str(tokens)).get_vocab(with_added_tokens=True).values()
+    return max(ids) + 1 if size is None else min(size, max(ids) + 1)

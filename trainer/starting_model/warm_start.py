@@ -39,7 +39,9 @@ def cache_key(config: RunConfig) -> str:
         "torch": version("torch"),
         "transformers": version("transformers"),
         "task": _task_part(config.task),
-        "model": config.model.model_dump(mode="json", exclude={"revision", "chat", "system_prompt"}),
+        "model": config.model.model_dump(
+            mode="json", exclude={"revision", "chat", "system_prompt", "system_role"}
+        ),
         "warm_start": config.warm_start.model_dump(mode="json", exclude={"cache_dir"}),
         "max_new_tokens": config.rollout.max_new_tokens,
     }

@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from trainer.config import RunConfig, WarmStartConfig
 from trainer.errors import ScopeError
 from trainer.policy.evaluate import measure
+from trainer.prompts.codec import PromptCodec
 from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions
@@ -85,7 +86,7 @@ def _train(
     problems = [task.heldout_problem(i) for i in range(min(task.heldout_size, _PROBE_PROBLEMS))]
     probe = measure(
         model,
-        tokenizer,
+        PromptCodec(tokenizer, config),
         task,
         problems,
         samples=_PROBE_SAMPLES,

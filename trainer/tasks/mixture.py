@@ -49,12 +49,20 @@ class Mixture:
 
     def train_problem(self, i: int) -> Problem:
         """Training problem at position `i`; raises IndexError for a negative one."""
+        return self.part_problem(*self.place(i))
+
+    def place(self, i: int) -> tuple[int, int]:
+        """The part of position `i`, and the position in its stream; raises IndexError for a negative one."""
         if i < 0:
             raise IndexError(f"training position {i} is negative")
         rounds, place = divmod(i, len(self._round))
         part = self._round[place]
-        within = rounds * self._before[-1][part] + self._before[place][part]
-        return self.part_problem(part, within)
+        return part, rounds * self._before[-1][part] + self._before[place][part]
+
+    @property
+    def parts(self) -> Sequence[Task]:
+        """The tasks that are mixed."""
+        return self._tasks
 
     def part_problem(self, part: int, i: int) -> Problem:
         """Training problem at position `i` of the stream of a part."""

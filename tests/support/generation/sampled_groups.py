@@ -45,7 +45,7 @@ async def sample_groups(engine: SamplingEngine, role: Role, groups: int = GROUPS
     temperature = TEMPERATURES[role].sampling
     return await asyncio.gather(
         *(
-            engine.sample(PROMPT, n=SAMPLES, temperature=temperature, max_tokens=TOKENS, eos_token=EOS)
+            engine.sample(PROMPT, n=SAMPLES, temperature=temperature, max_tokens=TOKENS, end_tokens=(EOS,))
             for _ in range(groups)
         )
     )

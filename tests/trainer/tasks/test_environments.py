@@ -22,8 +22,8 @@ from trainer.config.load import default_config
 from trainer.errors import ScopeError
 from trainer.in_process.run import InProcessRun
 from trainer.loss.objective import LossInputs, scope_loss
+from trainer.prompts.codec import PromptCodec
 from trainer.rollouts.multi_turn import Dialogue
-from trainer.rollouts.prompts import encode_reply
 from trainer.rollouts.trajectory import VersionSpan, encode_group
 from trainer.starting_model.tiny_model import build_tokenizer
 from trainer.tasks import Environment, Vocabulary, make_task
@@ -100,7 +100,7 @@ def test_tokens_of_the_environment_are_masked_and_spans_count_from_the_response(
     problem = next(
         p for p in map(task.train_problem, range(64)) if p.data["number"] > 7 and p.data["turns"] > 2
     )
-    dialogue = Dialogue(task, problem, TOKENIZER, config)
+    dialogue = Dialogue(task, problem, PromptCodec(TOKENIZER, config), config)
     say(dialogue, "7", [VersionSpan(0, 1, 4)])
     assert dialogue.finish is None
     heard = len(TOKENIZER.encode("higher\n"))
@@ -128,7 +128,7 @@ def test_tokens_of_the_environment_are_masked_and_spans_count_from_the_response(
 def test_a_dialogue_ends_at_its_bounds(overrides: list[str], turns: int, finish: str) -> None:
     task, config = guessing(*overrides)
     problem = next(p for p in map(task.train_problem, range(64)) if p.data["turns"] == 5)
-    dialogue = Dialogue(task, problem, TOKENIZER, config)
+    dialogue = Dialogue(task, problem, PromptCodec(TOKENIZER, config), config)
     while dialogue.finish is None:
         assert dialogue.tokens_left > 0
         say(dialogue, "no")
@@ -141,7 +141,7 @@ def test_the_tool_gives_what_the_answer_needs_and_its_tokens_are_masked() -> Non
     task, config = calculating()
     for problem in map(task.train_problem, range(64)):
         value = problem.data["value"]
-        dialogue = Dialogue(task, problem, TOKENIZER, config)
+        dialogue = Dialogue(task, problem, PromptCodec(TOKENIZER, config), config)
         said, heard = f"<calc>{problem.id}</calc>", f"<result>{value}</result>\n"
         say(dialogue, said)
         assert dialogue.finish is None
@@ -227,26 +227,9 @@ def test_an_environment_has_held_out_problems_with_the_defaults_and_says_how_man
 
 def test_a_turn_that_is_cut_off_ends_the_dialogue() -> None:
     task, config = guessing()
-    dialogue = Dialogue(task, task.train_problem(0), TOKENIZER, config)
+    dialogue = Dialogue(task, task.train_problem(0), PromptCodec(TOKENIZER, config), config)
     say(dialogue, "1 2 3", stopped=False)
     assert (dialogue.finish, dialogue.turns) == ("length", [])
-
-
-CHATML = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}" + str(TOKENIZER.eos_token) + "\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-
-
-def test_a_reply_continues_the_chat_template_after_the_end_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, config = guessing()
-    assert TOKENIZER.decode(encode_reply(TOKENIZER, "lower\n", config)) == "lower\n"
-    monkeypatch.setattr(TOKENIZER, "chat_template", CHATML)
-    text = TOKENIZER.decode(encode_reply(TOKENIZER, "lower", config))
-    assert text == "\n<|user|>lower<eos>\n<|assistant|>"
-    monkeypatch.setattr(TOKENIZER, "chat_template", "{{ messages[-1].content }}")
-    with pytest.raises(ScopeError, match=r"model\.chat=off"):
-        encode_reply(TOKENIZER, "lower", config)
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +243,7 @@ def tool_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_model(tmp_path_factory.mktemp("tool-user"), string.printable)
     model, (task, config) = AutoModelForCausalLM.from_pretrained(folder), calculating()
     call, answer = [*TOKENIZER.encode("<calc>3+4</calc>"), EOS], [*TOKENIZER.encode("7"), EOS]
-    heard = encode_reply(TOKENIZER, "<result>7</result>\n", config)
+    heard = PromptCodec(TOKENIZER, config).encode_reply(task.train_problem(0), "<result>7</result>\n", EOS)
     own = torch.tensor([True] * len(call) + [False] * len(heard) + [True] * len(answer))
     prompts: dict[int, list[list[int]]] = {}
     for problem in map(task.train_problem, range(256)):

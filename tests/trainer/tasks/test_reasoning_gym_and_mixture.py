@@ -1,4 +1,4 @@
-"""reasoning-gym, mixtures, custom tasks, shaped rewards and chat prompts."""
+"""reasoning-gym, mixtures, custom tasks and shaped rewards."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
-from tests.support.generation.tiny import tiny_config
 from trainer.config import RewardConfig, TaskConfig
 from trainer.config.load import validate_config
 from trainer.config.task import GymConfig, MixturePart, Option, VerifierConfig
 from trainer.errors import ScopeError
-from trainer.rollouts.prompts import encode_prompt
-from trainer.tasks import Problem, Verdict, make_task
+from trainer.tasks import Verdict, make_task
 from trainer.tasks.reward_shaping import shape
 
 pytestmark = pytest.mark.timeout(180)
@@ -214,26 +211,3 @@ def test_penalties_together_only_lower_the_reward_by_one_at_most_and_spare_short
 def test_a_length_penalty_without_free_tokens_is_refused() -> None:
     with pytest.raises(ScopeError, match=r"length_penalty=0.1 needs task.reward.length_free"):
         validate_config({"task": {"reward": {"length_penalty": 0.1}}})
-
-
-PROBLEM = Problem("p", "1 2 3=6:", {})
-
-
-def test_prompts_go_through_the_chat_template_where_there_is_one(tiny_model_dir: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    plain = tiny_config()
-    assert encode_prompt(tokenizer, PROBLEM, plain) == tokenizer.encode(PROBLEM.prompt)
-    with pytest.raises(ScopeError, match="has no chat template"):
-        encode_prompt(tokenizer, PROBLEM, tiny_config(model={"chat": "on"}))
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}={% endfor %}"
-    with_system = tiny_config(model={"system_prompt": "7"})
-    assert tokenizer.decode(encode_prompt(tokenizer, PROBLEM, with_system)) == "7=1 2 3=6:="
-    assert encode_prompt(tokenizer, PROBLEM, tiny_config(model={"chat": "off"})) == tokenizer.encode(
-        PROBLEM.prompt
-    )
-
-
-def test_a_prompt_that_leaves_no_room_is_refused_by_name(tiny_model_dir: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    with pytest.raises(ScopeError, match=r"problem 'long' has a prompt of 60 tokens.*leaves 40"):
-        encode_prompt(tokenizer, Problem("long", "1" * 60, {}), tiny_config())

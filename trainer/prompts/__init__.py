@@ -1,0 +1,1 @@
+"""Prompts as tokens: conversations through the chat template, control tokens, end tokens."""
