@@ -146,14 +146,15 @@ RULES = (
         "task.dataset.train task.dataset.heldout task.dataset.split task.dataset.heldout_split "
         "task.dataset.prompt_field task.dataset.answer_field task.dataset.strip_before "
         "task.dataset.strip_after task.dataset.keep_fields task.dataset.source_field "
-        "task.dataset.max_characters task.dataset.bad_rows task.unusable_prompts task.reasoning_gym.dataset task.reasoning_gym.size "
+        "task.dataset.max_characters task.dataset.bad_rows task.unusable_prompts "
+        "task.reasoning_gym.dataset task.reasoning_gym.size "
         "task.reasoning_gym.options task.mixture task.curriculum.kind",
     ),
     _rule(
         "fixed",
         "the policy has learned with these prompts and this verifier, and evaluations before and after could not be "
         "compared",
-        "task.dataset.instruction task.reasoning_gym.instruction model.chat model.system_prompt "
+        "task.dataset.instruction task.reasoning_gym.instruction model.chat model.system_prompt model.system_role "
         "task.verifier.kind task.verifier.function",
     ),
     _rule(
