@@ -16,13 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.roles import MOST_ROLLOUTS, Role
+from trainer.roles import MOST_COMPONENTS, MOST_ROLLOUTS, Role
 
 SCHEMA_VERSION = 2
 MOST_SPANS = 128
 """version spans of one rollout; `pipeline.max_staleness` is at most 64, and a rollout over more steps is not used"""
-MOST_COMPONENTS = 16
-"""largest number of components of one reward"""
 LONGEST_TEXT = 4096
 """characters of the longest text in an entry"""
 

@@ -39,7 +39,7 @@ class Verdict:
 
     reward: float
     components: dict[str, float] = field(hash=False)
-    """parts of the reward, at most `trainer.rollouts.trajectory.MOST_COMPONENTS`"""
+    """parts of the reward, at most `trainer.roles.MOST_COMPONENTS`"""
     verdict: str
     """a short label, such as "correct" or "wrong value\""""
     unscored: str | None = None
