@@ -109,8 +109,8 @@ class VerifierConfig(Block):
     )
     memory_mib: Annotated[int, Field(ge=256)] = Field(
         default=2048,
-        description="address space that a response may take in a process, beyond what the modules of the verifier take; "
-        "one that needs more has no score",
+        description="address space that a response may take in a process, beyond what the modules of the verifier "
+        "take; one that needs more has no score",
     )
 
 

@@ -20,6 +20,7 @@ from trainer.rollouts.rewards import is_uniform
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
+from trainer.tasks.verification import Verification
 
 
 class InProcessRollouts:
@@ -34,6 +35,7 @@ class InProcessRollouts:
         generator: torch.Generator,
     ) -> None:
         self._config, self._task, self._model = config, task, model
+        self._verification = Verification(task, config.task)
         # Any: what a tokenizer returns is not in its type.
         self._tokenizer: Any = tokenizer
         self._generator = generator
@@ -50,7 +52,7 @@ class InProcessRollouts:
         problems = [problem_at(self._task, self._config, ordinal, 0, mix) for ordinal in ordinals]
         made, tokens = self.rollouts(problems, samples, temperature, reported, policy)
         for attempt in range(1, rollout.refills + 1) if base else ():
-            again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of])]
+            again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of if t.scored])]
             if not again:
                 break
             others = [problem_at(self._task, self._config, ordinals[i], attempt, mix) for i in again]
@@ -90,12 +92,12 @@ class InProcessRollouts:
         if isinstance(self._task, Environment):
             dialogues = self._take_turns(self._task, of, drawn, temperature, reported)
             flat = [
-                self._dialogue(self._task, problem, dialogue, row % samples, policy, reported)
+                self._dialogue(problem, dialogue, row % samples, policy, reported)
                 for row, (problem, dialogue) in enumerate(zip(of, dialogues, strict=True))
             ]
             tokens = sum(int(trajectory.mask.sum()) for trajectory in flat)
         else:
-            verdicts = score(self._task, self._tokenizer, problems, drawn)
+            verdicts = score(self._verification, self._tokenizer, problems, drawn)
             flat = [
                 self._single(drawn, row, row % samples, policy, reported, verdict)
                 for row, verdict in enumerate(verdicts)
@@ -144,15 +146,13 @@ class InProcessRollouts:
         return dialogues
 
     def _dialogue(
-        self,
-        task: Environment,
-        problem: Problem,
-        dialogue: Dialogue,
-        index: int,
-        policy: int,
-        reported: float,
+        self, problem: Problem, dialogue: Dialogue, index: int, policy: int, reported: float
     ) -> Trajectory:
-        verdict = NO_END if dialogue.finish == "length" else task.verify_turns(problem, dialogue.turns)
+        verdict = dialogue.verdict
+        if verdict is None and dialogue.finish == "length":
+            verdict = NO_END
+        elif verdict is None:
+            verdict = self._verification.verify_turns(problem, dialogue.turns)
         tokens, logprobs, mask = dialogue.arrays()
         ended = dialogue.finish == "stop"
         return self._trajectory(index, tokens, logprobs, mask, policy, reported, verdict, ended=ended)
@@ -194,6 +194,7 @@ class InProcessRollouts:
             versions=[VersionSpan(0, 0, policy)],
             reward=shaped.reward,
             reward_components={},
-            verdict="",
+            verdict=shaped.verdict,
             finish_reason="stop" if ended else "length",
+            scored=shaped.unscored is None,
         )

@@ -33,6 +33,7 @@ from trainer.rollouts.curriculum import make_curriculum
 from trainer.rollouts.trajectory import Group
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture
+from trainer.tasks.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class InProcessStep:
     response_length: float
     clip_fraction: float
     gradient_norm: float
+    unscored_rollouts: int
+    """rollouts to which the verifier gave no score; they count in nothing else here"""
     generated_tokens: int
     """response tokens sampled for this step, of both roles"""
     sample_seconds: float
@@ -71,6 +74,8 @@ class InProcessEvaluation:
     samples: int
     correct: list[int]
     """correct samples of each problem"""
+    unscored: int = 0
+    """samples to which the verifier gave no score; they are not correct"""
 
     def pass_at(self, k: int) -> float:
         """Mean pass@k over the problems."""
@@ -153,6 +158,7 @@ class InProcessRun:
                 response_length=metrics.response_length,
                 clip_fraction=metrics.clip_fraction,
                 gradient_norm=metrics.gradient_norm,
+                unscored_rollouts=sum(not t.scored for group in groups for t in group.trajectories),
                 generated_tokens=tokens,
                 sample_seconds=sample_seconds,
                 learn_seconds=time.process_time() - started,
@@ -169,13 +175,13 @@ class InProcessRun:
         found = measure(
             self._learner.model,
             self._tokenizer,
-            self._task,
+            Verification(self._task, self._config.task),
             [self._task.heldout_problem(i) for i in range(evaluation.problems)],
             samples=samples or evaluation.samples,
             max_new_tokens=self._config.rollout.max_new_tokens,
             seed=self._config.seed,
         )
-        return InProcessEvaluation(step, found.entropy, found.samples, found.correct)
+        return InProcessEvaluation(step, found.entropy, found.samples, found.correct, found.unscored)
 
     def _evaluate_turns(self, step: int, samples: int) -> InProcessEvaluation:
         problems = [self._task.heldout_problem(i) for i in range(self._config.evaluation.problems)]
@@ -186,7 +192,8 @@ class InProcessRun:
         made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
         surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
         correct = [sum(t.reward >= 1 for t in of) for of in made]
-        return InProcessEvaluation(step, surprisal / tokens, samples, correct)
+        unscored = sum(not t.scored for of in made for t in of)
+        return InProcessEvaluation(step, surprisal / tokens, samples, correct, unscored)
 
     def save(self, directory: Path) -> None:
         """Save weights and optimizer state, but not the control law or rollouts sampled ahead."""
@@ -225,10 +232,11 @@ class InProcessRun:
 
 
 def _base_rewards(groups: Sequence[Group]) -> list[tuple[int, float]]:
-    """The part of the mixture and the reward of each base rollout."""
+    """The part of the mixture and the reward of each scored base rollout."""
     return [
         (Mixture.part_of(group.problem_id), trajectory.reward)
         for group in groups
         if group.role == "base"
         for trajectory in group.trajectories
+        if trajectory.scored
     ]

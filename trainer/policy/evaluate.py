@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.policy.sampler import Samples, sample
-from trainer.tasks.base import NO_END, Problem, Task, Verdict
+from trainer.tasks.base import NO_END, Problem, Verdict
+from trainer.tasks.verification import Verification
 
 PROBLEMS_AT_ONCE = 64
 
@@ -24,6 +25,8 @@ class Measurement:
     """number of fully rewarded samples of each problem"""
     samples: int
     """samples drawn for each problem"""
+    unscored: int = 0
+    """samples to which the verifier gave no score; they are not correct"""
 
     @property
     def pass_at_1(self) -> float:
@@ -34,7 +37,7 @@ class Measurement:
 def measure(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: Task,
+    verification: Verification,
     problems: Sequence[Problem],
     *,
     samples: int,
@@ -44,7 +47,7 @@ def measure(
     """Sample every problem `samples` times and verify; reproducible from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     total_entropy = total_tokens = 0.0
-    correct = []
+    correct, unscored = [], 0
     for start in range(0, len(problems), PROBLEMS_AT_ONCE):
         part = problems[start : start + PROBLEMS_AT_ONCE]
         drawn = sample(
@@ -57,13 +60,18 @@ def measure(
         )
         total_entropy += float(drawn.entropy.sum())
         total_tokens += float(drawn.lengths.sum())
-        right = torch.tensor([verdict.reward == 1.0 for verdict in score(task, tokenizer, part, drawn)])
+        verdicts = score(verification, tokenizer, part, drawn)
+        unscored += sum(verdict.unscored is not None for verdict in verdicts)
+        right = torch.tensor([verdict.reward == 1.0 for verdict in verdicts])
         correct += right.view(len(part), samples).sum(1).tolist()
-    return Measurement(total_entropy / total_tokens, correct, samples)
+    return Measurement(total_entropy / total_tokens, correct, samples, unscored)
 
 
 def score(
-    task: Task, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], drawn: Samples
+    verification: Verification,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    drawn: Samples,
 ) -> list[Verdict]:
     """Verdict of each row of `drawn`, which holds equally many responses to each problem, in order of problems."""
     samples = len(drawn.lengths) // len(problems)
@@ -71,5 +79,5 @@ def score(
     for row, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
         problem = problems[row // samples]
         text = str(tokenizer.decode(tokens[: length - 1]))
-        verdicts.append(task.verify(problem, text) if drawn.ended[row] else NO_END)
+        verdicts.append(verification.verify(problem, text) if drawn.ended[row] else NO_END)
     return verdicts

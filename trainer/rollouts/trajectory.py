@@ -219,6 +219,8 @@ def _check_trajectory(trajectory: Trajectory) -> None:
         raise TrajectoryError(f"{len(components):,} reward_components, at most {MOST_COMPONENTS} are allowed")
     if not all(math.isfinite(part) for part in (trajectory.reward, *components.values())):
         raise TrajectoryError("reward and reward_components must be finite")
+    if not trajectory.scored and trajectory.reward:
+        raise TrajectoryError("an unscored trajectory must have reward 0")
     for text in (trajectory.verdict, *components):
         _check_text(text)
     if trajectory.group_index < 0:

@@ -20,6 +20,7 @@ from trainer.policy.evaluate import measure
 from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions
+from trainer.tasks.verification import Verification
 
 _IGNORE = -100
 _PROBE_PROBLEMS, _PROBE_SAMPLES = 256, 8
@@ -86,7 +87,7 @@ def _train(
     probe = measure(
         model,
         tokenizer,
-        task,
+        Verification(task, config.task),
         problems,
         samples=_PROBE_SAMPLES,
         max_new_tokens=config.rollout.max_new_tokens,

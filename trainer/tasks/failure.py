@@ -25,7 +25,7 @@ _LIBRARIES = tuple(
 )
 
 
-class NoScore(Exception):  # noqa: N818
+class NoScore(Exception):
     """The verifier gives no score for a response. The message is the cause, one line.
 
     abstains: it says so deliberately, so that `task.verifier.on_failure` does not apply.
@@ -60,8 +60,8 @@ def as_number(value: Any) -> float:
     ValueError for a number that is not finite.
     """
     kind = type(value)
-    text = isinstance(value, str | bytes | bytearray)
-    imaginary = isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real)
+    text = issubclass(kind, str | bytes | bytearray)
+    imaginary = issubclass(kind, numbers.Complex) and not issubclass(kind, numbers.Real)
     if text or imaginary or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
         raise TypeError(f"must be a number, not {_shown(value)}")
     try:
@@ -75,7 +75,7 @@ def as_number(value: Any) -> float:
     return number
 
 
-def bounded_components(parts: Mapping[object, object]) -> dict[str, float]:
+def bounded_components(parts: Mapping[Any, Any]) -> dict[str, float]:
     """The first `MOST_COMPONENTS` finite numbers of `parts`, clipped to [0, 1]; anything else is left out."""
     kept: dict[str, float] = {}
     for name, value in parts.items():

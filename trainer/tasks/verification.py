@@ -55,7 +55,7 @@ class Verification:
             return self._without_score(problem, _as_no_score(error))
         if reply is None or isinstance(reply, str):
             return None if reply is None else reply.encode("utf-8", "replace").decode()
-        fault = NoScore(f"the reply must be a text or None, not {type(reply).__name__}")
+        fault = NoScore(f"invalid reply: it must be a text or None, not {type(reply).__name__}")
         return self._without_score(problem, fault)
 
     def trial(self) -> list[str]:
@@ -65,7 +65,10 @@ class Verification:
         """
         task = self._task
         if isinstance(task, Mixture):
-            problems = {f"part {i} of task.mixture: ": task.part_problem(i, 0) for i in range(len(self._config.mixture))}
+            problems = {
+                f"part {i} of task.mixture: ": task.part_problem(i, 0)
+                for i in range(len(self._config.mixture))
+            }
         else:
             problems = {"": task.train_problem(0)}
         found = {where: self.verify_turns(problem, (TRIAL_RESPONSE,)) for where, problem in problems.items()}
@@ -112,11 +115,13 @@ def _as_no_score(error: BaseException) -> NoScore:
 def _checked(found: object) -> Verdict:
     """The verdict as a rollout carries it: finite numbers in [0, 1], short texts. Raises NoScore."""
     if not isinstance(found, Verdict):
-        raise NoScore(f"the task gives {type(found).__name__}, not a Verdict")
+        raise NoScore(f"not a Verdict: the task gives {type(found).__name__}")
     if found.unscored is not None:
         raise NoScore(str(found.unscored), abstains=True)
     return Verdict(
-        _clipped(found.reward), bounded_components(found.components), one_line(str(found.verdict), LONGEST_LABEL)
+        _clipped(found.reward),
+        bounded_components(found.components),
+        one_line(str(found.verdict), LONGEST_LABEL),
     )
 
 
@@ -124,4 +129,4 @@ def _clipped(reward: object) -> float:
     try:
         return min(max(as_number(reward), 0.0), 1.0)
     except (TypeError, ValueError) as error:
-        raise NoScore(f"the reward {error}") from error
+        raise NoScore(f"invalid reward: it {error}") from error

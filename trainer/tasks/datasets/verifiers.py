@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import httpx
@@ -110,8 +109,8 @@ class FunctionVerifier:
 class HttpVerifier:
     """POSTs {"problem_id", "problem", "answer", "extra", "response"} and reads {"reward", "verdict", "components"}.
 
-    A service that is slow, unreachable or gives invalid answers is asked `attempts` times, with growing pauses; a reward
-    of null abstains. A refusal ends the run at once.
+    A service that is slow, unreachable or gives invalid answers is asked `attempts` times, with growing pauses. A
+    reward of null abstains. A refusal ends the run at once.
     """
 
     def __init__(self, config: VerifierConfig) -> None:
@@ -138,9 +137,16 @@ class HttpVerifier:
                 time.sleep(min(self._pause * 2 ** (attempt - 1), LONGEST_WAIT))
             try:
                 return _read(self._answer(content))
-            except (httpx.HTTPError, TimeoutError, TypeError, ValueError, LookupError, AttributeError) as error:
+            except (
+                httpx.HTTPError,
+                TimeoutError,
+                TypeError,
+                ValueError,
+                LookupError,
+                AttributeError,
+            ) as error:
                 cause = cause_of(error, with_place=False)
-        raise NoScore(f"no verdict of {self._url} in {self._attempts} attempts: {cause}")
+        raise NoScore(f"no verdict in {self._attempts} attempts: {cause}")
 
     def final_answer(self, response: str) -> str | None:
         """Always None: the service gives no answers."""
@@ -190,7 +196,9 @@ def _read(body: bytes) -> Verdict:
         score = as_number(reward)
     except (TypeError, ValueError) as error:
         raise ValueError(f"its reward {error}") from None
-    return graded(score, bounded_components(found.get("components") or {}), label if isinstance(label, str) else None)
+    return graded(
+        score, bounded_components(found.get("components") or {}), label if isinstance(label, str) else None
+    )
 
 
 def _called(pool: BoundedPool, where: str, *arguments: Any) -> Any:
@@ -212,8 +220,8 @@ def _load(pool: BoundedPool, where: str) -> None:
 
 def _not_ready(where: str, error: NotLoadedError) -> ScopeError:
     return ScopeError(
-        f"{where} cannot be made ready in its own process: {error}. task.verifier.load_seconds is the longest time that "
-        "it may take."
+        f"{where} cannot be made ready in its own process: {error}. task.verifier.load_seconds is the longest time "
+        "that it may take."
     )
 
 
