@@ -7,6 +7,7 @@ temperature of step n - max_staleness, as in the full system when generators are
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -43,7 +44,7 @@ class InProcessStep:
     step: int
     entropy: float
     entropy_target: float | None
-    """None without entropy control"""
+    """None without entropy control, and until the entropy is measured"""
     reference: float | None
     temperature: float
     alpha: float
@@ -208,10 +209,12 @@ class InProcessRun:
         self._learner.load(directory, "policy")
         self._step = step
 
-    def _target(self, step: int, entropy: float) -> float:
+    def _target(self, step: int, entropy: float) -> float | None:
         if self._target_at is not None:
             return self._target_at(step)
         if self._schedule is None:
+            if not math.isfinite(entropy):
+                return None
             self._schedule = Schedule(self._config.entropy_control, entropy)
         return self._schedule.target_at(step)
 

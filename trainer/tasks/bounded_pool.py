@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait
 from typing import Any, Literal
 
 import psutil
@@ -122,12 +123,12 @@ class BoundedPool:
     def _outcome(self, pool: ProcessPool, work: bytes, seconds: float) -> _Outcome:
         future = pool.schedule(_run, args=(work,), timeout=seconds)
         try:
-            return future.result(self._load_seconds + seconds + END_SECONDS)
+            wait([future], self._load_seconds)
+            if not future.running() and future.cancel():
+                raise NotLoadedError(f"it is not ready after {self._load_seconds:g} s")
+            return future.result(seconds + END_SECONDS)
         except FutureTimeoutError as error:
-            if future.done() or future.running():
-                raise BoundedError("too slow") from error
-            future.cancel()
-            raise NotLoadedError(f"it is not ready after {self._load_seconds:g} s") from error
+            raise BoundedError("too slow") from error
         except MemoryError as error:
             raise BoundedError("out of memory") from error
         except ProcessExpired as error:
