@@ -87,8 +87,8 @@ class Task(Protocol):
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """Score a finished response: its text without the end token, with other special tokens.
 
-        Must be quick and give a verdict on any text. Raises ScopeError, which ends the run, only if no verdict is
-        possible, for instance if a service does not answer.
+        Must be quick and give a verdict on any text. What it raises means that the response has no score
+        (`trainer.tasks.verification`); only ScopeError, for what no response can pass, ends the run.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -136,13 +137,23 @@ def test_arguments_that_cannot_be_sent_fail_their_call_only(pool: BoundedPool) -
     assert pool.call("well") == "did well"
 
 
-def test_a_process_that_dies_between_two_calls_is_replaced() -> None:
+def spawned() -> set[psutil.Process]:
+    """The children of this process that `multiprocessing` spawned for calls."""
+    return {child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+
+
+def test_a_process_that_dies_between_two_calls_is_replaced_and_ends_with_the_pool() -> None:
+    before = spawned()
     pool = BoundedPool(act, workers=1, seconds=30, memory_mib=1024)
     assert pool.call("well") == "did well"
-    for child in psutil.Process().children():
-        if "spawn_main" in " ".join(child.cmdline()):
-            child.kill()
+    for child in spawned() - before:
+        child.kill()
     assert pool.call("well") == "did well"
+    replacements = spawned() - before
+    assert replacements
+    del pool
+    gc.collect()
+    assert not any(child.is_running() for child in replacements), "they outlive the pool"
 
 
 def slowly(what: str) -> str:

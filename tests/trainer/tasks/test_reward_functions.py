@@ -91,7 +91,7 @@ FAILURES = {
     "os._exit(1)": "verifier died",
     "os.kill(os.getpid(), 11)": "verifier died",
     "bytearray(1 << 45)": "out of memory",
-    "[0 for _ in iter(int, 1)]": "out of memory",
+    "[bytes(1 << 26) for _ in iter(int, 1)]": "out of memory",
     "any(0 for _ in iter(int, 1))": "too slow",
 }
 
@@ -115,7 +115,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Task, Verification
     """A task whose function evaluates the response as Python."""
     folder = tmp_path_factory.mktemp("function")
     (folder / "evaluating_reward.py").write_text(FUNCTION)
-    config = task_of(folder, "evaluating_reward:compute_score", memory_mib=512, timeout_seconds=8.0)
+    config = task_of(folder, "evaluating_reward:compute_score", memory_mib=512, timeout_seconds=6.0)
     task = make_task(config)
     return task, Verification(task, config)
 
