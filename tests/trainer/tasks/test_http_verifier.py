@@ -85,6 +85,7 @@ def test_a_fault_is_followed_by_another_try_and_silence_is_no_score(train_file: 
         (b"[" * 5000, ""),
         (b" " * (1 << 21), "ValueError: its answer is longer than"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_whatever_a_service_answers_there_is_a_verdict(train_file: str, answer: bytes, expected: str) -> None:
     with reward_service() as service:
