@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.hostile_answers import HOSTILE_ANSWERS
 from trainer.config import TaskConfig
-from trainer.config.task import GymConfig, VerifierConfig
+from trainer.config.task import GymConfig
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
 from trainer.tasks.bounded_pool import BoundedError, BoundedPool
@@ -21,8 +21,8 @@ from trainer.tasks.verification import Verification
 pytestmark = pytest.mark.timeout(240)
 FROM_SETS = ("codeio", "isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder")
 """data sets that iterate over sets of texts"""
-RAISING = ("boxnet", "coin_flip", "game_of_life", "basic_arithmetic")
-"""data sets whose scorer raises for some answers, and one whose scorer does not"""
+RAISING = ("boxnet", "coin_flip", "game_of_life", "prime_factorization")
+"""data sets whose scorer raises for some answers"""
 SLOW = ("composite", "knight_swap", "futoshiki", "zebra_puzzles")
 """left to benchmarks/reasoning_gym_hostile.py: a problem takes up to a second, or needs options"""
 
@@ -78,6 +78,8 @@ def test_later_problems_of_data_sets_that_iterate_over_sets_are_the_same_too(
 
 def test_any_answer_has_a_score_or_a_cause(pools: list[BoundedPool]) -> None:
     """Six answers for each data set, all of them over several data sets."""
+    # Some scorers compute it, and would take the whole of their time.
+    quick = [answer for answer in HOSTILE_ANSWERS if answer != "10**10**10"]
 
     def tried(pool: BoundedPool, order: list[str]) -> int:
         scores = 0
@@ -85,7 +87,7 @@ def test_any_answer_has_a_score_or_a_cause(pools: list[BoundedPool]) -> None:
             gym = GymConfig(dataset=name)
             (entry,) = pool.call("problems", gym, 17, 100, [0], seconds=60.0)
             for shift in range(6):
-                answer = HOSTILE_ANSWERS[(6 * place + shift) % len(HOSTILE_ANSWERS)]
+                answer = quick[(6 * place + shift) % len(quick)]
                 with contextlib.suppress(BoundedError):
                     scores += pool.call("score", gym, entry, f"<answer>{answer}</answer>") is not None
         return scores
@@ -97,21 +99,16 @@ def test_any_answer_has_a_score_or_a_cause(pools: list[BoundedPool]) -> None:
 
 
 @pytest.mark.parametrize("dataset", RAISING)
-def test_every_hostile_answer_to_a_data_set_whose_scorer_raises_has_a_verdict(dataset: str) -> None:
-    config = TaskConfig(
-        name="reasoning_gym",
-        heldout=16,
-        reasoning_gym=GymConfig(dataset=dataset, size=100),
-        verifier=VerifierConfig(timeout_seconds=5.0),
-    )
-    task = make_task(config)
-    verification, problem = Verification(task, config), task.train_problem(0)
-    verdicts = [verification.verify(problem, f"<answer>{answer}</answer>") for answer in HOSTILE_ANSWERS]
-    causes = [verdict.unscored for verdict in verdicts if verdict.unscored is not None]
-    assert all(0 <= verdict.reward <= 1 for verdict in verdicts)
-    assert (not causes) == (dataset == "basic_arithmetic")
-    right = f"<answer>{problem.data['entry']['answer']}</answer>"
-    assert verification.verify(problem, right).reward == 1.0
+def test_what_a_scorer_raises_is_a_cause(pools: list[BoundedPool], dataset: str) -> None:
+    gym, causes = GymConfig(dataset=dataset), []
+    (entry,) = pools[0].call("problems", gym, 17, 100, [0], seconds=60.0)
+    for answer in HOSTILE_ANSWERS:
+        try:
+            pools[0].call("score", gym, entry, f"<answer>{answer}</answer>")
+        except BoundedError as error:
+            causes.append(str(error))
+    assert causes
+    assert all(f"({dataset}.py:" in cause for cause in causes)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +121,30 @@ def test_every_hostile_answer_to_a_data_set_whose_scorer_raises_has_a_verdict(da
         ("chain_sum", {"min_digits": 0}),
         ("chain_sum", {"max_digits": "x"}),
         ("composite", {}),
-        ("coin_flip", {"min_trials": -5, "max_trials": -9}),
+        ("coin_flip", {"min_trials": 9, "max_trials": 3}),
         ("word_ladder", {"min_word_length": 100, "max_word_length": 200}),
     ],
 )
-def test_options_that_a_data_set_cannot_use_are_refused(dataset: str, options: dict[str, Any]) -> None:
-    gym = GymConfig(dataset=dataset, size=100, options=options)
-    with pytest.raises(ScopeError, match=rf"task\.reasoning_gym\.options=.* are not valid for {dataset}: "):
+def test_options_that_a_data_set_cannot_use_are_a_cause(
+    pools: list[BoundedPool], dataset: str, options: dict[str, Any]
+) -> None:
+    gym = GymConfig(dataset=dataset, options=options)
+    with pytest.raises(BoundedError, match=r"^(TypeError|ValueError|AssertionError|KeyError): "):
+        pools[0].call("problems", gym, 17, 100, list(range(16)), seconds=60.0)
+
+
+def test_a_task_refuses_options_and_gives_a_response_without_a_score_its_cause() -> None:
+    gym = GymConfig(dataset="basic_arithmetic", size=100, options={"max_terms": 3.5})
+    with pytest.raises(
+        ScopeError, match=r"task\.reasoning_gym\.options=.* are not valid for basic_arithmetic: "
+    ):
         make_task(TaskConfig(name="reasoning_gym", heldout=16, reasoning_gym=gym))
+    flips = GymConfig(dataset="coin_flip", size=100)
+    config = TaskConfig(name="reasoning_gym", heldout=16, reasoning_gym=flips)
+    task = make_task(config)
+    verification, problem = Verification(task, config), task.train_problem(0)
+    verdict = verification.verify(problem, "<answer>1e999</answer>")
+    assert verdict.unscored is not None
+    assert verdict.unscored.startswith("OverflowError: ")
+    right = f"<answer>{problem.data['entry']['answer']}</answer>"
+    assert verification.verify(problem, right).reward == 1.0
