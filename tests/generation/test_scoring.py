@@ -74,7 +74,8 @@ def test_a_response_on_which_the_verifier_fails_has_no_score_and_the_others_have
 
 
 def test_a_verdict_on_a_rollout_whose_environment_failed_is_kept() -> None:
-    scorer = Scorer(tiny_config(), Echo(), Letters())
+    task: Any = Echo()
+    scorer = Scorer(tiny_config(), task, Letters())
     known = Verdict(0.0, {}, "KeyError", unscored="KeyError")
     samples: list[Any] = [
         SimpleNamespace(tokens=np.array([1, 99]), finish_reason="stop", verdict=verdict)

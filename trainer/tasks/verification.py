@@ -5,13 +5,12 @@ Everything that scores rollouts uses this: generators, in-process runs, `scope e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from trainer.config.task import TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Environment, Problem, Task, Verdict
 from trainer.tasks.failure import (
-    ABSTAINS,
     LONGEST_LABEL,
     NoScore,
     as_number,
@@ -33,14 +32,11 @@ class Verification:
 
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """The verdict on a finished response. Raises ScopeError where no later response can have one either."""
-        return self._verdict(problem, lambda: self._task.verify(problem, response_text))
+        return self._settled(problem, self._attempt(problem, (response_text,), whole=False))
 
     def verify_turns(self, problem: Problem, turns: Sequence[str]) -> Verdict:
         """The verdict on a finished rollout of an `Environment`, which may have a single turn; raises like `verify`."""
-        task = self._task
-        if not isinstance(task, Environment):
-            return self.verify(problem, turns[-1])
-        return self._verdict(problem, lambda: task.verify_turns(problem, turns))
+        return self._settled(problem, self._attempt(problem, turns, whole=True))
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Verdict | None:
         """The reply of an `Environment`, None at the rollout's end; a verdict if it fails, which ends the rollout."""
@@ -71,21 +67,29 @@ class Verification:
             }
         else:
             problems = {"": task.train_problem(0)}
-        found = {where: self.verify_turns(problem, (TRIAL_RESPONSE,)) for where, problem in problems.items()}
-        return [
-            f"{where}the verifier gives no score to a trial response: {verdict.unscored}"
-            for where, verdict in found.items()
-            if verdict.unscored is not None and verdict.unscored != ABSTAINS
-        ]
+        notes = []
+        for where, problem in problems.items():
+            fault = self._attempt(problem, (TRIAL_RESPONSE,), whole=True)
+            if isinstance(fault, NoScore) and not fault.abstains:
+                self._settled(problem, fault)
+                notes.append(f"{where}the verifier gives no score to a trial response: {fault}")
+        return notes
 
-    def _verdict(self, problem: Problem, verify: Callable[[], Verdict]) -> Verdict:
+    def _attempt(self, problem: Problem, turns: Sequence[str], *, whole: bool) -> Verdict | NoScore:
+        """The verdict of the task, on the whole rollout or on its last turn; NoScore where it fails."""
+        task = self._task
         try:
-            return _checked(verify())
+            if whole and isinstance(task, Environment):
+                return _checked(task.verify_turns(problem, turns))
+            return _checked(task.verify(problem, turns[-1]))
         except ScopeError:
             raise
         # SystemExit: a verifier that calls sys.exit ends neither a thread nor the process.
         except (Exception, SystemExit) as error:
-            return self._without_score(problem, _as_no_score(error))
+            return _as_no_score(error)
+
+    def _settled(self, problem: Problem, found: Verdict | NoScore) -> Verdict:
+        return found if isinstance(found, Verdict) else self._without_score(problem, found)
 
     def _without_score(self, problem: Problem, fault: NoScore) -> Verdict:
         cause = one_line(str(fault)) or type(fault).__name__

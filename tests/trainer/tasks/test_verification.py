@@ -181,8 +181,11 @@ def test_each_part_of_a_mixture_has_its_own_policy() -> None:
 
 
 def test_the_trial_before_a_run_names_the_cause_and_is_silent_where_the_verifier_works() -> None:
-    (note,) = under("left_out", Mine(raising(ValueError("why")))).trial()
-    assert "gives no score to a trial response: ValueError: why" in note
+    for policy in ("left_out", "zero"):
+        (note,) = under(policy, Mine(raising(ValueError("why")))).trial()
+        assert "gives no score to a trial response: ValueError: why" in note
+    with pytest.raises(ScopeError, match="on_failure='end'"):
+        under("end", Mine(raising(ValueError("why")))).trial()
     assert under("left_out", Mine(lambda: Verdict(0.0, {}, "wrong"))).trial() == []
     assert under("left_out", Mine(raising(NoScore(ABSTAINS, abstains=True)))).trial() == []
 
