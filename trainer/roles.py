@@ -1,4 +1,4 @@
-"""The roles of generators, which sample at the base or the adaptive temperature, and the largest group size."""
+"""The roles of generators, which sample at the base or the adaptive temperature, and the largest sizes of a group."""
 
 from __future__ import annotations
 
@@ -8,3 +8,5 @@ Role = Literal["base", "adaptive"]
 
 MOST_ROLLOUTS = 1024
 """most rollouts per group"""
+MOST_COMPONENTS = 16
+"""largest number of components of one reward"""

@@ -39,9 +39,9 @@ class Constant:
     def __init__(self, actuators: Actuators) -> None:
         self.actuators = actuators
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int) -> Actuators:
+    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
         """The constant actuators; the arguments are ignored."""
-        del entropy, entropy_target, positives
+        del entropy, entropy_target, positives, rollouts
         return self.actuators
 
     def state(self) -> dict[str, float]:

@@ -38,6 +38,7 @@ from trainer.prompts.codec import PromptCodec  # noqa: E402
 from trainer.starting_model.warm_start import ensure_warm_start  # noqa: E402
 from trainer.starting_model.warm_start_result import WarmStart  # noqa: E402
 from trainer.tasks import make_task  # noqa: E402
+from trainer.tasks.verification import Verification  # noqa: E402
 
 TRL = "1.16.0"
 ENVIRONMENT = REPOSITORY / "runs" / "trl-environment"
@@ -241,7 +242,7 @@ def pass_at_1(config: RunConfig, model_dir: Path) -> float:
     found = measure(
         Qwen3ForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval(),
         PromptCodec.load(model_dir, config),
-        task,
+        Verification(task, config.task),
         [task.heldout_problem(i) for i in range(HELD_OUT)],
         samples=SAMPLES,
         max_new_tokens=config.rollout.max_new_tokens,

@@ -102,7 +102,6 @@ async def measure(
         before = after
     await generator.stop()
     await running
-    await generator.shutdown()
     redis.close()
     return rounds
 

@@ -90,6 +90,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
             "without a gradient, of these without any reward and with every one, and made again of another problem",
         ),
+        Panel(
+            "Rollouts without a score",
+            "short",
+            (gauge("unscored_rollouts"), keyed("unscored_causes")),
+            "because the verifier failed or abstained, and why",
+        ),
         Panel("Shares of a mixture", "percentunit", (keyed("mixture_shares"),)),
         Panel("Pass rates of a mixture", "percentunit", (keyed("mixture_pass_rates"),)),
         Panel("Gradient norm", "short", (gauge("gradient_norm"),)),

@@ -18,6 +18,7 @@ from trainer.errors import ScopeError
 from trainer.starting_model.checks import check_model, check_tokenizer
 from trainer.starting_model.find import StartingModel, cached_starting_model, find_starting_model
 from trainer.tasks import Environment, Task, TaskWithNotes, make_task
+from trainer.tasks.verification import Verification
 
 PROMPTS = "task.unusable_prompts"
 """field of the check that encodes the task's prompts"""
@@ -131,7 +132,8 @@ def _check_task(task: Task, config: RunConfig) -> list[str]:
             f"determinism.strict=true cannot run task.name={config.task.name!r}: its rollouts take several turns, "
             "whose requests enter the engine at different times."
         )
-    return list(task.notes) if isinstance(task, TaskWithNotes) else []
+    notes = list(task.notes) if isinstance(task, TaskWithNotes) else []
+    return notes + Verification(task, config.task).trial()
 
 
 def _check_model(config: RunConfig, *, download: bool) -> list[str]:

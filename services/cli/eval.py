@@ -137,6 +137,8 @@ def _show(document: dict[str, Any]) -> None:
         table.add_row("", "problems", str(task["problems"]), "")
         table.add_row("", "tokens", f"{task['tokens']:z.1f}", "")
         table.add_row("", "truncated", f"{task['truncated_share']:.1%}", "")
+        if task["unscored"]:
+            table.add_row("", "without a score", str(task["unscored"]), "")
     console = terminal()
     console.print(table)
     console.print(

@@ -111,7 +111,9 @@ def _head(rollout: SampledRollout) -> Text:
     facts: list[Any] = [
         f"step {rollout.step}",
         f"{rollout.role} at {rollout.temperature:z.2f}",
-        f"reward {rollout.reward:z.2f} ({rollout.verdict})",
+        f"reward {rollout.reward:z.2f} ({rollout.verdict})"
+        if rollout.scored
+        else f"no score ({rollout.verdict})",
         f"{rollout.length} tokens, {rollout.finish}",
         *([] if rollout.surprisal is None else [f"mean surprisal {rollout.surprisal:z.2f}"]),
         f"{rollout.group_id} #{rollout.index}",

@@ -14,6 +14,7 @@ from services.generation.generator import GeneratorActor
 from services.generation.spec import GeneratorSpec
 from services.generation.strict_generator import StrictGeneratorActor
 from services.inference.environment import engine_environment
+from services.online_eval.jobs import ResponseCounts
 from services.run.ids import actor_namespace
 from trainer.errors import ScopeError
 
@@ -88,12 +89,12 @@ class GeneratorPool:
         """
         return [text for name in list(self._members) if (text := self._check(name)) is not None]
 
-    def evaluate(self, problems: int, samples: int, temperature: float) -> list[int]:
-        """Count the correct responses to each of the first `problems` held-out problems, divided among all generators.
+    def evaluate(self, problems: int, samples: int, temperature: float) -> list[ResponseCounts]:
+        """Count the responses to each of the first `problems` held-out problems, divided among all generators.
 
         The problems of a generator that ends go to the others. Raises ScopeError when none is left.
         """
-        correct, left = [0] * problems, list(range(problems))
+        found, left = [ResponseCounts(0, 0)] * problems, list(range(problems))
         members, reason = list(self._members.values()), ""
         while left:
             if not members:
@@ -113,8 +114,8 @@ class GeneratorPool:
                     reason = cause_of(error)
                 else:
                     for index, count in zip(share, counts, strict=True):
-                        correct[index] = count
-        return correct
+                        found[index] = count
+        return found
 
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """Let the generators finish what they are sending, then end them. timeout: seconds, for all of them."""

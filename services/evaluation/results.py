@@ -27,6 +27,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     answer: str | None
     """the final answer as the task reads it (from the last turn), for the majority vote; None without one"""
+    unscored: str | None = None
+    """why the verifier gave no score; the response is then not correct"""
 
     @property
     def correct(self) -> bool:

@@ -35,7 +35,8 @@ def summarize(results: Sequence[ProblemResult], samples: int, ks: Sequence[int])
     """Compute the figures of one task. Raises ValueError without results.
 
     `avg@n` is the mean share of correct responses and equals `pass@1`. `reward@n` is the mean reward, which counts
-    partly correct responses. `maj@n` is omitted when the task reads an answer from none of the responses.
+    partly correct responses. Responses without a score, which `unscored` counts, are not correct. `maj@n` is omitted
+    when the task reads an answer from none of the responses.
     """
     correct = [result.correct for result in results]
     responses = [response for result in results for response in result.responses]
@@ -47,6 +48,7 @@ def summarize(results: Sequence[ProblemResult], samples: int, ks: Sequence[int])
         figures[f"maj@{samples}"] = _interval([majority(result.responses) for result in results])
     figures["tokens"] = float(np.mean([response.tokens for response in responses]))
     figures["truncated_share"] = float(np.mean([response.finish == "length" for response in responses]))
+    figures["unscored"] = sum(response.unscored is not None for response in responses)
     figures["verdicts"] = dict(Counter(response.verdict for response in responses).most_common(20))
     return figures
 

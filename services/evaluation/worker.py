@@ -116,6 +116,7 @@ class ProblemQueue:
                 reward=verdict.reward,
                 verdict=verdict.verdict,
                 answer=task.answer(problem, sample, text),
+                unscored=verdict.unscored,
             )
             for sample, verdict, text in zip(samples, verdicts, texts, strict=True)
         ]

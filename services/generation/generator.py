@@ -27,7 +27,7 @@ from services.generation.sampling import ProblemSampler
 from services.generation.scoring import Scorer
 from services.generation.spec import GeneratorSpec
 from services.host.priority import lower_priority
-from services.online_eval.jobs import EvaluationLeases
+from services.online_eval.jobs import EvaluationLeases, ResponseCounts
 from services.online_eval.worker import EvaluationWorker
 from services.replay.actuators import read_mix
 from services.replay.producer import Lease, ReplayProducer
@@ -141,8 +141,10 @@ class Generator:
         self._cancel_in_flight()
         self._wake.set()
 
-    async def evaluate(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
-        """Count the correct responses out of `samples` to each held-out problem, given by index."""
+    async def evaluate(
+        self, problems: Sequence[int], samples: int, temperature: float
+    ) -> list[ResponseCounts]:
+        """Sample `samples` responses to each held-out problem, given by index, and count the correct ones."""
         self._account()
         self._evaluating = True
         try:
@@ -167,12 +169,12 @@ class Generator:
 
     async def _sample_heldout_problem(
         self, problem: Problem, samples: int, temperature: float
-    ) -> tuple[int, list[Sample]]:
-        """Return the number of correct responses, and the responses, once the weights that sampled them are trusted."""
+    ) -> tuple[ResponseCounts, list[Sample]]:
+        """Return the counts of the responses, and the responses, once the weights that sampled them are trusted."""
         rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
-        correct = await self._correct(problem, rollouts)
+        counts = await self._count(problem, rollouts)
         await self._weights.trusted()
-        return correct, rollouts
+        return counts, rollouts
 
     def _cancel_in_flight(self) -> None:
         self._groups.cancel()
@@ -189,14 +191,16 @@ class Generator:
         """Attribute the time since the last change to the current state; called before the state changes."""
         self._work.account(self._state)
 
-    async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
+    async def _count_correct(
+        self, problems: Sequence[int], samples: int, temperature: float
+    ) -> list[ResponseCounts]:
         gate = asyncio.Semaphore(self._config.generators.groups_in_flight)
 
-        async def one(index: int) -> int:
+        async def one(index: int) -> ResponseCounts:
             async with gate:
                 problem = self._problems.heldout(index)
                 rollouts = await self._sample(problem, self._sampler.prompt(problem), samples, temperature)
-                return await self._correct(problem, rollouts)
+                return await self._count(problem, rollouts)
 
         return list(await asyncio.gather(*(one(index) for index in problems)))
 
@@ -283,7 +287,9 @@ class Generator:
                 self._wake.set()
                 verdicts = await self._scorer.rewards(problem, rollouts)
                 last = attempt == self._config.rollout.refills or self._spec.role != "base"
-                if last or not is_uniform([verdict.reward for verdict in verdicts]):
+                if last or not is_uniform(
+                    [verdict.reward for verdict in verdicts if verdict.unscored is None]
+                ):
                     break
                 self._work.refills += 1
                 self._work.tokens += sampled_tokens(rollouts)
@@ -309,9 +315,13 @@ class Generator:
         engine = self._require_engine()
         return await self._sampler.sample(engine, problem, prompt, samples=samples, temperature=temperature)
 
-    async def _correct(self, problem: Problem, rollouts: Sequence[Sample]) -> int:
-        """Count the fully rewarded responses."""
-        return sum(verdict.reward >= 1 for verdict in await self._scorer.verdicts(problem, rollouts))
+    async def _count(self, problem: Problem, rollouts: Sequence[Sample]) -> ResponseCounts:
+        """Count the fully rewarded responses, and those without a score."""
+        verdicts = await self._scorer.verdicts(problem, rollouts)
+        return ResponseCounts(
+            correct=sum(verdict.reward >= 1 for verdict in verdicts),
+            unscored=sum(verdict.unscored is not None for verdict in verdicts),
+        )
 
     async def _beats(self) -> None:
         while True:

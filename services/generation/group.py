@@ -67,6 +67,7 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
         reward_components=verdict.components,
         verdict=verdict.verdict,
         finish_reason=sample.finish_reason,
+        scored=verdict.unscored is None,
     )
 
 

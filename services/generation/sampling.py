@@ -92,7 +92,8 @@ async def hold_dialogue(
         dialogue.add_turn(turn.tokens.tolist(), turn.logprobs.tolist(), turn.versions, stopped=stopped)
         if dialogue.finish is not None:
             tokens, logprobs, mask = dialogue.arrays()
-            return Sample(tokens, logprobs, dialogue.finish, dialogue.spans, mask, tuple(dialogue.turns))
+            turns = tuple(dialogue.turns)
+            return Sample(tokens, logprobs, dialogue.finish, dialogue.spans, mask, turns, dialogue.verdict)
         (turn,) = await engine.sample(
             [*prompt, *dialogue.tokens],
             n=1,

@@ -11,6 +11,7 @@ from trainer.config import RunConfig
 from trainer.prompts.codec import PromptCodec
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
+from trainer.tasks.verification import Verification
 
 if TYPE_CHECKING:
     from services.inference.sample import Sample
@@ -21,11 +22,12 @@ class Scorer:
 
     def __init__(self, config: RunConfig, task: Task, codec: PromptCodec) -> None:
         self._config, self._task, self._codec = config, task, codec
+        self._verification = Verification(task, config.task)
         self._workers = max(task.verifier.workers for task in (config.task, *config.task.mixture))
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="verifier")
 
     async def verdicts(self, problem: Problem, samples: Sequence[Sample]) -> list[Verdict]:
-        """Return the task's verdict on each sample. Raises what the task raises."""
+        """Return the verdict on each sample, unscored where the verifier fails; raises like `Verification`."""
         loop = asyncio.get_running_loop()
         # Decode here, because two threads must not use the tokenizer at once.
         responses = [(sample, self.text(sample)) for sample in samples]
@@ -52,8 +54,10 @@ class Scorer:
         return [self._verdict(problem, sample, text) for sample, text in responses]
 
     def _verdict(self, problem: Problem, sample: Sample, text: str) -> Verdict:
+        if sample.verdict is not None:
+            return sample.verdict
         if sample.finish_reason == "length":
             return NO_END
         if isinstance(self._task, Environment):
-            return self._task.verify_turns(problem, sample.turns)
-        return self._task.verify(problem, text)
+            return self._verification.verify_turns(problem, sample.turns)
+        return self._verification.verify(problem, text)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from services.generation.generator import IDLE_POLL_SECONDS, Generator
+from services.online_eval.jobs import ResponseCounts
 from services.replay.producer import Lease
 from trainer.determinism import rollout_seed
 from trainer.rollouts.trajectory import PolicyVersion
@@ -71,19 +72,20 @@ class StrictGenerator(Generator):
             await self._writer.add(ordinal, lease, problem, prompt, group, verdicts, started)
             self._groups.leased.discard(ordinal)
 
-    async def _count_correct(self, problems: Sequence[int], samples: int, temperature: float) -> list[int]:
+    async def _count_correct(
+        self, problems: Sequence[int], samples: int, temperature: float
+    ) -> list[ResponseCounts]:
         version = self._require_engine().version
-        size, correct = self._config.generators.groups_in_flight, []
+        size, counts = self._config.generators.groups_in_flight, []
         for start in range(0, len(problems), size):
             part = [(f"heldout:{i}", self._problems.heldout(i)) for i in problems[start : start + size]]
             rollouts = await self._sample_in_order(part, samples, temperature, version)
             if rollouts is None:
                 raise RuntimeError(f"weights were loaded into {self._spec.generator_id} during an evaluation")
-            correct += [
-                await self._correct(problem, group)
-                for (_, problem), group in zip(part, rollouts, strict=True)
+            counts += [
+                await self._count(problem, group) for (_, problem), group in zip(part, rollouts, strict=True)
             ]
-        return correct
+        return counts
 
     async def _sample_in_order(
         self,

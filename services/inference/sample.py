@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.rollouts.trajectory import FinishReason, PolicyVersion, VersionSpan
+from trainer.tasks.base import Verdict
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Sample:
     """uint8[T], 0 for an environment's tokens; None when the policy sampled every token"""
     turns: tuple[str, ...] = ()
     """the policy's response in each turn, if the task is an environment"""
+    verdict: Verdict | None = None
+    """the verdict on a rollout that ended because the environment did not reply; None: the verifier's"""
 
 
 @dataclass(frozen=True)

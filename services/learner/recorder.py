@@ -32,6 +32,10 @@ from trainer.learner.step_metrics import StepMetrics
 from trainer.rollouts.curriculum import Curriculum
 from trainer.rollouts.rewards import is_uniform
 
+MOST_CAUSES = 5
+"""causes of unscored rollouts that a record names"""
+LONGEST_CAUSE = 60
+"""characters"""
 BEAT_STALE_SECONDS = 5.0
 """A generator without a heartbeat for this long counts as not alive."""
 
@@ -94,9 +98,11 @@ class Recorder:
             "groups": len(groups),
             "missing_groups": len(taken.missing),
             "uniform_groups": sum(
-                group.role == "base" and is_uniform([t.reward for t in group.trajectories])
+                group.role == "base" and is_uniform([t.reward for t in group.trajectories if t.scored])
                 for group in groups
             ),
+            "unscored_rollouts": sum(not t.scored for t in rollouts),
+            "unscored_causes": _causes([t.verdict for t in rollouts if not t.scored]),
             "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
             "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
             "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],
@@ -294,3 +300,11 @@ class Recorder:
             "generator_loading_share": shares["loading_seconds"],
             "generator_restarts": restarts,
         }
+
+
+def _causes(verdicts: Sequence[str]) -> dict[str, int]:
+    """Number of unscored rollouts by cause, the commonest first; of an error only its type. verdicts: their causes."""
+    short = Counter(verdict.partition(":")[0].partition(" (")[0][:LONGEST_CAUSE] for verdict in verdicts)
+    named = dict(short.most_common(MOST_CAUSES))
+    rest = len(verdicts) - sum(named.values())
+    return named | ({"other": rest} if rest else {})

@@ -48,6 +48,7 @@ class RolloutSample:
             prompt=str(self._tokenizer.decode(group.prompt[-most:].tolist())),
             temperature=group.sampling_temperature,
             reward=trajectory.reward,
+            scored=trajectory.scored,
             verdict=trajectory.verdict,
             finish=trajectory.finish_reason,
             length=len(trajectory.tokens),

@@ -112,10 +112,11 @@ class StepControl:
 
 
 def _base_rewards(taken: StepGroups) -> list[tuple[int, float]]:
-    """Mixture part and reward of each base rollout, ordered by ordinal and not by arrival."""
+    """Mixture part and reward of each scored base rollout, ordered by ordinal and not by arrival."""
     return [
         (Mixture.part_of(group.problem_id), trajectory.reward)
         for (role, _), (_, group) in sorted(taken.groups.items(), key=lambda item: item[0])
         if role == "base"
         for trajectory in group.trajectories
+        if trajectory.scored
     ]

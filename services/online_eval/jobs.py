@@ -16,6 +16,14 @@ from services.redis.keys import RunKeys
 from services.redis.scripts import script_text
 
 
+class ResponseCounts(NamedTuple):
+    """Responses to one held-out problem."""
+
+    correct: int
+    unscored: int
+    """responses to which the verifier gave no score; they are not correct"""
+
+
 class CorrectCount(msgspec.Struct, frozen=True, array_like=True):
     """The result of one problem."""
 
@@ -24,6 +32,8 @@ class CorrectCount(msgspec.Struct, frozen=True, array_like=True):
     oldest: int
     newest: int
     """learner steps of the oldest and the newest policy version that sampled a token of the responses"""
+    unscored: int = 0
+    """responses without a score"""
 
 
 class Job(NamedTuple):

@@ -85,7 +85,10 @@ class EvaluationScheduler:
             return f"no generator had time for the evaluation of step {job.step}"
         versions = min(c.oldest for c in found.values()), max(c.newest for c in found.values())
         correct = [count.correct for count in found.values()]
-        added = self._evaluations.add(job.step, correct, self._config, missing=missing, versions=versions)
+        unscored = sum(count.unscored for count in found.values())
+        added = self._evaluations.add(
+            job.step, correct, self._config, missing=missing, versions=versions, unscored=unscored
+        )
         if missing:
             return f"the evaluation of step {job.step} is incomplete: {len(found)} of {job.problems} problems"
         add_evaluation(redis, self._run_id, job.step, {k: float(added.at(k).mean()) for k in added.ks})

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from services.host.tasks import TasksInFlight
-from services.online_eval.jobs import CorrectCount, EvaluationLeases
+from services.online_eval.jobs import CorrectCount, EvaluationLeases, ResponseCounts
 from trainer.config import RunConfig
 from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import Problem
@@ -14,8 +14,8 @@ from trainer.tasks import Problem
 if TYPE_CHECKING:
     from services.inference.sample import Sample
 
-SampleProblem = Callable[[Problem, int, float], Awaitable[tuple[int, Sequence["Sample"]]]]
-"""problem, number of responses, temperature → number of correct responses, responses"""
+SampleProblem = Callable[[Problem, int, float], Awaitable[tuple[ResponseCounts, Sequence["Sample"]]]]
+"""problem, number of responses, temperature → counts of the responses, responses"""
 SLOT_DIVISOR = 4
 """Problems in flight are at most a fourth of `generators.groups_in_flight`, so that groups leased later do not wait."""
 
@@ -73,11 +73,12 @@ class EvaluationWorker:
     async def _evaluate(self, job: str, index: int) -> None:
         try:
             problem = self._problems.heldout(index)
-            correct, samples = await self._sample(
+            counts, samples = await self._sample(
                 problem, self._evaluation.samples, self._evaluation.temperature
             )
             steps = [span.step for sample in samples for span in sample.versions]
-            await self._leases.submit(job, index, CorrectCount(correct, min(steps), max(steps)))
+            count = CorrectCount(counts.correct, min(steps), max(steps), counts.unscored)
+            await self._leases.submit(job, index, count)
         finally:
             self._leased[job].discard(index)
             if not self._leased[job]:

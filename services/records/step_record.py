@@ -90,6 +90,10 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """groups missing from this step because they were dead-lettered"""
     uniform_groups: int = 0
     """base groups of this step with equal rewards, which give no gradient"""
+    unscored_rollouts: int = 0
+    """rollouts of this step to which the verifier gave no score; they count in no statistic and no loss"""
+    unscored_causes: dict[str, int] = {}
+    """why, in short → number of rollouts; at most `services.learner.recorder.MOST_CAUSES` and `other`"""
     refilled_groups: int = 0
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}

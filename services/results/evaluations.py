@@ -29,6 +29,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     oldest: int | None = None
     newest: int | None = None
     """learner steps of the policy versions that sampled the responses; None: only `step`"""
+    unscored: int = 0
+    """responses to which the verifier gave no score; they are not correct"""
 
     def at(self, k: int) -> np.ndarray:
         """Unbiased pass@k by problem, float64[P]."""
@@ -58,21 +60,25 @@ class Evaluations:
         *,
         missing: int = 0,
         versions: tuple[int, int] | None = None,
+        unscored: int = 0,
     ) -> Evaluation:
         """Add an evaluation and return it. It replaces an earlier one of the same step.
 
         versions: learner steps of the oldest and newest policy that sampled the responses; None: only `step`.
         """
         oldest, newest = versions or (None, None)
-        added = Evaluation(step, config.samples, list(config.ks), list(correct), missing, oldest, newest)
+        added = Evaluation(
+            step, config.samples, list(config.ks), list(correct), missing, oldest, newest, unscored
+        )
         self._all = sorted([*(e for e in self._all if e.step != step), added], key=lambda e: e.step)
         write_atomically(self._path, msgspec.json.encode(self._all))
         return added
 
     def line(self, step: int) -> str:
-        """The pass@k of the evaluation of `step`, as text."""
+        """The pass@k of the evaluation of `step`, and its responses without a score if there are any, as text."""
         found = next(e for e in self._all if e.step == step)
-        return "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():z.3f}" for k in found.ks)
+        line = "held-out " + ", ".join(f"pass@{k} {found.at(k).mean():z.3f}" for k in found.ks)
+        return line + (f"; {found.unscored} responses without a score" if found.unscored else "")
 
     @property
     def all(self) -> list[Evaluation]:

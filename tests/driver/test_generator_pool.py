@@ -98,7 +98,7 @@ def test_a_generator_that_worked_for_a_while_has_all_its_restarts_again(
 
 
 def test_the_share_of_a_generator_that_dies_in_an_evaluation_goes_to_the_others(start: Start) -> None:
-    assert start(3).evaluate(8, 4, 1.0) == list(range(8))
+    assert [counts.correct for counts in start(3).evaluate(8, 4, 1.0)] == list(range(8))
 
 
 def test_an_evaluation_without_generators_names_the_last_death(start: Start) -> None:

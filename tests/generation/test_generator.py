@@ -250,7 +250,7 @@ def test_evaluation_counts_the_right_answers_to_held_out_problems(stage: Stage) 
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(generator._shared, "sample", recording)
-            counted.extend(await generator.evaluate(range(20), 24, 1.0))
+            counted.extend(counts.correct for counts in await generator.evaluate(range(20), 24, 1.0))
 
     stage.act("base", scene)
     task, tokenizer = make_task(stage.config().task), AutoTokenizer.from_pretrained(stage.model_dir)

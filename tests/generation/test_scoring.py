@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +45,8 @@ def verdicts(task: Any, workers: int, numbers: range) -> list[str]:
     config = tiny_config(task={"verifier": {"workers": workers}})
     codec = PromptCodec(TOKENIZER, config)
     samples: list[Any] = [
-        SimpleNamespace(tokens=np.array(TOKENIZER.encode(f"{i}<eos>")), finish_reason="stop") for i in numbers
+        SimpleNamespace(tokens=np.array(TOKENIZER.encode(f"{i}<eos>")), finish_reason="stop", verdict=None)
+        for i in numbers
     ]
     scorer = Scorer(config, task, codec)
     return [verdict.verdict for verdict in asyncio.run(scorer.verdicts(PROBLEM, samples))]
@@ -64,6 +64,18 @@ def test_as_many_are_scored_at_once_as_the_verifier_has_workers() -> None:
         assert task.most_busy == workers
 
 
-def test_what_the_verifier_raises_arrives() -> None:
-    with pytest.raises(RuntimeError, match="unlucky"):
-        verdicts(Echo(), 2, range(10, 16))
+def test_a_response_on_which_the_verifier_fails_has_no_score_and_the_others_have_theirs() -> None:
+    found = verdicts(Echo(), 2, range(10, 16))
+    assert found[3].startswith("RuntimeError: unlucky")
+    assert [*found[:3], *found[4:]] == ["10", "11", "12", "14", "15"]
+
+
+def test_a_verdict_on_a_rollout_whose_environment_failed_is_kept() -> None:
+    task: Any = Echo()
+    scorer = Scorer(tiny_config(), task, PromptCodec(TOKENIZER, tiny_config()))
+    known = Verdict(0.0, {}, "KeyError", unscored="KeyError")
+    samples: list[Any] = [
+        SimpleNamespace(tokens=np.array(TOKENIZER.encode("1<eos>")), finish_reason="stop", verdict=verdict)
+        for verdict in (known, None)
+    ]
+    assert [v.verdict for v in asyncio.run(scorer.rewards(PROBLEM, samples))] == ["KeyError", "1"]

@@ -190,7 +190,7 @@ def test_an_evaluation_gives_the_same_counts_each_time(stage: Stage) -> None:
     counts: list[list[int]] = []
 
     async def scene(generator: OnSharedEngine) -> None:
-        counts.append(await generator.evaluate(range(20), 4, 1.0))
+        counts.append([found.correct for found in await generator.evaluate(range(20), 4, 1.0)])
 
     for _ in range(2):
         stage.act("base", scene, kind=StrictOnSharedEngine, **STRICT)

@@ -93,6 +93,38 @@ def test_an_alarm_over_several_steps_outlives_a_restart_of_the_learner(incarnati
     assert "equal rewards of 0" in alarms["all_uniform"]
 
 
+def test_rollouts_without_a_score_are_counted_by_cause_and_make_no_group_unequal(
+    incarnations: Incarnations,
+) -> None:
+    def without_score(role: Role, ordinal: int, *causes: str) -> tuple[tuple[str, int], tuple[Entry, Group]]:
+        place, (entry, group) = rewarded(role, ordinal, *[1.0] * 3, *[0.0] * len(causes))
+        unscored = [
+            msgspec.structs.replace(rollout, scored=False, verdict=cause)
+            for rollout, cause in zip(group.trajectories[3:], causes, strict=True)
+        ]
+        return place, (
+            entry,
+            msgspec.structs.replace(group, trajectories=[*group.trajectories[:3], *unscored]),
+        )
+
+    causes = [
+        "too slow",
+        "ValueError: 1 (reward.py:3)",
+        "ValueError: 2",
+        "SystemExit (reward.py:1)",
+        "too slow",
+    ]
+    further = [f"Error{i}: " for i in range(6)]
+    groups = dict([without_score("base", 0, *causes), without_score("adaptive", 0, "too slow", *further)])
+    made = record(incarnations, incarnations.begin(), groups)
+    assert (made.unscored_rollouts, made.uniform_groups) == (12, 1)
+    assert made.unscored_causes["too slow"] == 3
+    assert made.unscored_causes["ValueError"] == 2
+    assert made.unscored_causes["SystemExit"] == 1
+    assert len(made.unscored_causes) == 6
+    assert sum(made.unscored_causes.values()) == 12
+
+
 def test_groups_made_again_are_those_since_the_last_step_over_all_generators(
     incarnations: Incarnations,
 ) -> None:

@@ -22,6 +22,10 @@ class RewardService:
         self.seen: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.url = ""
+        self.answer: bytes | None = None
+        """what it answers to everything, if that is set"""
+        self.pause = 0.0
+        """seconds between the bytes of an answer"""
 
     def status(self, body: dict[str, Any], authorization: str | None) -> int:
         """HTTP status of the response to a request."""
@@ -46,11 +50,13 @@ def reward_service(secret: str | None = None) -> Iterator[RewardService]:
                 time.sleep(1.0)
             reward: Any = body["response"][:4].count(body["answer"]) / 4
             answer = {"reward": "?" if body["response"] == ODD else reward, "components": {"style": 0.5}}
-            text = json.dumps(answer).encode()
+            text = json.dumps(answer).encode() if service.answer is None else service.answer
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text)
+            for start in range(0, len(text), 1 if service.pause else len(text) or 1):
+                time.sleep(service.pause)
+                self.wfile.write(text[start : start + 1] if service.pause else text)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Log nothing."""

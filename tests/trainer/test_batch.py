@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.reference import group_advantages
 from trainer.config import RunConfig
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
+from trainer.loss.step_plan import auxiliary_scores
 from trainer.roles import Role
 from trainer.rollouts.batch import RolloutBatch, balanced_ranks, shard_batches
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
@@ -315,3 +317,60 @@ def test_select_keeps_every_field_in_the_order_asked_for():
     chosen = shard.select(rows)
     for field in fields(RolloutBatch):
         assert torch.equal(getattr(chosen, field.name), getattr(shard, field.name)[rows])
+
+
+@given(
+    rewards=st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=2, max_size=6),
+    data=st.data(),
+    aggregation=st.sampled_from(["sequence_mean", "dr_grpo"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_group_with_rollouts_without_a_score_is_learned_from_as_without_them(
+    rewards: list[float], data: st.DataObject, aggregation: str
+) -> None:
+    scored = data.draw(st.lists(st.booleans(), min_size=len(rewards), max_size=len(rewards)))
+    rng = np.random.default_rng(len(rewards))
+    whole = make_group("base", 0, len(rewards), rng)
+    rollouts = [
+        msgspec.structs.replace(t, reward=reward if has else 0.0, scored=has)
+        for t, reward, has in zip(whole.trajectories, rewards, scored, strict=True)
+    ]
+
+    def rows(trajectories: list[Trajectory]) -> RolloutBatch:
+        config = make_config(1, 1, 1, base=len(trajectories))
+        config = config.model_copy(
+            update={"loss": config.loss.model_copy(update={"aggregation": aggregation})}
+        )
+        (batch,) = shard_batches([msgspec.structs.replace(whole, trajectories=trajectories)], config)
+        return batch.select((~batch.auxiliary).nonzero().squeeze(-1))
+
+    batch = rows(rollouts)
+    has_score = torch.tensor(scored)
+    assert not batch.mask[~has_score].any()
+    assert not batch.advantages[~has_score].any()
+    assert batch.rewards[~has_score].sum() == 0
+    if sum(scored) == 1:
+        assert not batch.advantages.any()
+    elif any(scored):
+        alone = rows([t for t in rollouts if t.scored])
+        assert torch.equal(batch.advantages[has_score], alone.advantages)
+        width = alone.mask.shape[1]
+        assert torch.equal(batch.mask[has_score][:, :width], alone.mask)
+        assert torch.equal(batch.behaviour_logprobs[has_score][:, :width], alone.behaviour_logprobs)
+
+
+@pytest.mark.parametrize(("samples", "reward"), [("positives", 1.0), ("failures", 0.0)])
+def test_an_adaptive_rollout_without_a_score_is_neither_a_positive_nor_a_failure(
+    samples: str, reward: float
+) -> None:
+    config = make_config(1, 1, 1)
+    law = config.entropy_control.model_copy(update={"samples": samples})
+    config = config.model_copy(update={"entropy_control": law})
+    group = make_group("adaptive", 0, 2, np.random.default_rng(0))
+    rollouts = [
+        msgspec.structs.replace(group.trajectories[0], reward=reward),
+        msgspec.structs.replace(group.trajectories[1], reward=0.0, scored=False),
+    ]
+    (batch,) = shard_batches([msgspec.structs.replace(group, trajectories=rollouts)], config)
+    learned = auxiliary_scores(batch, torch.full_like(batch.mask, -1.0), 0.0).learned
+    assert learned[batch.auxiliary].tolist() == [1.0, 0.0]

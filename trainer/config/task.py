@@ -90,8 +90,14 @@ class VerifierConfig(Block):
         description="http: environment variable of driver and generators with the `Authorization` header, such as "
         "`Bearer …`",
     )
+    on_failure: Literal["left_out", "zero", "end"] = Field(
+        default="left_out",
+        description="a response without a score, because the verifier raises, dies, takes too long or gives no finite "
+        "number (http: after all attempts): left_out: counted, and in no statistic and no loss; zero: reward 0; end: "
+        "ends the run. For every task, your own too; in a mixture, of each part",
+    )
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(
-        default=3, description="http: attempts per request before the run fails"
+        default=3, description="http: attempts per request before the response is without a score"
     )
     retry_seconds: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = Field(
         default=0.5,
@@ -102,10 +108,17 @@ class VerifierConfig(Block):
     )
     timeout_seconds: Positive = Field(
         default=5.0,
-        description="longest time per response; after it the response scores 0, with http the attempt has failed",
+        description="longest time per response; after it the response has no score, with http the attempt has failed",
+    )
+    load_seconds: Positive = Field(
+        default=300.0,
+        description="longest time in which a process imports the modules of the verifier, which is not part of "
+        "`timeout_seconds`; after it the run ends",
     )
     memory_mib: Annotated[int, Field(ge=256)] = Field(
-        default=2048, description="address space per process; a response that needs more scores 0"
+        default=2048,
+        description="address space that a response may take in a process, beyond what the modules of the verifier "
+        "take; one that needs more has no score",
     )
 
 

@@ -20,6 +20,7 @@ from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import NO_END, Environment, Problem, Task, Verdict
 from trainer.tasks.reward_shaping import shape
+from trainer.tasks.verification import Verification
 
 
 class InProcessRollouts:
@@ -35,6 +36,7 @@ class InProcessRollouts:
     ) -> None:
         self._config, self._task, self._model, self._codec = config, task, model, codec
         self._problems = UsableProblems(task, config, codec)
+        self._verification = Verification(task, config.task)
         self._generator = generator
 
     def groups(
@@ -49,7 +51,7 @@ class InProcessRollouts:
         problems = [self._problems.train(ordinal, 0, mix) for ordinal in ordinals]
         made, tokens = self.rollouts(problems, samples, temperature, reported, policy)
         for attempt in range(1, rollout.refills + 1) if base else ():
-            again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of])]
+            again = [i for i, of in enumerate(made) if is_uniform([t.reward for t in of if t.scored])]
             if not again:
                 break
             others = [self._problems.train(ordinals[i], attempt, mix) for i in again]
@@ -92,12 +94,12 @@ class InProcessRollouts:
                 self._task, of, [p for p in prompts for _ in range(samples)], drawn, temperature, reported
             )
             flat = [
-                self._dialogue(self._task, problem, dialogue, row % samples, policy, reported)
+                self._dialogue(problem, dialogue, row % samples, policy, reported)
                 for row, (problem, dialogue) in enumerate(zip(of, dialogues, strict=True))
             ]
             tokens = sum(int(trajectory.mask.sum()) for trajectory in flat)
         else:
-            verdicts = score(self._task, self._codec, problems, drawn)
+            verdicts = score(self._verification, self._codec, problems, drawn)
             flat = [
                 self._single(drawn, row, row % samples, policy, reported, verdict)
                 for row, verdict in enumerate(verdicts)
@@ -146,15 +148,13 @@ class InProcessRollouts:
         return dialogues
 
     def _dialogue(
-        self,
-        task: Environment,
-        problem: Problem,
-        dialogue: Dialogue,
-        index: int,
-        policy: int,
-        reported: float,
+        self, problem: Problem, dialogue: Dialogue, index: int, policy: int, reported: float
     ) -> Trajectory:
-        verdict = NO_END if dialogue.finish == "length" else task.verify_turns(problem, dialogue.turns)
+        verdict = dialogue.verdict
+        if verdict is None and dialogue.finish == "length":
+            verdict = NO_END
+        elif verdict is None:
+            verdict = self._verification.verify_turns(problem, dialogue.turns)
         tokens, logprobs, mask = dialogue.arrays()
         ended = dialogue.finish == "stop"
         return self._trajectory(index, tokens, logprobs, mask, policy, reported, verdict, ended=ended)
@@ -196,6 +196,7 @@ class InProcessRollouts:
             versions=[VersionSpan(0, 0, policy)],
             reward=shaped.reward,
             reward_components={},
-            verdict="",
+            verdict=shaped.verdict,
             finish_reason="stop" if ended else "length",
+            scored=shaped.unscored is None,
         )

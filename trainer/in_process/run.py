@@ -7,6 +7,7 @@ temperature of step n - max_staleness, as in the full system when generators are
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -34,6 +35,7 @@ from trainer.rollouts.trajectory import Group
 from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture
+from trainer.tasks.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class InProcessStep:
     step: int
     entropy: float
     entropy_target: float | None
-    """None without entropy control"""
+    """None without entropy control, and until the entropy is measured"""
     reference: float | None
     temperature: float
     alpha: float
@@ -56,6 +58,8 @@ class InProcessStep:
     response_length: float
     clip_fraction: float
     gradient_norm: float
+    unscored_rollouts: int
+    """rollouts to which the verifier gave no score; they count in nothing else here"""
     generated_tokens: int
     """response tokens sampled for this step, of both roles"""
     sample_seconds: float
@@ -72,6 +76,8 @@ class InProcessEvaluation:
     samples: int
     correct: list[int]
     """correct samples of each problem"""
+    unscored: int = 0
+    """samples to which the verifier gave no score; they are not correct"""
 
     def pass_at(self, k: int) -> float:
         """Mean pass@k over the problems."""
@@ -157,6 +163,7 @@ class InProcessRun:
                 response_length=metrics.response_length,
                 clip_fraction=metrics.clip_fraction,
                 gradient_norm=metrics.gradient_norm,
+                unscored_rollouts=sum(not t.scored for group in groups for t in group.trajectories),
                 generated_tokens=tokens,
                 sample_seconds=sample_seconds,
                 learn_seconds=time.process_time() - started,
@@ -173,13 +180,13 @@ class InProcessRun:
         found = measure(
             self._learner.model,
             self._codec,
-            self._task,
+            Verification(self._task, self._config.task),
             [self._problems.heldout(i) for i in range(evaluation.problems)],
             samples=samples or evaluation.samples,
             max_new_tokens=self._config.rollout.max_new_tokens,
             seed=self._config.seed,
         )
-        return InProcessEvaluation(step, found.entropy, found.samples, found.correct)
+        return InProcessEvaluation(step, found.entropy, found.samples, found.correct, found.unscored)
 
     def _evaluate_turns(self, step: int, samples: int) -> InProcessEvaluation:
         problems = [self._problems.heldout(i) for i in range(self._config.evaluation.problems)]
@@ -190,7 +197,8 @@ class InProcessRun:
         made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
         surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
         correct = [sum(t.reward >= 1 for t in of) for of in made]
-        return InProcessEvaluation(step, surprisal / tokens, samples, correct)
+        unscored = sum(not t.scored for of in made for t in of)
+        return InProcessEvaluation(step, surprisal / tokens, samples, correct, unscored)
 
     def save(self, directory: Path) -> None:
         """Save weights and optimizer state, but not the control law or rollouts sampled ahead."""
@@ -205,10 +213,12 @@ class InProcessRun:
         self._learner.load(directory, "policy")
         self._step = step
 
-    def _target(self, step: int, entropy: float) -> float:
+    def _target(self, step: int, entropy: float) -> float | None:
         if self._target_at is not None:
             return self._target_at(step)
         if self._schedule is None:
+            if not math.isfinite(entropy):
+                return None
             self._schedule = Schedule(self._config.entropy_control, entropy)
         return self._schedule.target_at(step)
 
@@ -229,10 +239,11 @@ class InProcessRun:
 
 
 def _base_rewards(groups: Sequence[Group]) -> list[tuple[int, float]]:
-    """The part of the mixture and the reward of each base rollout."""
+    """The part of the mixture and the reward of each scored base rollout."""
     return [
         (Mixture.part_of(group.problem_id), trajectory.reward)
         for group in groups
         if group.role == "base"
         for trajectory in group.trajectories
+        if trajectory.scored
     ]

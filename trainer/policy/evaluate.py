@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from trainer.policy.sampler import Samples, sample
 from trainer.prompts.codec import PromptCodec
-from trainer.tasks.base import NO_END, Problem, Task, Verdict
+from trainer.tasks.base import NO_END, Problem, Verdict
+from trainer.tasks.verification import Verification
 
 PROBLEMS_AT_ONCE = 64
 
@@ -25,6 +26,8 @@ class Measurement:
     """number of fully rewarded samples of each problem"""
     samples: int
     """samples drawn for each problem"""
+    unscored: int = 0
+    """samples to which the verifier gave no score; they are not correct"""
 
     @property
     def pass_at_1(self) -> float:
@@ -35,7 +38,7 @@ class Measurement:
 def measure(
     model: PreTrainedModel,
     codec: PromptCodec,
-    task: Task,
+    verification: Verification,
     problems: Sequence[Problem],
     *,
     samples: int,
@@ -45,7 +48,7 @@ def measure(
     """Sample every problem `samples` times and verify; reproducible from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     total_entropy = total_tokens = 0.0
-    correct = []
+    correct, unscored = [], 0
     for start in range(0, len(problems), PROBLEMS_AT_ONCE):
         part = problems[start : start + PROBLEMS_AT_ONCE]
         drawn = sample(
@@ -58,17 +61,21 @@ def measure(
         )
         total_entropy += float(drawn.entropy.sum())
         total_tokens += float(drawn.lengths.sum())
-        right = torch.tensor([verdict.reward == 1.0 for verdict in score(task, codec, part, drawn)])
+        verdicts = score(verification, codec, part, drawn)
+        unscored += sum(verdict.unscored is not None for verdict in verdicts)
+        right = torch.tensor([verdict.reward == 1.0 for verdict in verdicts])
         correct += right.view(len(part), samples).sum(1).tolist()
-    return Measurement(total_entropy / total_tokens, correct, samples)
+    return Measurement(total_entropy / total_tokens, correct, samples, unscored)
 
 
-def score(task: Task, codec: PromptCodec, problems: Sequence[Problem], drawn: Samples) -> list[Verdict]:
+def score(
+    verification: Verification, codec: PromptCodec, problems: Sequence[Problem], drawn: Samples
+) -> list[Verdict]:
     """Verdict of each row of `drawn`, which holds equally many responses to each problem, in order of problems."""
     samples = len(drawn.lengths) // len(problems)
     verdicts = []
     for row, (tokens, length) in enumerate(zip(drawn.tokens, drawn.lengths.tolist(), strict=True)):
         problem = problems[row // samples]
         ended, response = bool(drawn.ended[row]), tokens[:length].tolist()
-        verdicts.append(task.verify(problem, codec.decode(response)) if ended else NO_END)
+        verdicts.append(verification.verify(problem, codec.decode(response)) if ended else NO_END)
     return verdicts

@@ -32,13 +32,13 @@ class RolloutBatch:
     targets: Tensor
     """int64[N, T], response tokens"""
     mask: Tensor
-    """float32[N, T], 1 where a response token counts"""
+    """float32[N, T], 1 where a response token counts; 0 in an unscored rollout"""
     behaviour_logprobs: Tensor
     """float32[N, T], nats at `temperature`, 0 where the mask is 0"""
     temperature: Tensor
     """float32[N], of the behaviour log-probabilities: the sampling temperature for base rows, 1 for auxiliary rows"""
     advantages: Tensor
-    """float32[N]; for auxiliary rows 1, or -1 where the loss lowers failures; 0 for empty rows"""
+    """float32[N]; for auxiliary rows 1, or -1 where the loss lowers failures; 0 for empty rows and unscored rollouts"""
     rewards: Tensor
     """float32[N]"""
     auxiliary: Tensor
@@ -67,7 +67,8 @@ class RolloutBatch:
 def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBatch]:
     """One `RolloutBatch` for each rank, all of equal shape.
 
-    Rows of missing (dead-lettered) groups are empty: mask 0 and advantage 0. Raises ValueError for two groups with the
+    Rows of missing (dead-lettered) groups are empty: mask 0 and advantage 0. Unscored rollouts have both too, and the
+    advantages of their groups are those of the group without them. Raises ValueError for two groups with the
     same place in the step, for a role that the run does not use, and for a group with the wrong number of rollouts.
     """
     workers, minibatches = config.learner.workers, config.loss.minibatches
@@ -146,11 +147,15 @@ class _Rows:
                 f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}"
             )
         rewards = np.array([t.reward for t in group.trajectories])
+        scored = np.array([t.scored for t in group.trajectories])
+        advantages = np.zeros(samples)
         if auxiliary:
-            advantages = np.full(samples, 1.0 if config.entropy_control.samples == "positives" else -1.0)
-        else:
+            advantages[scored] = 1.0 if config.entropy_control.samples == "positives" else -1.0
+        elif scored.any():
             standardized = config.loss.aggregation != "dr_grpo"
-            advantages = group_advantages(rewards, config.loss.advantage_epsilon, standardized=standardized)
+            advantages[scored] = group_advantages(
+                rewards[scored], config.loss.advantage_epsilon, standardized=standardized
+            )
         for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
             self._append(self._row(group, trajectory, float(advantage)) | shared)
 
@@ -177,15 +182,16 @@ class _Rows:
         self, group: Group, trajectory: Trajectory, advantage: float
     ) -> dict[str, np.ndarray | float | int | bool]:
         prompt, tokens = group.prompt, trajectory.tokens
+        mask = trajectory.mask * np.uint8(trajectory.scored)
         return {
             "input_ids": _padded(np.concatenate([prompt, tokens]), self._sequence, np.int64),
             "prompt_lengths": len(prompt),
             "targets": _padded(tokens, self._response, np.int64),
-            "mask": _padded(trajectory.mask, self._response, np.float32),
-            "behaviour_logprobs": _padded(trajectory.logprobs * trajectory.mask, self._response, np.float32),
+            "mask": _padded(mask, self._response, np.float32),
+            "behaviour_logprobs": _padded(trajectory.logprobs * mask, self._response, np.float32),
             "temperature": trajectory.logprob_temperature,
             "advantages": advantage,
-            "rewards": trajectory.reward,
+            "rewards": trajectory.reward if trajectory.scored else 0.0,
         }
 
     def _empty_row(self) -> dict[str, np.ndarray | float | int | bool]:

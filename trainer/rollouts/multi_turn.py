@@ -15,14 +15,16 @@ import numpy as np
 from trainer.config import RunConfig
 from trainer.prompts.codec import PromptCodec
 from trainer.rollouts.trajectory import VersionSpan
-from trainer.tasks.base import Environment, Problem
+from trainer.tasks.base import Environment, Problem, Verdict
+from trainer.tasks.verification import Verification
 
 
 class Dialogue:
     """A rollout being sampled. Until `finish` is set, sample a turn from the prompt and `tokens` and `add_turn` it."""
 
     def __init__(self, task: Environment, problem: Problem, codec: PromptCodec, config: RunConfig) -> None:
-        self._task, self._problem, self._codec, self._config = task, problem, codec, config
+        self._verification = Verification(task, config.task)
+        self._problem, self._codec, self._config = problem, codec, config
         self.tokens: list[int] = []
         self.logprobs: list[float] = []
         """nats, 0 for tokens of the environment"""
@@ -34,6 +36,8 @@ class Dialogue:
         """the policy's responses, without the end token"""
         self.finish: Literal["stop", "length"] | None = None
         """None until the rollout ends; length: cut off by `rollout.max_new_tokens`"""
+        self.verdict: Verdict | None = None
+        """the verdict, where the rollout ended because the environment did not reply"""
 
     @property
     def tokens_left(self) -> int:
@@ -56,7 +60,10 @@ class Dialogue:
             self.finish = "length"
             return
         self.turns.append(self._codec.decode(self.tokens[len(self.tokens) - len(tokens) :]))
-        reply = self._task.reply(self._problem, tuple(self.turns))
+        reply = self._verification.reply(self._problem, tuple(self.turns))
+        if isinstance(reply, Verdict):
+            self.finish, self.verdict = "stop", reply
+            return
         if reply is None or len(self.turns) == self._config.rollout.max_turns:
             self.finish = "stop"
             return

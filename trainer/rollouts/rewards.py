@@ -51,5 +51,5 @@ def positives(rewards: Tensor) -> Tensor:
 
 
 def is_uniform(rewards: Sequence[float]) -> bool:
-    """Whether a group's rewards are all equal, so that its advantages are 0."""
-    return max(rewards) == min(rewards)
+    """Whether a group's rewards are all equal, so that its advantages are 0. rewards: of the scored rollouts only."""
+    return len(rewards) < 2 or max(rewards) == min(rewards)

@@ -16,13 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.roles import MOST_ROLLOUTS, Role
+from trainer.roles import MOST_COMPONENTS, MOST_ROLLOUTS, Role
 
 SCHEMA_VERSION = 2
 MOST_SPANS = 128
 """version spans of one rollout; `pipeline.max_staleness` is at most 64, and a rollout over more steps is not used"""
-MOST_COMPONENTS = 16
-"""largest number of components of one reward"""
 LONGEST_TEXT = 4096
 """characters of the longest text in an entry"""
 
@@ -221,6 +219,8 @@ def _check_trajectory(trajectory: Trajectory) -> None:
         raise TrajectoryError(f"{len(components):,} reward_components, at most {MOST_COMPONENTS} are allowed")
     if not all(math.isfinite(part) for part in (trajectory.reward, *components.values())):
         raise TrajectoryError("reward and reward_components must be finite")
+    if not trajectory.scored and trajectory.reward:
+        raise TrajectoryError("an unscored trajectory must have reward 0")
     for text in (trajectory.verdict, *components):
         _check_text(text)
     if trajectory.group_index < 0:

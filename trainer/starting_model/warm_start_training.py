@@ -21,6 +21,7 @@ from trainer.prompts.codec import PromptCodec
 from trainer.starting_model.tiny_model import build_model, build_tokenizer
 from trainer.starting_model.warm_start_result import WarmStart, WarmStartProgress
 from trainer.tasks import TaskWithSolutions
+from trainer.tasks.verification import Verification
 
 _IGNORE = -100
 _PROBE_PROBLEMS, _PROBE_SAMPLES = 256, 8
@@ -87,7 +88,7 @@ def _train(
     probe = measure(
         model,
         PromptCodec(tokenizer, config),
-        task,
+        Verification(task, config.task),
         problems,
         samples=_PROBE_SAMPLES,
         max_new_tokens=config.rollout.max_new_tokens,

@@ -28,6 +28,7 @@ from trainer.tasks.calculator import Calculator
 from trainer.tasks.countdown.chain_of_thought import CountdownCot
 from trainer.tasks.countdown.task import Countdown
 from trainer.tasks.datasets.task import Dataset
+from trainer.tasks.failure import cause_of
 from trainer.tasks.import_reference import load_reference
 from trainer.tasks.mixture import Mixture
 from trainer.tasks.number_guess import NumberGuess
@@ -72,7 +73,13 @@ def make_task(config: TaskConfig) -> Task:
 
 def _single(config: SingleTaskConfig) -> Task:
     if ":" in config.name:
-        task = load_reference(config.name, config.folder, "task.name")(config)
+        make = load_reference(config.name, config.folder, "task.name")
+        try:
+            task = make(config)
+        except ScopeError:
+            raise
+        except Exception as error:
+            raise ScopeError(f"task.name={config.name!r} cannot be made: {cause_of(error)}") from error
         if not isinstance(task, Task):
             raise ScopeError(
                 f"task.name={config.name!r} gives a {type(task).__name__}, which is not a task: a task has name, "

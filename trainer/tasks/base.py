@@ -39,7 +39,7 @@ class Verdict:
 
     reward: float
     components: dict[str, float] = field(hash=False)
-    """parts of the reward, at most `trainer.rollouts.trajectory.MOST_COMPONENTS`"""
+    """parts of the reward, at most `trainer.roles.MOST_COMPONENTS`"""
     verdict: str
     """a short label, such as "correct" or "wrong value\""""
     unscored: str | None = None
@@ -87,8 +87,8 @@ class Task(Protocol):
     def verify(self, problem: Problem, response_text: str) -> Verdict:
         """Score a finished response: its text without the end token, with other special tokens.
 
-        Must be quick and give a verdict on any text. Raises ScopeError, which ends the run, only if no verdict is
-        possible, for instance if a service does not answer.
+        Must be quick and give a verdict on any text. What it raises means that the response has no score
+        (`trainer.tasks.verification`); only ScopeError, for what no response can pass, ends the run.
         """
         ...
 

@@ -9,13 +9,15 @@ from trainer.tasks.base import Verdict
 
 
 def shape(verdict: Verdict, tokens: int, config: RewardConfig, max_new_tokens: int) -> Verdict:
-    """`verdict` with the shaped reward; unchanged if no shaping is configured.
+    """`verdict` with the shaped reward; unchanged without a score, and if no shaping is configured.
 
     tokens: length of the response. The reward is (1 - w) R + w F with weight w of the format component F. Let x grow
     linearly from 0 at `overlong_from` tokens to 1 at `max_new_tokens`: the reward then loses x `overlong_penalty`, as a
     share ("share") or absolutely ("additive"), and `length_penalty` per 1,000 tokens beyond `length_free`. Absolute
     losses are at most 1 in total, so rewards are in [-1, 1], and in [0, 1] with "share" and no `length_penalty`.
     """
+    if verdict.unscored is not None:
+        return verdict
     weight = config.format_weight if "format" in verdict.components else 0.0
     reward = (1 - weight) * verdict.reward + weight * verdict.components.get("format", 0.0)
     lost = 0.0

@@ -10,8 +10,8 @@ import { visible } from "./visible.js";
 const PAGE = 10;
 /** Largest surprisal of each shade, nats. */
 const SHADES = [0.1, 0.7, 1.6, 3];
-/** By the reward: 1, between, or 0. */
-const OUTCOMES = { right: "✓ right", part: "◐ partly right", wrong: "✗ wrong" };
+/** By the reward: 1, between, or 0; none without a score. */
+const OUTCOMES = { right: "✓ right", part: "◐ partly right", wrong: "✗ wrong", none: "– no score" };
 
 /** The panel. It loads the newest rollouts when it comes into view, others on a search. */
 export class Rollouts {
@@ -126,7 +126,7 @@ function none(next) {
 
 /** @param {any} rollout */
 function entry(rollout) {
-  const outcome = rollout.reward >= 1 ? "right" : rollout.reward > 0 ? "part" : "wrong";
+  const outcome = rollout.scored === false ? "none" : rollout.reward >= 1 ? "right" : rollout.reward > 0 ? "part" : "wrong";
   const facts = [
     `step ${count(rollout.step)}`,
     `${rollout.role}, temperature ${fixed(rollout.temperature, 2)}`,
@@ -141,7 +141,7 @@ function entry(rollout) {
       "p",
       { class: "verdict" },
       el("strong", {}, OUTCOMES[outcome]),
-      el("span", {}, `reward ${short(rollout.reward)}`),
+      rollout.scored === false ? null : el("span", {}, `reward ${short(rollout.reward)}`),
       el("span", { class: "note" }, ...visible(rollout.verdict)),
     ),
     el("p", { class: "facts" }, facts.join(" · ")),

@@ -6,10 +6,11 @@ import os
 import signal
 
 from services.generation.spec import GeneratorSpec
+from services.online_eval.jobs import ResponseCounts
 
 
 class Stub:
-    """Starts immediately, runs until it is killed, and answers each problem with its index."""
+    """Starts immediately, runs until it is killed, and counts as many correct responses to a problem as its index."""
 
     def __init__(self, spec: GeneratorSpec) -> None:
         self._spec, self._stopped = spec, False
@@ -26,10 +27,10 @@ class Stub:
     async def process_id(self) -> int:
         return os.getpid()
 
-    async def evaluate(self, problems: list[int], samples: int, temperature: float) -> list[int]:
+    async def evaluate(self, problems: list[int], samples: int, temperature: float) -> list[ResponseCounts]:
         if self._spec.index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return problems
+        return [ResponseCounts(problem, 0) for problem in problems]
 
     async def stop(self) -> None:
         self._stopped = True

@@ -17,6 +17,7 @@ from trainer.tasks import Task, TaskWithNotes, make_task
 from trainer.tasks.datasets.presets import PRESETS
 from trainer.tasks.datasets.rows import read_rows
 from trainer.tasks.datasets.sources import reads_hub
+from trainer.tasks.failure import NoScore
 from trainer.tasks.mixture import Mixture
 
 pytestmark = pytest.mark.timeout(180)
@@ -208,11 +209,12 @@ def test_mathematics_is_verified_in_a_bounded_process(train_file: str) -> None:
     assert task.verify(problem, "20").verdict == "no answer"
 
 
-def test_an_endless_expression_scores_nothing_and_stalls_nobody(train_file: str) -> None:
+def test_an_endless_expression_has_no_score_and_stalls_nobody(train_file: str) -> None:
     task = task_of(train_file, verifier=VerifierConfig(timeout_seconds=3))
     problem = task.train_problem(0)
     endless = r"\boxed{\sum_{k=1}^{10^6} \frac{\sin(k^2)}{k!}}"
-    assert task.verify(problem, endless).verdict == "too slow"
+    with pytest.raises(NoScore, match="too slow"):
+        task.verify(problem, endless)
     answer = problem.data["answer"]
     assert task.verify(problem, f"\\boxed{{{answer}}}").reward == 1.0
 
@@ -274,5 +276,5 @@ def test_a_compute_score_of_ones_own_is_called_as_verl_calls_it(train_file: str,
         {"level": 1.0, "from_file": 1.0},
     )
     assert task.verify(problem, "?").verdict == "wrong"
-    with pytest.raises(ScopeError, match="must give a finite number, not 'high'"):
+    with pytest.raises(NoScore, match="the score must be a number, not str 'high'"):
         task.verify(problem, "nonsense")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from trainer.config.load import validate_config
 from trainer.config.task import DatasetConfig, VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks import Task, make_task
+from trainer.tasks.failure import NoScore
+from trainer.tasks.verification import Verification
 
 pytestmark = pytest.mark.timeout(60)
 VARIABLE, SECRET = "REWARD_SERVICE_AUTHORIZATION", "Bearer very-secret-4711"
@@ -52,20 +55,61 @@ def test_a_service_is_sent_problem_answer_columns_and_response(train_file: str) 
         assert service.seen[0] == sent | {"extra": {"level": problem.data["extra"]["level"]}}
 
 
-def test_a_fault_is_followed_by_another_try_and_silence_ends_the_run(train_file: str) -> None:
+def test_a_fault_is_followed_by_another_try_and_silence_is_no_score(train_file: str) -> None:
     with reward_service() as service:
         task = task_of(train_file, service)
         assert task.verify(task.train_problem(0), FLAKY).verdict == "wrong"
         assert len(service.seen) == 2
-        for response, fault in ((BROKEN, "HTTPStatusError"), (ODD, "must give a finite number")):
-            with pytest.raises(ScopeError, match=f"gave no verdict in 3 attempts: .*{fault}"):
+        for response, fault in ((BROKEN, "HTTPStatusError"), (ODD, "its reward must be a number, not str")):
+            with pytest.raises(NoScore, match=f"no verdict in 3 attempts: .*{fault}"):
                 task.verify(task.train_problem(0), response)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b'{"reward": null}', "abstains"),
+        (b'{"reward": 1, "verdict": 5, "components": null}', "correct"),
+        (b'{"reward": true}', "correct"),
+        (b'{"reward": 1e400}', "ValueError: its reward must be a finite number"),
+        (b'{"reward": NaN}', "ValueError: its reward must be a finite number"),
+        (b'{"reward": "1"}', "ValueError: its reward must be a number, not str"),
+        (b'{"reward": [1]}', "ValueError: its reward must be a number, not list"),
+        (b'{"score": 1}', "KeyError: 'reward'"),
+        (b"[1]", "TypeError: list indices"),
+        (b"null", "TypeError: 'NoneType'"),
+        (b"oops", "JSONDecodeError"),
+        (b"", "JSONDecodeError"),
+        (b"\xff\xfe\x00", ""),
+        (b'{"reward": 1, "verdict": "\\ud800"}', "?"),
+        (b"[" * 5000, ""),
+        (b" " * (1 << 21), "ValueError: its answer is longer than"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_whatever_a_service_answers_there_is_a_verdict(train_file: str, answer: bytes, expected: str) -> None:
+    with reward_service() as service:
+        service.answer = answer
+        task = task_of(train_file, service, attempts=1)
+        verdict = Verification(task, TaskConfig()).verify(task.train_problem(0), "\ud800 7")
+        assert expected in verdict.verdict
+        assert (verdict.unscored is None) == (expected in ("correct", "?"))
+
+
+def test_an_answer_that_arrives_in_drops_is_not_waited_for(train_file: str) -> None:
+    with reward_service() as service:
+        service.pause = 0.1
+        task = task_of(train_file, service, attempts=1, timeout_seconds=0.5)
+        started = time.monotonic()
+        with pytest.raises(NoScore, match=r"its answer takes longer than 0\.5 s"):
+            task.verify(task.train_problem(0), "7")
+        assert time.monotonic() - started < 3
 
 
 def test_the_pauses_between_tries_double(train_file: str) -> None:
     with reward_service() as service:
         task = task_of(train_file, service, attempts=4, retry_seconds=0.1)
-        with pytest.raises(ScopeError, match="in 4 attempts"):
+        with pytest.raises(NoScore, match="in 4 attempts"):
             task.verify(task.train_problem(0), BROKEN)
         pauses = [later - earlier for earlier, later in pairwise(service.times)]
     assert len(pauses) == 3
@@ -76,7 +120,7 @@ def test_the_pauses_between_tries_double(train_file: str) -> None:
 def test_a_service_that_takes_too_long_is_not_waited_for(train_file: str) -> None:
     with reward_service() as service:
         task = task_of(train_file, service, attempts=2, timeout_seconds=0.2)
-        with pytest.raises(ScopeError, match="in 2 attempts: ReadTimeout"):
+        with pytest.raises(NoScore, match="in 2 attempts: ReadTimeout"):
             task.verify(task.train_problem(0), SLOW)
         first, second = service.times
         assert 0.2 <= second - first < 0.9

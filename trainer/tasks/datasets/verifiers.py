@@ -1,11 +1,13 @@
-"""Verifiers of data sets: mathematical answers, a function as in verl, or an HTTP service, all with time limits."""
+"""Verifiers of data sets: mathematical answers, a function as in verl, or an HTTP service, all with time limits.
+
+They raise NoScore for a response that they give no score; `trainer.tasks.verification` decides what that means.
+"""
 
 from __future__ import annotations
 
-import math
+import json
 import os
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import httpx
@@ -13,20 +15,23 @@ import httpx
 from trainer.config.task import VerifierConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Problem, Verdict, graded
-from trainer.tasks.bounded_pool import BoundedError, BoundedPool
-from trainer.tasks.import_reference import call_reference, load_reference
+from trainer.tasks.bounded_pool import BoundedError, BoundedPool, NotLoadedError
+from trainer.tasks.datasets.reward_function import FIELD, call_reward_function
+from trainer.tasks.failure import ABSTAINS, NoScore, as_number, bounded_components, cause_of
 
 LONGEST_WAIT = 60.0
 """longest wait between two attempts of a request, seconds"""
 FINAL = {400, 401, 403, 404, 405, 410, 422}
 """HTTP status codes that are not retried"""
+LONGEST_ANSWER = 1 << 20
+"""bytes of a service's answer"""
 
 
 class Verifier(Protocol):
     """Scores a response to a problem whose `data` has `answer` and `extra`."""
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """The verdict, within the configured time limit."""
+        """The verdict, within the configured time limit. Raises NoScore, and ScopeError where none can follow."""
         ...
 
     def final_answer(self, response: str) -> str | None:
@@ -55,11 +60,8 @@ class MathVerifier:
         self._pool = _pool(judge, config, warm_up=("1\\text{ m}", "\\boxed{\\frac{1}{2}\\text{ cm}}"))
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """Verdicts: "correct", "wrong", "no answer", "too slow", "out of memory", "verifier died"."""
-        try:
-            verdict = self._pool.call(problem.data["answer"], response)
-        except BoundedError as error:
-            return Verdict(0.0, {"correct": 0.0, "format": 1.0}, str(error))
+        """Verdicts: "correct", "wrong", "no answer"."""
+        verdict = _called(self._pool, "task.verifier.kind='math'", problem.data["answer"], response)
         correct = float(verdict == "correct")
         return Verdict(correct, {"correct": correct, "format": float(verdict != "no answer")}, verdict)
 
@@ -73,31 +75,31 @@ class MathVerifier:
 class FunctionVerifier:
     """verl's `compute_score(data_source, solution_str, ground_truth, extra_info)`: a number, or a dict with `score`.
 
-    Runs in a `BoundedPool`. Scores are clipped to [0, 1]; other numbers in a dict become components. An exception of
-    the function ends the run.
+    Runs in a `BoundedPool`, its import included. Scores are clipped to [0, 1]; other numbers in a dict become
+    components; None abstains.
     """
 
     def __init__(self, config: VerifierConfig, folder: str | None) -> None:
+        """Raises ScopeError, with the cause, for a function that cannot be imported or called."""
         if config.function is None:
             raise ScopeError("task.verifier.kind='function' needs task.verifier.function")
-        load_reference(config.function, folder, "task.verifier.function")
         self._reference, self._folder = config.function, folder
-        self._pool = _pool(call_reference, config, warm_up=(self._reference, folder))
+        self._where = f"{FIELD}={config.function!r}"
+        self._pool = _pool(call_reward_function, config, warm_up=(config.function, folder, None))
+        _load(self._pool, self._where)
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """Verdicts: "correct" (score 1), "partial", "wrong" (0), "too slow", "out of memory", "verifier died"."""
+        """Verdicts: "correct" (score 1), "partial", "wrong" (0)."""
         arguments = {
             "data_source": problem.data["source"],
             "solution_str": response,
             "ground_truth": problem.data["answer"],
             "extra_info": dict(problem.data["extra"]),
         }
-        try:
-            found = self._pool.call(self._reference, self._folder, arguments)
-        except BoundedError as error:
-            return Verdict(0.0, {}, str(error))
-        parts = dict(found) if isinstance(found, Mapping) else {"score": found}
-        return _verdict(parts.pop("score", None), parts, f"task.verifier.function={self._reference!r}")
+        score, parts = _called(self._pool, self._where, self._reference, self._folder, arguments)
+        if score is None:
+            raise NoScore(ABSTAINS, abstains=True)
+        return graded(score, bounded_components(parts))
 
     def final_answer(self, response: str) -> str | None:
         """Always None: the function gives no answers."""
@@ -107,14 +109,15 @@ class FunctionVerifier:
 class HttpVerifier:
     """POSTs {"problem_id", "problem", "answer", "extra", "response"} and reads {"reward", "verdict", "components"}.
 
-    A service that is slow, unreachable or gives invalid answers `attempts` times in a row, with growing pauses, ends
-    the run; so does a refusal, at once. A failure of the service is never a reward of 0.
+    A service that is slow, unreachable or gives invalid answers is asked `attempts` times, with growing pauses. A
+    reward of null abstains. A refusal ends the run at once.
     """
 
     def __init__(self, config: VerifierConfig) -> None:
         if config.url is None:
             raise ScopeError("task.verifier.kind='http' needs task.verifier.url")
         self._url, self._attempts, self._pause = config.url, config.attempts, config.retry_seconds
+        self._seconds = config.timeout_seconds
         self._client = httpx.Client(
             timeout=config.timeout_seconds,
             limits=httpx.Limits(max_connections=config.workers),
@@ -122,33 +125,52 @@ class HttpVerifier:
         )
 
     def verify(self, problem: Problem, response: str) -> Verdict:
-        """The verdict of the service. Raises ScopeError if there is none."""
+        """The verdict of the service. Raises NoScore if it gives none, and ScopeError if it refuses."""
         data = problem.data
         body = {"problem_id": problem.id, "problem": data["text"], "answer": data["answer"]}
         body |= {"extra": dict(data["extra"]), "response": response}
-        fault: Exception | None = None
+        # ASCII, because a text with half of a surrogate pair has no UTF-8.
+        content = json.dumps(body, allow_nan=False).encode()
+        cause = ""
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(min(self._pause * 2 ** (attempt - 1), LONGEST_WAIT))
             try:
-                answer = self._client.post(self._url, json=body)
-                if answer.status_code not in FINAL:
-                    return _read(answer)
-            except (httpx.HTTPError, ValueError, KeyError, AttributeError, ScopeError) as error:
-                fault = error
-            else:
-                raise ScopeError(
-                    f"task.verifier.url={self._url!r} refuses the request: {answer.status_code} "
-                    f"{answer.reason_phrase}. task.verifier.authorization_variable names its authorization."
-                )
-        raise ScopeError(
-            f"task.verifier.url={self._url!r} gave no verdict in {self._attempts} attempts: "
-            f"{type(fault).__name__}: {fault}"
-        ) from fault
+                return _read(self._answer(content))
+            except (
+                httpx.HTTPError,
+                TimeoutError,
+                TypeError,
+                ValueError,
+                LookupError,
+                AttributeError,
+            ) as error:
+                cause = cause_of(error, with_place=False)
+        raise NoScore(f"no verdict in {self._attempts} attempts: {cause}")
 
     def final_answer(self, response: str) -> str | None:
         """Always None: the service gives no answers."""
         return None
+
+    def _answer(self, content: bytes) -> bytes:
+        """The body of the service's answer. Raises ScopeError for a refusal, and various errors for other faults."""
+        deadline, body = time.monotonic() + self._seconds, bytearray()
+        headers = {"Content-Type": "application/json"}
+        with self._client.stream("POST", self._url, content=content, headers=headers) as answer:
+            if answer.status_code in FINAL:
+                raise ScopeError(
+                    f"task.verifier.url={self._url!r} refuses the request: {answer.status_code} "
+                    f"{answer.reason_phrase}. task.verifier.authorization_variable names its authorization."
+                )
+            answer.raise_for_status()
+            # The client's own limit is that of each read.
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > LONGEST_ANSWER:
+                    raise ValueError(f"its answer is longer than {LONGEST_ANSWER:,} bytes")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"its answer takes longer than {self._seconds:g} s")
+        return bytes(body)
 
 
 def _authorization(variable: str | None) -> dict[str, str]:
@@ -164,24 +186,43 @@ def _authorization(variable: str | None) -> dict[str, str]:
     return {"Authorization": secret}
 
 
-def _read(answer: httpx.Response) -> Verdict:
+def _read(body: bytes) -> Verdict:
     """The verdict in an answer. Raises various errors if there is none."""
-    answer.raise_for_status()
-    found = answer.json()
-    return _verdict(found["reward"], found.get("components", {}), "its reward", found.get("verdict"))
+    found = json.loads(body)
+    reward, label = found["reward"], found.get("verdict")
+    if reward is None:
+        raise NoScore(ABSTAINS, abstains=True)
+    try:
+        score = as_number(reward)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its reward {error}") from None
+    return graded(
+        score, bounded_components(found.get("components") or {}), label if isinstance(label, str) else None
+    )
 
 
-def _verdict(score: Any, parts: Mapping[str, Any], who: str, label: str | None = None) -> Verdict:
-    if isinstance(score, bool):
-        score = float(score)
-    if not isinstance(score, int | float) or not math.isfinite(score):
-        raise ScopeError(f"{who} must give a finite number, not {score!r}.")
-    components = {
-        str(name): min(max(float(value), 0.0), 1.0)
-        for name, value in parts.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    return graded(float(score), components, label)
+def _called(pool: BoundedPool, where: str, *arguments: Any) -> Any:
+    """The result of a call. Raises NoScore with its cause, and ScopeError, which names `where`, without a process."""
+    try:
+        return pool.call(*arguments)
+    except BoundedError as error:
+        raise NoScore(str(error)) from error
+    except NotLoadedError as error:
+        raise _not_ready(where, error) from error
+
+
+def _load(pool: BoundedPool, where: str) -> None:
+    try:
+        pool.load()
+    except NotLoadedError as error:
+        raise _not_ready(where, error) from error
+
+
+def _not_ready(where: str, error: NotLoadedError) -> ScopeError:
+    return ScopeError(
+        f"{where} cannot be made ready in its own process: {error}. task.verifier.load_seconds is the longest time "
+        "that it may take."
+    )
 
 
 def _pool(function: Any, config: VerifierConfig, warm_up: tuple[Any, ...]) -> BoundedPool:
@@ -191,4 +232,5 @@ def _pool(function: Any, config: VerifierConfig, warm_up: tuple[Any, ...]) -> Bo
         seconds=config.timeout_seconds,
         memory_mib=config.memory_mib,
         warm_up=warm_up,
+        load_seconds=config.load_seconds,
     )
