@@ -42,6 +42,7 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "publish_seconds": 0.2,
                 "weight_load_seconds": 0.05,
                 "generators_alive": {"base": 1, "adaptive": 1},
+                "unscored_causes": {},
                 "generator_restarts": 0,
                 "generator_tokens_per_second": {"base": 100.0, "adaptive": 200.0},
                 "generator_busy_share": {"base": 0.9, "adaptive": 0.8},

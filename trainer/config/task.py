@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from trainer.config.block import Block, Fraction, Positive
-from trainer.config.engine_limits import Seed
 from trainer.config.paths import PathText
 
 Option = str | int | float | bool | list[str | int | float | bool]
@@ -197,7 +196,7 @@ class SingleTaskConfig(Block):
         description="countdown, countdown_cot, dataset, reasoning_gym, number_guess, calculator, mixture, or "
         "`module:object` for your own task",
     )
-    seed: Seed = Field(
+    seed: Annotated[int, Field(ge=0)] = Field(
         default=17, description="seed of the split into training and held-out problems, and of their order"
     )
     heldout: Annotated[int, Field(ge=16)] = Field(default=512, description="number of held-out problems")

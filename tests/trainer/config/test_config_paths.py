@@ -106,7 +106,7 @@ def test_a_model_a_program_and_a_folder_are_found_below_the_home_directory(home:
     (home / "server").symlink_to(find_server(RedisConfig()))
     assert find_server(RedisConfig(server_binary="~/server")) == home / "server"
     (home / "mine.py").write_text("def make(config):\n    raise ValueError('found it')\n")
-    with pytest.raises(ValueError, match="found it"):
+    with pytest.raises(ScopeError, match="found it"):
         make_task(default_config(["task.name=mine:make", "task.folder=~"]).task)
 
 
