@@ -58,14 +58,42 @@ def test_two_engines_answer_tasks_of_several_turns_and_the_command_sums_them_up(
     assert turns > 1, "no response has a second turn"
 
 
-@pytest.mark.slow
-def test_an_engine_that_cannot_begin_ends_the_command_with_its_reason_and_the_way_on(
+def test_a_task_whose_problems_do_not_fit_is_refused_before_an_engine_starts(
     model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ["--set", "model.max_length=64", "--set", "rollout.max_new_tokens=8"]
     options = ["--tasks", "calculator", "--n", "1", "--k", "1", "--max-problems", "1", *short]
     assert main(["eval", str(model_dir), "--out", str(tmp_path / "out"), *options]) == 2
     said = capsys.readouterr().err
-    assert "engine 0 ended with status 2: problem " in said
-    assert "has a prompt of" in said
+    assert "no problem of the task calculator can be a prompt" in said
+    assert "raise model.max_length" in said
+    assert not (tmp_path / "out" / "engines.log").exists()
+
+
+ONCE = """
+from pathlib import Path
+from trainer.errors import ScopeError
+from trainer.tasks.calculator import Calculator
+
+class Once(Calculator):
+    def __init__(self, config):
+        super().__init__(config)
+        made = Path(__file__).with_name("made")
+        if made.exists():
+            raise ScopeError("the task can be made once")
+        made.touch()
+"""
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_begin_ends_the_command_with_its_reason_and_the_way_on(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "made_once.py").write_text(ONCE)
+    fields = [f"task.folder={tmp_path}", "model.max_length=512", "rollout.max_new_tokens=8"]
+    settings = [part for field in fields for part in ("--set", field)]
+    options = ["--tasks", "made_once:Once", "--n", "1", "--k", "1", "--max-problems", "1", *settings]
+    assert main(["eval", str(model_dir), "--out", str(tmp_path / "out"), *options]) == 2
+    said = capsys.readouterr().err
+    assert "engine 0 ended with status 2: the task can be made once" in said
     assert "Run the same command again to continue" in said
