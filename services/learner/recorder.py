@@ -90,6 +90,7 @@ class Recorder:
         """Add the numbers of the step's rollouts. staleness: rollouts by age in learner steps."""
         groups = [group for _, group in taken.groups.values()]
         rollouts = [t for group in groups for t in group.trajectories]
+        unscored = [t.verdict for t in rollouts if not t.scored]
         adaptive = [group.sampling_temperature for group in groups if group.role == "adaptive"]
         self._values |= reward_counts(groups)
         self._values |= {
@@ -101,8 +102,9 @@ class Recorder:
                 group.role == "base" and is_uniform([t.reward for t in group.trajectories if t.scored])
                 for group in groups
             ),
-            "unscored_rollouts": sum(not t.scored for t in rollouts),
-            "unscored_causes": _causes([t.verdict for t in rollouts if not t.scored]),
+            "unscored_rollouts": len(unscored),
+            "unscored_causes": _causes(unscored),
+            "unscored_example": max(sorted(set(unscored)), key=unscored.count, default=""),
             "sampling_temperature": sum(adaptive) / len(adaptive) if adaptive else None,
             "truncated_share": sum(t.finish_reason == "length" for t in rollouts) / max(len(rollouts), 1),
             "batch_seconds": time.monotonic() - self._started - self._values["wait_seconds"],

@@ -105,9 +105,9 @@ class LearningSignal:
         recent = sum(map(_unscored, list(self._newest)[-STEPS:]))
         if unscored <= UNSCORED_SHARE * rollouts or recent < LEAST_UNSCORED:
             return None
-        causes: Mapping[str, int] = record["unscored_causes"]
-        cause = max(causes, key=lambda name: causes[name], default="unknown")
-        return alarm("verifier_failing", unscored=unscored, rollouts=rollouts, cause=cause)
+        return alarm(
+            "verifier_failing", unscored=unscored, rollouts=rollouts, cause=record["unscored_example"]
+        )
 
     def _rewards(self) -> str:
         """What the equal rewards of the newest `STEPS` steps are: a key of `_ADVICE`."""

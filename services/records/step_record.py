@@ -94,6 +94,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """rollouts of this step to which the verifier gave no score; they count in no statistic and no loss"""
     unscored_causes: dict[str, int] = {}
     """why, in short → number of rollouts; at most `services.learner.recorder.MOST_CAUSES` and `other`"""
+    unscored_example: str = ""
+    """the commonest cause in full; empty where every rollout has a score"""
     refilled_groups: int = 0
     """base groups replaced by one of another problem since the last step, from generator heartbeats"""
     mixture_shares: dict[str, float] = {}

@@ -17,12 +17,12 @@ from tests.support.runs.run_harness import Run, left_running, new_run
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 STEPS = 10
-REWARDS = """\"\"\"Rewards a third of the responses and fails on another third.\"\"\"
+REWARDS = """\"\"\"Rewards some responses and fails on most.\"\"\"
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info):
-    kind = sum(map(ord, solution_str)) % 3
-    if kind == 2:
+    kind = sum(map(ord, solution_str)) % 4
+    if kind > 1:
         raise KeyError("the answer has no field of this name")
     return float(kind)
 """
@@ -111,6 +111,7 @@ def test_a_mixture_with_a_verifier_that_fails(tmp_path: Path) -> None:
         "name": "dataset",
         "heldout": 16,
         "folder": str(tmp_path),
+        "weight": 4.0,
         "dataset": {"train": str(data)},
         "verifier": {"kind": "function", "function": "rewards:compute_score"},
     }
@@ -122,4 +123,4 @@ def test_a_mixture_with_a_verifier_that_fails(tmp_path: Path) -> None:
     assert sum(record.unscored_rollouts for record in records) > 0
     assert all("KeyError" in cause for record in records for cause in record.unscored_causes)
     assert any("verifier_failing" in record.alarm_kinds for record in records)
-    assert "alarm: the verifier gave no score" in run.log
+    assert "most often because of: KeyError: 'the answer has no field of this name' (rewards.py:7)" in run.log

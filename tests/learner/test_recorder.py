@@ -119,6 +119,7 @@ def test_rollouts_without_a_score_are_counted_by_cause_and_make_no_group_unequal
     made = record(incarnations, incarnations.begin(), groups)
     assert (made.unscored_rollouts, made.uniform_groups) == (12, 1)
     assert made.unscored_causes["too slow"] == 3
+    assert made.unscored_example == "too slow"
     assert made.unscored_causes["ValueError"] == 2
     assert made.unscored_causes["SystemExit"] == 1
     assert len(made.unscored_causes) == 6

@@ -43,6 +43,7 @@ def record(step: int, **changes: Any) -> StepRecord:
                 "weight_load_seconds": 0.05,
                 "generators_alive": {"base": 1, "adaptive": 1},
                 "unscored_causes": {},
+                "unscored_example": "",
                 "generator_restarts": 0,
                 "generator_tokens_per_second": {"base": 100.0, "adaptive": 200.0},
                 "generator_busy_share": {"base": 0.9, "adaptive": 0.8},
