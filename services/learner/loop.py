@@ -67,7 +67,7 @@ class LearnerLoop:
         self._await_checkpoint()
         self._export()
         if self._rank_zero is not None:
-            self._rank_zero.close()
+            self._rank_zero.end()
 
     def _learn(self) -> None:
         self._publish()

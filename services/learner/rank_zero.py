@@ -192,10 +192,13 @@ class RankZero:
         """Announce that no further step begins: the last checkpoint and the model are written."""
         self._requests.announce_saving()
 
-    def close(self) -> None:
-        """Wait until the generators have loaded the last version, unless the run was stopped; then close every part."""
+    def end(self) -> None:
+        """Close every part, then announce that nothing is left to write. Raises FencedError if a newer learner exists.
+
+        Before that wait until the generators have loaded the last version, unless the run was stopped: after the last
+        step they evaluate it, after a stop they have nothing left to do.
+        """
         deadline = time.monotonic() + self._config.weights.timeout_seconds
-        # After the last step the generators evaluate that version; after a stop they have nothing left to do.
         while not (self._requests.stopping or self._weights.settled()) and time.monotonic() < deadline:
             self._weights.poll()
             time.sleep(0.05)
@@ -204,8 +207,10 @@ class RankZero:
         self._recorder.close()
         self._ledger.close()
         self._heartbeat.close()
-        self._requests.announce_learned()
-        self._redis.close()
+        try:
+            self._requests.announce_learned()
+        finally:
+            self._redis.close()
 
     def _keep_waiting(self) -> bool:
         self.settle()

@@ -127,7 +127,7 @@ def test_a_wait_for_groups_ends_with_the_failure_of_the_checkpoint_in_flight(
         with pytest.raises(OSError, match="the disk is gone"):
             rank_zero.next_order(0)
     finally:
-        rank_zero.close()
+        rank_zero.end()
 
 
 def test_the_mirror_learns_of_a_best_that_an_evaluation_during_training_chose(

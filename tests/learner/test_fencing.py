@@ -178,7 +178,7 @@ def test_a_learner_frozen_at_any_moment_changes_nothing_when_it_thaws(
         for _ in range(2):
             step_once(successor, incarnations.step, run_dir)
             incarnations.step += 1
-        successor.close()
+        successor.end()
         before = everything(incarnations.queue.redis, run_id, run_dir)
         frozen.signal(signal.SIGCONT)
         fenced, error = frozen.end()
