@@ -93,7 +93,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Rollouts without a score",
             "short",
-            (gauge("unscored_rollouts"), keyed("unscored_causes")),
+            (gauge("unscored_rollouts"),),
             "because the verifier failed or abstained, and why",
         ),
         Panel("Shares of a mixture", "percentunit", (keyed("mixture_shares"),)),

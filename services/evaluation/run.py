@@ -50,10 +50,10 @@ def evaluate(plan: EvaluationPlan, out: Path, *, engines: int, progress: Progres
 
 
 def _evaluate(plan: EvaluationPlan, out: Path, engines: int, progress: Progress) -> dict[str, Any]:
+    folder = ResultsFolder(out, plan)
     wanted, notes = _problems(plan)
     for note in notes:
         progress.say(note)
-    folder = ResultsFolder(out, plan)
     done = folder.results()
     left = [place for place in wanted if place not in done]
     before = len(wanted) - len(left)

@@ -94,6 +94,8 @@ def test_dashboard_shows_every_number_of_the_step_record_that_changes() -> None:
             "at",
             "entropy_target_generation",
             "starting_entropy",
+            "unscored_causes",
+            "unscored_example",
             "next_temperature",
             "next_alpha",
         ),

@@ -95,5 +95,5 @@ def test_an_engine_that_cannot_begin_ends_the_command_with_its_reason_and_the_wa
     options = ["--tasks", "made_once:Once", "--n", "1", "--k", "1", "--max-problems", "1", *settings]
     assert main(["eval", str(model_dir), "--out", str(tmp_path / "out"), *options]) == 2
     said = capsys.readouterr().err
-    assert "engine 0 ended with status 2: the task can be made once" in said
+    assert "engine 0 ended: the task can be made once" in said
     assert "Run the same command again to continue" in said

@@ -116,7 +116,7 @@ def test_the_share_of_memory_is_the_engines(share: float) -> None:
         default_config([f"generators.gpu_memory_fraction={share}"])
 
 
-@pytest.mark.parametrize("field", ["seed", "task.seed", "warm_start.seed"])
+@pytest.mark.parametrize("field", ["seed", "warm_start.seed"])
 def test_seeds_leave_room_for_those_of_many_engines(field: str) -> None:
     largest = MOST_SEEDS - 1 + 7919 * 4097
     np.random.RandomState(largest)
