@@ -94,7 +94,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Rollouts without a score",
             "short",
             (gauge("unscored_rollouts"),),
-            "because the verifier failed or abstained, and why",
+            "because the verifier failed or abstained",
         ),
         Panel("Shares of a mixture", "percentunit", (keyed("mixture_shares"),)),
         Panel("Pass rates of a mixture", "percentunit", (keyed("mixture_pass_rates"),)),

@@ -80,7 +80,8 @@ RULES = (
         "free",
         "",
         """
-        task.verifier.on_failure task.verifier.load_seconds task.verifier.authorization_variable task.verifier.attempts task.verifier.retry_seconds
+        task.verifier.on_failure task.verifier.load_seconds
+        task.verifier.authorization_variable task.verifier.attempts task.verifier.retry_seconds
         task.verifier.workers task.verifier.timeout_seconds task.verifier.memory_mib
         task.curriculum.floor task.curriculum.smoothing warm_start.cache_dir
         pipeline.queue_capacity pipeline.unacked_bytes pipeline.entry_bytes pipeline.lease_seconds
