@@ -11,6 +11,7 @@ import pytest
 from services.run.directory import write_format
 from tests.support.command_line import Outcome, Scope
 from tests.support.repository import QUICKSTART
+from tests.support.small_disk import small_disk_at
 
 LONG = "x" * 300
 ODD = (
@@ -77,13 +78,8 @@ def test_a_place_that_cannot_be_written_is_named(
 @pytest.fixture
 def small_disk(places: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    folder = places / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk_at(places / "disk", 1) as folder:
+        yield folder
 
 
 def test_an_export_to_a_full_disk_is_told_and_leaves_nothing(scope: Scope, small_disk: Path) -> None:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from services.driver.storage import Storage
 from services.redis.embedded import EmbeddedRedis
 from services.run.directory import CONFIG_FILE
+from tests.support.small_disk import small_disk_at
 from trainer.config import RedisConfig
 from trainer.errors import ScopeError
 
@@ -28,13 +29,8 @@ def run_in(path: Path) -> Path:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 72 MiB, on which a server of the queue starts."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=72m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk_at(tmp_path / "disk", 72) as folder:
+        yield folder
 
 
 def said(storage: Storage, error: BaseException) -> str:

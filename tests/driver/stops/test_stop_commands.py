@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.generation.tiny import tiny_config
 from tests.support.ports import free_ports
-from tests.support.runs.terminal import Ending, Terminal, short_temporary_folder
+from tests.support.runs.terminal import Ending, Terminal
 from trainer.config.load import dump_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -22,22 +21,6 @@ STEP_SECONDS = 10.0
 """after the first step: the step, the last checkpoint and the report"""
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 Open = Callable[..., Terminal]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    """Starts a command on a terminal."""
-    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
-    terminals: list[Terminal] = []
-    with short_temporary_folder() as temporary:
-
-        def start(*arguments: str) -> Terminal:
-            terminals.append(Terminal(arguments, environment, temporary))
-            return terminals[-1]
-
-        yield start
-        for terminal in terminals:
-            terminal.close()
 
 
 def ends_cleanly(terminal: Terminal, number: signal.Signals, within: float) -> Ending:

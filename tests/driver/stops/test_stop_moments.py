@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.generation.tiny import tiny_config
 from tests.support.ports import free_ports
-from tests.support.runs.terminal import Terminal, short_temporary_folder
+from tests.support.runs.terminal import Terminal
 from trainer.config.load import dump_yaml
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -24,7 +23,7 @@ NAME = "stopped"
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
+def train(opened: Open, tmp_path: Path) -> Open:
     """Starts the run `stopped` on a terminal; the same directory each time."""
     control_plane, dashboard = free_ports(2)
     settings = [
@@ -33,20 +32,14 @@ def opened(tmp_path: Path) -> Iterator[Open]:
         f"ray.dashboard_port={dashboard}",
         f"warm_start.cache_dir={tmp_path / 'warm-start'}",
     ]
-    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
-    config, terminals = tmp_path / "tiny.yaml", []
+    config = tmp_path / "tiny.yaml"
     config.write_text(dump_yaml(tiny_config()))
-    with short_temporary_folder() as temporary:
 
-        def start(*more: str) -> Terminal:
-            arguments = ["train", str(config), "--run-id", NAME]
-            arguments += [part for setting in (*settings, *more) for part in ("--set", setting)]
-            terminals.append(Terminal(arguments, environment, temporary))
-            return terminals[-1]
+    def start(*more: str) -> Terminal:
+        chosen = [part for setting in (*settings, *more) for part in ("--set", setting)]
+        return opened("train", str(config), "--run-id", NAME, *chosen)
 
-        yield start
-        for terminal in terminals:
-            terminal.close()
+    return start
 
 
 def ends_cleanly(terminal: Terminal, number: signal.Signals, runs: Path) -> None:
@@ -63,9 +56,9 @@ def ends_cleanly(terminal: Terminal, number: signal.Signals, runs: Path) -> None
 
 
 def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interrupted(
-    opened: Open, tiny_model_dir: Path, tmp_path: Path
+    train: Open, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    first = opened(f"model.path={tiny_model_dir}")
+    first = train(f"model.path={tiny_model_dir}")
     first.wait_for("starting 2 generators")
     (folder,) = first.temporary.glob("scope-*")
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -73,7 +66,7 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     assert first.interrupt(signal.SIGKILL).status == -signal.SIGKILL
     assert first.leftovers(seconds=30) == []
     assert (tmp_path / "runs" / NAME / "logs" / "ray" / "gcs_server.out").exists()
-    second = opened(f"model.path={tiny_model_dir}")
+    second = train(f"model.path={tiny_model_dir}")
     second.wait_for("starting Ray")
     # Ray's first process is on its way, and Ray waits for it.
     deadline = time.monotonic() + 60
@@ -101,9 +94,9 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way_of_one_that_is_interr
     ids=lambda value: str(value).replace(" ", "_"),
 )
 def test_every_moment_before_the_first_step_can_be_interrupted(
-    opened: Open, tmp_path: Path, moment: str, seconds: float, number: signal.Signals
+    train: Open, tmp_path: Path, moment: str, seconds: float, number: signal.Signals
 ) -> None:
-    terminal = opened()
+    terminal = train()
     terminal.wait_for(moment)
     time.sleep(seconds)
     ends_cleanly(terminal, number, tmp_path / "runs")
