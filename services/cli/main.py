@@ -11,12 +11,11 @@ from importlib import import_module
 
 from services.cli.output import complain, complain_lines, say
 from services.cli.parser import EXIT_USER_ERROR, ScopeParser, add_commands, add_examples
-from services.host.interrupts import Interrupted, signals_as_interrupts
+from services.host.interrupts import exit_status, signals_as_interrupts
 from services.host.terminal import OutputClosed, prepare_streams
 from trainer.errors import ScopeError
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
 EXIT_OUTPUT_CLOSED = 141
 """as of a program that SIGPIPE ended"""
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     except KeyboardInterrupt as interrupt:
         complain("interrupted")
-        return interrupt.status if isinstance(interrupt, Interrupted) else EXIT_INTERRUPTED
+        return exit_status(interrupt)
     except OutputClosed:
         return EXIT_OUTPUT_CLOSED
     except Exception:

@@ -20,12 +20,12 @@ from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
+from services.host.interrupts import exit_status
 from services.host.terminal import plain_lines, write
 from trainer.config.load import validate_config
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
 
-INTERRUPTED = 130
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 _DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", "weights.")
 """blocks that a run in one process does not read"""
@@ -62,9 +62,9 @@ def compare(
         jobs = [_job(plan, unit, start_unit) for unit in pending]
         try:
             Pool(jobs, plan.parallel, progress, done=done).run()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             progress.say(f"stopped; finished units are kept. Continue with: scope {shlex.join(arguments)}")
-            return INTERRUPTED
+            return exit_status(interrupt)
         _write_out(plan, progress, arguments)
     return 0
 

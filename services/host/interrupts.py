@@ -21,6 +21,11 @@ class Interrupted(KeyboardInterrupt):
         """the exit status that shells give to a program that the signal ended: 130, 143 or 129"""
 
 
+def exit_status(interrupt: KeyboardInterrupt) -> int:
+    """The exit status of a command that `interrupt` ended; 130, that of Ctrl-C, if its signal is not known."""
+    return interrupt.status if isinstance(interrupt, Interrupted) else 128 + signal.SIGINT
+
+
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and SIGHUP raise Interrupted within the block."""
