@@ -203,6 +203,28 @@ class EntropyControlConfig(Block):
         "negatives (experimental) lowers that of incorrect ones, sampled at 1/T for the law's T, without "
         "surprisal weights",
     )
+    positives_from: Literal["adaptive", "all"] = Field(
+        default="adaptive",
+        description="rollouts whose positives the auxiliary loss learns from; all: base rollouts as well, which need "
+        "rollout.base_temperature=1",
+    )
+    reward_from: Literal["base", "all"] = Field(
+        default="base",
+        description="rollouts that teach the reward; all: adaptive ones as well, in the group of the base rollouts of "
+        "their problem, with importance weights for their temperature (at most loss.tis_cap); needs "
+        "rollout.base_temperature=1",
+    )
+    surprisal: Literal["answer", "answer_mean", "prompt", "token"] = Field(
+        default="answer",
+        description="the surprisal s in the weights s^rho of positives: answer: of the whole answer; answer_mean: per "
+        "token of the answer; prompt: of the whole answer, and every problem weighs as much as it has positives; "
+        "token: of each token, as the weight of that token",
+    )
+    evidence_floor: Annotated[float, Field(ge=0, le=10_000)] = Field(
+        default=8.0,
+        description="normalization=positives: effective number of positives below which the auxiliary loss weighs "
+        "less, in proportion, so that a lone success does not carry all of alpha; 0: never",
+    )
     normalization: Literal["sum", "positives"] = Field(
         default="positives",
         description="weight of a sample in the auxiliary loss: sum: 1/G'; positives: 1 / number of samples used",
@@ -224,6 +246,12 @@ class EntropyControlConfig(Block):
                 raise ValueError(
                     f"{name}={target} must lie in [{self.target_min}, {self.target_max}] nats per token"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_are_adaptive(self) -> EntropyControlConfig:
+        if self.samples == "negatives" and self.positives_from == "all":
+            raise ValueError("positives_from='all' needs samples='positives', not 'negatives'")
         return self
 
     @model_validator(mode="after")

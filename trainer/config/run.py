@@ -123,6 +123,17 @@ class RunConfig(Block):
         return self
 
     @model_validator(mode="after")
+    def _base_rollouts_are_at_one(self) -> RunConfig:
+        for name in ("positives_from", "reward_from"):
+            shared = "adaptive" in self.roles and getattr(self.entropy_control, name) == "all"
+            if shared and self.rollout.base_temperature != 1:
+                raise ValueError(
+                    f"rollout.base_temperature={self.rollout.base_temperature:g} must be 1 with "
+                    f"entropy_control.{name}='all': the loss compares base and adaptive rollouts at temperature 1"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _repeatable(self) -> RunConfig:
         wanted = {
             "pipeline.max_staleness": (self.pipeline.max_staleness, 0),
@@ -153,6 +164,11 @@ class RunConfig(Block):
     def roles(self) -> tuple[Literal["base", "adaptive"], ...]:
         """The roles of this run's generators: ("base",) without entropy control, else ("base", "adaptive")."""
         return ("base",) if self.entropy_control.kind == "none" else ("base", "adaptive")
+
+    @property
+    def adaptive_rewards(self) -> bool:
+        """Whether adaptive rollouts teach the reward, in the groups of base rollouts."""
+        return "adaptive" in self.roles and self.entropy_control.reward_from == "all"
 
     @property
     def tracks_entropy_target(self) -> bool:

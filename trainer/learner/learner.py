@@ -30,8 +30,9 @@ from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
 from trainer.learner.step_metrics import StepMetrics
+from trainer.loss.auxiliary_pool import auxiliary_pool, pool_sums
 from trainer.loss.objective import scope_loss
-from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.policy.forward import forward
 from trainer.policy.gather import gather_parameters
 from trainer.policy.lora import adapter_weights, add_adapters, is_adapter, merged_weights, save_adapter
@@ -106,27 +107,30 @@ class Learner:
         started = time.perf_counter()
         rows = torch.arange(len(batch.rewards), device=self.engine.device)
         parts = self._micro_batches(batch, rows)
-        proximal, entropy, tilted = self._measure(
+        proximal, entropy, tilted, at_sampling = self._measure(
             batch, parts, self._regularizer.relative_temperature(strength)
         )
         reference = None
         if self._reference is not None:
             reference = self._reference.logprobs(batch, parts)
         measured = time.perf_counter()
-        auxiliary = auxiliary_scores(batch, proximal, actuators.surprisal_exponent)
-        base, adaptive = sums = role_sums(batch, proximal, entropy, auxiliary)
+        pool = auxiliary_pool(batch, proximal, actuators.surprisal_exponent, self._config.entropy_control)
+        pooled = pool_sums(batch, pool)
+        base, adaptive = sums = role_sums(batch, proximal, entropy, pool)
         plan = plan_step(
             batch,
             proximal,
             entropy,
             tilted,
             sums,
-            auxiliary,
+            pool,
+            pooled,
             self._regularizer,
             self._config,
             strength=strength,
             step=step,
             reference=reference,
+            at_sampling=at_sampling,
         )
         totals = torch.zeros(5, dtype=torch.float64, device=self.engine.device)
         norms = []
@@ -149,6 +153,11 @@ class Learner:
             gradient_norm=sum(norms) / len(norms),
             positives=int(adaptive.learned),
             adaptive_rollouts=int(adaptive.rollouts),
+            auxiliary_positives=int(pooled.learned),
+            auxiliary_effective=pooled.effective,
+            auxiliary_largest_share=pooled.largest_share,
+            auxiliary_length=pooled.mean_length,
+            auxiliary_weighted_length=pooled.weighted_length,
             reward_base=base.reward / max(base.rollouts, 1.0),
             reward_adaptive=adaptive.reward / adaptive.rollouts if adaptive.rollouts else math.nan,
             tokens=int(base.tokens + adaptive.tokens),
@@ -289,25 +298,30 @@ class Learner:
     @torch.no_grad()
     def _measure(
         self, batch: RolloutBatch, parts: list[Tensor], relative_temperature: float | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Log-probabilities and entropy of the proximal policy, float[N, T], nats.
 
-        Also log-probabilities at `relative_temperature` times the rows' temperature, or None without one.
+        Also log-probabilities at `relative_temperature` times the rows' temperature, or None without one, and at the
+        sampling temperature, or None where no adaptive rollout teaches the reward.
         """
         logprobs, entropies = [], []
         for rows in parts:
             micro = batch.select(rows)
-            temperature = micro.temperature.unsqueeze(-1)
+            temperatures = [micro.temperature]
             if relative_temperature is not None:
-                temperature = torch.cat([temperature, relative_temperature * temperature], dim=-1)
+                temperatures.append(relative_temperature * micro.temperature)
+            if self._config.adaptive_rewards:
+                temperatures.append(micro.sampling_temperature)
             logprob, entropy = forward(
-                self.engine, self._config.learner, micro, temperature, with_entropy=True
+                self.engine, self._config.learner, micro, torch.stack(temperatures, -1), with_entropy=True
             )
             logprobs.append(logprob)
             entropies.append(entropy)
         back = torch.cat(parts).argsort()
-        proximal, *tilted = torch.cat(logprobs)[back].unbind(-1)
-        return proximal, torch.cat(entropies)[back], tilted[0] if tilted else None
+        at = list(torch.cat(logprobs)[back].unbind(-1))
+        proximal = at.pop(0)
+        tilted = at.pop(0) if relative_temperature is not None else None
+        return proximal, torch.cat(entropies)[back], tilted, at.pop(0) if at else None
 
     def _update(self, batch: RolloutBatch, rows: Tensor, plan: StepPlan, alpha: float) -> Tensor:
         parts = self._micro_batches(batch, self._learning_rows(rows, plan))

@@ -20,9 +20,19 @@ class StepMetrics:
     gradient_norm: float
     """global norm of the gradient, mean over the step's updates"""
     positives: int
-    """auxiliary rollouts that are learned from: rewarded ones, unless `entropy_control.samples` says otherwise"""
+    """adaptive rollouts that the auxiliary loss learns from: rewarded ones, unless `entropy_control.samples` says
+    otherwise"""
     adaptive_rollouts: int
-    """auxiliary rollouts, learned from or not"""
+    """adaptive rollouts, learned from or not"""
+    auxiliary_positives: int
+    """rollouts that the auxiliary loss learns from, base ones among them with `entropy_control.positives_from` = all"""
+    auxiliary_effective: float
+    """their effective number, (sum w)^2 / sum w^2 over their weights w"""
+    auxiliary_largest_share: float
+    """share of the largest weight in the sum; 0 without positives"""
+    auxiliary_length: float
+    auxiliary_weighted_length: float
+    """mean length of the rollouts that are learned from, tokens: plain, and weighted as in the loss"""
     reward_base: float
     reward_adaptive: float
     """mean rewards; NaN without adaptive rollouts"""

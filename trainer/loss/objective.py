@@ -1,14 +1,17 @@
 """The SCOPE objective: GRPO's clipped surrogate plus alpha times adaptive-temperature positives.
 
-    J = sum_base v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H - b KL
-        + alpha * sum_positives omega_i [ 1/|o| sum_t w min(r, clip(r)) ]
+    J = sum_grouped v_i [ 1/|o| sum_t w (k min(r A, clip(r) A) - p |log r|) ] + c H - b KL
+        + alpha * sum_positives omega_i [ 1/|o| sum_t w u_t min(r, clip(r)) ]
 
 (arXiv 2510.08141; r is the importance ratio current / proximal policy; v_i = 1/N unless `trainer.loss.aggregation` says
 otherwise; k = 1, p = 0 and c = 0 unless `trainer.regularizers` says otherwise; b = 0 unless `loss.kl_coefficient` is
-set, KL from the reference policy.) Three things differ from the paper:
-w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
-sampling); positives may be normalised by their number instead of G'; and omega may grow with the surprisal of
-the whole answer, (-log pi)^rho, since rare correct answers are the ones that raise entropy.
+set, KL from the reference policy; u_t = 1 unless tokens are weighted by their own surprisal.) Four things differ from
+the paper: w = min(proximal / behaviour, cap), detached, corrects for stale or mismatched samplers (truncated importance
+sampling); positives may be normalised by their number instead of G' and come from base rollouts as well; omega may grow
+with surprisal, (-log pi)^rho (`trainer.loss.auxiliary_pool`); and adaptive rollouts may teach the reward, in the group
+of the base rollouts. Their behaviour policy is then the one at their sampling temperature, so that
+
+    w = min(proximal at 1 / behaviour at 1 * proximal at 1 / proximal at their temperature, cap)   in the first sum.
 
 Pure functions of tensors. Row weights carry every normalisation over rollouts, so that the losses of
 micro-batches and ranks add up to the loss of the batch.
@@ -22,10 +25,6 @@ import torch
 from torch import Tensor
 
 from trainer.head.log_ratio import BOUND, beyond, bounded, log_ratio
-from trainer.rollouts.rewards import positives
-
-SURPRISAL_FLOOR = 1e-6
-"""Nats; keeps (-log pi)^rho finite for answers of probability one."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,16 @@ class LossInputs:
     mask: Tensor
     """float[N, T], 1 where a token counts"""
     advantages: Tensor
-    """float[N, T]; for auxiliary rows 1, or -1 where failures are lowered"""
+    """float[N, T], of the surrogate"""
     base_weight: Tensor
-    """float[N], weight of the row's token mean; 0 for auxiliary rows and for rows without a gradient"""
+    """float[N], weight of the row's token mean in the surrogate; 0 for rows that are in no group or have no gradient"""
     auxiliary_weight: Tensor
-    """float[N], without alpha; 0 for base rows and for auxiliary rollouts that are not learned from"""
+    """float[N], without alpha; negative where failures are lowered, 0 for rows that the term does not learn from"""
+    token_weight: Tensor | None = None
+    """float[N, T], weight of a token in the auxiliary term; None: 1"""
+    tilt: Tensor | None = None
+    """float[N, T], nats, log(proximal policy / the same at the row's sampling temperature), for rows whose behaviour
+    log-probabilities are not at that temperature; None: 0"""
     keep: Tensor | None = None
     """float[N, T], 0 where the surrogate is left out; None: nowhere"""
     penalty: Tensor | None = None
@@ -66,7 +70,7 @@ class LossOutputs:
 
     loss: Tensor
     surrogate: Tensor
-    """surrogate of base rollouts, with penalties, without the entropy bonus"""
+    """surrogate, with penalties, without the entropy bonus"""
     auxiliary: Tensor
     """auxiliary term, without alpha"""
     clipped_tokens: Tensor
@@ -90,28 +94,28 @@ def scope_loss(
 ) -> LossOutputs:
     """Negative SCOPE objective of some rows; with alpha = 0 it is GRPO's.
 
-    Ratios are clipped to [1 - clip_low, 1 + clip_high], those of base rows by the (low, high) of `base_clip` where it
-    is given; tis_cap: bound of w. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks
-    it.
+    Ratios are clipped to [1 - clip_low, 1 + clip_high], in the surrogate by the (low, high) of `base_clip` where it is
+    given; tis_cap: bound of w. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks it.
     """
     moved = log_ratio(inputs.logprobs, inputs.proximal_logprobs, inputs.mask)
     mismatch = log_ratio(inputs.proximal_logprobs, inputs.behaviour_logprobs, inputs.mask)
     ratio = bounded(moved).exp()
-    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    if base_clip is not None:
-        of_base = (inputs.base_weight != 0).unsqueeze(-1)
-        clipped = torch.where(of_base, ratio.clamp(1 - base_clip[0], 1 + base_clip[1]), clipped)
-    advantage = inputs.advantages
+    low, high = (clip_low, clip_high) if base_clip is None else base_clip
+    advantage, clipped = inputs.advantages, ratio.clamp(1 - low, 1 + high)
     per_token = torch.minimum(ratio * advantage, clipped * advantage)
     if inputs.keep is not None:
         per_token = per_token * inputs.keep
     if inputs.penalty is not None:
         per_token = per_token - inputs.penalty * bounded(moved).abs()
-    correction = bounded(mismatch).exp().clamp(max=tis_cap).detach()
     lengths = inputs.mask.sum(-1).clamp(min=1)
-    per_rollout = (per_token * correction * inputs.mask).sum(-1) / lengths
-    surrogate = (inputs.base_weight * per_rollout).sum()
-    auxiliary = (inputs.auxiliary_weight * per_rollout).sum()
+    tilted = mismatch if inputs.tilt is None else mismatch + inputs.tilt * inputs.mask
+    correction = bounded(tilted).exp().clamp(max=tis_cap).detach()
+    surrogate = (inputs.base_weight * ((per_token * correction * inputs.mask).sum(-1) / lengths)).sum()
+    sign, bound = inputs.auxiliary_weight.sign().unsqueeze(-1), ratio.clamp(1 - clip_low, 1 + clip_high)
+    of_pool = torch.minimum(ratio * sign, bound * sign) * bounded(mismatch).exp().clamp(max=tis_cap).detach()
+    if inputs.token_weight is not None:
+        of_pool = of_pool * inputs.token_weight
+    auxiliary = (inputs.auxiliary_weight.abs() * ((of_pool * inputs.mask).sum(-1) / lengths)).sum()
     objective = surrogate + alpha * auxiliary
     if entropy_coefficient != 0:
         if inputs.entropy is None or inputs.entropy_weight is None:
@@ -126,9 +130,11 @@ def scope_loss(
         divergence = (kl_k3(inputs.logprobs, inputs.reference) * inputs.mask).sum(-1) / lengths
         objective = objective - kl_coefficient * (inputs.kl_weight * divergence).sum()
     with torch.no_grad():
-        counted = inputs.mask * ((inputs.base_weight + inputs.auxiliary_weight) != 0).unsqueeze(-1)
-        binding = (ratio * advantage > clipped * advantage) & (counted > 0)
-        clamped = beyond(moved) | beyond(mismatch)
+        compared, pooled = (inputs.base_weight != 0).unsqueeze(-1), inputs.auxiliary_weight.unsqueeze(-1) != 0
+        counted = inputs.mask * (compared | pooled)
+        binding = (ratio * advantage > clipped * advantage) & compared
+        binding = (binding | ((ratio * sign > bound * sign) & pooled)) & (counted > 0)
+        clamped = beyond(moved) | beyond(tilted)
         if kl_coefficient != 0 and inputs.reference is not None:
             clamped |= log_ratio(inputs.reference, inputs.logprobs, inputs.mask) > BOUND
     return LossOutputs(
@@ -156,35 +162,3 @@ def kl_k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """
     difference = log_ratio(reference, logprobs).clamp(max=BOUND)
     return difference.exp() - 1 - difference
-
-
-def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:
-    """Unnormalised weight of each auxiliary rollout: 1[learned from] * max(s, floor)^rho, float64[N].
-
-    learned: float[N], see `learned_from`; surprisal: float[N], s = -log pi(o | q) under the proximal policy at
-    temperature 1, summed over the answer, nats. float64, because powers of the floor vanish in float32.
-    """
-    return learned * surprisal.detach().double().clamp(min=SURPRISAL_FLOOR).pow(rho)
-
-
-def learned_from(rewards: Tensor, advantages: Tensor) -> Tensor:
-    """1.0 where an auxiliary rollout is learned from, float[N]: rewarded with advantage 1, or failed with -1.
-
-    advantages: float[N], 1 or -1 by `entropy_control.samples`, 0 for rows without a rollout.
-    """
-    rewarded = positives(rewards)
-    return rewarded * (advantages > 0) + (1 - rewarded) * (advantages < 0)
-
-
-def auxiliary_scale(
-    normalization: str, positive_count: float, score_sum: float, auxiliary_count: float
-) -> float:
-    """Factor that turns `surprisal_scores` into weights; 0 without positives.
-
-    Counts and score_sum are of the whole step, over all ranks. "sum": the weights add up to positives / auxiliary
-    rollouts, which for rho = 0 is the paper's 1/G'; "positives": they add up to 1.
-    """
-    if positive_count == 0:
-        return 0.0
-    total = positive_count / auxiliary_count if normalization == "sum" else 1.0
-    return total / score_sum

@@ -2,13 +2,13 @@
 
 The plan follows from the proximal policy and the global batch alone, so splitting the work into minibatches,
 micro-batches and ranks does not change the result. Base rollouts are shaped by the regularizer and averaged as
-`loss.aggregation` says; auxiliary rollouts keep one advantage each and are averaged over their own tokens.
+`loss.aggregation` says, with the adaptive rollouts that joined their groups; rollouts of the auxiliary pool are
+averaged over their own tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,28 +16,12 @@ from torch import Tensor
 
 from trainer.collectives import max_over_ranks, rank, sum_over_ranks
 from trainer.config import RunConfig
-from trainer.head.log_ratio import LOWEST_LOGPROB, bounded, log_ratio
+from trainer.head.log_ratio import bounded, log_ratio
 from trainer.loss.aggregation import base_row_weights
-from trainer.loss.objective import LossInputs, auxiliary_scale, kl_k3, learned_from, surprisal_scores
+from trainer.loss.auxiliary_pool import AuxiliaryPool, PoolSums, auxiliary_scale
+from trainer.loss.objective import LossInputs, kl_k3
 from trainer.regularizers import ClipRange, Measured, Regularizer
 from trainer.rollouts.batch import RolloutBatch
-
-
-class AuxiliaryScores(NamedTuple):
-    """Which of this rank's rows are auxiliary rollouts that are learned from, and how much they count."""
-
-    learned: Tensor
-    """float[N]: 1 where the row is learned from, see `learned_from`; 0 for base rows"""
-    scores: Tensor
-    """float64[N], see `surprisal_scores`; 0 for base rows"""
-
-
-def auxiliary_scores(batch: RolloutBatch, proximal: Tensor, surprisal_exponent: float) -> AuxiliaryScores:
-    """Scores of the auxiliary rollouts of this rank. proximal: float[N, T], nats."""
-    learned = learned_from(batch.rewards, batch.advantages) * batch.auxiliary
-    counted = torch.where(batch.mask > 0, proximal.clamp(min=LOWEST_LOGPROB), 0.0)
-    surprisal = -counted.sum(-1, dtype=torch.float64)
-    return AuxiliaryScores(learned, surprisal_scores(learned, surprisal, surprisal_exponent))
 
 
 @dataclass
@@ -53,15 +37,16 @@ class RoleSums:
     """sum of the behaviour log-probabilities"""
     entropy: float = 0.0
     learned: float = 0.0
-    """number of auxiliary rollouts that are learned from; 0 for the base role"""
-    scores: float = 0.0
-    """sum of their `surprisal_scores`"""
+    """rollouts that the auxiliary loss learns from"""
+    grouped: float = 0.0
+    """rollouts that the surrogate compares within groups"""
+    grouped_tokens: float = 0.0
     ratio_deviation: float = 0.0
     """largest |proximal / behaviour - 1| over tokens; not a sum"""
 
 
 def role_sums(
-    batch: RolloutBatch, proximal: Tensor, entropy: Tensor, auxiliary: AuxiliaryScores
+    batch: RolloutBatch, proximal: Tensor, entropy: Tensor, pool: AuxiliaryPool
 ) -> tuple[RoleSums, RoleSums]:
     """Sums of base and of adaptive rollouts. proximal, entropy: float[N, T], nats. Collective."""
     deviation = bounded(log_ratio(proximal, batch.behaviour_logprobs, batch.mask)).exp() - 1
@@ -77,8 +62,9 @@ def role_sums(
                 kl[rows] * mask,
                 batch.behaviour_logprobs[rows] * mask,
                 entropy[rows] * mask,
-                auxiliary.learned[rows],
-                auxiliary.scores[rows],
+                pool.learned[rows],
+                mask.any(-1) & batch.grouped[rows],
+                mask * batch.grouped[rows].unsqueeze(-1),
             ]
         )
         deviations.append(deviation[rows].abs().amax() if rows.any() else mask.sum())
@@ -101,6 +87,10 @@ class StepPlan:
     """float[N, T], nats"""
     advantages: Tensor
     """float[N, T]"""
+    tilt: Tensor | None
+    """float[N, T], nats, see `LossInputs`"""
+    token_weight: Tensor | None
+    """float[N, T], see `LossInputs`"""
     keep: Tensor | None
     penalty: Tensor | None
     """float[N, T], see `TokenTerms`; neutral on auxiliary rows"""
@@ -118,8 +108,8 @@ class StepPlan:
     @property
     def learning(self) -> Tensor:
         """bool[N]: the rows that move the policy. The others have no gradient and may be left out."""
-        moving = self.base_weight + self.auxiliary_weight + self.entropy_weight
-        return (moving if self.kl_weight is None else moving + self.kl_weight) != 0
+        weights = (self.base_weight, self.auxiliary_weight, self.entropy_weight, self.kl_weight)
+        return torch.stack([weight != 0 for weight in weights if weight is not None]).any(0)
 
     def inputs(self, rows: Tensor, batch: RolloutBatch, logprobs: Tensor, entropy: Tensor) -> LossInputs:
         """Loss inputs of some rows. rows: int64[n]; batch, logprobs, entropy: of these rows, in their order."""
@@ -131,6 +121,8 @@ class StepPlan:
             advantages=self.advantages[rows],
             base_weight=self.base_weight[rows],
             auxiliary_weight=self.auxiliary_weight[rows],
+            token_weight=None if self.token_weight is None else self.token_weight[rows],
+            tilt=None if self.tilt is None else self.tilt[rows],
             keep=None if self.keep is None else self.keep[rows],
             penalty=None if self.penalty is None else self.penalty[rows],
             entropy=entropy,
@@ -146,19 +138,22 @@ def plan_step(
     entropy: Tensor,
     tilted: Tensor | None,
     sums: tuple[RoleSums, RoleSums],
-    auxiliary: AuxiliaryScores,
+    pool: AuxiliaryPool,
+    pool_sums: PoolSums,
     regularizer: Regularizer,
     config: RunConfig,
     *,
     strength: float,
     step: int,
     reference: Tensor | None = None,
+    at_sampling: Tensor | None = None,
 ) -> StepPlan:
     """The plan of this rank's rows: shaped tokens and row weights. Collective.
 
-    proximal, entropy, tilted: float[N, T], nats, see `Measured`; sums, auxiliary: what `role_sums` and
-    `auxiliary_scores` return for this batch; strength: of the regularizer; reference: float[N, T], nats,
-    log-probabilities of the reference policy.
+    proximal, entropy, tilted: float[N, T], nats, see `Measured`; sums, pool, pool_sums: what `role_sums`,
+    `auxiliary_pool` and `pool_sums` return for this batch; strength: of the regularizer; reference: float[N, T], nats,
+    log-probabilities of the reference policy; at_sampling: float[N, T], nats, of the proximal policy at the rows'
+    sampling temperature, needed where adaptive rows are in groups.
     """
     base, adaptive = sums
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
@@ -175,31 +170,36 @@ def plan_step(
         advantages = advantages - loss.kl_coefficient * log_ratio(proximal, reference, of_base)
     keep = None if terms.keep is None else torch.where(of_base > 0, terms.keep, neutral)
     penalty = None if terms.penalty is None else terms.penalty * of_base
-    paid = of_base * (advantages if penalty is None else advantages.abs() + penalty)
+    compared = batch.mask * batch.grouped.unsqueeze(-1)
+    paid = compared * (advantages if penalty is None else advantages.abs() + penalty)
     minibatches = loss.minibatches
     base_weight = minibatches * base_row_weights(
         loss.aggregation,
-        of_base.sum(-1),
-        rollouts=base.rollouts,
-        tokens=base.tokens,
+        compared.sum(-1),
+        rollouts=base.grouped + adaptive.grouped,
+        tokens=base.grouped_tokens + adaptive.grouped_tokens,
         max_new_tokens=config.rollout.max_new_tokens,
     )
-    normalization = config.entropy_control.normalization
-    scale = auxiliary_scale(normalization, adaptive.learned, adaptive.scores, adaptive.rollouts)
+    kl_weight = None
+    if loss.kl_coefficient and loss.kl_estimator == "k3":
+        kl_weight = base_weight * ~batch.auxiliary
+    scale = auxiliary_scale(config.entropy_control, pool_sums) * minibatches
     coefficient = regularizer.entropy_coefficient(strength)
     entropy_weight = minibatches * of_base.sum(-1) / max(base.tokens, 1.0)
     return StepPlan(
         proximal=proximal,
         advantages=advantages,
+        tilt=None if at_sampling is None else (proximal - at_sampling) * batch.auxiliary.unsqueeze(-1),
+        token_weight=pool.token_weight,
         keep=keep,
         penalty=penalty,
         base_weight=base_weight * (paid != 0).any(-1),
-        auxiliary_weight=(auxiliary.scores * scale * minibatches).float(),
+        auxiliary_weight=(pool.scores * scale * batch.auxiliary_advantages).float(),
         entropy_weight=entropy_weight if coefficient else torch.zeros_like(entropy_weight),
         entropy_coefficient=coefficient,
         base_clip=regularizer.clip_range(strength),
         reference=reference,
-        kl_weight=base_weight if loss.kl_coefficient and loss.kl_estimator == "k3" else None,
+        kl_weight=kl_weight,
     )
 
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.config import RunConfig
+from trainer.config import EntropyControlConfig, RunConfig
+from trainer.roles import Role
 from trainer.rollouts.rewards import group_advantages
 from trainer.rollouts.trajectory import Group, Trajectory
 
@@ -37,14 +39,22 @@ class RolloutBatch:
     """float32[N, T], nats at `temperature`, 0 where the mask is 0"""
     temperature: Tensor
     """float32[N], of the behaviour log-probabilities: the sampling temperature for base rows, 1 for auxiliary rows"""
+    sampling_temperature: Tensor
+    """float32[N]"""
     advantages: Tensor
-    """float32[N]; for auxiliary rows 1, or -1 where the loss lowers failures; 0 for empty rows and unscored rollouts"""
+    """float32[N], within the row's group; 0 for empty rows, unscored rollouts, and rows that are not `grouped`"""
+    grouped: Tensor
+    """bool[N]: base rows, and auxiliary rows that joined the base group of their problem"""
+    auxiliary_advantages: Tensor
+    """float32[N]: 1 where the row is in the pool of the auxiliary loss, or -1 where that lowers failures; else 0"""
     rewards: Tensor
     """float32[N]"""
     auxiliary: Tensor
     """bool[N]"""
     minibatch: Tensor
     """int64[N]"""
+    slot: Tensor
+    """int64[N], place of the row's problem in the step; rows of one place are on one rank"""
 
     def select(self, rows: Tensor) -> RolloutBatch:
         """The batch of the given rows, in their order. rows: int64[n]."""
@@ -93,15 +103,16 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
         for slot in range(slots):
             if rank_of[slot] != rank:
                 continue
-            for role in config.roles:
+            groups_of: dict[Role, Group | None] = {role: by_slot.get((role, slot)) for role in config.roles}
+            advantages = slot_advantages(groups_of, config)
+            for role, group in groups_of.items():
                 samples = config.rollout.base_samples if role == "base" else config.rollout.adaptive_samples
-                builder.add_group(
-                    by_slot.get((role, slot)),
-                    samples,
-                    auxiliary=role == "adaptive",
-                    minibatch=slot % minibatches,
-                    config=config,
-                )
+                place: _Columns = {
+                    "auxiliary": role == "adaptive",
+                    "minibatch": slot % minibatches,
+                    "slot": slot,
+                }
+                builder.add_group(group, samples, advantages[role], place, config.entropy_control)
         shards.append(builder.batch())
     return shards
 
@@ -125,6 +136,39 @@ def balanced_ranks(tokens: Sequence[int], workers: int, minibatches: int) -> lis
     return ranks
 
 
+def slot_advantages(
+    groups: Mapping[Role, Group | None], config: RunConfig
+) -> dict[Role, NDArray[np.float64] | None]:
+    """The advantages of each role's rollouts of one problem, float64[G]; None for rollouts that are in no group.
+
+    The base rollouts are a group. With `entropy_control.reward_from` = all, the adaptive ones belong to it, unless they
+    answer another problem because the base group was refilled. Unscored rollouts have advantage 0 and do not count.
+    """
+    base, adaptive = groups.get("base"), groups.get("adaptive")
+    together = [group for group in (base, adaptive) if group is not None]
+    if config.entropy_control.reward_from == "base" or len({group.problem_id for group in together}) > 1:
+        together = [group for group in together if group.role == "base"]
+    if base is None:
+        return dict.fromkeys(groups)
+    trajectories = [trajectory for group in together for trajectory in group.trajectories]
+    scored = np.array([trajectory.scored for trajectory in trajectories])
+    advantages = np.zeros(len(trajectories))
+    if scored.any():
+        rewards = np.array([trajectory.reward for trajectory in trajectories])[scored]
+        standardized = config.loss.aggregation != "dr_grpo"
+        advantages[scored] = group_advantages(
+            rewards, config.loss.advantage_epsilon, standardized=standardized
+        )
+    own = len(base.trajectories)
+    return {
+        role: advantages[:own] if role == "base" else advantages[own:] if len(together) > 1 else None
+        for role in groups
+    }
+
+
+_Columns = dict[str, np.ndarray | float | int | bool]
+
+
 class _Rows:
     """Accumulates padded rows. sequence, response: widths L and T of `RolloutBatch`."""
 
@@ -135,29 +179,31 @@ class _Rows:
         }
 
     def add_group(
-        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, config: RunConfig
+        self,
+        group: Group | None,
+        samples: int,
+        advantages: NDArray[np.float64] | None,
+        place: _Columns,
+        control: EntropyControlConfig,
     ) -> None:
-        shared = {"auxiliary": auxiliary, "minibatch": minibatch}
+        """Add the rows of a group. advantages: float64[samples]; None: the group is not compared with others."""
         if group is None:
             for _ in range(samples):
-                self._append(self._empty_row() | shared)
+                self._append(self._empty_row() | place)
             return
         if len(group.trajectories) != samples:
             raise ValueError(
                 f"group {group.group_id} holds {len(group.trajectories)} rollouts, expected {samples}"
             )
-        rewards = np.array([t.reward for t in group.trajectories])
-        scored = np.array([t.scored for t in group.trajectories])
-        advantages = np.zeros(samples)
-        if auxiliary:
-            advantages[scored] = 1.0 if config.entropy_control.samples == "positives" else -1.0
-        elif scored.any():
-            standardized = config.loss.aggregation != "dr_grpo"
-            advantages[scored] = group_advantages(
-                rewards[scored], config.loss.advantage_epsilon, standardized=standardized
-            )
-        for trajectory, advantage in zip(group.trajectories, advantages, strict=True):
-            self._append(self._row(group, trajectory, float(advantage)) | shared)
+        pooled = place["auxiliary"] or (control.kind != "none" and control.positives_from == "all")
+        sign = 1.0 if control.samples == "positives" else -1.0
+        for index, trajectory in enumerate(group.trajectories):
+            compared: _Columns = {
+                "advantages": 0.0 if advantages is None else float(advantages[index]),
+                "grouped": advantages is not None,
+                "auxiliary_advantages": sign if pooled and trajectory.scored else 0.0,
+            }
+            self._append(self._row(group, trajectory) | compared | place)
 
     def batch(self) -> RolloutBatch:
         kinds = {
@@ -165,7 +211,9 @@ class _Rows:
             "prompt_lengths": torch.int64,
             "targets": torch.int64,
             "minibatch": torch.int64,
+            "slot": torch.int64,
             "auxiliary": torch.bool,
+            "grouped": torch.bool,
         }
         return RolloutBatch(
             **{
@@ -174,13 +222,11 @@ class _Rows:
             }
         )
 
-    def _append(self, row: Mapping[str, np.ndarray | float | int | bool]) -> None:
+    def _append(self, row: _Columns) -> None:
         for name, column in self._columns.items():
             column.append(row[name])
 
-    def _row(
-        self, group: Group, trajectory: Trajectory, advantage: float
-    ) -> dict[str, np.ndarray | float | int | bool]:
+    def _row(self, group: Group, trajectory: Trajectory) -> _Columns:
         prompt, tokens = group.prompt, trajectory.tokens
         mask = trajectory.mask * np.uint8(trajectory.scored)
         return {
@@ -190,11 +236,11 @@ class _Rows:
             "mask": _padded(mask, self._response, np.float32),
             "behaviour_logprobs": _padded(trajectory.logprobs * mask, self._response, np.float32),
             "temperature": trajectory.logprob_temperature,
-            "advantages": advantage,
+            "sampling_temperature": group.sampling_temperature,
             "rewards": trajectory.reward if trajectory.scored else 0.0,
         }
 
-    def _empty_row(self) -> dict[str, np.ndarray | float | int | bool]:
+    def _empty_row(self) -> _Columns:
         return {
             "input_ids": np.zeros(self._sequence, np.int64),
             "prompt_lengths": 1,
@@ -202,7 +248,10 @@ class _Rows:
             "mask": np.zeros(self._response, np.float32),
             "behaviour_logprobs": np.zeros(self._response, np.float32),
             "temperature": 1.0,
+            "sampling_temperature": 1.0,
             "advantages": 0.0,
+            "grouped": False,
+            "auxiliary_advantages": 0.0,
             "rewards": 0.0,
         }
 
