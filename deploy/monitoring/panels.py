@@ -68,7 +68,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Learning": (
         Panel("Reward", "short", (gauge("reward"), gauge("adaptive_reward"))),
-        Panel("Correct adaptive rollouts a step", "short", (gauge("positives"),)),
+        Panel(
+            "Correct rollouts that entropy control learns from",
+            "short",
+            (gauge("positives"), gauge("auxiliary_positives"), gauge("auxiliary_effective")),
+            "adaptive ones, all, and their effective number by weight",
+        ),
+        Panel("Largest weight of one of them", "percentunit", (gauge("auxiliary_largest_share"),)),
+        Panel(
+            "Length of what entropy control learns from",
+            "short",
+            (gauge("auxiliary_length"), gauge("auxiliary_weighted_length")),
+            "tokens, plain and weighted as in the loss",
+        ),
         Panel("Response length", "short", (gauge("response_length"),), "tokens"),
         Panel("Cut off at the length limit", "percentunit", (gauge("truncated_share"),)),
         Panel("Clipped tokens", "percentunit", (gauge("clip_fraction"),)),

@@ -31,6 +31,12 @@ class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
     reward: float
     adaptive_reward: float | None
     positives: int
+    auxiliary_positives: int | None = None
+    auxiliary_effective: float | None = None
+    auxiliary_largest_share: float | None = None
+    auxiliary_length: float | None = None
+    auxiliary_weighted_length: float | None = None
+    """None in results of versions that did not measure it"""
     response_length: float
     clip_fraction: float
     gradient_norm: float

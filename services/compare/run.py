@@ -29,7 +29,10 @@ from trainer.files import write_atomically
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 _DISTRIBUTED = ("pipeline.", "redis.", "checkpoint.", "control_plane.", "ray.", "weights.")
 """blocks that a run in one process does not read"""
-BEFORE: dict[str, Any] = {"entropy_control.split_range.gain_memory": 0.0}
+BEFORE: dict[str, Any] = {
+    "entropy_control.split_range.gain_memory": 0.0,
+    "entropy_control.evidence_floor": 0.0,
+}
 """Values that apply to results without the field, where the field's default has another effect."""
 
 StartInProcess = Callable[[Path, Path], ChildProcess]

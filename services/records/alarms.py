@@ -15,6 +15,7 @@ AlarmKind = Literal[
     "all_uniform",
     "no_positives",
     "starved",
+    "one_positive",
     "weights_not_loaded",
     "generators_down",
     "logger",
@@ -85,6 +86,12 @@ _WORDS: dict[AlarmKind, _Words] = {
         "entropy control would heat, but {few} adaptive rollouts have the full reward of 1, so it cannot raise entropy",
         "take easier problems, or lower the entropy target or entropy_control.{field}",
         "enough adaptive rollouts have the full reward for entropy control again",
+    ),
+    "one_positive": _Words(
+        "one rollout has {share:.0%} of the weight of the {positives} that entropy control learns from, for {steps} "
+        "steps",
+        "set entropy_control.surprisal=answer_mean, lower surprisal_exponent_max, or take easier problems",
+        "entropy control learns from several rollouts again",
     ),
     "weights_not_loaded": _Words(
         "{generator} did not load {version}: {error}",

@@ -22,6 +22,8 @@ REMEMBERED = LEAST_GROUPS
 """newest steps that the alarms depend on: a step that counts has at least one group"""
 TRUNCATED_SHARE = 0.9
 UNSCORED_SHARE = 0.05
+LARGEST_SHARE = 0.5
+"""of the weight of all positives; one rollout with more decides what the auxiliary loss teaches"""
 MOST = 0.5
 """share of rollouts from which on their truncation, or the lack of scores, explains equal rewards"""
 LEAST_UNSCORED = 3
@@ -82,6 +84,9 @@ class LearningSignal:
             return
         if self._in_a_row(STEPS, _adaptive_groups, _has_no_positive):
             yield alarm("no_positives", steps=STEPS)
+        if self._in_a_row(STEPS, _adaptive_groups, _has_one_positive):
+            share, positives = record["auxiliary_largest_share"], record["auxiliary_positives"]
+            yield alarm("one_positive", share=share, positives=positives, steps=STEPS)
         if control.kind == "split_range" and control.split_range.success_floor:
             # This law measures it itself, see `Recorder.learned`.
             return
@@ -147,6 +152,10 @@ def _is_uniform(record: Record) -> bool:
 
 def _has_no_positive(record: Record) -> bool:
     return record["positives"] == 0
+
+
+def _has_one_positive(record: Record) -> bool:
+    return record.get("auxiliary_largest_share", 0.0) > LARGEST_SHARE
 
 
 def _heats(record: Record) -> bool:

@@ -62,6 +62,15 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     adaptive_reward: float | None
     positives: int
     """rewarded adaptive rollouts, whose log-probability the auxiliary loss raises"""
+    auxiliary_positives: int = 0
+    """rollouts that the auxiliary loss learns from, base ones among them with `entropy_control.positives_from` = all"""
+    auxiliary_effective: float = 0.0
+    """their effective number, (sum w)^2 / sum w^2 over their weights w"""
+    auxiliary_largest_share: float = 0.0
+    """share of the largest weight in the sum"""
+    auxiliary_length: float = 0.0
+    auxiliary_weighted_length: float = 0.0
+    """their mean length, tokens: plain, and weighted as in the loss; 0 without any"""
     response_length: float
     truncated_share: float
     """share of rollouts truncated at the length limit"""

@@ -101,7 +101,8 @@ RULES = (
         generators.enforce_eager generators.elastic generators.start_timeout_seconds
         generators.max_restarts
         weights.transport weights.timeout_seconds weights.bucket_mib
-        entropy_control.normalization entropy_control.paper.t_min entropy_control.paper.t_max
+        entropy_control.normalization entropy_control.positives_from entropy_control.reward_from
+        entropy_control.surprisal entropy_control.evidence_floor entropy_control.paper.t_min entropy_control.paper.t_max
         entropy_control.paper.alpha entropy_control.paper.surprisal_exponent
         entropy_control.aepo_v1.t_cold entropy_control.aepo_v1.t_hot entropy_control.aepo_v1.alpha
         entropy_control.aepo_v1.surprisal_exponent entropy_control.split_range.plant_gain

@@ -34,6 +34,7 @@ FAILED = {"uniform_groups": 4, "failed_groups": 4}
 SOLVED = {"uniform_groups": 4, "solved_groups": 4}
 MIXED = {"uniform_groups": 4, "failed_groups": 3, "solved_groups": 1}
 WITHOUT_POSITIVES = {"positives": 0}
+ONE_POSITIVE = {"auxiliary_positives": 40, "auxiliary_largest_share": 0.8}
 STARVED = {"positives": 0, "next_temperature": 1.2}
 
 
@@ -69,6 +70,7 @@ def text(steps: Sequence[dict[str, Any]], kind: AlarmKind) -> str:
         ("all_uniform", MIXED, STEPS),
         ("no_positives", WITHOUT_POSITIVES, STEPS),
         ("starved", STARVED, STARVED_STEPS),
+        ("one_positive", ONE_POSITIVE, STEPS),
         ("verifier_failing", unscored(6), 1),
     ],
 )
@@ -232,6 +234,8 @@ VALUES = {
     "missing": 1,
     "role": "base",
     "report": "logger wandb failed",
+    "share": 0.7,
+    "positives": 40,
 }
 RECOVERS = {"weights_not_loaded", "generators_down", "logger"}
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.reference import group_advantages
 from trainer.config import RunConfig
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
-from trainer.loss.step_plan import auxiliary_scores
+from trainer.loss.auxiliary_pool import auxiliary_pool
 from trainer.roles import Role
 from trainer.rollouts.batch import RolloutBatch, balanced_ranks, shard_batches
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
@@ -182,17 +182,42 @@ def test_advantages_are_relative_to_the_group_and_of_one_size_for_auxiliary_rows
     direct = 1.0 if samples == "positives" else -1.0
     expected = {}
     for group in groups:
-        rewards = np.array([t.reward for t in group.trajectories])
-        values = (
-            np.full(len(rewards), direct) if group.role == "adaptive" else group_advantages(rewards, 1e-6)
-        )
+        adaptive, rewards = group.role == "adaptive", np.array([t.reward for t in group.trajectories])
+        values = np.zeros(len(rewards)) if adaptive else group_advantages(rewards, 1e-6)
         for key, value in zip(group_keys(group), values, strict=True):
-            expected[key] = value
+            expected[key] = (value, direct if adaptive else 0.0, not adaptive)
+    for shard in shard_batches(groups, config):
+        for row in range(len(shard.rewards)):
+            if not is_empty(shard, row):
+                advantage, auxiliary, grouped = expected[row_key(shard, row)]
+                assert float(shard.advantages[row]) == pytest.approx(advantage, rel=1e-5, abs=1e-6)
+                assert float(shard.auxiliary_advantages[row]) == auxiliary
+                assert bool(shard.grouped[row]) == grouped
+
+
+@given(batches())
+@settings(deadline=None, max_examples=80)
+def test_adaptive_rollouts_that_teach_the_reward_are_compared_with_the_base_rollouts_of_their_problem(case):
+    config, groups = case
+    control = config.entropy_control.model_copy(update={"reward_from": "all", "positives_from": "all"})
+    config = config.model_copy(update={"entropy_control": control})
+    places = {(group.role, group.ordinal): group for group in groups}
+    expected = {}
+    for ordinal in {group.ordinal for group in groups}:
+        base, adaptive = places.get(("base", ordinal)), places.get(("adaptive", ordinal))
+        together = [group for group in (base, adaptive) if group and base]
+        rewards = [t.reward for group in together for t in group.trajectories]
+        values = iter(group_advantages(np.array(rewards), 1e-6) if rewards else ())
+        for group in filter(None, (base, adaptive)):
+            for key in group_keys(group):
+                expected[key] = next(values) if group in together else None
     for shard in shard_batches(groups, config):
         for row in range(len(shard.rewards)):
             if not is_empty(shard, row):
                 want = expected[row_key(shard, row)]
-                assert float(shard.advantages[row]) == pytest.approx(want, rel=1e-5, abs=1e-6)
+                assert bool(shard.grouped[row]) == (want is not None)
+                assert float(shard.advantages[row]) == pytest.approx(want or 0.0, rel=1e-5, abs=1e-6)
+                assert float(shard.auxiliary_advantages[row]) == 1
 
 
 @given(batches())
@@ -359,10 +384,8 @@ def test_a_group_with_rollouts_without_a_score_is_learned_from_as_without_them(
         assert torch.equal(batch.behaviour_logprobs[has_score][:, :width], alone.behaviour_logprobs)
 
 
-@pytest.mark.parametrize(("samples", "reward"), [("positives", 1.0), ("failures", 0.0)])
-def test_an_adaptive_rollout_without_a_score_is_neither_a_positive_nor_a_failure(
-    samples: str, reward: float
-) -> None:
+@pytest.mark.parametrize(("samples", "reward"), [("positives", 1.0), ("negatives", 0.0)])
+def test_an_adaptive_rollout_without_a_score_is_no_positive_and_no_failure(samples: str, reward: float):
     config = make_config(1, 1, 1)
     law = config.entropy_control.model_copy(update={"samples": samples})
     config = config.model_copy(update={"entropy_control": law})
@@ -372,5 +395,5 @@ def test_an_adaptive_rollout_without_a_score_is_neither_a_positive_nor_a_failure
         msgspec.structs.replace(group.trajectories[1], reward=0.0, scored=False),
     ]
     (batch,) = shard_batches([msgspec.structs.replace(group, trajectories=rollouts)], config)
-    learned = auxiliary_scores(batch, torch.full_like(batch.mask, -1.0), 0.0).learned
+    learned = auxiliary_pool(batch, torch.full_like(batch.mask, -1.0), 0.0, law).learned
     assert learned[batch.auxiliary].tolist() == [1.0, 0.0]

@@ -55,6 +55,11 @@ class InProcessStep:
     reward: float
     adaptive_reward: float
     positives: int
+    auxiliary_positives: int
+    auxiliary_effective: float
+    auxiliary_largest_share: float
+    auxiliary_length: float
+    auxiliary_weighted_length: float
     response_length: float
     clip_fraction: float
     gradient_norm: float
@@ -160,6 +165,11 @@ class InProcessRun:
                 reward=metrics.reward_base,
                 adaptive_reward=metrics.reward_adaptive,
                 positives=metrics.positives,
+                auxiliary_positives=metrics.auxiliary_positives,
+                auxiliary_effective=metrics.auxiliary_effective,
+                auxiliary_largest_share=metrics.auxiliary_largest_share,
+                auxiliary_length=metrics.auxiliary_length,
+                auxiliary_weighted_length=metrics.auxiliary_weighted_length,
                 response_length=metrics.response_length,
                 clip_fraction=metrics.clip_fraction,
                 gradient_norm=metrics.gradient_norm,

@@ -142,7 +142,8 @@ def pool_sums(batch: RolloutBatch, pool: AuxiliaryPool) -> PoolSums:
         lengths * pool.scores,
     ]
     sums = sum_over_ranks(torch.stack([part.sum() for part in parts]))
-    largest = max_over_ranks(pool.scores.amax().reshape(1))
+    # A rank may hold no rows.
+    largest = max_over_ranks(torch.cat([pool.scores, pool.scores.new_zeros(1)]).amax(0, keepdim=True))
     return PoolSums(*sums.tolist(), largest_score=float(largest))
 
 

@@ -108,7 +108,7 @@ def scope_loss(
     if inputs.penalty is not None:
         per_token = per_token - inputs.penalty * bounded(moved).abs()
     lengths = inputs.mask.sum(-1).clamp(min=1)
-    tilted = mismatch if inputs.tilt is None else mismatch + inputs.tilt * inputs.mask
+    tilted = mismatch if inputs.tilt is None else mismatch + inputs.tilt
     correction = bounded(tilted).exp().clamp(max=tis_cap).detach()
     surrogate = (inputs.base_weight * ((per_token * correction * inputs.mask).sum(-1) / lengths)).sum()
     sign, bound = inputs.auxiliary_weight.sign().unsqueeze(-1), ratio.clamp(1 - clip_low, 1 + clip_high)

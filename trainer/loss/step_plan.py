@@ -189,7 +189,7 @@ def plan_step(
     return StepPlan(
         proximal=proximal,
         advantages=advantages,
-        tilt=None if at_sampling is None else (proximal - at_sampling) * batch.auxiliary.unsqueeze(-1),
+        tilt=None if at_sampling is None else log_ratio(proximal, at_sampling, batch.mask - of_base),
         token_weight=pool.token_weight,
         keep=keep,
         penalty=penalty,

@@ -13,7 +13,7 @@ export const NOTES = {
     "ρ weights correct adaptive rollouts by their surprisal, that is, by how unlikely the policy found them: weight ∝ surprisal^ρ. At 0 all count alike; the larger ρ is, the more the rare correct answers count, which raises entropy.",
   "Regularizer strength": "Main parameter of the configured regularizer in this step's loss.",
   Reward: "Mean reward. Base rollouts are sampled at the fixed temperature of the run, adaptive rollouts at the temperature that the control law sets.",
-  "Learning signal": "Positives: rewarded adaptive rollouts, the samples of the auxiliary loss; without any, entropy control cannot act. Uniform groups: base groups with equal rewards, which give no gradient. Unscored rollouts: the verifier gave them no score, so they count in nothing.",
+  "Learning signal": "Positives: rewarded adaptive rollouts, the samples of the auxiliary loss; without any, entropy control cannot act. Effective: how many rollouts of equal weight the auxiliary loss learns from in effect. Uniform groups: base groups with equal rewards, which give no gradient. Unscored rollouts: the verifier gave them no score, so they count in nothing.",
   "Gradient norm": "Global norm of the gradient before clipping, mean over the step's updates. A norm that keeps growing says that training becomes unstable.",
   "Clipped tokens": "Share of tokens at which the clip of the importance ratio binds: they give no gradient. A large share says that updates are too large or rollouts too old.",
   "Learning rate": "Learning rate of the step's updates, after warm-up and schedule.",

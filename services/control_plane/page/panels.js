@@ -114,7 +114,7 @@ function control({ entropy_control: law = {}, regularizer = {} }) {
 function reward() {
   return [
     panel("Reward", "mean over rollouts", [["reward", "base", "measured"], ["adaptive_reward", "adaptive", "tone-3"]]),
-    panel("Learning signal", "per step", [["positives", "positives", "measured"], ["uniform_groups", "uniform groups", "tone-3"], ["unscored_rollouts", "unscored rollouts", "tone-2"]]),
+    panel("Learning signal", "per step", [["positives", "positives", "measured"], ["auxiliary_effective", "effective", "tone-4"], ["uniform_groups", "uniform groups", "tone-3"], ["unscored_rollouts", "unscored rollouts", "tone-2"]]),
   ];
 }
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tests.support.reference import entropy, log_softmax
 from trainer.head.logprobs import token_logprobs
-from trainer.loss.objective import LossInputs, scope_loss, surprisal_scores
+from trainer.loss.auxiliary_pool import surprisal_scores
+from trainer.loss.objective import LossInputs, scope_loss
 from trainer.rollouts.rewards import positives
 
 Array = NDArray[np.float64]

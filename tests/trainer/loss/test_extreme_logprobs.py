@@ -14,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.batches import batch_of
 from tests.support.loss_cases import kinds
-from trainer.config import RunConfig
+from trainer.config import EntropyControlConfig, RunConfig
 from trainer.config.load import validate_config
 from trainer.head.fused import fused_logprobs
 from trainer.head.log_ratio import BOUND
 from trainer.head.logprobs import token_logprobs
 from trainer.learner.reference_policy import reference_kl
+from trainer.loss.auxiliary_pool import auxiliary_pool, pool_sums
 from trainer.loss.objective import LossInputs, LossOutputs, kl_k3, scope_loss
-from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
@@ -49,28 +51,29 @@ def batches(draw: st.DrawFn) -> tuple[RolloutBatch, dict[str, Tensor]]:
     present = mask.any(-1)
     rewards = torch.tensor(rng.choice([0.0, 0.5, 1.0], rows), dtype=torch.float32) * present
     base = torch.tensor(rng.choice([-1.7, 0.0, 0.4], rows), dtype=torch.float32)
-    batch = RolloutBatch(
-        input_ids=torch.zeros(rows, 1, dtype=torch.int64),
-        prompt_lengths=torch.ones(rows, dtype=torch.int64),
-        targets=torch.zeros(rows, width, dtype=torch.int64),
-        mask=mask,
-        behaviour_logprobs=logprobs(EDGES[:-1]),
-        temperature=torch.ones(rows),
-        advantages=torch.where(auxiliary, draw(st.sampled_from([1.0, -1.0])), base) * present,
+    grouped, pooled = ~auxiliary | draw(st.booleans()), auxiliary | draw(st.booleans())
+    batch = batch_of(
+        mask,
+        logprobs(EDGES[:-1]),
+        auxiliary,
+        advantages=base * present * grouped,
+        grouped=grouped,
+        auxiliary_advantages=draw(st.sampled_from([1.0, -1.0])) * (pooled & present),
         rewards=rewards,
-        auxiliary=auxiliary,
-        minibatch=torch.zeros(rows, dtype=torch.int64),
     )
-    policies = {name: logprobs() for name in ("current", "proximal", "tilted", "reference")}
+    names = ("current", "proximal", "tilted", "reference", "at_sampling")
+    policies = {name: logprobs() for name in names}
     entropy = torch.tensor(rng.uniform(0, 12, (rows, width)), dtype=torch.float32)
     return batch, policies | {"entropy": entropy}
 
 
-def configuration(kind: str, estimator: str, normalization: str, aggregation: str) -> RunConfig:
+def configuration(
+    kind: str, estimator: str, normalization: str, aggregation: str, surprisal: str
+) -> RunConfig:
     return validate_config(
         {
             "regularizer": {"kind": kind, "clip_cov": {"ratio": 1.0, "lower": -1e9, "upper": 1e9}},
-            "entropy_control": {"normalization": normalization},
+            "entropy_control": {"normalization": normalization, "surprisal": surprisal},
             "loss": {
                 "aggregation": aggregation,
                 "reference": "start",
@@ -103,6 +106,7 @@ def numbers_of(one: StepPlan | LossOutputs) -> dict[str, Tensor | float]:
     st.sampled_from(["sequence_mean", "token_mean", "dr_grpo"]),
     st.sampled_from([0.0, 0.5, 8.0]),
     st.sampled_from([0.0, 0.4, -0.1]),
+    st.sampled_from(["answer", "answer_mean", "prompt", "token"]),
 )
 @settings(deadline=None, max_examples=300)
 def test_every_number_of_a_step_is_finite(
@@ -113,30 +117,34 @@ def test_every_number_of_a_step_is_finite(
     aggregation: str,
     exponent: float,
     strength: float,
+    surprisal: str,
 ) -> None:
     batch, policies = made
     strength = strength if kind == "dcpo" else abs(strength)
-    config = configuration(kind, estimator, normalization, aggregation)
+    config = configuration(kind, estimator, normalization, aggregation, surprisal)
     proximal, reference = policies["proximal"], policies["reference"]
-    auxiliary = auxiliary_scores(batch, proximal, exponent)
-    sums = role_sums(batch, proximal, policies["entropy"], auxiliary)
+    pool = auxiliary_pool(batch, proximal, exponent, config.entropy_control)
+    sums, pooled = role_sums(batch, proximal, policies["entropy"], pool), pool_sums(batch, pool)
     plan = plan_step(
         batch,
         proximal,
         policies["entropy"],
         policies["tilted"] if kind == "dcpo" else None,
         sums,
-        auxiliary,
+        pool,
+        pooled,
         make_regularizer(config.regularizer),
         config,
         strength=strength,
         step=3,
         reference=reference,
+        at_sampling=policies["at_sampling"],
     )
-    for of_role in sums:
-        assert_finite(**vars(of_role))
-    assert_finite(scores=auxiliary.scores, kl=reference_kl(batch, proximal, reference.clamp(min=-1e4)))
-    assert_finite(**{k: v for k, v in numbers_of(plan).items() if k not in ("proximal", "reference")})
+    for summed in (*sums, pooled):
+        assert_finite(**vars(summed))
+    assert_finite(scores=pool.scores, kl=reference_kl(batch, proximal, reference.clamp(min=-1e4)))
+    measured = ("proximal", "reference", "tilt")
+    assert_finite(**{k: v for k, v in numbers_of(plan).items() if k not in measured})
     logprobs, entropy = (policies[name].requires_grad_() for name in ("current", "entropy"))
     outputs = scope_loss(
         plan.inputs(torch.arange(len(batch.rewards)), batch, logprobs, entropy),
@@ -260,22 +268,11 @@ def test_sums_over_the_longest_answers_stay_exact() -> None:
     """Float32 cannot count beyond 2^24 one by one, and -0.1 is not exact in it."""
     tokens = 131072
     mask = torch.ones(2, tokens)
-    batch = RolloutBatch(
-        input_ids=torch.zeros(2, 1, dtype=torch.int64),
-        prompt_lengths=torch.ones(2, dtype=torch.int64),
-        targets=torch.zeros(2, tokens, dtype=torch.int64),
-        mask=mask,
-        behaviour_logprobs=torch.full((2, tokens), -0.1),
-        temperature=torch.ones(2),
-        advantages=torch.tensor([1.0, 1.0]),
-        rewards=torch.ones(2),
-        auxiliary=torch.tensor([False, True]),
-        minibatch=torch.zeros(2, dtype=torch.int64),
-    )
+    batch = batch_of(mask, torch.full((2, tokens), -0.1), torch.tensor([False, True]), rewards=torch.ones(2))
     proximal = torch.full((2, tokens), -1e4)
-    auxiliary = auxiliary_scores(batch, proximal, 8.0)
-    assert auxiliary.scores[1].item() == pytest.approx((1e4 * tokens) ** 8, rel=1e-9)
-    base, _ = role_sums(batch, proximal, 0.3 * mask, auxiliary)
+    pool = auxiliary_pool(batch, proximal, 8.0, EntropyControlConfig())
+    assert pool.scores[1].item() == pytest.approx((1e4 * tokens) ** 8, rel=1e-9)
+    base, _ = role_sums(batch, proximal, 0.3 * mask, pool)
     assert (base.tokens, base.rollouts) == (tokens, 1)
     assert base.behaviour == pytest.approx(-0.1 * tokens, rel=1e-7)
     assert base.kl / tokens == pytest.approx(1e4 - 1.1, rel=1e-6)

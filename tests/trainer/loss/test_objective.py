@@ -17,11 +17,14 @@ from tests.support.reference import (
     Rollouts,
     chosen_logprobs,
     group_advantages,
+    log_softmax,
     loss_and_gradient,
     row_weights,
 )
+from trainer.config import EntropyControlConfig
 from trainer.head.logprobs import token_logprobs
-from trainer.loss.objective import LossInputs, auxiliary_scale, scope_loss, surprisal_scores
+from trainer.loss.auxiliary_pool import PoolSums, auxiliary_scale, surprisal_scores
+from trainer.loss.objective import LossInputs, scope_loss
 from trainer.rollouts.rewards import group_advantages as trainer_advantages
 from trainer.rollouts.rewards import positives
 
@@ -49,11 +52,14 @@ def torch_weights(
     present = torch.from_numpy(rollouts.mask.sum(1) > 0)
     rewards = torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0))
     scores = surprisal_scores(positives(rewards), -proximal.sum(-1), objective.rho) * auxiliary
+    sums = PoolSums(
+        rollouts=float((auxiliary & present).sum()),
+        learned=float((positives(rewards) * auxiliary).sum()),
+        scores=float(scores.sum()),
+        squared_scores=float(scores.square().sum()),
+    )
     scale = auxiliary_scale(
-        objective.normalization,
-        float((positives(rewards) * auxiliary).sum()),
-        float(scores.sum()),
-        float((auxiliary & present).sum()),
+        EntropyControlConfig(normalization=objective.normalization, evidence_floor=0), sums
     )
     base = (~auxiliary & present).double() / max(1, int((~auxiliary & present).sum()))
     return base, scores * scale
@@ -238,6 +244,49 @@ def test_truncated_importance_weight_is_capped_above_only_and_alpha_scales_the_a
     assert (fresh.auxiliary.item(), fresh.surrogate.item()) == pytest.approx((1.0, 0.0))
 
 
+def test_a_rollout_of_another_temperature_is_weighed_by_how_likely_it_is_at_temperature_1():
+    """Its tilt enters the surrogate below the cap, and not the auxiliary term, which has no target distribution."""
+    rows = {"base": one_row(-1.0, -1.0, -1.0), "auxiliary": one_row(-1.0, -1.0, -1.0, auxiliary=True)}
+    for tilt, weight in ((0.25, 0.25), (1.5, 1.5), (9.0, 2.0)):
+        moved = {
+            name: scope_loss(
+                replace(row, tilt=torch.tensor([[np.log(tilt)]], dtype=torch.float64)), **SETTINGS
+            )
+            for name, row in rows.items()
+        }
+        assert moved["base"].surrogate.item() == pytest.approx(weight)
+        assert moved["auxiliary"].auxiliary.item() == pytest.approx(1.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 1.5))
+@settings(deadline=None, max_examples=50)
+def test_adaptive_rollouts_teach_the_reward_as_rollouts_of_the_policy_would(seed, temperature):
+    """Without a cap, the expected gradient over answers sampled at any temperature is the policy gradient."""
+    rng = np.random.default_rng(seed)
+    z, advantages = rng.normal(size=6), rng.normal(size=6)
+    policy, sampler = log_softmax(z), log_softmax(z, temperature)
+
+    def column(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).unsqueeze(-1)
+
+    leaf = torch.tensor(z, requires_grad=True)
+    inputs = LossInputs(
+        logprobs=torch.log_softmax(leaf, 0).unsqueeze(-1),
+        proximal_logprobs=column(policy),
+        behaviour_logprobs=column(policy),
+        mask=torch.ones(6, 1, dtype=torch.float64),
+        advantages=column(advantages),
+        base_weight=torch.from_numpy(np.exp(sampler)),
+        auxiliary_weight=torch.zeros(6, dtype=torch.float64),
+        tilt=column(policy - sampler),
+    )
+    scope_loss(inputs, alpha=1.0, clip_low=0.2, clip_high=0.2, tis_cap=1e4).loss.backward()
+    probabilities = np.exp(policy)
+    expected = probabilities * (advantages - (probabilities * advantages).sum())
+    assert leaf.grad is not None
+    np.testing.assert_allclose(-leaf.grad.numpy(), expected, atol=1e-12)
+
+
 def test_masked_tokens_neither_count_nor_contribute():
     counted = one_row(-1.0, -1.2, -1.1)
     padded = replace(
@@ -258,15 +307,16 @@ def test_masked_tokens_neither_count_nor_contribute():
 def test_answers_of_probability_one_keep_finite_weights(rho):
     rewards = torch.ones(3)
     scores = surprisal_scores(positives(rewards), torch.zeros(3), rho)
-    weights = scores * auxiliary_scale("positives", 3.0, float(scores.sum()), 3.0)
+    sums = PoolSums(3.0, 3.0, float(scores.sum()), float(scores.square().sum()))
+    weights = scores * auxiliary_scale(EntropyControlConfig(evidence_floor=0), sums)
     torch.testing.assert_close(weights, torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
 def test_a_step_without_positives_has_no_auxiliary_weight():
     scores = surprisal_scores(positives(torch.tensor([0.0, 0.99])), torch.tensor([3.0, 4.0]), 1.0)
     assert not scores.any()
-    assert auxiliary_scale("positives", 0.0, float(scores.sum()), 2.0) == 0.0
-    assert auxiliary_scale("sum", 0.0, 0.0, 0.0) == 0.0
+    assert auxiliary_scale(EntropyControlConfig(), PoolSums(rollouts=2.0)) == 0.0
+    assert auxiliary_scale(EntropyControlConfig(normalization="sum"), PoolSums()) == 0.0
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=1, max_size=9))

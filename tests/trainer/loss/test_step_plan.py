@@ -9,32 +9,31 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support import reference
+from tests.support.batches import batch_of
 from tests.support.distributed.ranks import Ranks
 from tests.support.loss_cases import kinds, present, steps
 from trainer.config import RunConfig
 from trainer.config.load import validate_config
 from trainer.loss.aggregation import base_row_weights
+from trainer.loss.auxiliary_pool import auxiliary_pool, pool_sums
 from trainer.loss.objective import scope_loss
-from trainer.loss.step_plan import StepPlan, auxiliary_scores, plan_step, role_sums
+from trainer.loss.step_plan import StepPlan, plan_step, role_sums
 from trainer.regularizers import make_regularizer
 from trainer.rollouts.batch import RolloutBatch
 
 
 def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> RolloutBatch:
     """The fields of a batch that the planner reads; the token ids are placeholders."""
-    rows, direct = len(rollouts.mask), 1.0 if samples == "positives" else -1.0
     present = rollouts.mask.sum(1) > 0
-    return RolloutBatch(
-        input_ids=torch.zeros(rows, 1, dtype=torch.int64),
-        prompt_lengths=torch.ones(rows, dtype=torch.int64),
+    return batch_of(
+        torch.from_numpy(rollouts.mask),
+        torch.from_numpy(rollouts.behaviour),
+        torch.from_numpy(rollouts.auxiliary),
+        1.0 if samples == "positives" else -1.0,
         targets=torch.from_numpy(rollouts.targets),
-        mask=torch.from_numpy(rollouts.mask),
-        behaviour_logprobs=torch.from_numpy(rollouts.behaviour),
         temperature=torch.from_numpy(rollouts.temperature),
-        advantages=torch.from_numpy(np.where(rollouts.auxiliary, direct * present, rollouts.advantages)),
+        advantages=torch.from_numpy(np.where(rollouts.auxiliary, 0.0, rollouts.advantages)),
         rewards=torch.from_numpy(rollouts.rewards * present),
-        auxiliary=torch.from_numpy(rollouts.auxiliary),
-        minibatch=torch.zeros(rows, dtype=torch.int64),
     )
 
 
@@ -51,6 +50,7 @@ def run_config(kind: str, aggregation: str = "sequence_mean", **fields: float) -
         {
             "regularizer": regularizer,
             "rollout": {"max_new_tokens": 7},
+            "entropy_control": {"evidence_floor": 0},
             "loss": {"minibatches": 1, "aggregation": aggregation},
         }
     )
@@ -77,14 +77,15 @@ def planned(
 
     entropy = torch.from_numpy(reference.entropy(logits.numpy()) * rollouts.mask)
     batch = as_batch(rollouts, samples)
-    auxiliary = auxiliary_scores(batch, at(1.0), 0.0)
+    pool = auxiliary_pool(batch, at(1.0), 0.0, config.entropy_control)
     return plan_step(
         batch,
         at(1.0),
         entropy,
         None if relative is None else at(relative),
-        role_sums(batch, at(1.0), entropy, auxiliary),
-        auxiliary,
+        role_sums(batch, at(1.0), entropy, pool),
+        pool,
+        pool_sums(batch, pool),
         hooks,
         config,
         strength=strength,
@@ -228,8 +229,6 @@ def test_no_control_touches_auxiliary_rollouts(kind, strength, step):
     plan = planned(rollouts, proximal_logits, run_config(kind), strength)
     plain = planned(rollouts, proximal_logits, run_config("none"), 0.0)
     auxiliary = torch.from_numpy(rollouts.auxiliary)
-    present = torch.from_numpy(rollouts.mask.sum(1) > 0)
-    assert (plan.advantages[auxiliary & present] == 1).all()
     assert plan.keep is None or plan.keep[auxiliary].all()
     assert plan.penalty is None or not plan.penalty[auxiliary].any()
     assert not plan.entropy_weight[auxiliary].any()
