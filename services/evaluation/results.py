@@ -11,6 +11,7 @@ from services.evaluation.plan import EvaluationPlan
 from services.records.jsonl import read_lines
 from trainer.errors import ScopeError
 from trainer.files import write_atomically
+from trainer.rollouts.rewards import FULL_REWARD
 
 PLAN, RESULT, PARTS = "plan.json", "evaluation.json", "parts"
 
@@ -29,11 +30,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     """the final answer as the task reads it (from the last turn), for the majority vote; None without one"""
     unscored: str | None = None
     """why the verifier gave no score; the response is then not correct"""
+    success: bool | None = None
+    """whether it is a success by `task.positive_from`; None in older files, where a reward of 1 is"""
 
     @property
     def correct(self) -> bool:
-        """Whether it was fully rewarded."""
-        return self.reward >= 1
+        """Whether it is a success."""
+        return self.reward >= FULL_REWARD if self.success is None else self.success
 
 
 class ProblemResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -117,6 +117,7 @@ class ProblemQueue:
                 verdict=verdict.verdict,
                 answer=task.answer(problem, sample, text),
                 unscored=verdict.unscored,
+                success=verdict.correct,
             )
             for sample, verdict, text in zip(samples, verdicts, texts, strict=True)
         ]

@@ -316,10 +316,10 @@ class Generator:
         return await self._sampler.sample(engine, problem, prompt, samples=samples, temperature=temperature)
 
     async def _count(self, problem: Problem, rollouts: Sequence[Sample]) -> ResponseCounts:
-        """Count the fully rewarded responses, and those without a score."""
+        """Count the correct responses, and those without a score."""
         verdicts = await self._scorer.verdicts(problem, rollouts)
         return ResponseCounts(
-            correct=sum(verdict.reward >= 1 for verdict in verdicts),
+            correct=sum(verdict.correct for verdict in verdicts),
             unscored=sum(verdict.unscored is not None for verdict in verdicts),
         )
 

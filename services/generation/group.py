@@ -68,6 +68,7 @@ def _trajectory(index: int, sample: Sample, verdict: Verdict, logprob_temperatur
         verdict=verdict.verdict,
         finish_reason=sample.finish_reason,
         scored=verdict.unscored is None,
+        correct=verdict.correct,
     )
 
 

@@ -49,6 +49,7 @@ class RolloutSample:
             temperature=group.sampling_temperature,
             reward=trajectory.reward,
             scored=trajectory.scored,
+            correct=trajectory.succeeded,
             verdict=trajectory.verdict,
             finish=trajectory.finish_reason,
             length=len(trajectory.tokens),

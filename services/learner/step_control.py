@@ -42,7 +42,7 @@ class StepControl:
             if self._curriculum is not None and restored.curriculum is not None:
                 self._curriculum.restore(restored.curriculum, restored.step)
         self._actuators = self._controller.actuators
-        self._base_rewards: list[tuple[int, float]] = []
+        self._base_outcomes: list[tuple[int, bool]] = []
 
     @property
     def target(self) -> TargetInForce:
@@ -73,7 +73,7 @@ class StepControl:
         """Read the entropy target at the boundary before `step`, which learns from `taken`."""
         self._target.begin(step)
         if self._curriculum is not None:
-            self._base_rewards = _base_rewards(taken)
+            self._base_outcomes = _base_outcomes(taken)
 
     def decide(self, step: int, metrics: StepMetrics) -> None:
         """Decide actuators, strength and mixes from the measurements of `step`.
@@ -81,7 +81,7 @@ class StepControl:
         Without an entropy target (no control, or `auto` not measured yet) actuators and strength stay as they are.
         """
         if self._curriculum is not None:
-            self._curriculum.learned(step, self._base_rewards)
+            self._curriculum.learned(step, self._base_outcomes)
         self._target.measured(metrics.entropy)
         if self._target.value is not None:
             self._actuators = self._controller.update(
@@ -111,10 +111,10 @@ class StepControl:
         }
 
 
-def _base_rewards(taken: StepGroups) -> list[tuple[int, float]]:
-    """Mixture part and reward of each scored base rollout, ordered by ordinal and not by arrival."""
+def _base_outcomes(taken: StepGroups) -> list[tuple[int, bool]]:
+    """Mixture part and success of each scored base rollout, ordered by ordinal and not by arrival."""
     return [
-        (Mixture.part_of(group.problem_id), trajectory.reward)
+        (Mixture.part_of(group.problem_id), trajectory.succeeded)
         for (role, _), (_, group) in sorted(taken.groups.items(), key=lambda item: item[0])
         if role == "base"
         for trajectory in group.trajectories

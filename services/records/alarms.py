@@ -77,15 +77,15 @@ _WORDS: dict[AlarmKind, _Words] = {
         "base groups have different rewards again",
     ),
     "no_positives": _Words(
-        "no adaptive rollout of the last {steps} steps has the full reward of 1, so SCOPE's term has no effect",
-        "make sure that task.reward and the verifier can give 1, take easier problems, or raise "
+        "no adaptive rollout of the last {steps} steps is correct, so SCOPE's term has no effect",
+        "make sure that the verifier can give task.positive_from, take easier problems, or raise "
         "rollout.adaptive_samples",
-        "adaptive rollouts have the full reward again",
+        "adaptive rollouts are correct again",
     ),
     "starved": _Words(
-        "entropy control would heat, but {few} adaptive rollouts have the full reward of 1, so it cannot raise entropy",
+        "entropy control would heat, but {few} adaptive rollouts are correct, so it cannot raise entropy",
         "take easier problems, or lower the entropy target or entropy_control.{field}",
-        "enough adaptive rollouts have the full reward for entropy control again",
+        "enough adaptive rollouts are correct for entropy control again",
     ),
     "one_positive": _Words(
         "one rollout has {share:.0%} of the weight of the {positives} that entropy control learns from, for {steps} "

@@ -45,6 +45,8 @@ class SampledRollout(BaseModel):
     reward: float
     scored: bool = True
     """whether the verifier gave a score; if not, `verdict` is the reason"""
+    correct: bool = False
+    """whether the response is a success by `task.positive_from`"""
     verdict: str
     finish: str
     """`stop`, or `length` if it was truncated"""
@@ -84,7 +86,7 @@ class RolloutFilter(BaseModel):
     step: int | None = None
     role: Role | None = None
     correct: bool | None = None
-    """whether the reward is 1; rollouts without a score are neither"""
+    """whether the response is a success; rollouts without a score are neither"""
     reward: float | None = None
     """smallest reward"""
     contains: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
@@ -96,7 +98,7 @@ class RolloutFilter(BaseModel):
         return (
             (self.step is None or rollout.step == self.step)
             and (self.role is None or rollout.role == self.role)
-            and (self.correct is None or (rollout.scored and (rollout.reward >= 1) == self.correct))
+            and (self.correct is None or (rollout.scored and rollout.correct == self.correct))
             and (self.reward is None or (rollout.scored and rollout.reward >= self.reward))
             and (text is None or text in rollout.prompt.casefold() or text in rollout.response.casefold())
         )

@@ -87,7 +87,7 @@ RULES = (
         pipeline.queue_capacity pipeline.unacked_bytes pipeline.entry_bytes pipeline.lease_seconds
         pipeline.max_deliveries pipeline.batch_timeout_seconds pipeline.ledger
         loss.aggregation loss.clip_low loss.clip_high loss.minibatches loss.tis_cap loss.epochs
-        loss.advantage_epsilon loss.reference loss.kl_coefficient loss.kl_estimator
+        loss.advantage_epsilon loss.advantage_std loss.dual_clip loss.reference loss.kl_coefficient loss.kl_estimator
         optimizer.learning_rate optimizer.warmup_steps optimizer.schedule optimizer.decay_steps
         optimizer.final_share optimizer.gradient_clip
         learner.cpus_per_worker learner.gpus_per_worker learner.ray_resource learner.threads

@@ -29,6 +29,7 @@ def batch_of(
         "grouped": ~auxiliary,
         "auxiliary_advantages": sign * (auxiliary & present).to(mask.dtype),
         "rewards": mask.new_zeros(rows),
+        "positive": (columns.get("rewards", mask.new_zeros(rows)) >= 1).to(mask.dtype),
         "auxiliary": auxiliary,
         "minibatch": torch.zeros(rows, dtype=torch.int64),
         "slot": torch.arange(rows),

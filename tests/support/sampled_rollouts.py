@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from services.records.sampled_rollouts import (
-    SampledRollout,
-)
+from services.records.sampled_rollouts import SampledRollout
 
 
 def rollout(step: int, **changed) -> SampledRollout:
@@ -24,4 +22,5 @@ def rollout(step: int, **changed) -> SampledRollout:
         "tokens": ["1", "+", "2"],
         "logprobs": [-0.1, -2.5, -0.01],
     }
-    return SampledRollout.model_validate(fields | changed)
+    fields |= changed
+    return SampledRollout.model_validate({"correct": fields["reward"] >= 1} | fields)

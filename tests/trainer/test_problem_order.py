@@ -25,9 +25,7 @@ from trainer.tasks import make_task
 from trainer.tasks.mixture import Mixture
 
 PLACES = 7
-MEASURED = st.lists(
-    st.lists(st.tuples(st.integers(-1, 3), st.sampled_from([0.0, 0.5, 1.0])), max_size=12), max_size=12
-)
+MEASURED = st.lists(st.lists(st.tuples(st.integers(-1, 3), st.booleans()), max_size=12), max_size=12)
 
 
 def mixed(**task: Any) -> RunConfig:
@@ -72,28 +70,28 @@ def test_a_group_is_uniform_where_its_rewards_are_all_equal(rewards: list[float]
 
 @given(MEASURED, st.integers(0, 3), st.integers(0, 12))
 def test_a_curriculum_goes_on_from_a_checkpoint_as_if_nothing_had_happened(
-    measured: list[list[tuple[int, float]]], ahead: int, at: int
+    measured: list[list[tuple[int, bool]]], ahead: int, at: int
 ) -> None:
     straight, other = curriculum([1.0, 2.0, 0.5], ahead), curriculum([1.0, 2.0, 0.5], ahead)
-    for step, rewards in enumerate(measured):
+    for step, outcomes in enumerate(measured):
         if step == at:
             kept = json.loads(json.dumps(other.state()))
             other = curriculum([1.0, 2.0, 0.5], ahead)
             other.restore(kept, step)
-        straight.learned(step, rewards)
-        other.learned(step, rewards)
+        straight.learned(step, outcomes)
+        other.learned(step, outcomes)
         assert straight.mixes == other.mixes
         assert sorted(straight.mixes) == list(range(step + 1, step + 2 + ahead))
 
 
 @given(MEASURED, st.integers(0, 3))
 def test_each_part_hands_out_its_problems_in_order_and_none_twice(
-    measured: list[list[tuple[int, float]]], ahead: int
+    measured: list[list[tuple[int, bool]]], ahead: int
 ) -> None:
     running, mixes = curriculum([1.0, 2.0, 0.5], ahead), {}
     mixes |= running.mixes
-    for step, rewards in enumerate(measured):
-        running.learned(step, rewards)
+    for step, outcomes in enumerate(measured):
+        running.learned(step, outcomes)
         mixes |= running.mixes
     for part in range(3):
         within = [
@@ -107,13 +105,13 @@ def test_each_part_hands_out_its_problems_in_order_and_none_twice(
 
 @given(MEASURED)
 def test_a_mix_follows_only_from_steps_that_were_learned_before_it_may_be_sampled(
-    measured: list[list[tuple[int, float]]],
+    measured: list[list[tuple[int, bool]]],
 ) -> None:
     ahead = 2
     one, other = curriculum([1.0, 2.0, 0.5], ahead), curriculum([1.0, 2.0, 0.5], ahead)
-    for step, rewards in enumerate(measured):
-        one.learned(step, rewards)
-        other.learned(step, rewards if step < len(measured) - 1 else [(0, 1.0), (1, 0.0), (2, 0.5)])
+    for step, outcomes in enumerate(measured):
+        one.learned(step, outcomes)
+        other.learned(step, outcomes if step < len(measured) - 1 else [(0, True), (1, False), (2, False)])
     last = len(measured) + ahead
     assert {s: m for s, m in one.mixes.items() if s < last} == {
         s: m for s, m in other.mixes.items() if s < last
@@ -124,7 +122,7 @@ def test_shares_go_to_parts_that_both_fail_and_succeed_and_never_below_the_floor
     running = curriculum([1.0, 1.0, 1.0], 0)
     assert running.shares == pytest.approx([1 / 3] * 3)
     for step in range(20):
-        running.learned(step, [(0, 1.0), (1, 1.0), (1, 0.0), (2, 0.0)])
+        running.learned(step, [(0, True), (1, True), (1, False), (2, False)])
     assert running.pass_rates == pytest.approx([1.0, 0.5, 0.0])
     assert running.shares == pytest.approx([0.1 / 1.2, 1 / 1.2, 0.1 / 1.2])
     parts = [part for step in range(20, 70) for part in _mix_after(running, step).parts]

@@ -138,7 +138,7 @@ class GymConfig(Block):
 
 
 class RewardConfig(Block):
-    """Reward shaping. Only rollouts with the full reward are positives of SCOPE."""
+    """Reward shaping. It does not decide which rollouts are positives: see `task.positive_from`."""
 
     format_weight: Fraction = Field(
         default=0.0, description="share of the reward that depends on the verdict's `format` component"
@@ -166,8 +166,8 @@ class RewardConfig(Block):
     def _penalty_leaves_something_free(self) -> RewardConfig:
         if self.length_penalty and self.length_free is None:
             raise ValueError(
-                f"task.reward.length_penalty={self.length_penalty:g} needs task.reward.length_free: with a penalty "
-                "from the first token on, no response would have the full reward, and SCOPE no positives"
+                f"task.reward.length_penalty={self.length_penalty:g} needs task.reward.length_free, the tokens "
+                "without a penalty"
             )
         return self
 
@@ -213,6 +213,11 @@ class SingleTaskConfig(Block):
         default=None, description="folder from which the modules of your own task or verifier are imported"
     )
     options: dict[str, Option] = Field(default={}, description="options of your own task")
+    positive_from: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="reward of the verifier, before `task.reward` shapes it, from which on a response is a success: a "
+        "positive of SCOPE, and correct in pass@k and in every count",
+    )
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()
     reasoning_gym: GymConfig = GymConfig()

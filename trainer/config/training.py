@@ -38,6 +38,16 @@ class LossConfig(Block):
     advantage_epsilon: Positive = Field(
         default=1e-6, description="added to the standard deviation of a group's rewards"
     )
+    advantage_std: Literal["population", "sample"] = Field(
+        default="population",
+        description="standard deviation of a group's rewards: population: divided by G, as in GRPO's paper; sample: by "
+        "G - 1, as torch.std and most public code",
+    )
+    dual_clip: Annotated[float, Field(gt=1, le=100)] | None = Field(
+        default=None,
+        description="for negative advantages A the surrogate is at least dual_clip A, so that a large ratio cannot "
+        "make one token's loss arbitrarily large (arXiv 1912.09729); unset: off",
+    )
     reference: Literal["none", "start"] = Field(
         default="none",
         description="start: the learner keeps the starting policy and reports the KL divergence from it",

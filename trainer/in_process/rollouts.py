@@ -199,4 +199,5 @@ class InProcessRollouts:
             verdict=shaped.verdict,
             finish_reason="stop" if ended else "length",
             scored=shaped.unscored is None,
+            correct=shaped.correct,
         )

@@ -150,7 +150,7 @@ class InProcessRun:
                     metrics.entropy, target, positives=metrics.positives, rollouts=metrics.adaptive_rollouts
                 )
             if self._curriculum is not None:
-                self._curriculum.learned(step, _base_rewards(groups))
+                self._curriculum.learned(step, _base_outcomes(groups))
             self._step += 1
             yield InProcessStep(
                 step=step,
@@ -206,7 +206,7 @@ class InProcessRun:
         rollouts = InProcessRollouts(config, self._task, self._learner.model, self._codec, generator)
         made, tokens = rollouts.rollouts(problems, samples, 1.0, 1.0, step)
         surprisal = -sum(float((t.logprobs * t.mask).sum()) for of in made for t in of)
-        correct = [sum(t.reward >= 1 for t in of) for of in made]
+        correct = [sum(t.succeeded for t in of) for of in made]
         unscored = sum(not t.scored for of in made for t in of)
         return InProcessEvaluation(step, surprisal / tokens, samples, correct, unscored)
 
@@ -248,10 +248,10 @@ class InProcessRun:
             self._ahead.append((groups, temperature, tokens, time.process_time() - started))
 
 
-def _base_rewards(groups: Sequence[Group]) -> list[tuple[int, float]]:
-    """The part of the mixture and the reward of each scored base rollout."""
+def _base_outcomes(groups: Sequence[Group]) -> list[tuple[int, bool]]:
+    """The part of the mixture of each scored base rollout, and whether it succeeded."""
     return [
-        (Mixture.part_of(group.problem_id), trajectory.reward)
+        (Mixture.part_of(group.problem_id), trajectory.succeeded)
         for group in groups
         if group.role == "base"
         for trajectory in group.trajectories

@@ -345,6 +345,7 @@ class Learner:
                 clip_high=self._config.loss.clip_high,
                 tis_cap=self._config.loss.tis_cap,
                 base_clip=plan.base_clip,
+                dual_clip=self._config.loss.dual_clip,
                 entropy_coefficient=plan.entropy_coefficient,
                 kl_coefficient=self._config.loss.kl_coefficient if plan.kl_weight is not None else 0.0,
             )

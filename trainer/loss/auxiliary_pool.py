@@ -25,7 +25,6 @@ from trainer.collectives import max_over_ranks, sum_over_ranks
 from trainer.config import EntropyControlConfig
 from trainer.head.log_ratio import LOWEST_LOGPROB
 from trainer.rollouts.batch import RolloutBatch
-from trainer.rollouts.rewards import positives
 
 SURPRISAL_FLOOR = 1e-6
 """nats; keeps s^rho finite for answers and tokens of probability one"""
@@ -46,7 +45,7 @@ def auxiliary_pool(
     batch: RolloutBatch, proximal: Tensor, surprisal_exponent: float, control: EntropyControlConfig
 ) -> AuxiliaryPool:
     """The pool of this rank's rows. proximal: float[N, T], nats at temperature 1; surprisal_exponent: rho."""
-    learned = learned_from(batch.rewards, batch.auxiliary_advantages)
+    learned = learned_from(batch.positive, batch.auxiliary_advantages)
     surprisal = -torch.where(batch.mask > 0, proximal.clamp(min=LOWEST_LOGPROB), 0.0).double()
     lengths = batch.mask.sum(-1).clamp(min=1)
     match control.surprisal:
@@ -67,13 +66,13 @@ def auxiliary_pool(
             return AuxiliaryPool(learned, learned * mean, weights.float())
 
 
-def learned_from(rewards: Tensor, auxiliary_advantages: Tensor) -> Tensor:
-    """1.0 where a rollout of the pool is learned from, float[N]: rewarded with advantage 1, or failed with -1.
+def learned_from(positive: Tensor, auxiliary_advantages: Tensor) -> Tensor:
+    """1.0 where a rollout of the pool is learned from, float[N]: positive with advantage 1, or failed with -1.
 
-    auxiliary_advantages: float[N], 1 or -1 by `entropy_control.samples`, 0 for rows that are not in the pool.
+    positive: float[N], see `RolloutBatch`; auxiliary_advantages: float[N], 1 or -1 by `entropy_control.samples`, 0 for
+    rows that are not in the pool.
     """
-    rewarded = positives(rewards)
-    return rewarded * (auxiliary_advantages > 0) + (1 - rewarded) * (auxiliary_advantages < 0)
+    return positive * (auxiliary_advantages > 0) + (1 - positive) * (auxiliary_advantages < 0)
 
 
 def surprisal_scores(learned: Tensor, surprisal: Tensor, rho: float) -> Tensor:

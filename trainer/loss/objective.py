@@ -89,13 +89,15 @@ def scope_loss(
     clip_high: float,
     tis_cap: float,
     base_clip: tuple[float, float] | None = None,
+    dual_clip: float | None = None,
     entropy_coefficient: float = 0.0,
     kl_coefficient: float = 0.0,
 ) -> LossOutputs:
     """Negative SCOPE objective of some rows; with alpha = 0 it is GRPO's.
 
     Ratios are clipped to [1 - clip_low, 1 + clip_high], in the surrogate by the (low, high) of `base_clip` where it is
-    given; tis_cap: bound of w. Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks it.
+    given; tis_cap: bound of w; dual_clip: where A < 0, a token's surrogate is at least dual_clip A (arXiv 1912.09729).
+    Raises ValueError when entropy or KL divergence has a coefficient and `inputs` lacks it.
     """
     moved = log_ratio(inputs.logprobs, inputs.proximal_logprobs, inputs.mask)
     mismatch = log_ratio(inputs.proximal_logprobs, inputs.behaviour_logprobs, inputs.mask)
@@ -103,6 +105,8 @@ def scope_loss(
     low, high = (clip_low, clip_high) if base_clip is None else base_clip
     advantage, clipped = inputs.advantages, ratio.clamp(1 - low, 1 + high)
     per_token = torch.minimum(ratio * advantage, clipped * advantage)
+    if dual_clip is not None:
+        per_token = torch.where(advantage < 0, per_token.clamp(min=dual_clip * advantage), per_token)
     if inputs.keep is not None:
         per_token = per_token * inputs.keep
     if inputs.penalty is not None:
@@ -133,6 +137,8 @@ def scope_loss(
         compared, pooled = (inputs.base_weight != 0).unsqueeze(-1), inputs.auxiliary_weight.unsqueeze(-1) != 0
         counted = inputs.mask * (compared | pooled)
         binding = (ratio * advantage > clipped * advantage) & compared
+        if dual_clip is not None:
+            binding |= (advantage < 0) & (ratio > dual_clip) & compared
         binding = (binding | ((ratio * sign > bound * sign) & pooled)) & (counted > 0)
         clamped = beyond(moved) | beyond(tilted)
         if kl_coefficient != 0 and inputs.reference is not None:

@@ -158,7 +158,7 @@ def plan_step(
     base, adaptive = sums
     of_base = batch.mask * ~batch.auxiliary.unsqueeze(-1)
     terms = regularizer.terms(
-        Measured(batch.advantages, batch.rewards, of_base, proximal, entropy, tilted),
+        Measured(batch.advantages, batch.positive, of_base, proximal, entropy, tilted),
         strength,
         _generator(config.seed, step),
     )

@@ -23,7 +23,7 @@ class Measurement:
     entropy: float
     """nats per token, mean over all response tokens"""
     correct: list[int]
-    """number of fully rewarded samples of each problem"""
+    """number of correct samples of each problem"""
     samples: int
     """samples drawn for each problem"""
     unscored: int = 0
@@ -63,7 +63,7 @@ def measure(
         total_tokens += float(drawn.lengths.sum())
         verdicts = score(verification, codec, part, drawn)
         unscored += sum(verdict.unscored is not None for verdict in verdicts)
-        right = torch.tensor([verdict.reward == 1.0 for verdict in verdicts])
+        right = torch.tensor([verdict.correct for verdict in verdicts])
         correct += right.view(len(part), samples).sum(1).tolist()
     return Measurement(total_entropy / total_tokens, correct, samples, unscored)
 

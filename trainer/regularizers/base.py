@@ -34,8 +34,8 @@ class Measured:
 
     advantages: Tensor
     """float[N], group-relative"""
-    rewards: Tensor
-    """float[N]"""
+    positive: Tensor
+    """float[N], 1 for a success, see `RolloutBatch`"""
     mask: Tensor
     """float[N, T], 1 for counted tokens of base rollouts; rows of other rollouts are 0"""
     logprobs: Tensor

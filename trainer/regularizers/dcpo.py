@@ -18,7 +18,6 @@ from trainer.collectives import sum_over_ranks
 from trainer.config.regularizer import DcpoConfig
 from trainer.head.log_ratio import bounded, log_ratio
 from trainer.regularizers.base import Measured, Regularizer, TokenTerms, token_advantages
-from trainer.rollouts.rewards import positives
 
 
 class SignedError:
@@ -61,7 +60,7 @@ class Dcpo(Regularizer):
         if measured.tilted_logprobs is None:
             return TokenTerms(advantages)
         present = (measured.mask.sum(-1) > 0).double()
-        successes = positives(measured.rewards).double() * present
+        successes = measured.positive.double() * present
         passed, rollouts = sum_over_ranks(torch.stack([successes.sum(), present.sum()])).tolist()
         if passed == 0:
             return TokenTerms(advantages)

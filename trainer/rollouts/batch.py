@@ -48,7 +48,9 @@ class RolloutBatch:
     auxiliary_advantages: Tensor
     """float32[N]: 1 where the row is in the pool of the auxiliary loss, or -1 where that lowers failures; else 0"""
     rewards: Tensor
-    """float32[N]"""
+    """float32[N], shaped"""
+    positive: Tensor
+    """float32[N], 1 for a success by the unshaped reward (arXiv 2510.08141: R = 1)"""
     auxiliary: Tensor
     """bool[N]"""
     minibatch: Tensor
@@ -157,7 +159,10 @@ def slot_advantages(
         rewards = np.array([trajectory.reward for trajectory in trajectories])[scored]
         standardized = config.loss.aggregation != "dr_grpo"
         advantages[scored] = group_advantages(
-            rewards, config.loss.advantage_epsilon, standardized=standardized
+            rewards,
+            config.loss.advantage_epsilon,
+            standardized=standardized,
+            std=config.loss.advantage_std,
         )
     own = len(base.trajectories)
     return {
@@ -238,6 +243,7 @@ class _Rows:
             "temperature": trajectory.logprob_temperature,
             "sampling_temperature": group.sampling_temperature,
             "rewards": trajectory.reward if trajectory.scored else 0.0,
+            "positive": float(trajectory.succeeded),
         }
 
     def _empty_row(self) -> _Columns:
@@ -253,6 +259,7 @@ class _Rows:
             "grouped": False,
             "auxiliary_advantages": 0.0,
             "rewards": 0.0,
+            "positive": 0.0,
         }
 
 

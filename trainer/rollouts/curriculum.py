@@ -63,10 +63,10 @@ class Curriculum:
         """Smoothed pass rate of each part; None where none was measured."""
         return list(self._rates)
 
-    def learned(self, step: int, rewards: Sequence[tuple[int, float]]) -> None:
-        """Update the pass rates by `step` and decide the next mix. rewards: (part, reward) of each base rollout."""
+    def learned(self, step: int, outcomes: Sequence[tuple[int, bool]]) -> None:
+        """Update the pass rates by `step` and decide the next mix. outcomes: (part, success) of each base rollout."""
         for part in range(len(self._rates)):
-            passed = [reward >= 1 - 1e-6 for rewarded, reward in rewards if rewarded == part]
+            passed = [success for of, success in outcomes if of == part]
             if not passed:
                 continue
             now, before = sum(passed) / len(passed), self._rates[part]

@@ -1,18 +1,11 @@
-"""Rewards of a group: advantages within it (GRPO, arXiv 2402.03300), positives, and whether they are uniform.
-
-Does not import torch, because the generator module imports it.
-"""
+"""Rewards of a group: advantages within it (GRPO, arXiv 2402.03300), and whether they are uniform. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FULL_REWARD = 1 - 1e-6
 """rewards from here on count as 1"""
@@ -21,16 +14,16 @@ SMALLEST_EXPONENT = -900
 
 
 def group_advantages(
-    rewards: NDArray[np.float64], epsilon: float, *, standardized: bool = True
+    rewards: NDArray[np.float64], epsilon: float, *, standardized: bool = True, std: str = "population"
 ) -> NDArray[np.float64]:
     """GRPO's advantages within one group (arXiv 2402.03300), float64[G]: A_i = (R_i - mean) / (std + epsilon).
 
-    rewards: float64[G]. std is the population standard deviation. Without `standardized`, A_i = R_i - mean, the form of
-    Dr. GRPO (arXiv 2503.20783), which gives no extra weight to prompts that are nearly always or nearly never solved.
-    A group whose rewards are all equal has advantage exactly 0 everywhere; differences far below epsilon give
-    advantages near 0. Any finite rewards give finite standardized advantages, at most sqrt(G - 1) in size.
+    rewards: float64[G]; std: "population" or "sample", divided by G or G - 1. Without `standardized`, A_i = R_i - mean,
+    the form of Dr. GRPO (arXiv 2503.20783), which gives no extra weight to prompts that are nearly always or nearly
+    never solved. A group whose rewards are all equal has advantage exactly 0 everywhere; differences far below epsilon
+    give advantages near 0. Any finite rewards give finite standardized advantages, at most sqrt(G - 1) in size.
     """
-    if np.unique(rewards).size < 2:
+    if is_uniform(rewards.tolist()):
         return np.zeros_like(rewards)
     # Scaled by a power of two, which is exact, so that squares neither overflow nor vanish; measured from the smallest
     # reward, so that rewards that are close keep their differences.
@@ -39,15 +32,10 @@ def group_advantages(
     above = scaled - scaled.min()
     centred = above - above.mean()
     return (
-        centred / (centred.std() + np.ldexp(epsilon, -exponent))
+        centred / (centred.std(ddof=int(std == "sample")) + np.ldexp(epsilon, -exponent))
         if standardized
         else np.ldexp(centred, exponent)
     )
-
-
-def positives(rewards: Tensor) -> Tensor:
-    """Positives (arXiv 2510.08141): 1.0 where a rollout is fully rewarded (R = 1), else 0.0. float[N] -> float[N]."""
-    return (rewards >= FULL_REWARD).to(rewards.dtype)
 
 
 def is_uniform(rewards: Sequence[float]) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.roles import MOST_COMPONENTS, MOST_ROLLOUTS, Role
+from trainer.rollouts.rewards import FULL_REWARD
 
 SCHEMA_VERSION = 2
 MOST_SPANS = 128
@@ -65,6 +66,13 @@ class Trajectory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     finish_reason: FinishReason
     scored: bool = True
     """False where the verifier gave no score: `reward` is 0, and the rollout counts in no statistic and no loss"""
+    correct: bool | None = None
+    """whether the response is a success by `task.positive_from`; None in older entries, where a reward of 1 is"""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the response is a success, whatever the shaping of its reward."""
+        return self.scored and (self.reward >= FULL_REWARD if self.correct is None else self.correct)
 
     @property
     def tokens(self) -> NDArray[np.int32]:

@@ -44,6 +44,8 @@ class Verdict:
     """a short label, such as "correct" or "wrong value\""""
     unscored: str | None = None
     """why there is no score, such as the error of the verifier; `reward` is then 0, and no statistic counts it"""
+    correct: bool = field(default=False, compare=False)
+    """whether the response counts as a success; `trainer.tasks.verification` sets it, by `task.positive_from`"""
 
 
 NO_END = Verdict(0.0, {}, "no end")

@@ -6,8 +6,9 @@ Everything that scores rollouts uses this: generators, in-process runs, `scope e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from trainer.config.task import TaskConfig
+from trainer.config.task import SingleTaskConfig, TaskConfig
 from trainer.errors import ScopeError
 from trainer.tasks.base import Environment, Problem, Task, Verdict
 from trainer.tasks.failure import (
@@ -24,8 +25,12 @@ TRIAL_RESPONSE = "I do not know. <answer>unknown</answer> \\boxed{unknown}"
 """a wrong response that every verifier of the project takes for an answer"""
 
 
+TOLERANCE = 1e-6
+"""of rewards that are compared with `task.positive_from`, since rewards may be sums of floats"""
+
+
 class Verification:
-    """The verifier of `task`. config: of the task; in a mixture the policy is that of the problem's part."""
+    """The verifier of `task`. config: of the task; in a mixture the block of the problem's part is in force."""
 
     def __init__(self, task: Task, config: TaskConfig) -> None:
         self._task, self._config = task, config
@@ -89,11 +94,13 @@ class Verification:
             return _as_no_score(error)
 
     def _settled(self, problem: Problem, found: Verdict | NoScore) -> Verdict:
-        return found if isinstance(found, Verdict) else self._without_score(problem, found)
+        if not isinstance(found, Verdict):
+            return self._without_score(problem, found)
+        return replace(found, correct=found.reward >= self._task_config(problem).positive_from - TOLERANCE)
 
     def _without_score(self, problem: Problem, fault: NoScore) -> Verdict:
         cause = one_line(str(fault)) or type(fault).__name__
-        policy = self._policy(problem)
+        policy = self._task_config(problem).verifier.on_failure
         if fault.abstains or policy == "left_out":
             return Verdict(0.0, {}, cause, unscored=cause)
         if policy == "zero":
@@ -103,9 +110,9 @@ class Verification:
             "task.verifier.on_failure='end' ends the run; 'left_out' leaves such rollouts out, 'zero' gives reward 0."
         ) from fault
 
-    def _policy(self, problem: Problem) -> str:
+    def _task_config(self, problem: Problem) -> SingleTaskConfig:
         parts = self._config.mixture
-        return (parts[problem.data["part"]] if parts else self._config).verifier.on_failure
+        return parts[problem.data["part"]] if parts else self._config
 
 
 def _as_no_score(error: BaseException) -> NoScore:

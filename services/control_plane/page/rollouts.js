@@ -126,7 +126,7 @@ function none(next) {
 
 /** @param {any} rollout */
 function entry(rollout) {
-  const outcome = rollout.scored === false ? "none" : rollout.reward >= 1 ? "right" : rollout.reward > 0 ? "part" : "wrong";
+  const outcome = rollout.scored === false ? "none" : rollout.correct ? "right" : rollout.reward > 0 ? "part" : "wrong";
   const facts = [
     `step ${count(rollout.step)}`,
     `${rollout.role}, temperature ${fixed(rollout.temperature, 2)}`,

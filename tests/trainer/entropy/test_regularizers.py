@@ -36,7 +36,7 @@ def terms(config: RegularizerConfig, measured: Measured, strength: float | None 
 # Two base rollouts of two tokens, one of which is padding, and one row of another role.
 MEASURED = Measured(
     advantages=torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64),
-    rewards=torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64),
+    positive=torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64),
     mask=matrix([1, 1], [1, 0], [0, 0]),
     logprobs=matrix([-0.1, -4.0], [-0.1, 0], [-9, -9]),
     entropy=matrix([0.5, 2.0], [0.1, 0], [7, 7]),
@@ -235,7 +235,7 @@ def test_entropy_advantage_by_hand():
     assert shaped[0].tolist() == pytest.approx([1.2, 1.5])
     assert shaped[1, 0].item() == pytest.approx(-0.96)
     failed = Measured(
-        0 * MEASURED.advantages, MEASURED.rewards, MEASURED.mask, MEASURED.logprobs, MEASURED.entropy
+        0 * MEASURED.advantages, MEASURED.positive, MEASURED.mask, MEASURED.logprobs, MEASURED.entropy
     )
     assert not terms(block("entropy_advantage"), failed).advantages.any()
 
@@ -246,7 +246,7 @@ def test_dcpo_by_hand():
         [math.log(0.5), math.log(2)], [math.log(3), 0], [math.log(5), math.log(5)]
     )
     measured = Measured(
-        MEASURED.advantages, MEASURED.rewards, MEASURED.mask, MEASURED.logprobs, MEASURED.entropy, tilted
+        MEASURED.advantages, MEASURED.positive, MEASURED.mask, MEASURED.logprobs, MEASURED.entropy, tilted
     )
     for strength in (0.1, -0.1):  # hot or cold: the sign is in the tilted log-probabilities
         shaped = terms(block("dcpo"), measured, strength).advantages
@@ -260,7 +260,7 @@ def test_dcpo_is_hot_below_the_entropy_target_cold_above_it_and_grpo_without_err
     assert terms(block("dcpo"), MEASURED, 0.0).advantages.tolist() == [[1, 1], [-1, -1], [1, 1]]
     none_passed = Measured(
         MEASURED.advantages,
-        torch.tensor([0.9, 0.0, 1.0], dtype=torch.float64),
+        torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
         MEASURED.mask,
         MEASURED.logprobs,
         MEASURED.entropy,

@@ -26,7 +26,6 @@ from trainer.head.logprobs import token_logprobs
 from trainer.loss.auxiliary_pool import PoolSums, auxiliary_scale, surprisal_scores
 from trainer.loss.objective import LossInputs, scope_loss
 from trainer.rollouts.rewards import group_advantages as trainer_advantages
-from trainer.rollouts.rewards import positives
 
 
 def torch_logprobs(logits: torch.Tensor, rollouts: Rollouts, chunks: int = 3) -> torch.Tensor:
@@ -51,10 +50,11 @@ def torch_weights(
     auxiliary = torch.from_numpy(rollouts.auxiliary)
     present = torch.from_numpy(rollouts.mask.sum(1) > 0)
     rewards = torch.from_numpy(rollouts.rewards * (rollouts.mask.sum(1) > 0))
-    scores = surprisal_scores(positives(rewards), -proximal.sum(-1), objective.rho) * auxiliary
+    positive = (rewards >= 1).double()
+    scores = surprisal_scores(positive, -proximal.sum(-1), objective.rho) * auxiliary
     sums = PoolSums(
         rollouts=float((auxiliary & present).sum()),
-        learned=float((positives(rewards) * auxiliary).sum()),
+        learned=float((positive * auxiliary).sum()),
         scores=float(scores.sum()),
         squared_scores=float(scores.square().sum()),
     )
@@ -306,14 +306,14 @@ def test_masked_tokens_neither_count_nor_contribute():
 @pytest.mark.parametrize("rho", [0.0, 1.0, 8.0])
 def test_answers_of_probability_one_keep_finite_weights(rho):
     rewards = torch.ones(3)
-    scores = surprisal_scores(positives(rewards), torch.zeros(3), rho)
+    scores = surprisal_scores(rewards, torch.zeros(3), rho)
     sums = PoolSums(3.0, 3.0, float(scores.sum()), float(scores.square().sum()))
     weights = scores * auxiliary_scale(EntropyControlConfig(evidence_floor=0), sums)
     torch.testing.assert_close(weights, torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
 def test_a_step_without_positives_has_no_auxiliary_weight():
-    scores = surprisal_scores(positives(torch.tensor([0.0, 0.99])), torch.tensor([3.0, 4.0]), 1.0)
+    scores = surprisal_scores((torch.tensor([0.0, 0.99]) >= 1).float(), torch.tensor([3.0, 4.0]), 1.0)
     assert not scores.any()
     assert auxiliary_scale(EntropyControlConfig(), PoolSums(rollouts=2.0)) == 0.0
     assert auxiliary_scale(EntropyControlConfig(normalization="sum"), PoolSums()) == 0.0
