@@ -26,6 +26,7 @@ from trainer.head.logprobs import token_logprobs
 from trainer.loss.auxiliary_pool import PoolSums, auxiliary_scale, surprisal_scores
 from trainer.loss.objective import LossInputs, scope_loss
 from trainer.rollouts.rewards import group_advantages as trainer_advantages
+from trainer.rollouts.rewards import is_uniform
 
 
 def torch_logprobs(logits: torch.Tensor, rollouts: Rollouts, chunks: int = 3) -> torch.Tensor:
@@ -285,6 +286,45 @@ def test_adaptive_rollouts_teach_the_reward_as_rollouts_of_the_policy_would(seed
     expected = probabilities * (advantages - (probabilities * advantages).sum())
     assert leaf.grad is not None
     np.testing.assert_allclose(-leaf.grad.numpy(), expected, atol=1e-12)
+
+
+@given(st.floats(0.05, 20), st.floats(-3, 3), st.floats(1.05, 5))
+@settings(deadline=None)
+def test_dual_clip_bounds_the_loss_of_negative_advantages_and_changes_nothing_else(ratio, advantage, dual):
+    def of(**more: Any) -> tuple[Any, float]:
+        inputs = one_row(np.log(ratio) - 1, -1.0, -1.0, advantage=advantage)
+        outputs = scope_loss(inputs, **SETTINGS, **more)
+        (slope,) = torch.autograd.grad(outputs.loss, inputs.logprobs)
+        return outputs, slope.item()
+
+    (plain, slope), (bounded, bounded_slope) = of(), of(dual_clip=dual)
+    if advantage < 0 and ratio > dual:
+        assert bounded.loss.item() == pytest.approx(-dual * advantage)
+        assert bounded_slope == 0
+        assert bounded.clipped_tokens == 1
+    else:
+        assert bounded.loss.item() == plain.loss.item()
+        assert bounded_slope == slope
+        assert bounded.clipped_tokens == plain.clipped_tokens
+
+
+def test_dual_clip_leaves_lowered_failures_of_the_auxiliary_term_alone():
+    failure = replace(one_row(np.log(9.0) - 1, -1.0, -1.0, auxiliary=True), auxiliary_weight=-torch.ones(1))
+    assert scope_loss(failure, **SETTINGS, dual_clip=3.0).loss == scope_loss(failure, **SETTINGS).loss
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=9), st.integers(0, 8))
+def test_the_sample_deviation_divides_by_one_less_and_equal_rewards_have_advantage_zero(rewards, equal):
+    values = np.array(rewards)
+    sample = trainer_advantages(values, 1e-6, std="sample")
+    assert np.isfinite(sample).all()
+    if np.ptp(values) > 1e-3:
+        expected = (values - values.mean()) / (values.std(ddof=1) + 1e-6)
+        np.testing.assert_allclose(sample, expected, rtol=1e-6, atol=1e-9)
+    same = np.full(equal + 1, rewards[0])
+    assert not trainer_advantages(same, 1e-6, std="sample").any()
+    assert is_uniform(same.tolist())
+    assert is_uniform(rewards) == (not trainer_advantages(values, 1e-6).any())
 
 
 def test_masked_tokens_neither_count_nor_contribute():
