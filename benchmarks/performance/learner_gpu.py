@@ -178,6 +178,7 @@ def make_batch() -> RolloutBatch:
         rewards=rewards,
         auxiliary=torch.zeros(rows, dtype=torch.bool),
         minibatch=torch.zeros(rows, dtype=torch.int64),
+        slot=torch.arange(rows),
     )
 
 

@@ -44,6 +44,8 @@ class InProcessStep:
 
     step: int
     entropy: float
+    entropy_error: float
+    """standard error of the entropy; NaN with fewer than two prompts"""
     entropy_target: float | None
     """None without entropy control, and until the entropy is measured"""
     reference: float | None
@@ -142,7 +144,11 @@ class InProcessRun:
             if target is not None:
                 self._strength_law.update(metrics.entropy, target)
                 self._controller.update(
-                    metrics.entropy, target, positives=metrics.positives, rollouts=metrics.adaptive_rollouts
+                    metrics.entropy,
+                    target,
+                    positives=metrics.positives,
+                    rollouts=metrics.adaptive_rollouts,
+                    error=metrics.entropy_error,
                 )
             if self._curriculum is not None:
                 self._curriculum.learned(step, _base_rewards(groups))
@@ -150,6 +156,7 @@ class InProcessRun:
             yield InProcessStep(
                 step=step,
                 entropy=metrics.entropy,
+                entropy_error=metrics.entropy_error,
                 entropy_target=target,
                 reference=self._controller.state().get("reference"),
                 temperature=acting.temperature,

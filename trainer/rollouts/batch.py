@@ -45,6 +45,8 @@ class RolloutBatch:
     """bool[N]"""
     minibatch: Tensor
     """int64[N]"""
+    slot: Tensor
+    """int64[N], place of the row's problem in the step; rows of one place are on one rank"""
 
     def select(self, rows: Tensor) -> RolloutBatch:
         """The batch of the given rows, in their order. rows: int64[n]."""
@@ -100,6 +102,7 @@ def shard_batches(groups: Sequence[Group], config: RunConfig) -> list[RolloutBat
                     samples,
                     auxiliary=role == "adaptive",
                     minibatch=slot % minibatches,
+                    slot=slot,
                     config=config,
                 )
         shards.append(builder.batch())
@@ -135,9 +138,16 @@ class _Rows:
         }
 
     def add_group(
-        self, group: Group | None, samples: int, *, auxiliary: bool, minibatch: int, config: RunConfig
+        self,
+        group: Group | None,
+        samples: int,
+        *,
+        auxiliary: bool,
+        minibatch: int,
+        slot: int,
+        config: RunConfig,
     ) -> None:
-        shared = {"auxiliary": auxiliary, "minibatch": minibatch}
+        shared = {"auxiliary": auxiliary, "minibatch": minibatch, "slot": slot}
         if group is None:
             for _ in range(samples):
                 self._append(self._empty_row() | shared)
@@ -165,6 +175,7 @@ class _Rows:
             "prompt_lengths": torch.int64,
             "targets": torch.int64,
             "minibatch": torch.int64,
+            "slot": torch.int64,
             "auxiliary": torch.bool,
         }
         return RolloutBatch(

@@ -60,6 +60,7 @@ def batches(draw: st.DrawFn) -> tuple[RolloutBatch, dict[str, Tensor]]:
         rewards=rewards,
         auxiliary=auxiliary,
         minibatch=torch.zeros(rows, dtype=torch.int64),
+        slot=torch.arange(rows),
     )
     policies = {name: logprobs() for name in ("current", "proximal", "tilted", "reference")}
     entropy = torch.tensor(rng.uniform(0, 12, (rows, width)), dtype=torch.float32)
@@ -271,6 +272,7 @@ def test_sums_over_the_longest_answers_stay_exact() -> None:
         rewards=torch.ones(2),
         auxiliary=torch.tensor([False, True]),
         minibatch=torch.zeros(2, dtype=torch.int64),
+        slot=torch.arange(2),
     )
     proximal = torch.full((2, tokens), -1e4)
     auxiliary = auxiliary_scores(batch, proximal, 8.0)

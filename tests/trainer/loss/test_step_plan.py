@@ -35,6 +35,7 @@ def as_batch(rollouts: reference.Rollouts, samples: str = "positives") -> Rollou
         rewards=torch.from_numpy(rollouts.rewards * present),
         auxiliary=torch.from_numpy(rollouts.auxiliary),
         minibatch=torch.zeros(rows, dtype=torch.int64),
+        slot=torch.arange(rows),
     )
 
 
