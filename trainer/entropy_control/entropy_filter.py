@@ -25,8 +25,9 @@ import numpy as np
 ACTING_STEPS = 2
 """a decision shows in the measurement two steps later"""
 DISTURBANCE = 0.065
-DRIFT_WALK = 0.03
-"""standard deviations of what a step adds to H and to d, as shares of the first g: of high likelihood in recorded runs"""
+DRIFT_WALK = 0.02
+"""standard deviations of what a step adds to H and to d, as shares of the first g; of high likelihood in recorded
+runs"""
 FIRST_DRIFT = 0.25
 FIRST_GAIN = 1.0
 """standard deviations of the first d and the first g, as shares of the first g"""
@@ -37,10 +38,10 @@ _UPPER = [(row, column) for row in range(3) for column in range(row, 3)]
 
 
 class EntropyFilter:
-    """The filter. gain: the first g, nats/step; lag: of the optimizer; memory: see above, 0: g is known; both in steps."""
+    """The filter. gain: the first g, nats/step; lag: of the optimizer, steps; memory: steps, 0 where g is known."""
 
     def __init__(self, *, gain: float, lag: float, memory: float) -> None:
-        self._lag, self._memory = 1 + lag, memory
+        self._lag, self._memory = max(lag, 1.0), memory
         self._mean = np.array([math.nan, 0.0, gain])
         self._covariance = np.diag(
             [0.0, (FIRST_DRIFT * gain) ** 2, (FIRST_GAIN * gain) ** 2 if memory else 0.0]
@@ -48,7 +49,6 @@ class EntropyFilter:
         self._added = np.diag([(DISTURBANCE * gain) ** 2, (DRIFT_WALK * gain) ** 2, 0.0])
         self._outputs = [0.0] * ACTING_STEPS
         self._acting = 0.0
-        self._weight = 1.0
 
     @property
     def entropy(self) -> float:
@@ -59,11 +59,6 @@ class EntropyFilter:
     def rate(self) -> float:
         """The change of entropy in a step, d + g x, nats/step."""
         return float(self._mean[1] + self._mean[2] * self._acting)
-
-    @property
-    def lag(self) -> float:
-        """Time constant of the response to what the plant model does not foresee, learner steps."""
-        return 1 / self._weight - 1
 
     @property
     def gain_at_least(self) -> float:
@@ -82,7 +77,6 @@ class EntropyFilter:
         predicted = step @ self._covariance @ step.T + self._added
         weights = predicted[:, 0] / (predicted[0, 0] + noise)
         self._mean = mean + weights * (entropy - mean[0])
-        self._weight = float(weights[0])
         # This form of the update keeps the covariance positive in spite of rounding (Joseph).
         kept = np.eye(3)
         kept[:, 0] -= weights
@@ -103,11 +97,14 @@ class EntropyFilter:
             {name: float(value) for name, value in zip(_NAMES, self._mean, strict=True)}
             | {f"covariance_{row}{column}": float(self._covariance[row, column]) for row, column in _UPPER}
             | {f"output_{index}": output for index, output in enumerate(self._outputs)}
-            | {"acting": self._acting, "filter_weight": self._weight}
+            | {"acting": self._acting}
         )
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue from a checkpointed state; begin anew what it lacks, and g where it was known and is not, or not yet."""
+        """Continue from a checkpointed state; begin anew from one without a filter.
+
+        g begins anew where it was taken as known and is to be measured, or the other way round.
+        """
         if "covariance_00" not in state:
             return
         known = 3 if (state["covariance_22"] > 0) == (self._memory > 0) else 2
@@ -117,7 +114,7 @@ class EntropyFilter:
                 value = state[f"covariance_{row}{column}"]
                 self._covariance[row, column] = self._covariance[column, row] = value
         self._outputs = [state[f"output_{index}"] for index in range(ACTING_STEPS)]
-        self._acting, self._weight = state["acting"], state["filter_weight"]
+        self._acting = state["acting"]
 
     def _remembered(self, before: float, after: float) -> float:
         """The variance of g to go on with, where a step has reduced it from `before` to `after`."""

@@ -15,10 +15,13 @@ and it stays within `lead` of the measurement, so that the integral does not win
 rate of the reference is fed forward, and the derivative acts on the rate of h relative to it:
 
     h, dh: the filtered entropy and its rate (`entropy_filter.py`)
-    v = kp (r - h) + I + dr / g + kp lag (dr - dh);   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
+    v = kp (r - h) + I + dr / g + kp (lag + 2) (dr - dh);   u = clip(v, -1, 1)
+    I += ki (r - h) + back_calculation (u - v)
 
-Gains follow from the plant by internal-model tuning of an integrator with lag and dead time (Skogestad, J. Process
-Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps and theta the dead time, the lag of the filter included:
+The derivative looks ahead over the lag and over the 2 steps until a decision acts. Gains follow from the plant by
+internal-model tuning of an integrator with lag and dead time (Skogestad, J. Process Control 13, 2003), with lambda =
+response_steps, g = plant_gain, lag = lag_steps and theta the dead time. The filter adds no dead time, because it
+foresees what the output does:
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 
@@ -38,7 +41,7 @@ from trainer.entropy_control.entropy_filter import EntropyFilter
 from trainer.entropy_control.success_ceiling import SuccessCeiling
 
 UPDATE_DEAD_STEPS = 2.0
-"""dead time without filter and staleness: one step decides, the next acts, the one after that is measured"""
+"""dead time without staleness: one step decides, the next acts, the one after that is measured"""
 TUNED_SHARE = 0.7
 """the default plant_gain divided by the estimate in closed loop of the plant it was tuned on (0.022 nats/step)"""
 MOST_RAISED = 4.0
@@ -72,9 +75,8 @@ class SplitRangeController:
     @property
     def gains(self) -> tuple[float, float]:
         """The current gains: kp in 1/nat, ki in 1/(nat * step)."""
-        dead = self._dead + self._filter.lag
-        reach = 2 * self._law.response_steps + dead
-        kp = reach / (self.plant_gain * (self._law.response_steps + dead) ** 2)
+        reach = 2 * self._law.response_steps + self._dead
+        kp = reach / (self.plant_gain * (self._law.response_steps + self._dead) ** 2)
         return kp, kp / reach
 
     @property
@@ -104,12 +106,8 @@ class SplitRangeController:
         self._reference = self._advance(entropy_target)
         moved, deviation = self._reference - before, self._reference - filtered.entropy
         (kp, ki), plant_gain = self.gains, self.plant_gain
-        wanted = (
-            kp * deviation
-            + self._integral
-            + moved / plant_gain
-            + kp * law.lag_steps * (moved - filtered.rate)
-        )
+        ahead = (law.lag_steps + UPDATE_DEAD_STEPS) * (moved - filtered.rate) if law.lag_steps else 0.0
+        wanted = kp * (deviation + ahead) + self._integral + moved / plant_gain
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if 1 + (law.t_max - 1) * self._output > success.temperature:

@@ -95,13 +95,24 @@ def test_on_a_plant_two_or_three_times_as_strong_no_swing_returns(gain, pace, st
         assert np.sqrt((error.reshape(-1, 37) ** 2).mean(1)).max() <= 0.011, "the noise alone has 0.0054"
 
 
-@pytest.mark.parametrize("staleness", [0, 1, 4])
 @pytest.mark.parametrize(
-    ("noise", "temperature", "alpha", "rms"),
-    [(0.01, 0.033, 0.09, 0.0066), (0.02, 0.064, 0.165, 0.0115), (0.04, 0.117, 0.285, 0.022)],
+    ("noise", "staleness", "temperature", "alpha", "rms"),
+    [
+        (0.01, 0, 0.0812, 0.2222, 0.0054),
+        (0.01, 1, 0.0767, 0.2086, 0.0056),
+        (0.01, 4, 0.0655, 0.1766, 0.0057),
+        (0.02, 0, 0.1579, 0.4159, 0.0104),
+        (0.02, 1, 0.1495, 0.3896, 0.0108),
+        (0.02, 4, 0.1278, 0.3286, 0.0106),
+        (0.04, 0, 0.2677, 0.6302, 0.0220),
+        (0.04, 1, 0.2589, 0.6231, 0.0217),
+        (0.04, 4, 0.2345, 0.5761, 0.0206),
+    ],
 )
-def test_the_actuators_are_quiet_while_entropy_is_held(noise, temperature, alpha, rms, staleness):
-    """The bounds are half of the mean changes under a law with a first-order filter, and its tracking error."""
+def test_held_entropy_is_tracked_as_with_a_first_order_filter_by_half_the_moves(
+    noise, staleness, temperature, alpha, rms
+):
+    """temperature, alpha: mean absolute changes a step under this law with a first-order filter of half a step."""
     changes, errors = [], []
     for seed in range(6):
         trace, acted = closed_loop(
@@ -109,13 +120,15 @@ def test_the_actuators_are_quiet_while_entropy_is_held(noise, temperature, alpha
         )
         moves = np.diff([(a.temperature, a.alpha) for a in acted], axis=0)[-60:]
         changes.append(np.abs(moves).mean(0))
-        errors.append(moving_average(trace)[-60:] - 0.29)
-    assert (np.mean(changes, 0) <= (temperature, alpha)).all()
-    assert np.sqrt(np.mean(np.square(errors))) <= rms
+        errors.append(np.sqrt(np.mean((moving_average(trace)[-60:] - 0.29) ** 2)))
+    assert (np.mean(changes, 0) <= (temperature / 2, alpha / 2)).all()
+    assert np.mean(errors) <= 1.05 * rms
 
 
-@pytest.mark.parametrize("staleness", [0, 1, 4])
-def test_live_steps_settle_as_fast_with_quiet_actuators(staleness):
+@pytest.mark.parametrize(("staleness", "temperature"), [(0, 0.1005), (1, 0.0949), (4, 0.0809)])
+def test_live_steps_settle_in_time_by_half_the_moves(staleness, temperature):
+    """temperature: mean absolute change a step under this law with a first-order filter of half a step."""
+    changes = []
     for seed in range(5):
         trace, acted = closed_loop(SplitRangeLaw(), live_steps, staleness=staleness, seed=seed)
         for begin, end in ((60, 110), (110, 160)):
@@ -123,7 +136,8 @@ def test_live_steps_settle_as_fast_with_quiet_actuators(staleness):
                 np.abs(moving_average(trace[begin - 4 : end]) - live_steps(begin)) > 0.04
             )
             assert outside[-1] + 1 <= 25 + 5 * staleness
-        assert np.abs(np.diff([a.temperature for a in acted])).mean() <= 0.04
+        changes.append(np.abs(np.diff([a.temperature for a in acted])).mean())
+    assert np.mean(changes) <= temperature / 2
 
 
 def live_steps(step: int) -> float:
