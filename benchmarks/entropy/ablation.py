@@ -25,7 +25,6 @@ PARTS = {
     "no-derivative": [f"{LAW}.lag_steps=0"],
     "no-governor": [f"{LAW}.ramp=10", f"{LAW}.lead=10"],
     "no-back-calculation": [f"{LAW}.back_calculation=0"],
-    "no-filter": [f"{LAW}.filter_steps=0"],
     "no-temperature": [f"{LAW}.t_min=1", f"{LAW}.t_max=1"],
     "no-cold-samples": [f"{LAW}.t_min=1"],
     "no-surprisal-weights": [f"{LAW}.surprisal_exponent=0", f"{LAW}.surprisal_exponent_max=0"],

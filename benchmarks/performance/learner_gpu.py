@@ -174,10 +174,15 @@ def make_batch() -> RolloutBatch:
         mask=torch.from_numpy(mask.astype(np.float32)),
         behaviour_logprobs=torch.full((rows, RESPONSE), -11.9) * torch.from_numpy(mask),
         temperature=torch.ones(rows),
+        sampling_temperature=torch.ones(rows),
         advantages=2 * rewards - 1,
+        grouped=torch.ones(rows, dtype=torch.bool),
+        auxiliary_advantages=torch.zeros(rows),
         rewards=rewards,
+        positive=rewards,
         auxiliary=torch.zeros(rows, dtype=torch.bool),
         minibatch=torch.zeros(rows, dtype=torch.int64),
+        slot=torch.arange(rows),
     )
 
 

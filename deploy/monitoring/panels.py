@@ -56,6 +56,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 gauge("entropy", "{{run}} entropy"),
                 gauge("reference", "{{run}} reference"),
                 gauge("entropy_target", "{{run}} entropy target"),
+                gauge("entropy_error", "{{run}} standard error"),
                 gauge("generator_entropy", "{{run}} as the generators see it"),
             ),
             "nats per token",

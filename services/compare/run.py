@@ -34,6 +34,8 @@ BEFORE: dict[str, Any] = {
     "entropy_control.evidence_floor": 0.0,
 }
 """Values that apply to results without the field, where the field's default has another effect."""
+REMOVED = ("entropy_control.split_range.filter_steps",)
+"""Fields of the configuration that only older results have. A result of the law that read one is of another law."""
 
 StartInProcess = Callable[[Path, Path], ChildProcess]
 """request, log file → the process that runs the request"""
@@ -116,8 +118,10 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
         raise ScopeError(
             f"{directory / RESULT_FILE} is not a result of this version: {error}. Move it aside."
         ) from error
+    removed = _flat(result.config)
+    removed = {name: removed[name] for name in REMOVED if name in removed}
     try:
-        made_with = validate_config(result.config).model_dump(mode="json")
+        made_with = validate_config(_without(result.config, removed)).model_dump(mode="json")
     except ScopeError as error:
         raise ScopeError(
             f"The finished unit {directory} was made with a configuration that this version does not accept. Choose "
@@ -125,6 +129,8 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
         ) from error
     there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
     there |= {name: value for name, value in BEFORE.items() if name not in _flat(result.config)}
+    law = f"entropy_control.{made_with['entropy_control']['kind']}."
+    there |= {name: value for name, value in removed.items() if name.startswith(law)}
     here = _flat(
         {
             "source": plan.source,
@@ -170,6 +176,14 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+def _without(tree: dict[str, Any], names: Iterable[str], prefix: str = "") -> dict[str, Any]:
+    return {
+        name: _without(value, names, f"{prefix}{name}.") if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if f"{prefix}{name}" not in names
+    }
 
 
 def _directory(plan: Plan, unit: Unit) -> Path:

@@ -145,6 +145,7 @@ class Recorder:
             self._alarms.append(control_alarm(decided.limit, floor))
         self._values |= {
             "entropy": metrics.entropy,
+            "entropy_error": metrics.entropy_error if math.isfinite(metrics.entropy_error) else None,
             "generator_entropy": metrics.generator_entropy,
             "entropy_target": target.value,
             "entropy_target_generation": target.generation,

@@ -89,6 +89,7 @@ class StepControl:
                 self._target.value,
                 positives=metrics.positives,
                 rollouts=metrics.adaptive_rollouts,
+                error=metrics.entropy_error,
             )
             self._strength_law.update(metrics.entropy, self._target.value)
 

@@ -35,6 +35,8 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     entropy: float
     """policy entropy before the update: exact, at temperature 1, on base rollouts, nats per token"""
+    entropy_error: float | None = None
+    """standard error of `entropy` over prompts, nats per token; None with fewer than two"""
     generator_entropy: float
     """negative mean behaviour log-probability of base rollouts, nats per token"""
     entropy_target: float | None

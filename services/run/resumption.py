@@ -108,7 +108,7 @@ RULES = (
         entropy_control.aepo_v1.surprisal_exponent entropy_control.split_range.plant_gain
         entropy_control.split_range.gain_memory entropy_control.split_range.lag_steps
         entropy_control.split_range.response_steps entropy_control.split_range.back_calculation
-        entropy_control.split_range.filter_steps entropy_control.split_range.ramp
+        entropy_control.split_range.ramp
         entropy_control.split_range.lead entropy_control.split_range.t_min
         entropy_control.split_range.t_max entropy_control.split_range.success_floor
         entropy_control.split_range.alpha

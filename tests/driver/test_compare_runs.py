@@ -210,6 +210,16 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=newer))
     with pytest.raises(ScopeError, match=r"this version does not accept.*field_of_tomorrow"):
         run()
+    plain = read_result(tmp_path / "out" / "units" / "grpo-s2")
+    plain.config["entropy_control"]["split_range"]["filter_steps"] = 0.5
+    write_result(tmp_path / "out" / "units" / "grpo-s2", plain)
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    assert run()[0] == 0
+    older["entropy_control"]["split_range"]["filter_steps"] = 0.5
+    write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
+    with pytest.raises(ScopeError, match=r"filter_steps = 0\.5 there, None now"):
+        run()
+    del older["entropy_control"]["split_range"]["filter_steps"]
     del older["entropy_control"]["split_range"]["gain_memory"]
     write_result(tmp_path / "out" / "units" / "hot-s2", msgspec.structs.replace(result, config=older))
     with pytest.raises(ScopeError, match=r"gain_memory = 0\.0 there, 60\.0 now"):

@@ -65,15 +65,17 @@ def closed_loop(
     noise: float = NOISE,
     success: Callable[[float], float] = lambda temperature: 0.25,
     restored: Mapping[str, float] | None = None,
+    controller: SplitRangeController | None = None,
 ) -> tuple[NDArray[np.float64], list[Actuators]]:
     """Measured entropy and actuators of each step.
 
     gain: authority of the actuators relative to the measured plant; pace: speed of the whole plant relative to the
     measured one, as under another learning rate. success: share of adaptive rollouts that succeed, by the temperature
     at which they are sampled; with few successes the actuators lose their authority, and entropy falls. restored: state
-    of the controller at the start.
+    of the controller at the start. controller: None: a new one of `law`.
     """
-    controller, rng = SplitRangeController(law, max_staleness=staleness), np.random.default_rng(seed)
+    controller = controller or SplitRangeController(law, max_staleness=staleness)
+    rng = np.random.default_rng(seed)
     if restored is not None:
         controller.restore(restored)
     entropy, speed, trace, acted, chance = start, 0.0, [], [], np.random.default_rng(seed + 1)
@@ -81,7 +83,9 @@ def closed_loop(
     for step in range(steps):
         measured = entropy + noise * rng.standard_normal()
         positives = chance.binomial(ROLLOUTS, success(heats[-2 - staleness]))
-        actuators = controller.update(measured, target_at(step), positives=positives, rollouts=ROLLOUTS)
+        actuators = controller.update(
+            measured, target_at(step), positives=positives, rollouts=ROLLOUTS, error=noise
+        )
         outputs.append(of_weights(law, actuators))
         heats.append(actuators.temperature)
         acting = LATE_SHARE * of_temperature(law, heats[-2 - staleness]) + (1 - LATE_SHARE) * outputs[-2]

@@ -61,7 +61,7 @@ class SplitRangeLaw(Block):
     gain_memory: Annotated[float, Field(ge=0, le=10_000)] = Field(
         default=60.0,
         description="learner steps over which the law measures the gain of the plant, to raise plant_gain up to "
-        "fourfold if entropy responds more strongly; 0: never",
+        "fourfold if entropy responds more strongly; steps that tell nothing about it do not count; 0: never",
     )
     lag_steps: Annotated[float, Field(ge=0, le=100)] = Field(
         default=5.0,
@@ -72,9 +72,6 @@ class SplitRangeLaw(Block):
     )
     back_calculation: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.25, description="anti-windup gain (back-calculation), 1/step"
-    )
-    filter_steps: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=0.5, description="time constant of the filter of the measured entropy, learner steps"
     )
     ramp: Annotated[float, Field(gt=0, le=10)] = Field(
         default=0.007, description="largest rate at which the reference follows the entropy target, nats/step"

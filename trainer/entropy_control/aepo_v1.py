@@ -23,8 +23,10 @@ class BangBangController:
     def actuators(self) -> Actuators:
         return Actuators(self._temperature, self._law.alpha, self._law.surprisal_exponent)
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
-        del positives, rollouts
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
+        del positives, rollouts, error
         if math.isfinite(entropy):
             self._temperature = self._law.t_hot if entropy < entropy_target else self._law.t_cold
         return self.actuators

@@ -45,10 +45,13 @@ class Controller(Protocol):
         """The newest decision; before the first measurement, the neutral one."""
         ...
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
         """Decide from a step's entropy and target, nats per token, and its adaptive rollouts, of which some succeeded.
 
-        A non-finite entropy repeats the last decision.
+        error: standard error of the entropy, nats per token; not finite where it is unknown. A non-finite entropy
+        repeats the last decision.
         """
         ...
 

@@ -14,8 +14,10 @@ class FixedController:
     def actuators(self) -> Actuators:
         return NEUTRAL
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
-        del entropy, entropy_target, positives, rollouts
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
+        del entropy, entropy_target, positives, rollouts, error
         return self.actuators
 
     def state(self) -> dict[str, float]:

@@ -24,8 +24,10 @@ class MirroredController:
         wanted = self._law.actuators
         return Actuators(1 / wanted.temperature, wanted.alpha, surprisal_exponent=0.0, limit=wanted.limit)
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
-        self._law.update(entropy, entropy_target, positives=positives, rollouts=rollouts)
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
+        self._law.update(entropy, entropy_target, positives=positives, rollouts=rollouts, error=error)
         return self.actuators
 
     def state(self) -> dict[str, float]:

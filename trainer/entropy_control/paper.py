@@ -20,8 +20,10 @@ class PaperController:
     def actuators(self) -> Actuators:
         return self._actuators
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
-        del positives, rollouts
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
+        del positives, rollouts, error
         if math.isfinite(entropy):
             wanted = 1 + (entropy_target - entropy)
             temperature = min(max(wanted, self._law.t_min), self._law.t_max)

@@ -14,16 +14,19 @@ per step. It slows down over the last steps, because the optimizer's momentum ma
 and it stays within `lead` of the measurement, so that the integral does not wind up while the plant cannot follow. The
 rate of the reference is fed forward, and the derivative acts on the rate of h relative to it:
 
-    h += (H - h) / (1 + filter_steps);   dh: the change of h, smoothed over RATE_STEPS
-    v = kp (r - h) + I + dr / g + kp lag (dr - dh);   u = clip(v, -1, 1);   I += ki (r - h) + back_calculation (u - v)
+    h, dh: the filtered entropy and its rate (`entropy_filter.py`)
+    v = kp (r - h) + I + dr / g + kp (lag + 2) (dr - dh);   u = clip(v, -1, 1)
+    I += ki (r - h) + back_calculation (u - v)
 
-Gains follow from the plant by internal-model tuning of an integrator with lag and dead time (Skogestad, J. Process
-Control 13, 2003), with lambda = response_steps, g = plant_gain, lag = lag_steps and theta the dead time:
+The derivative looks ahead over the lag and over the 2 steps until a decision acts. Gains follow from the plant by
+internal-model tuning of an integrator with lag and dead time (Skogestad, J. Process Control 13, 2003), with lambda =
+response_steps, g = plant_gain, lag = lag_steps and theta the dead time. The filter adds no dead time, because it
+foresees what the output does:
 
     kp = (2 lambda + theta) / (g (lambda + theta)^2);   ki = kp / (2 lambda + theta)
 
-g is plant_gain, or larger where the plant measured in closed loop is stronger (`plant_gain.py`). The temperature stays
-below a ceiling where too few rollouts succeed, and the integral then counts what it sees for less
+g is plant_gain, or larger where the plant measured in closed loop is stronger (`entropy_filter.py`). The temperature
+stays below a ceiling where too few rollouts succeed, and the integral then counts what it sees for less
 (`success_ceiling.py`).
 """
 
@@ -34,13 +37,11 @@ from collections.abc import Mapping
 
 from trainer.config import SplitRangeLaw
 from trainer.entropy_control.base import Actuators, Limit
-from trainer.entropy_control.plant_gain import PlantGain
+from trainer.entropy_control.entropy_filter import EntropyFilter
 from trainer.entropy_control.success_ceiling import SuccessCeiling
 
 UPDATE_DEAD_STEPS = 2.0
-"""dead time without staleness and filter: one step decides, the next acts, the one after that is measured"""
-RATE_STEPS = 3.0
-"""time constant of the filter of dh, learner steps"""
+"""dead time without staleness: one step decides, the next acts, the one after that is measured"""
 TUNED_SHARE = 0.7
 """the default plant_gain divided by the estimate in closed loop of the plant it was tuned on (0.022 nats/step)"""
 MOST_RAISED = 4.0
@@ -53,17 +54,13 @@ class SplitRangeController:
     def __init__(self, law: SplitRangeLaw, *, max_staleness: int) -> None:
         self._law = law
         # Only the temperature is delayed by the staleness, and it has about half of the control authority.
-        self._dead = UPDATE_DEAD_STEPS + law.filter_steps + max_staleness / 2
-        self._measured = (
-            PlantGain(lag=law.lag_steps, smoothing=RATE_STEPS, memory=law.gain_memory)
-            if law.gain_memory
-            else None
+        self._dead = UPDATE_DEAD_STEPS + max_staleness / 2
+        self._filter = EntropyFilter(
+            gain=law.plant_gain / TUNED_SHARE, lag=law.lag_steps, memory=law.gain_memory
         )
         self._success = SuccessCeiling(law)
         self._integral = 0.0
-        self._filtered = math.nan
         self._reference = math.nan
-        self._rate = 0.0
         self._output = 0.0
         self._limit: Limit = "none"
 
@@ -71,9 +68,9 @@ class SplitRangeController:
     def plant_gain(self) -> float:
         """g of the current gains, nats/step at full output."""
         least = self._law.plant_gain
-        if self._measured is None:
+        if not self._law.gain_memory:
             return least
-        return min(max(TUNED_SHARE * self._measured.at_least, least), MOST_RAISED * least)
+        return min(max(TUNED_SHARE * self._filter.gain_at_least, least), MOST_RAISED * least)
 
     @property
     def gains(self) -> tuple[float, float]:
@@ -94,41 +91,38 @@ class SplitRangeController:
             limit=self._limit,
         )
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
         if not math.isfinite(entropy):
             return self.actuators
         law, success = self._law, self._success
         success.observe(positives, rollouts, self.actuators.temperature)
-        if math.isnan(self._filtered):
-            self._filtered = self._reference = entropy
-        change = (entropy - self._filtered) / (1 + law.filter_steps)
-        self._filtered += change
-        self._rate += (change - self._rate) / RATE_STEPS
+        filtered = self._filter
+        filtered.observe(entropy, error)
+        if math.isnan(self._reference):
+            self._reference = entropy
         before = self._reference
         self._reference = self._advance(entropy_target)
-        moved, error = self._reference - before, self._reference - self._filtered
+        moved, deviation = self._reference - before, self._reference - filtered.entropy
         (kp, ki), plant_gain = self.gains, self.plant_gain
-        wanted = kp * error + self._integral + moved / plant_gain + kp * law.lag_steps * (moved - self._rate)
+        ahead = (law.lag_steps + UPDATE_DEAD_STEPS) * (moved - filtered.rate) if law.lag_steps else 0.0
+        wanted = kp * (deviation + ahead) + self._integral + moved / plant_gain
         self._output = min(max(wanted, -1.0), 1.0)
         self._limit = "none" if self._output == wanted else "heating" if wanted > 0 else "cooling"
         if 1 + (law.t_max - 1) * self._output > success.temperature:
             self._limit = "starved"
         evidence = success.evidence if positives else 0.0
-        self._integral += evidence * (ki * error + law.back_calculation * (self._output - wanted))
+        self._integral += evidence * (ki * deviation + law.back_calculation * (self._output - wanted))
         self._integral = min(max(self._integral, -1.0), 1.0)
-        if self._measured is not None:
-            self._measured.observe(self._rate, evidence * self._output)
+        filtered.acted(evidence * self._output)
         return self.actuators
 
     def state(self) -> dict[str, float]:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
-        state |= self._success.state()
-        if self._measured is not None:
-            state |= self._measured.state()
-        # Before the first measurement the filtered values are NaN, which JSON does not have.
-        if math.isnan(self._filtered):
-            return state
-        return {**state, "filtered": self._filtered, "reference": self._reference, "rate": self._rate}
+        state |= self._success.state() | self._filter.state()
+        # Before the first measurement the reference is NaN, which JSON does not have.
+        return state if math.isnan(self._reference) else {**state, "reference": self._reference}
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Continue from a checkpointed state; from that of another law, start at its temperature."""
@@ -139,13 +133,10 @@ class SplitRangeController:
             return
         self._success.restore(state)
         self._integral = state["integral"]
-        self._filtered = state.get("filtered", math.nan)
         self._reference = state.get("reference", math.nan)
-        self._rate = state.get("rate", 0.0)
         self._output = state["output"]
         self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
-        if self._measured is not None:
-            self._measured.restore(state)
+        self._filter.restore(state)
 
     def _advance(self, entropy_target: float) -> float:
         """The next reference: closer to the entropy target, and within `lead` of the measurement."""
@@ -153,8 +144,8 @@ class SplitRangeController:
         step = min(max(slowing, -self._law.ramp), self._law.ramp)
         moved = self._reference + step
         if step > 0:
-            return max(self._reference, min(moved, self._filtered + self._law.lead))
-        return min(self._reference, max(moved, self._filtered - self._law.lead))
+            return max(self._reference, min(moved, self._filter.entropy + self._law.lead))
+        return min(self._reference, max(moved, self._filter.entropy - self._law.lead))
 
 
 _LIMITS: dict[Limit, float] = {"none": 0.0, "heating": 1.0, "cooling": -1.0, "starved": 2.0}

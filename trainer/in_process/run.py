@@ -44,6 +44,8 @@ class InProcessStep:
 
     step: int
     entropy: float
+    entropy_error: float
+    """standard error of the entropy; NaN with fewer than two prompts"""
     entropy_target: float | None
     """None without entropy control, and until the entropy is measured"""
     reference: float | None
@@ -147,7 +149,11 @@ class InProcessRun:
             if target is not None:
                 self._strength_law.update(metrics.entropy, target)
                 self._controller.update(
-                    metrics.entropy, target, positives=metrics.positives, rollouts=metrics.adaptive_rollouts
+                    metrics.entropy,
+                    target,
+                    positives=metrics.positives,
+                    rollouts=metrics.adaptive_rollouts,
+                    error=metrics.entropy_error,
                 )
             if self._curriculum is not None:
                 self._curriculum.learned(step, _base_outcomes(groups))
@@ -155,6 +161,7 @@ class InProcessRun:
             yield InProcessStep(
                 step=step,
                 entropy=metrics.entropy,
+                entropy_error=metrics.entropy_error,
                 entropy_target=target,
                 reference=self._controller.state().get("reference"),
                 temperature=acting.temperature,

@@ -26,6 +26,7 @@ from trainer.determinism import use_deterministic_algorithms
 from trainer.entropy_control import Actuators
 from trainer.files import replaced_directory
 from trainer.learner.deepspeed_config import learner_engine_config
+from trainer.learner.entropy_error import entropy_error
 from trainer.learner.learning_rate import learning_rate
 from trainer.learner.micro_batches import micro_batches, split_to, token_micro_batches
 from trainer.learner.reference_policy import ReferencePolicy, reference_kl
@@ -146,6 +147,7 @@ class Learner:
         padding_share, token_imbalance = self._token_shares(batch, parts)
         return StepMetrics(
             entropy=base.entropy / base.tokens if base.tokens else math.nan,
+            entropy_error=entropy_error(batch, entropy),
             surrogate=surrogate / updates,
             auxiliary=auxiliary_objective / updates,
             clip_fraction=clipped / max(counted, 1.0),

@@ -11,6 +11,8 @@ class StepMetrics:
 
     entropy: float
     """policy entropy before the update: exact, at temperature 1, nats per base token; NaN without base tokens"""
+    entropy_error: float
+    """standard error of `entropy` over prompts, nats per token; NaN with fewer than two"""
     surrogate: float
     auxiliary: float
     """parts of the objective, mean over the step's updates; auxiliary without its weight alpha"""
