@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class Objective:
     clip_low: float = 0.2
     clip_high: float = 0.2
     cap: float = 2.0
-    normalization: str = "positives"
+    normalization: Literal["sum", "positives"] = "positives"
     samples: str = "positives"
     """which auxiliary rollouts are learned from; "negatives" makes the failed ones less likely"""
     rho: float = 0.0
