@@ -43,13 +43,14 @@ def main() -> None:
 
 
 def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]]]:
-    """Print tracking over the last steps and the response to live steps: means over seeds, worst seed in brackets.
+    """Print tracking over the last steps, the response to live steps and how much the actuators move.
 
-    Returns the responses of each run (`live`), by label.
+    Means over seeds, worst seed in brackets. Returns the responses of each run (`live`), by label.
     """
     lives = {label: [live(u) for u in units] for label, units in groups.items() if label.startswith("live")}
     print(
-        f"\n{'held':24} {'target':>9} {'entropy':>8} {'mean error':>16} {'RMS of average':>17} {'saturated':>10}"
+        f"\n{'held':24} {'target':>9} {'entropy':>8} {'mean error':>16} {'RMS of average':>17} {'saturated':>10} "
+        f"{'|dT|':>7} {'|d alpha|':>9}"
     )
     for label, units in groups.items():
         if not label.startswith("held"):
@@ -60,7 +61,7 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
         print(
             f"{label:24} {held[0].entropy_target:9.3f} {np.mean([h.mean for h in held]):8.3f} "
             f"{np.mean(error):+7.3f} [{max(error, key=abs):+.3f}] {np.mean(rms):9.3f} [{max(rms):.3f}] "
-            f"{np.mean([h.saturated_share or 0.0 for h in held]):9.0%}"
+            f"{np.mean([h.saturated_share or 0.0 for h in held]):9.0%} {moves(units)}"
         )
     print(f"\nlive steps of 0.12 nats: learner steps until the 5-step average stays within {BAND}; overshoot")
     for label, found in lives.items():
@@ -72,7 +73,15 @@ def report(groups: dict[str, list[UnitResult]]) -> dict[str, list[dict[str, Any]
                 f"{label:24} {direction:5} settled {np.mean(settled):5.1f} [{max(settled)}]   overshoot "
                 f"{np.mean(over):4.0%} [{max(over):.0%}], of the mean over seeds {max(0.0, mean.max()):.0%}"
             )
+        print(f"{label:24} |dT|, |d alpha| {moves(groups[label])}")
     return lives
+
+
+def moves(units: Sequence[UnitResult]) -> str:
+    """Mean absolute change a step of temperature and alpha over whole runs."""
+    changes = [np.abs(np.diff([(s.temperature, s.alpha) for s in u.steps], axis=0)).mean(0) for u in units]
+    temperature, alpha = np.mean(changes, axis=0)
+    return f"{temperature:7.3f} {alpha:9.3f}"
 
 
 def live(unit: UnitResult) -> dict[str, Any]:
