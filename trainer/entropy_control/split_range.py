@@ -122,7 +122,7 @@ class SplitRangeController:
 
     def state(self) -> dict[str, float]:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
-        state |= self._success.state()
+        state |= self._success.state() | {"temperature": self.actuators.temperature}
         if self._measured is not None:
             state |= self._measured.state()
         # Before the first measurement the filtered values are NaN, which JSON does not have.
@@ -131,12 +131,6 @@ class SplitRangeController:
         return {**state, "filtered": self._filtered, "reference": self._reference, "rate": self._rate}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue from a checkpointed state; from that of another law, start at its temperature."""
-        if "integral" not in state:
-            heat = state.get("temperature", 1.0) - 1
-            span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
-            self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
-            return
         self._success.restore(state)
         self._integral = state["integral"]
         self._filtered = state.get("filtered", math.nan)
@@ -146,6 +140,12 @@ class SplitRangeController:
         self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
         if self._measured is not None:
             self._measured.restore(state)
+
+    def take_over(self, temperature: float) -> None:
+        """Begin at the output whose temperature this is; the integral holds it until the first measurements act."""
+        heat = temperature - 1
+        span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
+        self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
 
     def _advance(self, entropy_target: float) -> float:
         """The next reference: closer to the entropy target, and within `lead` of the measurement."""

@@ -134,8 +134,6 @@ def test_a_field_without_a_rule_is_fixed(monkeypatch: pytest.MonkeyPatch) -> Non
         ("optimizer.weight_decay=0.1", "0.0"),
         ("optimizer.beta1=0.8", "0.9"),
         ("entropy_control.kind=none", "'split_range'"),
-        ("entropy_control.samples=negatives", "'positives'"),
-        ("regularizer.kind=entropy_bonus", "'none'"),
     ],
 )
 def test_a_fixed_field_is_refused_with_both_values_before_anything_starts(
