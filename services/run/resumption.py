@@ -83,7 +83,7 @@ RULES = (
     ),
     _rule(
         "free",
-        "the state of the regularizer before is left out: the strength of the new one begins at its initial value",
+        "the state of the previous regularizer is left out: the strength of the new one begins at its initial value",
         "regularizer.kind",
     ),
     _rule(
@@ -162,7 +162,7 @@ RULES = (
         "a change from or to none adds or removes adaptive rollouts, whose places in the queue are counted from the "
         "first step",
         "entropy_control.kind",
-        effect="the state of the law before is left out: the new law begins at the temperature in force, within its "
+        effect="the state of the previous law is left out: the new law begins at the temperature in force, within its "
         "limits, and neutral otherwise",
     ),
     _rule(
