@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 from trainer.config import RunConfig
 from trainer.config.fields import describe_fields
 
-
 Kind = Literal["free", "with_model_path", "with_same_roles", "fixed"]
 """with_model_path: free where `model.path` is set, else fixed; with_same_roles: free unless the run gains or loses its
 adaptive rollouts, else fixed"""
