@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from services.learner.law_state import law_state, restore_laws
-from trainer.checkpoint.store import LearnerState
+from services.redis.access import RedisAccess
+from tests.support.runs.incarnations import Incarnations, measured
+from trainer.checkpoint.store import LearnerState, read_state
 from trainer.config import RunConfig
 from trainer.config.load import default_config
 from trainer.entropy_control import NEUTRAL, Actuators, Controller, make_controller
@@ -176,3 +179,45 @@ def test_a_lower_limit_clips_the_strength_of_the_checkpoint(kind: str, change: s
     assert old.strength_law.strength > most
     new = Laws(f"regularizer.kind={kind}", f"regularizer.{change}").continue_from(old.checkpoint())
     assert new.strength_law.strength == most
+
+
+def test_a_learner_goes_on_under_one_law_after_another(
+    redis_access: RedisAccess, run_id: str, tmp_path: Path
+) -> None:
+    incarnations = Incarnations(redis_access, run_id, tmp_path / run_id)
+    try:
+        temperature = 1.0
+        for law, regularizer in [
+            ("paper", "dcpo"),
+            ("split_range", "adaptive_coefficient"),
+            ("aepo_v1", "none"),
+        ]:
+            change = {
+                "entropy_control.kind": law,
+                "entropy_control.aepo_v1.t_hot": 1.6,
+                "regularizer.kind": regularizer,
+            }
+            incarnations.config = _changed(incarnations.config, change)
+            learner = incarnations.begin()
+            order, _ = learner.next_order(incarnations.step)
+            incarnations.step += 1
+            assert order.actuators.temperature == pytest.approx(temperature)
+            learner.learned(measured(0.35), 1.0)
+            incarnations.learn(learner, 1)
+            learner.learned(measured(0.35), 1.0)
+            temperature = read_state(incarnations.checkpoint(learner)).controller["temperature"]
+            assert temperature >= 1
+    finally:
+        incarnations.close()
+
+
+def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """The configuration with other values, by path."""
+    document = config.model_dump()
+    for path, value in changes.items():
+        *blocks, name = path.split(".")
+        block = document
+        for part in blocks:
+            block = block[part]
+        block[name] = value
+    return RunConfig.model_validate(document)
