@@ -125,6 +125,8 @@ def _rule_effect(rule: Rule) -> str:
             return f"allowed: {rule.about}" if rule.about else "allowed, from here on"
         case "with_model_path":
             return f"allowed where `model.path` is set; otherwise fixed: {rule.about}"
+        case "with_same_roles":
+            return f"allowed between laws: {rule.effect}; otherwise fixed: {rule.about}"
         case "fixed":
             return f"fixed: {rule.about}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.learner.collector import StepGroups
+from services.learner.law_state import law_state, restore_laws
 from services.learner.target_in_force import TargetInForce
 from services.replay.actuators import ActuatorPublisher
 from trainer.checkpoint.store import LearnerState
@@ -30,15 +31,14 @@ class StepControl:
         publisher: ActuatorPublisher,
         restored: LearnerState | None,
     ) -> None:
-        self._target, self._publisher = target, publisher
+        self._config, self._target, self._publisher = config, target, publisher
         self._controller = make_controller(
             config.entropy_control, max_staleness=config.pipeline.max_staleness
         )
         self._strength_law = make_strength_law(config.regularizer)
         self._curriculum = make_curriculum(config)
         if restored is not None:
-            self._controller.restore(restored.controller)
-            self._strength_law.restore(restored.regularizer)
+            restore_laws(restored, config, self._controller, self._strength_law)
             if self._curriculum is not None and restored.curriculum is not None:
                 self._curriculum.restore(restored.curriculum, restored.step)
         self._actuators = self._controller.actuators
@@ -104,8 +104,7 @@ class StepControl:
     def state(self) -> dict[str, Any]:
         """Fields of `LearnerState` by name, for a checkpoint."""
         return {
-            "controller": self._controller.state(),
-            "regularizer": self._strength_law.state(),
+            **law_state(self._config, self._controller, self._strength_law),
             "curriculum": None if self._curriculum is None else self._curriculum.state(),
             "entropy_target_generation": self._target.generation,
             "starting_entropy": self._target.starting_entropy,

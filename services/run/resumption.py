@@ -12,19 +12,24 @@ from typing import Any, Literal, NamedTuple
 from trainer.config import RunConfig
 from trainer.config.fields import describe_fields
 
+Kind = Literal["free", "with_model_path", "with_same_roles", "fixed"]
+"""with_model_path: free where `model.path` is set, else fixed; with_same_roles: free unless the run gains or loses its
+adaptive rollouts, else fixed"""
+
 
 class Rule(NamedTuple):
     """What a resumption may do to some fields."""
 
-    kind: Literal["free", "with_model_path", "fixed"]
-    """with_model_path: free where `model.path` is set, else fixed"""
+    kind: Kind
     about: str
     """free: what a change does, empty if it only applies from here on; otherwise why the field is fixed"""
     fields: tuple[str, ...]
+    effect: str = ""
+    """what a change does where a field is only fixed in some runs"""
 
 
-def _rule(kind: Literal["free", "with_model_path", "fixed"], about: str, fields: str) -> Rule:
-    return Rule(kind, about, tuple(fields.split()))
+def _rule(kind: Kind, about: str, fields: str, effect: str = "") -> Rule:
+    return Rule(kind, about, tuple(fields.split()), effect)
 
 
 RULES = (
@@ -69,6 +74,16 @@ RULES = (
         "entropy_control.target_max entropy_control.target_max_change entropy_control.schedule.kind "
         "entropy_control.schedule.points entropy_control.schedule.to entropy_control.schedule.from_step "
         "entropy_control.schedule.until_step",
+    ),
+    _rule(
+        "free",
+        "rollouts that wait in the queue were sampled for the old value; the controller keeps its state",
+        "entropy_control.samples",
+    ),
+    _rule(
+        "free",
+        "the state of the previous regularizer is left out: the strength of the new one begins at its initial value",
+        "regularizer.kind",
     ),
     _rule(
         "free",
@@ -142,6 +157,14 @@ RULES = (
         "model.max_length rollout.max_new_tokens",
     ),
     _rule(
+        "with_same_roles",
+        "a change from or to none adds or removes adaptive rollouts, whose places in the queue are counted from the "
+        "first step",
+        "entropy_control.kind",
+        effect="the state of the previous law is left out: the new law begins at the temperature in force, within its "
+        "limits, and neutral otherwise",
+    ),
+    _rule(
         "fixed",
         "it determines the problems that are trained on and held out, and their order",
         "seed task.name task.seed task.heldout task.max_number task.max_target task.easy_share task.options "
@@ -175,10 +198,8 @@ RULES = (
     _rule(
         "fixed",
         "the groups that wait in the queue, and the places of those to come, have this shape",
-        "rollout.prompts_per_step rollout.base_samples rollout.adaptive_samples entropy_control.kind "
-        "entropy_control.samples",
+        "rollout.prompts_per_step rollout.base_samples rollout.adaptive_samples",
     ),
-    _rule("fixed", "the state of the regularizer is in the checkpoint", "regularizer.kind"),
     _rule("fixed", "it has only one allowed value", "rollout.top_p rollout.top_k rollout.min_p"),
 )
 
@@ -224,10 +245,22 @@ def changes(before: RunConfig, after: RunConfig) -> list[Change]:
         if was == now:
             continue
         rule = rules().get(field.path, _UNKNOWN)
-        own_model = rule.kind == "with_model_path" and after.model.path is not None
-        about = "" if own_model else rule.about
-        found.append(Change(field.path, was, now, own_model or rule.kind == "free", about))
+        met = _condition_is_met(rule.kind, before, after)
+        found.append(
+            Change(field.path, was, now, met or rule.kind == "free", rule.effect if met else rule.about)
+        )
     return found
+
+
+def _condition_is_met(kind: Kind, before: RunConfig, after: RunConfig) -> bool:
+    """Whether a field that is only fixed in some runs may change in this one."""
+    match kind:
+        case "with_model_path":
+            return after.model.path is not None
+        case "with_same_roles":
+            return before.roles == after.roles
+        case "free" | "fixed":
+            return False
 
 
 def _at(tree: dict[str, Any], path: str) -> Any:

@@ -47,8 +47,12 @@ class LearnerState(msgspec.Struct, frozen=True, kw_only=True):
     """number of learner ranks that wrote the checkpoint"""
     zero_stage: int
     controller: dict[str, float]
+    controller_kind: str | None = None
+    """`entropy_control.kind` of the controller; None in a checkpoint that does not say it"""
     regularizer: dict[str, float]
     """state of the regularizer's strength law"""
+    regularizer_kind: str | None = None
+    """`regularizer.kind` of the strength law; None in a checkpoint that does not say it"""
     curriculum: dict[str, Any] | None = None
     """state of the mixture's curriculum; None without one"""
     entropy_target_generation: int

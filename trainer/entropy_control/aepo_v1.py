@@ -35,4 +35,8 @@ class BangBangController:
         return {"temperature": self._temperature}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._temperature = state["temperature"]
+        self.take_over(state["temperature"])
+
+    def take_over(self, temperature: float) -> None:
+        # 1, of a law that has measured nothing, may lie outside of its limits.
+        self._temperature = min(max(temperature, min(self._law.t_cold, 1.0)), max(self._law.t_hot, 1.0))

@@ -60,5 +60,12 @@ class Controller(Protocol):
         ...
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue from a checkpointed state."""
+        """Continue from a checkpointed state of the same law, whose limits may have changed since."""
+        ...
+
+    def take_over(self, temperature: float) -> None:
+        """Begin where another law ends: with its temperature, as far as this law's limits allow, and else anew.
+
+        A law gives its temperature as `temperature` in its state. Before the first measurement.
+        """
         ...

@@ -25,3 +25,6 @@ class FixedController:
 
     def restore(self, state: Mapping[str, float]) -> None:
         del state
+
+    def take_over(self, temperature: float) -> None:
+        del temperature

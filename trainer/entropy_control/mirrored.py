@@ -35,3 +35,6 @@ class MirroredController:
 
     def restore(self, state: Mapping[str, float]) -> None:
         self._law.restore(state)
+
+    def take_over(self, temperature: float) -> None:
+        self._law.take_over(temperature)

@@ -39,7 +39,14 @@ class PaperController:
         limit: Limit = (
             "none" if not state["saturated"] else "heating" if state["temperature"] > 1 else "cooling"
         )
-        self._set(state["temperature"], limit)
+        self._begin(state["temperature"], limit)
+
+    def take_over(self, temperature: float) -> None:
+        self._begin(temperature, "none")
+
+    def _begin(self, temperature: float, limit: Limit) -> None:
+        # 1, of a law that has measured nothing, may lie outside of its limits.
+        self._set(min(max(temperature, min(self._law.t_min, 1.0)), max(self._law.t_max, 1.0)), limit)
 
     def _set(self, temperature: float, limit: Limit) -> None:
         law = self._law

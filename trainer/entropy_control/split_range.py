@@ -120,23 +120,23 @@ class SplitRangeController:
 
     def state(self) -> dict[str, float]:
         state = {"integral": self._integral, "output": self._output, "limit": _LIMITS[self._limit]}
-        state |= self._success.state() | self._filter.state()
+        state |= self._success.state() | self._filter.state() | {"temperature": self.actuators.temperature}
         # Before the first measurement the reference is NaN, which JSON does not have.
         return state if math.isnan(self._reference) else {**state, "reference": self._reference}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue from a checkpointed state; from that of another law, start at its temperature."""
-        if "integral" not in state:
-            heat = state.get("temperature", 1.0) - 1
-            span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
-            self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
-            return
         self._success.restore(state)
         self._integral = state["integral"]
         self._reference = state.get("reference", math.nan)
         self._output = state["output"]
         self._limit = next(limit for limit, code in _LIMITS.items() if code == state["limit"])
         self._filter.restore(state)
+
+    def take_over(self, temperature: float) -> None:
+        """Begin at the output whose temperature this is; the integral holds it until the first measurements act."""
+        heat = temperature - 1
+        span = self._law.t_max - 1 if heat > 0 else 1 - self._law.t_min
+        self._integral = self._output = min(max(heat / span, -1.0), 1.0) if span else 0.0
 
     def _advance(self, entropy_target: float) -> float:
         """The next reference: closer to the entropy target, and within `lead` of the measurement."""

@@ -37,5 +37,5 @@ class AdaptiveCoefficient:
         return {"coefficient": self._coefficient, "below": float(self._below)}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._coefficient = state["coefficient"]
+        self._coefficient = min(state["coefficient"], self._config.maximum)
         self._below = bool(state["below"])

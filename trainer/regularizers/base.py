@@ -75,7 +75,7 @@ class StrengthLaw(Protocol):
         ...
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Continue from a checkpointed state."""
+        """Continue from a checkpointed state of the same law, whose limits may have changed since."""
         ...
 
 

@@ -40,7 +40,7 @@ class SignedError:
         return {"error": self._error}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._error = state["error"]
+        self._error = min(max(state["error"], -self._cap), self._cap)
 
 
 class Dcpo(Regularizer):

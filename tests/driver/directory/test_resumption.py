@@ -134,8 +134,6 @@ def test_a_field_without_a_rule_is_fixed(monkeypatch: pytest.MonkeyPatch) -> Non
         ("optimizer.weight_decay=0.1", "0.0"),
         ("optimizer.beta1=0.8", "0.9"),
         ("entropy_control.kind=none", "'split_range'"),
-        ("entropy_control.samples=negatives", "'positives'"),
-        ("regularizer.kind=entropy_bonus", "'none'"),
     ],
 )
 def test_a_fixed_field_is_refused_with_both_values_before_anything_starts(
@@ -182,6 +180,22 @@ def test_what_may_change_is_said_and_kept_once_a_step_is_made(run: Path) -> None
     begin(directory)
     assert load_config(run / CONFIG_FILE) == directory.config
     assert directory.config.steps == 80
+
+
+def test_another_law_and_another_regularizer_are_allowed_and_say_what_is_left_out(run: Path) -> None:
+    overrides = ["entropy_control.kind=paper", "entropy_control.samples=negatives", "regularizer.kind=dcpo"]
+    law, samples, regularizer = reopen_run(run, overrides).notes[:3]
+    assert law.startswith(
+        "entropy_control.kind was 'split_range' and is 'paper' from here on (the state of the"
+    )
+    assert "begins at the temperature in force" in law
+    assert "sampled for the old value" in samples
+    assert "the state of the previous regularizer is left out" in regularizer
+
+
+def test_a_change_that_adds_or_removes_adaptive_rollouts_is_refused_with_the_reason(run: Path) -> None:
+    said = refusal(run, "entropy_control.kind=none")
+    assert "the run has 'split_range', and a change from or to none adds or removes adaptive rollouts" in said
 
 
 @pytest.mark.parametrize("override", ["redis.server_binary=/bin/false", "evaluation.problems=100000"])

@@ -162,11 +162,11 @@ def test_a_new_entropy_target_moves_the_output_by_no_more_than_the_ramp_asks():
     assert actuators.temperature == pytest.approx(1 + 0.5 * (KP + 1 / 0.02) * 0.002)
 
 
-def test_another_law_s_state_is_taken_over_without_a_bump():
+def test_another_law_s_temperature_is_taken_over_without_a_bump():
     paper = PaperController(PaperLaw())
     left = paper.update(0.35, 0.5, positives=1, rollouts=1)
     controller = split_range()
-    controller.restore(paper.state())
+    controller.take_over(paper.state()["temperature"])
     assert controller.actuators.temperature == pytest.approx(left.temperature)
     assert controller.update(0.35, 0.35, positives=1, rollouts=1).temperature == pytest.approx(
         left.temperature
