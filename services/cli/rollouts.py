@@ -31,7 +31,9 @@ def add_rollouts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="only rollouts of this learner step")
     parser.add_argument("--role", choices=("base", "adaptive"), help="only rollouts of this role")
     parser.add_argument("--reward", type=float, metavar="R", help="only rollouts with at least this reward")
-    parser.add_argument("--correct", choices=("yes", "no"), help="whether the reward is 1")
+    parser.add_argument(
+        "--correct", choices=("yes", "no"), help="only right or only other answers, by task.positive_from"
+    )
     parser.add_argument(
         "--contains",
         metavar="TEXT",

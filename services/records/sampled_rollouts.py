@@ -16,6 +16,7 @@ from services.records.jsonl import cut_incomplete_line, read_lines
 from services.redis.keys import RunKeys
 from services.redis.streams import newest_entries
 from trainer.roles import Role
+from trainer.rollouts.rewards import FULL_REWARD
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -45,8 +46,8 @@ class SampledRollout(BaseModel):
     reward: float
     scored: bool = True
     """whether the verifier gave a score; if not, `verdict` is the reason"""
-    correct: bool = False
-    """whether the response is a success by `task.positive_from`"""
+    correct: bool = Field(default_factory=lambda fields: fields["reward"] >= FULL_REWARD)
+    """whether the response is a success by `task.positive_from`; in files without it, where the reward is 1"""
     verdict: str
     finish: str
     """`stop`, or `length` if it was truncated"""

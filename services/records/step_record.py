@@ -121,7 +121,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     """of these, the groups of base rollouts"""
     failed_groups: int = 0
     solved_groups: int = 0
-    """base groups in which no scored rollout is rewarded, and in which every one is fully"""
+    """base groups in which no scored rollout is rewarded, and in which every one is right"""
     produced: int
     acknowledged: int
     duplicates: int

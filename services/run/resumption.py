@@ -61,6 +61,11 @@ RULES = (
     ),
     _rule(
         "free",
+        "rollouts that wait in the queue keep their verdict; pass@k from here on does not compare with that before",
+        "task.positive_from",
+    ),
+    _rule(
+        "free",
         "rollouts that wait in the queue were sampled with the old value",
         "rollout.base_temperature rollout.refills rollout.max_turns",
     ),

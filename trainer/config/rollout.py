@@ -28,7 +28,8 @@ class RolloutConfig(Block):
     refills: Annotated[int, Field(ge=0, le=16)] = Field(
         default=0,
         description="dynamic sampling (DAPO): how many times a base group with equal rewards is replaced by one "
-        "of another problem; 0: such groups are kept and give no gradient",
+        "of another problem; 0: such groups are kept and give no gradient. Entropy is measured on the groups that "
+        "stay, so the target holds for prompts that are neither always nor never solved",
     )
     max_turns: Annotated[int, Field(ge=1, le=64)] = Field(
         default=8, description="most responses per rollout; only for tasks with an environment"

@@ -216,7 +216,7 @@ class SingleTaskConfig(Block):
     positive_from: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,
         description="reward of the verifier, before `task.reward` shapes it, from which on a response is a success: a "
-        "positive of SCOPE, and correct in pass@k and in every count",
+        "positive of SCOPE, and correct in pass@k and in every count; in a mixture, of each part",
     )
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()

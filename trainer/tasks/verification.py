@@ -26,7 +26,7 @@ TRIAL_RESPONSE = "I do not know. <answer>unknown</answer> \\boxed{unknown}"
 
 
 TOLERANCE = 1e-6
-"""of rewards that are compared with `task.positive_from`, since rewards may be sums of floats"""
+"""relative, of rewards that are compared with `task.positive_from`, since rewards may be sums of floats"""
 
 
 class Verification:
@@ -96,7 +96,9 @@ class Verification:
     def _settled(self, problem: Problem, found: Verdict | NoScore) -> Verdict:
         if not isinstance(found, Verdict):
             return self._without_score(problem, found)
-        return replace(found, correct=found.reward >= self._task_config(problem).positive_from - TOLERANCE)
+        # A relative tolerance: an absolute one would make reward 0 a success by a small threshold.
+        least = self._task_config(problem).positive_from * (1 - TOLERANCE)
+        return replace(found, correct=found.reward >= least)
 
     def _without_score(self, problem: Problem, fault: NoScore) -> Verdict:
         cause = one_line(str(fault)) or type(fault).__name__

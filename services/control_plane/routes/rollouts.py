@@ -37,7 +37,7 @@ def get_rollouts(
     cursor: Annotated[str | None, Query(pattern=STREAM_ID, description="`next` of the last page")] = None,
     step: Annotated[int | None, Query(ge=0, le=1 << 53)] = None,
     role: Annotated[Role | None, Query()] = None,
-    correct: Annotated[bool | None, Query(description="whether the reward is 1")] = None,
+    correct: Annotated[bool | None, Query(description="whether the answer is right")] = None,
     reward: Annotated[float | None, Query(ge=0, le=1, description="smallest reward")] = None,
     contains: Annotated[
         str | None,

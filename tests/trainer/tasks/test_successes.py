@@ -10,7 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.learner.reward_counts import reward_counts
+from services.records.sampled_rollouts import RolloutFilter, SampledRollout
 from tests.support.generation.tiny import tiny_config
+from tests.support.sampled_rollouts import rollout as sampled_rollout
 from trainer.config import RunConfig, TaskConfig
 from trainer.config.load import validate_config
 from trainer.config.task import MixturePart, RewardConfig
@@ -56,6 +59,7 @@ def verdict(reward: float, **task: Any) -> Verdict:
         (0.5, 0.5, True),
         (0.4, 0.5, False),
         (0.0, 0.01, False),
+        (0.0, 1e-9, False),
     ],
 )
 def test_a_response_is_a_success_from_the_reward_that_the_task_states(
@@ -144,3 +148,25 @@ def test_an_entry_of_an_older_version_has_its_successes_by_the_reward() -> None:
         del trajectory["correct"]
     found = decode_group(msgspec.msgpack.encode(entry), size_cap=10_000)
     assert [t.succeeded for t in found.trajectories] == [True, False]
+
+
+def test_a_group_is_solved_by_its_successes_and_failed_without_any_success_or_reward() -> None:
+    config = tiny_config()
+    right = {"reward": 0.0, "correct": True}
+    partial, wrong = ({"reward": reward, "correct": False} for reward in (0.3, 0.0))
+    groups = [
+        msgspec.structs.replace(
+            group(config, [rollout(i, **fields) for i, fields in enumerate(of)]), role="base"
+        )
+        for of in ([right, right], [right, wrong], [partial, wrong], [wrong, wrong])
+    ]
+    assert reward_counts(groups) == {"base_groups": 4, "failed_groups": 1, "solved_groups": 1}
+
+
+def test_a_sampled_rollout_stored_without_its_success_has_it_by_the_reward() -> None:
+    fields = [sampled_rollout(1, reward=reward).model_dump(exclude={"correct"}) for reward in (1.0, 0.5)]
+    right, wrong = map(SampledRollout.model_validate, fields)
+    assert (right.correct, wrong.correct) == (True, False)
+    assert RolloutFilter(correct=True).fits(right)
+    assert RolloutFilter(correct=True).fits(sampled_rollout(1, reward=0.4, correct=True))
+    assert not RolloutFilter(correct=True).fits(sampled_rollout(1, reward=1.0, correct=False))
