@@ -24,11 +24,11 @@ import numpy as np
 
 ACTING_STEPS = 2
 """a decision shows in the measurement two steps later"""
-DISTURBANCE = 0.065
-DRIFT_WALK = 0.02
+DISTURBANCE = 0.045
+DRIFT_WALK = 0.0145
 """standard deviations of what a step adds to H and to d, as shares of the first g; of high likelihood in recorded
 runs"""
-FIRST_DRIFT = 0.25
+FIRST_DRIFT = 0.2
 FIRST_GAIN = 1.0
 """standard deviations of the first d and the first g, as shares of the first g"""
 DEVIATIONS = 1.5

@@ -42,8 +42,8 @@ from trainer.entropy_control.success_ceiling import SuccessCeiling
 
 UPDATE_DEAD_STEPS = 2.0
 """dead time without staleness: one step decides, the next acts, the one after that is measured"""
-TUNED_SHARE = 0.7
-"""the default plant_gain divided by the estimate in closed loop of the plant it was tuned on (0.022 nats/step)"""
+TUNED_SHARE = 0.5
+"""the default plant_gain divided by the estimate in closed loop of the plant it was tuned on (0.032 nats/step)"""
 MOST_RAISED = 4.0
 """largest gain in use, as a multiple of plant_gain"""
 
