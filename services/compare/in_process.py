@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import torch
 
-from services.compare.plan import Plan, Unit
+from services.compare.plan import SAMPLES_BETWEEN, Plan, Unit
 from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
 from services.host.environment import machine, package_versions
 from services.host.terminal import write_line
@@ -28,8 +29,8 @@ from trainer.starting_model.warm_start_result import WarmStartProgress
 
 REQUEST_FILE = "request.json"
 STEPS_FILE = "steps.jsonl"
-SAMPLES_BETWEEN = 16
-"""most responses to each problem in the evaluations between the first and the last"""
+EVALUATIONS_FILE = "evaluations.jsonl"
+"""one `EvaluationPoint` a line, written as each evaluation ends"""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     settings: list[str]
     evaluate_every: int
+    samples_between: int = SAMPLES_BETWEEN
     parallel: int
     config: dict
 
@@ -52,6 +54,7 @@ def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
         seed=unit.seed,
         settings=list(unit.settings),
         evaluate_every=plan.evaluate_every,
+        samples_between=plan.samples_between,
         parallel=plan.parallel,
         config=unit.config.model_dump(mode="json"),
     )
@@ -73,17 +76,22 @@ def run_unit(request_path: Path) -> None:
     request = msgspec.json.decode(request_path.read_bytes(), type=Request)
     config = validate_config(request.config)
     run = InProcessRun(config, starting_model(config, lambda _: None))
-    evaluations, steps = [_evaluate(run, 0, config.evaluation.samples)], []
-    with (directory / STEPS_FILE).open("wb") as lines:
+    evaluations, steps = [], []
+    with (directory / STEPS_FILE).open("wb") as lines, (directory / EVALUATIONS_FILE).open("wb") as evaluated:
+
+        def evaluate(step: int, samples: int) -> None:
+            evaluations.append(_evaluate(run, step, samples))
+            _write_line(evaluated, evaluations[-1])
+
+        evaluate(0, config.evaluation.samples)
         for step in run.steps():
             point = step_point(step, config)
-            lines.write(msgspec.json.encode(point) + b"\n")
-            lines.flush()
+            _write_line(lines, point)
             steps.append(point)
             done = point.step + 1
             if request.evaluate_every and done % request.evaluate_every == 0 and done < config.steps:
-                evaluations.append(_evaluate(run, done, min(config.evaluation.samples, SAMPLES_BETWEEN)))
-    evaluations.append(_evaluate(run, config.steps, config.evaluation.samples))
+                evaluate(done, min(config.evaluation.samples, request.samples_between))
+        evaluate(config.steps, config.evaluation.samples)
     result = UnitResult(
         format=FORMAT,
         control=request.control,
@@ -131,6 +139,11 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
         generated_tokens=step.generated_tokens,
         seconds=step.sample_seconds + step.learn_seconds,
     )
+
+
+def _write_line(file: BinaryIO, record: msgspec.Struct) -> None:
+    file.write(msgspec.json.encode(record) + b"\n")
+    file.flush()
 
 
 def _evaluate(run: InProcessRun, step: int, samples: int) -> EvaluationPoint:

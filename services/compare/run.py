@@ -56,13 +56,13 @@ def compare(
     arguments: the command line of `scope`, recorded in the report. Raises ScopeError when a unit fails, or when a
     finished unit has another configuration.
     """
-    with _locked(plan.out):
-        pending = [unit for unit in plan.units if not _is_finished(plan, unit)]
+    with locked(plan.out, "scope compare"):
+        pending = [unit for unit in plan.units if not is_finished(plan, unit)]
         done = len(plan.units) - len(pending)
         progress.say(f"{len(plan.units)} units ({plan.source}), {done} of them finished, in {plan.out}")
         if pending and plan.source == "in-process":
-            _make_starting_models(pending, progress)
-        jobs = [_job(plan, unit, start_unit) for unit in pending]
+            make_starting_models(pending, progress)
+        jobs = [make_job(plan, unit, start_unit) for unit in pending]
         try:
             Pool(jobs, plan.parallel, progress, done=done).run()
         except KeyboardInterrupt as interrupt:
@@ -77,7 +77,7 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
     from services.compare.report import markdown, terminal
     from services.compare.table import comparison
 
-    results = {unit.name: read_result(_directory(plan, unit)) for unit in plan.units}
+    results = {unit.name: read_result(unit_directory(plan, unit)) for unit in plan.units}
     groups = {
         label: [results[unit.name] for unit in plan.units if unit.label == label] for label in plan.labels
     }
@@ -99,12 +99,12 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
     progress.say(f"results: {plan.out}/comparison.md, comparison.json, {', '.join(pictures)}")
 
 
-def _is_finished(plan: Plan, unit: Unit) -> bool:
+def is_finished(plan: Plan, unit: Unit) -> bool:
     """Whether the unit has a result. Raises ScopeError when the result has another configuration than the unit.
 
     A field that the result lacks has its value in `BEFORE`, or else its default.
     """
-    directory = _directory(plan, unit)
+    directory = unit_directory(plan, unit)
     if not (directory / RESULT_FILE).exists():
         if plan.source == "in-process" or not full_system.is_complete(plan, unit):
             return False
@@ -123,9 +123,9 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
             f"The finished unit {directory} was made with a configuration that this version does not accept. Choose "
             f"another --out, or move that directory aside. {error}"
         ) from error
-    there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
-    there |= {name: value for name, value in BEFORE.items() if name not in _flat(result.config)}
-    here = _flat(
+    there = flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
+    there |= {name: value for name, value in BEFORE.items() if name not in flat(result.config)}
+    here = flat(
         {
             "source": plan.source,
             "--evaluate-every": plan.evaluate_every,
@@ -165,18 +165,20 @@ def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
-def _directory(plan: Plan, unit: Unit) -> Path:
+def unit_directory(plan: Plan, unit: Unit) -> Path:
+    """Return the directory of a unit's request, log and result."""
     return plan.out / "units" / unit.name
 
 
-def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
+def make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
     """Make the starting models before any unit runs, so that parallel units do not all make them."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -187,14 +189,16 @@ def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
         starting_model(unit.config, progress.warm_start)
 
 
-def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
-    directory = _directory(plan, unit)
+def make_job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
+    """Make an unfinished unit ready to run: its directory, its request, and how its process starts."""
+    directory = unit_directory(plan, unit)
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log.txt"
     if plan.source == "in-process":
-        from services.compare.in_process import STEPS_FILE, write_request
+        from services.compare.in_process import EVALUATIONS_FILE, STEPS_FILE, write_request
 
-        (directory / STEPS_FILE).unlink(missing_ok=True)
+        for name in (STEPS_FILE, EVALUATIONS_FILE):
+            (directory / name).unlink(missing_ok=True)
         request = write_request(directory, unit, plan)
         return Job(
             name=unit.name,
@@ -216,8 +220,8 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Create the output directory if needed, and lock it for this process."""
+def locked(out: Path, command: str) -> Iterator[None]:
+    """Create the output directory if needed, and lock it for this process. command: named if it is locked already."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -229,7 +233,7 @@ def _locked(out: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ScopeError(f"--out {out} is in use by another scope compare.") from error
+        raise ScopeError(f"--out {out} is in use by another {command}.") from error
     try:
         yield
     finally:
