@@ -16,7 +16,15 @@ import msgspec
 import torch
 
 from services.compare.plan import SAMPLES_BETWEEN, Plan, Unit
-from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
+from services.compare.results import (
+    EVALUATIONS_FILE,
+    FORMAT,
+    EvaluationPoint,
+    StepPoint,
+    UnitResult,
+    measured,
+    write_result,
+)
 from services.host.environment import machine, package_versions
 from services.host.terminal import write_line
 from trainer.config import RunConfig
@@ -29,8 +37,6 @@ from trainer.starting_model.warm_start_result import WarmStartProgress
 
 REQUEST_FILE = "request.json"
 STEPS_FILE = "steps.jsonl"
-EVALUATIONS_FILE = "evaluations.jsonl"
-"""one `EvaluationPoint` a line, written as each evaluation ends"""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import msgspec
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
-from services.compare.results import RESULT_FILE, read_result, write_result
+from services.compare.results import EVALUATIONS_FILE, RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
 from services.host.interrupts import exit_status
@@ -123,9 +123,9 @@ def is_finished(plan: Plan, unit: Unit) -> bool:
             f"The finished unit {directory} was made with a configuration that this version does not accept. Choose "
             f"another --out, or move that directory aside. {error}"
         ) from error
-    there = flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
-    there |= {name: value for name, value in BEFORE.items() if name not in flat(result.config)}
-    here = flat(
+    there = leaves({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
+    there |= {name: value for name, value in BEFORE.items() if name not in leaves(result.config)}
+    here = leaves(
         {
             "source": plan.source,
             "--evaluate-every": plan.evaluate_every,
@@ -165,11 +165,11 @@ def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of a tree by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
@@ -195,7 +195,7 @@ def make_job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log.txt"
     if plan.source == "in-process":
-        from services.compare.in_process import EVALUATIONS_FILE, STEPS_FILE, write_request
+        from services.compare.in_process import STEPS_FILE, write_request
 
         for name in (STEPS_FILE, EVALUATIONS_FILE):
             (directory / name).unlink(missing_ok=True)
