@@ -15,9 +15,8 @@ from typing import BinaryIO
 import msgspec
 import torch
 
-from services.compare.plan import SAMPLES_BETWEEN, Plan, Unit
+from services.compare.request import EVALUATIONS_FILE, STEPS_FILE, Request
 from services.compare.results import (
-    EVALUATIONS_FILE,
     FORMAT,
     EvaluationPoint,
     StepPoint,
@@ -34,39 +33,6 @@ from trainer.in_process.run import InProcessRun, InProcessStep
 from trainer.starting_model.find import find_starting_model
 from trainer.starting_model.warm_start import ensure_warm_start
 from trainer.starting_model.warm_start_result import WarmStartProgress
-
-REQUEST_FILE = "request.json"
-STEPS_FILE = "steps.jsonl"
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that a unit's process reads."""
-
-    control: str
-    preset: str
-    seed: int
-    settings: list[str]
-    evaluate_every: int
-    samples_between: int = SAMPLES_BETWEEN
-    parallel: int
-    config: dict
-
-
-def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
-    """Write the request into the unit's directory; returns its path."""
-    request = Request(
-        control=unit.label,
-        preset=unit.preset,
-        seed=unit.seed,
-        settings=list(unit.settings),
-        evaluate_every=plan.evaluate_every,
-        samples_between=plan.samples_between,
-        parallel=plan.parallel,
-        config=unit.config.model_dump(mode="json"),
-    )
-    path = directory / REQUEST_FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(request), indent=1))
-    return path
 
 
 def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:

@@ -13,8 +13,6 @@ from trainer.files import write_atomically
 
 FORMAT: Final = 1
 RESULT_FILE = "result.json"
-EVALUATIONS_FILE = "evaluations.jsonl"
-"""of a unit in one process: one `EvaluationPoint` a line, written as each evaluation ends"""
 
 
 class StepPoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.access.run_secrets import RunSecrets
 from services.compare.run import locked, make_starting_models
 from services.driver.cluster import ray_cluster
 from services.driver.progress import Progress
@@ -75,8 +76,13 @@ def _run(search: Search, records: Sequence[TrialRecord], missing: int, progress:
     local = search.config.ray.model_copy(update={"address": None, "dashboard": False})
     config = search.config.model_copy(update={"ray": local})
     progress.say("starting Ray")
-    with _variables(_SETTINGS), ray_cluster(config, "tune", folder, _never):
-        _fit(search, records, missing, progress, before, folder)
+    secrets = RunSecrets(folder)
+    secrets.ensure()
+    try:
+        with _variables(_SETTINGS), ray_cluster(config, "tune", folder, _never):
+            _fit(search, records, missing, progress, before, folder)
+    finally:
+        shutil.rmtree(secrets.directory, ignore_errors=True)
 
 
 def _fit(

@@ -12,7 +12,8 @@ import numpy as np
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import POLL_SECONDS, STOP_SECONDS, Job
-from services.compare.results import EVALUATIONS_FILE, EvaluationPoint, read_result
+from services.compare.request import EVALUATIONS_FILE
+from services.compare.results import EvaluationPoint, read_result
 from services.compare.run import is_finished, make_job, start_in_process, unit_directory
 from services.compare.statistics import at_end
 from services.host.children import ChildProcess, last_line
