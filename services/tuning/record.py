@@ -16,6 +16,8 @@ from trainer.files import write_atomically
 
 FORMAT: Final = 1
 RECORD_FILE = "trial.json"
+FAILURE_FILE = "failure.txt"
+"""why the trial failed, written by its process"""
 IDENTITY_FILE = "identity.json"
 
 

@@ -10,9 +10,11 @@ from ray.tune.experiment import Trial
 
 from services.driver.progress import Progress
 from services.tuning.plan import Search
-from services.tuning.record import TrialRecord, write_record
+from services.tuning.record import FAILURE_FILE, TrialRecord, write_record
 from services.tuning.searcher import METRIC, STEP
 from services.tuning.space import settings_of, trial_name
+
+LOST = "Ray lost its process, perhaps for lack of memory; its logs are in {}/ray/logs."
 
 
 class Recorder(Callback):
@@ -59,7 +61,8 @@ class Recorder(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Note why the trial failed."""
         record = self._records[trial.trial_id]
-        error = trial.get_error()
-        record.state, record.reason = "failed", str(getattr(error, "cause", None) or error).strip()
+        failure = self._search.directory(record.values) / FAILURE_FILE
+        record.state = "failed"
+        record.reason = failure.read_text() if failure.exists() else LOST.format(self._search.out)
         write_record(self._search, record)
         self._progress.say(f"trial {record.number}: failed: {record.reason}")

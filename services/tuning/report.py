@@ -15,7 +15,7 @@ from services.compare.table import interval_of
 from services.tuning.plan import Search
 from services.tuning.record import TrialRecord
 from services.tuning.space import settings_of
-from services.tuning.trial import between
+from services.tuning.trial import evaluations
 from trainer.pass_at_k import pass_at_k
 
 FORMAT = 1
@@ -86,7 +86,7 @@ def _trial(search: Search, record: TrialRecord) -> dict[str, Any]:
         units = [read_result(unit_directory(plan, unit)) for unit in plan.units]
         passes = {f"pass@{k}": interval_of(np.stack([at_end(unit, k) for unit in units])) for k in ks}
     elif record.reports:
-        point = next(point for point in between(plan, plan.units[0]) if point.step == step)
+        point = next(point for point in evaluations(plan, plan.units[0]) if point.step == step)
         passes = {f"pass@{k}": interval_of(pass_at_k(point.samples, point.correct, k)[None]) for k in ks}
     return {
         "number": record.number,

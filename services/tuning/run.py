@@ -118,6 +118,8 @@ def _fit(
             name="tune",
             storage_path=str(folder),
             verbose=0,
+            # A trial continues from the files of its units.
+            checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[Recorder(search, next_number(records), records, progress)],
         ),
     )

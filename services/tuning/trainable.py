@@ -13,8 +13,11 @@ from ray.tune import Trainable
 from services.compare.pool import Job
 from services.host.children import ChildProcess
 from services.tuning.plan import Search
+from services.tuning.record import FAILURE_FILE
 from services.tuning.searcher import METRIC, STEP
 from services.tuning.trial import TrialRun, start_job
+from trainer.errors import ScopeError
+from trainer.files import write_atomically
 
 _CHANGED = {"CUDA_VISIBLE_DEVICES", "TMPDIR"}
 
@@ -33,10 +36,11 @@ class TrialTrainable(Trainable):
         """environment: of `environment_of_units`. directory: where the search was started."""
         os.chdir(directory)
         values = search.values(config)
-        place = search.directory(values)
-        place.mkdir(parents=True, exist_ok=True)
+        self._place = search.directory(values)
+        self._place.mkdir(parents=True, exist_ok=True)
+        (self._place / FAILURE_FILE).unlink(missing_ok=True)
         # Rounded values can be proposed twice: the later trial waits, and then finds the result of the earlier one.
-        self._lock = (place / ".lock").open("w")
+        self._lock = (self._place / ".lock").open("w")
         self._locked = False
 
         def start(job: Job) -> ChildProcess:
@@ -52,7 +56,12 @@ class TrialTrainable(Trainable):
         if not self._locked:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._locked = True
-        step, value = next(self._reports)
+        try:
+            step, value = next(self._reports)
+        except ScopeError as error:
+            # Ray Tune passes on no more than the text of a stack trace.
+            write_atomically(self._place / FAILURE_FILE, str(error).encode())
+            raise
         return {STEP: step, METRIC: value, "done": step == self._steps}
 
     def cleanup(self) -> None:
