@@ -58,9 +58,7 @@ def test_a_range_that_cannot_be_searched_is_refused(tmp_path: Path, space: list[
         ({"settings": [f"{TARGET}=auto"]}, "gives no range"),
     ],
 )
-def test_options_that_cannot_work_are_refused(
-    tmp_path: Path, changes: dict[str, object], says: str
-) -> None:
+def test_options_that_cannot_work_are_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
     with pytest.raises(ScopeError, match=says):
         search(tmp_path, **changes)
 
@@ -71,11 +69,16 @@ def test_without_a_range_the_target_is_searched_from_half_to_twice_its_value(tmp
 
 
 def test_a_trial_is_a_unit_for_each_seed_with_the_values_set(tmp_path: Path) -> None:
-    plan = search(tmp_path, f"{TARGET}=0.1:0.4", "rollout.base_samples=2:8:log", seeds=2, metric="pass@32").trial(
-        {TARGET: 0.2, "rollout.base_samples": 4}
-    )
-    assert [unit.name for unit in plan.units] == ["target-0.2-base_samples-4-s1", "target-0.2-base_samples-4-s2"]
-    assert [(u.config.entropy_control.target, u.config.rollout.base_samples) for u in plan.units] == [(0.2, 4)] * 2
+    plan = search(
+        tmp_path, f"{TARGET}=0.1:0.4", "rollout.base_samples=2:8:log", seeds=2, metric="pass@32"
+    ).trial({TARGET: 0.2, "rollout.base_samples": 4})
+    assert [unit.name for unit in plan.units] == [
+        "target-0.2-base_samples-4-s1",
+        "target-0.2-base_samples-4-s2",
+    ]
+    assert [(u.config.entropy_control.target, u.config.rollout.base_samples) for u in plan.units] == [
+        (0.2, 4)
+    ] * 2
     assert (plan.evaluate_every, plan.samples_between) == (20, 32)
 
 
