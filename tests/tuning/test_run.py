@@ -17,7 +17,7 @@ import pytest
 from tests.support.generation.tiny import tiny_config
 from trainer.config.load import dump_yaml
 
-START_SECONDS = 240.0
+START_SECONDS = 400.0
 """for Ray, and for the first trial, on a busy machine"""
 END_SECONDS = 30.0
 
