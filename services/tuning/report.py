@@ -19,7 +19,7 @@ from services.tuning.trial import evaluations
 from trainer.pass_at_k import pass_at_k
 
 FORMAT = 1
-ORDER = ("finished", "stopped", "failed", "running")
+ORDER = ("finished", "stopped", "failed", "interrupted")
 
 
 def results(search: Search, records: Sequence[TrialRecord], command: str) -> dict[str, Any]:
@@ -91,7 +91,8 @@ def _trial(search: Search, record: TrialRecord) -> dict[str, Any]:
     return {
         "number": record.number,
         "values": record.values,
-        "state": record.state,
+        # The results are written when nothing runs.
+        "state": "interrupted" if record.state == "running" else record.state,
         "step": step,
         "pass": passes,
         "reports": record.reports,
