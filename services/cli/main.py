@@ -23,6 +23,7 @@ COMMANDS = {
     "train": ("train:add_train", "start a run from a configuration, or resume a run"),
     "submit": ("submit:add_submit", "start a run on Kubernetes, as a RayJob"),
     "compare": ("compare:add_compare", "train one configuration under several entropy controls"),
+    "tune": ("tune:add_tune", "search for the entropy target with the best pass@k"),
     "doctor": ("doctor:add_doctor", "check a configuration and estimate what its run needs"),
     "eval": ("eval:add_eval", "evaluate a model on held-out problems: pass@k, maj@n"),
     "import": ("import_model:add_import", "convert a GGUF file to a Hugging Face directory"),

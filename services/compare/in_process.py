@@ -10,12 +10,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import torch
 
-from services.compare.plan import Plan, Unit
-from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
+from services.compare.request import EVALUATIONS_FILE, STEPS_FILE, Request
+from services.compare.results import (
+    FORMAT,
+    EvaluationPoint,
+    StepPoint,
+    UnitResult,
+    measured,
+    write_result,
+)
 from services.host.environment import machine, package_versions
 from services.host.terminal import write_line
 from trainer.config import RunConfig
@@ -25,39 +33,6 @@ from trainer.in_process.run import InProcessRun, InProcessStep
 from trainer.starting_model.find import find_starting_model
 from trainer.starting_model.warm_start import ensure_warm_start
 from trainer.starting_model.warm_start_result import WarmStartProgress
-
-REQUEST_FILE = "request.json"
-STEPS_FILE = "steps.jsonl"
-SAMPLES_BETWEEN = 16
-"""most responses to each problem in the evaluations between the first and the last"""
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The request that a unit's process reads."""
-
-    control: str
-    preset: str
-    seed: int
-    settings: list[str]
-    evaluate_every: int
-    parallel: int
-    config: dict
-
-
-def write_request(directory: Path, unit: Unit, plan: Plan) -> Path:
-    """Write the request into the unit's directory; returns its path."""
-    request = Request(
-        control=unit.label,
-        preset=unit.preset,
-        seed=unit.seed,
-        settings=list(unit.settings),
-        evaluate_every=plan.evaluate_every,
-        parallel=plan.parallel,
-        config=unit.config.model_dump(mode="json"),
-    )
-    path = directory / REQUEST_FILE
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(request), indent=1))
-    return path
 
 
 def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:
@@ -73,17 +48,22 @@ def run_unit(request_path: Path) -> None:
     request = msgspec.json.decode(request_path.read_bytes(), type=Request)
     config = validate_config(request.config)
     run = InProcessRun(config, starting_model(config, lambda _: None))
-    evaluations, steps = [_evaluate(run, 0, config.evaluation.samples)], []
-    with (directory / STEPS_FILE).open("wb") as lines:
+    evaluations, steps = [], []
+    with (directory / STEPS_FILE).open("wb") as lines, (directory / EVALUATIONS_FILE).open("wb") as evaluated:
+
+        def evaluate(step: int, samples: int) -> None:
+            evaluations.append(_evaluate(run, step, samples))
+            _write_line(evaluated, evaluations[-1])
+
+        evaluate(0, config.evaluation.samples)
         for step in run.steps():
             point = step_point(step, config)
-            lines.write(msgspec.json.encode(point) + b"\n")
-            lines.flush()
+            _write_line(lines, point)
             steps.append(point)
             done = point.step + 1
             if request.evaluate_every and done % request.evaluate_every == 0 and done < config.steps:
-                evaluations.append(_evaluate(run, done, min(config.evaluation.samples, SAMPLES_BETWEEN)))
-    evaluations.append(_evaluate(run, config.steps, config.evaluation.samples))
+                evaluate(done, min(config.evaluation.samples, request.samples_between))
+        evaluate(config.steps, config.evaluation.samples)
     result = UnitResult(
         format=FORMAT,
         control=request.control,
@@ -131,6 +111,11 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
         generated_tokens=step.generated_tokens,
         seconds=step.sample_seconds + step.learn_seconds,
     )
+
+
+def _write_line(file: BinaryIO, record: msgspec.Struct) -> None:
+    file.write(msgspec.json.encode(record) + b"\n")
+    file.flush()
 
 
 def _evaluate(run: InProcessRun, step: int, samples: int) -> EvaluationPoint:

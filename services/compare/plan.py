@@ -23,6 +23,8 @@ SAMPLES = 64
 """responses to each held-out problem at the start and the end, unless the configuration or `--samples` sets them"""
 EVALUATE_EVERY = 20
 """learner steps between evaluations during training, in one process"""
+SAMPLES_BETWEEN = 16
+"""most responses to each problem in the evaluations of one process between the first and the last"""
 SHARED = ("seed", "runs_dir", "task", "evaluation", "model", "warm_start")
 """Fields and blocks that every control must share, because the comparison is made on them."""
 
@@ -68,6 +70,8 @@ class Plan:
     parallel: int
     units: tuple[Unit, ...]
     """seed by seed, so that an unfinished comparison has whole seeds"""
+    samples_between: int = SAMPLES_BETWEEN
+    """most responses to each problem in the evaluations during training, in one process"""
 
 
 def parse_controls(texts: Sequence[str]) -> list[Control]:
@@ -123,7 +127,7 @@ def make_plan(
         )
     parsed = parse_controls(controls)
     common = load_config(config_path, settings)
-    shared = [*settings, *_evaluation_settings(common, samples)]
+    shared = [*settings, *evaluation_settings(common, samples)]
     first = common.seed if first_seed is None else first_seed
     chosen = tuple(range(first, first + seeds))
     out = Path(os.path.realpath(out or expanded(common.runs_dir) / f"compare-{config_path.stem}"))
@@ -169,7 +173,7 @@ def _label(name: str, settings: Sequence[str]) -> str:
     return "-".join(parts)
 
 
-def _evaluation_settings(common: RunConfig, samples: int | None) -> list[str]:
+def evaluation_settings(common: RunConfig, samples: int | None) -> list[str]:
     """Overrides that give enough samples for pass@k up to 64, unless another number was set."""
     fields_set = common.evaluation.model_fields_set
     if samples is not None and samples < 1:

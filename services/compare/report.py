@@ -116,9 +116,9 @@ def _passes(document: dict[str, Any], k: int) -> Table:
             [
                 label,
                 format(found["start"]["mean"], "z.3f"),
-                _interval(found["end"], "z.3f"),
-                _interval(found["change"], "+z.3f"),
-                _interval(found.get("difference"), "+z.3f"),
+                interval_text(found["end"], "z.3f"),
+                interval_text(found["change"], "+z.3f"),
+                interval_text(found.get("difference"), "+z.3f"),
             ]
         )
     heads = ["control", "start", "end", "change", f"difference to {document['baseline']}"]
@@ -157,7 +157,7 @@ def _at_cost(document: dict[str, Any], name: str, words: str) -> Table:
         row = [label]
         for k in ks:
             at = found.get(k, {})
-            row += [_interval(at.get("value"), "z.3f"), _interval(at.get("difference"), "+z.3f")]
+            row += [interval_text(at.get("value"), "z.3f"), interval_text(at.get("difference"), "+z.3f")]
         rows.append(row)
     unit = "s" if name == "wall_seconds" else "tokens"
     return Table(f"The same at equal {words}: {document['budgets'][name]:,.0f} {unit}", heads, rows)
@@ -167,7 +167,8 @@ def _mean(spread: dict[str, float] | None, form: str) -> str:
     return "–" if spread is None else format(spread["mean"], form)
 
 
-def _interval(interval: dict[str, float] | None, form: str) -> str:
+def interval_text(interval: dict[str, float] | None, form: str) -> str:
+    """Format a mean and its 95 % interval."""
     if interval is None:
         return "–"
     low, high = format(interval["low95"], form), format(interval["high95"], form)

@@ -17,6 +17,7 @@ import msgspec
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
+from services.compare.request import EVALUATIONS_FILE, STEPS_FILE, write_request
 from services.compare.results import RESULT_FILE, read_result, write_result
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
@@ -58,13 +59,13 @@ def compare(
     arguments: the command line of `scope`, recorded in the report. Raises ScopeError when a unit fails, or when a
     finished unit has another configuration.
     """
-    with _locked(plan.out):
-        pending = [unit for unit in plan.units if not _is_finished(plan, unit)]
+    with locked(plan.out, "scope compare"):
+        pending = [unit for unit in plan.units if not is_finished(plan, unit)]
         done = len(plan.units) - len(pending)
         progress.say(f"{len(plan.units)} units ({plan.source}), {done} of them finished, in {plan.out}")
         if pending and plan.source == "in-process":
-            _make_starting_models(pending, progress)
-        jobs = [_job(plan, unit, start_unit) for unit in pending]
+            make_starting_models(pending, progress)
+        jobs = [make_job(plan, unit, start_unit) for unit in pending]
         try:
             Pool(jobs, plan.parallel, progress, done=done).run()
         except KeyboardInterrupt as interrupt:
@@ -79,7 +80,7 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
     from services.compare.report import markdown, terminal
     from services.compare.table import comparison
 
-    results = {unit.name: read_result(_directory(plan, unit)) for unit in plan.units}
+    results = {unit.name: read_result(unit_directory(plan, unit)) for unit in plan.units}
     groups = {
         label: [results[unit.name] for unit in plan.units if unit.label == label] for label in plan.labels
     }
@@ -101,12 +102,12 @@ def _write_out(plan: Plan, progress: Progress, arguments: Sequence[str]) -> None
     progress.say(f"results: {plan.out}/comparison.md, comparison.json, {', '.join(pictures)}")
 
 
-def _is_finished(plan: Plan, unit: Unit) -> bool:
+def is_finished(plan: Plan, unit: Unit) -> bool:
     """Whether the unit has a result. Raises ScopeError when the result has another configuration than the unit.
 
     A field that the result lacks has its value in `BEFORE`, or else its default.
     """
-    directory = _directory(plan, unit)
+    directory = unit_directory(plan, unit)
     if not (directory / RESULT_FILE).exists():
         if plan.source == "in-process" or not full_system.is_complete(plan, unit):
             return False
@@ -118,7 +119,7 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
         raise ScopeError(
             f"{directory / RESULT_FILE} is not a result of this version: {error}. Move it aside."
         ) from error
-    removed = _flat(result.config)
+    removed = leaves(result.config)
     removed = {name: removed[name] for name in REMOVED if name in removed}
     try:
         made_with = validate_config(_without(result.config, removed)).model_dump(mode="json")
@@ -127,11 +128,11 @@ def _is_finished(plan: Plan, unit: Unit) -> bool:
             f"The finished unit {directory} was made with a configuration that this version does not accept. Choose "
             f"another --out, or move that directory aside. {error}"
         ) from error
-    there = _flat({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
-    there |= {name: value for name, value in BEFORE.items() if name not in _flat(result.config)}
+    there = leaves({"source": result.source, "--evaluate-every": result.evaluate_every, **made_with})
+    there |= {name: value for name, value in BEFORE.items() if name not in leaves(result.config)}
     law = f"entropy_control.{made_with['entropy_control']['kind']}."
     there |= {name: value for name, value in removed.items() if name.startswith(law)}
-    here = _flat(
+    here = leaves(
         {
             "source": plan.source,
             "--evaluate-every": plan.evaluate_every,
@@ -171,10 +172,11 @@ def _distinct(values: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
 
@@ -186,11 +188,12 @@ def _without(tree: dict[str, Any], names: Iterable[str], prefix: str = "") -> di
     }
 
 
-def _directory(plan: Plan, unit: Unit) -> Path:
+def unit_directory(plan: Plan, unit: Unit) -> Path:
+    """Return the directory of a unit's request, log and result."""
     return plan.out / "units" / unit.name
 
 
-def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
+def make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
     """Make the starting models before any unit runs, so that parallel units do not all make them."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -201,14 +204,14 @@ def _make_starting_models(pending: Sequence[Unit], progress: Progress) -> None:
         starting_model(unit.config, progress.warm_start)
 
 
-def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
-    directory = _directory(plan, unit)
+def make_job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
+    """Make an unfinished unit ready to run: its directory, its request, and how its process starts."""
+    directory = unit_directory(plan, unit)
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log.txt"
     if plan.source == "in-process":
-        from services.compare.in_process import STEPS_FILE, write_request
-
-        (directory / STEPS_FILE).unlink(missing_ok=True)
+        for name in (STEPS_FILE, EVALUATIONS_FILE):
+            (directory / name).unlink(missing_ok=True)
         request = write_request(directory, unit, plan)
         return Job(
             name=unit.name,
@@ -230,8 +233,8 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Create the output directory if needed, and lock it for this process."""
+def locked(out: Path, command: str) -> Iterator[None]:
+    """Create the output directory if needed, and lock it for this process. command: named if it is locked already."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -243,7 +246,7 @@ def _locked(out: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ScopeError(f"--out {out} is in use by another scope compare.") from error
+        raise ScopeError(f"--out {out} is in use by another {command}.") from error
     try:
         yield
     finally:

@@ -80,7 +80,7 @@ def _passes(
         row = {"start": start, "end": end, "change": end - start}
         if not is_baseline:
             row["difference"] = end - _by_seed(baseline, statistics.at_end, k)
-        found[str(k)] = {name: _interval(values) for name, values in row.items()} | {
+        found[str(k)] = {name: interval_of(values) for name, values in row.items()} | {
             "end_by_seed": {unit.seed: float(row.mean()) for unit, row in zip(units, end, strict=True)}
         }
     return found
@@ -90,7 +90,8 @@ def _by_seed(units: Sequence[UnitResult], what: Any, k: int) -> NDArray[np.float
     return np.stack([what(unit, k) for unit in units])
 
 
-def _interval(values: NDArray[np.float64]) -> dict[str, float]:
+def interval_of(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and 95 % interval of float64[seeds, problems], as plain data."""
     interval: Interval = statistics.crossed_bootstrap(values)
     return {"mean": interval.mean, "low95": interval.low, "high95": interval.high}
 
@@ -117,8 +118,8 @@ def _at_cost(
         there = [values for values in theirs if values is not None]
         if len(here) < len(units):
             continue
-        row = {"value": _interval(np.stack(here))}
+        row = {"value": interval_of(np.stack(here))}
         if units is not baseline and len(there) == len(baseline):
-            row["difference"] = _interval(np.stack(here) - np.stack(there))
+            row["difference"] = interval_of(np.stack(here) - np.stack(there))
         found[str(k)] = row
     return {"pass": found}

@@ -31,6 +31,7 @@ FLOORS = (
     "services.generation",
     "services.driver",
     "services.evaluation services.compare",
+    "services.tuning",
     "services.cli",
 )
 """From the lowest layer to the highest. A package imports only from layers below its own."""
