@@ -16,6 +16,7 @@ import torch
 
 from services.compare.plan import Plan, Unit
 from services.compare.results import FORMAT, EvaluationPoint, StepPoint, UnitResult, measured, write_result
+from services.compare.unit_saves import STEPS_FILE, UnitSaves
 from services.host.environment import machine, package_versions
 from services.host.terminal import write_line
 from trainer.config import RunConfig
@@ -27,7 +28,8 @@ from trainer.starting_model.warm_start import ensure_warm_start
 from trainer.starting_model.warm_start_result import WarmStartProgress
 
 REQUEST_FILE = "request.json"
-STEPS_FILE = "steps.jsonl"
+SAVE_SECONDS = 300.0
+"""A unit that is stopped loses at most this much of its work, and a step. A large model takes seconds to save."""
 SAMPLES_BETWEEN = 16
 """most responses to each problem in the evaluations between the first and the last"""
 
@@ -67,23 +69,34 @@ def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress],
     return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), on_progress).path
 
 
-def run_unit(request_path: Path) -> None:
-    """Train and evaluate as requested. Writes `result.json` next to the request at the very end."""
+def run_unit(request_path: Path, save_seconds: float = SAVE_SECONDS) -> None:
+    """Train and evaluate as requested, from the last save of the same request if there is one.
+
+    Writes `result.json` next to the request at the very end. save_seconds: wall clock between two saves.
+    """
     directory = request_path.parent
     request = msgspec.json.decode(request_path.read_bytes(), type=Request)
     config = validate_config(request.config)
     run = InProcessRun(config, starting_model(config, lambda _: None))
-    evaluations, steps = [_evaluate(run, 0, config.evaluation.samples)], []
-    with (directory / STEPS_FILE).open("wb") as lines:
+    saves = UnitSaves(directory, request.config, request.evaluate_every)
+    saves.cut_steps()
+    made = saves.resume(run)
+    if not made.evaluations:
+        made.evaluations.append(_evaluate(run, 0, config.evaluation.samples))
+    saved_at = time.monotonic()
+    with (directory / STEPS_FILE).open("ab") as lines:
         for step in run.steps():
             point = step_point(step, config)
             lines.write(msgspec.json.encode(point) + b"\n")
             lines.flush()
-            steps.append(point)
+            made.steps.append(point)
             done = point.step + 1
             if request.evaluate_every and done % request.evaluate_every == 0 and done < config.steps:
-                evaluations.append(_evaluate(run, done, min(config.evaluation.samples, SAMPLES_BETWEEN)))
-    evaluations.append(_evaluate(run, config.steps, config.evaluation.samples))
+                made.evaluations.append(_evaluate(run, done, min(config.evaluation.samples, SAMPLES_BETWEEN)))
+            if time.monotonic() - saved_at >= save_seconds:
+                saves.save(run, made)
+                saved_at = time.monotonic()
+    made.evaluations.append(_evaluate(run, config.steps, config.evaluation.samples))
     result = UnitResult(
         format=FORMAT,
         control=request.control,
@@ -98,12 +111,13 @@ def run_unit(request_path: Path) -> None:
         versions=package_versions(),
         machine=machine(),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        train_seconds=sum(point.seconds for point in steps),
-        evaluation_seconds=sum(e.seconds or 0.0 for e in evaluations),
-        steps=steps,
-        evaluations=evaluations,
+        train_seconds=sum(point.seconds for point in made.steps),
+        evaluation_seconds=sum(e.seconds or 0.0 for e in made.evaluations),
+        steps=made.steps,
+        evaluations=made.evaluations,
     )
     write_result(directory, result)
+    saves.remove()
 
 
 def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:

@@ -18,6 +18,7 @@ from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
 from services.compare.results import RESULT_FILE, read_result, write_result
+from services.compare.unit_saves import STEPS_FILE, UnitSaves
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
 from services.host.interrupts import exit_status
@@ -192,9 +193,9 @@ def _job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log.txt"
     if plan.source == "in-process":
-        from services.compare.in_process import STEPS_FILE, write_request
+        from services.compare.in_process import write_request
 
-        (directory / STEPS_FILE).unlink(missing_ok=True)
+        UnitSaves(directory, unit.config.model_dump(mode="json"), plan.evaluate_every).cut_steps()
         request = write_request(directory, unit, plan)
         return Job(
             name=unit.name,
