@@ -131,6 +131,7 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
         alpha=step.alpha,
         surprisal_exponent=step.surprisal_exponent,
         saturated=step.saturated,
+        limit=step.limit,
         reward=step.reward,
         adaptive_reward=step.adaptive_reward if "adaptive" in config.roles else None,
         positives=step.positives,

@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from trainer.config import RewardConfig, RunConfig
 from trainer.entropy_control import Controller, make_controller
+from trainer.entropy_control.base import Limit
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
 from trainer.in_process.rollouts import InProcessRollouts
@@ -56,6 +57,7 @@ class InProcessStep:
     surprisal_exponent: float
     sampling_temperature: float
     saturated: bool
+    limit: Limit
     reward: float
     adaptive_reward: float
     positives: int
@@ -167,6 +169,7 @@ class InProcessRun:
                 surprisal_exponent=acting.surprisal_exponent,
                 sampling_temperature=sampled.temperature,
                 saturated=self._controller.actuators.saturated,
+                limit=self._controller.actuators.limit,
                 reward=metrics.reward_base,
                 adaptive_reward=metrics.reward_adaptive,
                 positives=metrics.positives,
