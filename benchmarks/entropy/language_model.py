@@ -67,6 +67,8 @@ def main() -> None:
         config=CONFIG,
         units=FULL_UNITS if options.full else UNITS,
         in_process=not options.full,
+        # The configured gain is that of Countdown; here the law measures it.
+        settings=(),
     )
     document |= {"learning": report(groups), "made_by": sys.argv}
     if options.full:

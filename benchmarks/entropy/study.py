@@ -32,7 +32,7 @@ TUNING_SEEDS = (1, 2)
 """seeds on which every tuned value was chosen; comparisons are reported on `SEEDS` only"""
 SEEDS = (11, 12, 13, 14, 15)
 FIXED_GAIN = "entropy_control.split_range.gain_memory=0"
-"""setting of every run whose control does not override it: the law uses its configured gain, not a measured one"""
+"""setting of every run unless a study says otherwise: the law uses its configured gain, not a measured one"""
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -56,6 +56,7 @@ def run(
     config: Path = CONFIG,
     units: Path = UNITS,
     in_process: bool = True,
+    settings: Sequence[str] = (FIXED_GAIN,),
 ) -> tuple[dict[str, list[UnitResult]], dict[str, Any]]:
     """Run the missing units. Returns the units of each label, by seed, and the document of `scope compare`.
 
@@ -68,7 +69,7 @@ def run(
     plan = make_plan(
         config,
         controls,
-        settings=[FIXED_GAIN],
+        settings=settings,
         seeds=seeds,
         first_seed=first_seed,
         out=units,
