@@ -24,6 +24,7 @@ from services.compare.results import (
     measured,
     write_result,
 )
+from services.compare.unit_saves import UnitSaves
 from services.host.environment import machine, package_versions
 from services.host.terminal import write_line
 from trainer.config import RunConfig
@@ -34,6 +35,9 @@ from trainer.starting_model.find import find_starting_model
 from trainer.starting_model.warm_start import ensure_warm_start
 from trainer.starting_model.warm_start_result import WarmStartProgress
 
+SAVE_SECONDS = 300.0
+"""A unit that is stopped loses at most this much of its work, and a step. A large model takes seconds to save."""
+
 
 def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress], None]) -> Path:
     """Return the directory of the model that every unit starts from; warm-starts the built-in one if needed."""
@@ -42,27 +46,37 @@ def starting_model(config: RunConfig, on_progress: Callable[[WarmStartProgress],
     return ensure_warm_start(config, Path(config.warm_start.cache_dir).expanduser(), on_progress).path
 
 
-def run_unit(request_path: Path) -> None:
-    """Train and evaluate as requested. Writes `result.json` next to the request at the very end."""
+def run_unit(request_path: Path, save_seconds: float = SAVE_SECONDS) -> None:
+    """Train and evaluate as requested, from the last save of the same request if there is one.
+
+    Writes `result.json` next to the request at the very end. save_seconds: wall clock between two saves.
+    """
     directory = request_path.parent
     request = msgspec.json.decode(request_path.read_bytes(), type=Request)
     config = validate_config(request.config)
     run = InProcessRun(config, starting_model(config, lambda _: None))
-    evaluations, steps = [], []
-    with (directory / STEPS_FILE).open("wb") as lines, (directory / EVALUATIONS_FILE).open("wb") as evaluated:
+    saves = UnitSaves(directory, request.config, request.evaluate_every)
+    saves.cut_files()
+    made = saves.resume(run)
+    with (directory / STEPS_FILE).open("ab") as lines, (directory / EVALUATIONS_FILE).open("ab") as evaluated:
 
         def evaluate(step: int, samples: int) -> None:
-            evaluations.append(_evaluate(run, step, samples))
-            _write_line(evaluated, evaluations[-1])
+            made.evaluations.append(_evaluate(run, step, samples))
+            _write_line(evaluated, made.evaluations[-1])
 
-        evaluate(0, config.evaluation.samples)
+        if not made.evaluations:
+            evaluate(0, config.evaluation.samples)
+        saved_at = time.monotonic()
         for step in run.steps():
             point = step_point(step, config)
             _write_line(lines, point)
-            steps.append(point)
+            made.steps.append(point)
             done = point.step + 1
             if request.evaluate_every and done % request.evaluate_every == 0 and done < config.steps:
                 evaluate(done, min(config.evaluation.samples, request.samples_between))
+            if time.monotonic() - saved_at >= save_seconds:
+                saves.save(run, made)
+                saved_at = time.monotonic()
         evaluate(config.steps, config.evaluation.samples)
     result = UnitResult(
         format=FORMAT,
@@ -78,12 +92,13 @@ def run_unit(request_path: Path) -> None:
         versions=package_versions(),
         machine=machine(),
         finished_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        train_seconds=sum(point.seconds for point in steps),
-        evaluation_seconds=sum(e.seconds or 0.0 for e in evaluations),
-        steps=steps,
-        evaluations=evaluations,
+        train_seconds=sum(point.seconds for point in made.steps),
+        evaluation_seconds=sum(e.seconds or 0.0 for e in made.evaluations),
+        steps=made.steps,
+        evaluations=made.evaluations,
     )
     write_result(directory, result)
+    saves.remove()
 
 
 def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
@@ -97,6 +112,7 @@ def step_point(step: InProcessStep, config: RunConfig) -> StepPoint:
         alpha=step.alpha,
         surprisal_exponent=step.surprisal_exponent,
         saturated=step.saturated,
+        limit=step.limit,
         reward=step.reward,
         adaptive_reward=step.adaptive_reward if "adaptive" in config.roles else None,
         positives=step.positives,

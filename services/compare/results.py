@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from services.compare.plan import Source
+from trainer.entropy_control.base import Limit
 from trainer.files import write_atomically
 
 FORMAT: Final = 1
@@ -28,6 +29,8 @@ class StepPoint(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     surprisal_exponent: float
     saturated: bool
+    limit: Limit | None = None
+    """at which the law was after the step; None in results of the full system and of versions that did not keep it"""
     reward: float
     adaptive_reward: float | None
     positives: int

@@ -17,8 +17,9 @@ import msgspec
 from services.compare import full_system
 from services.compare.plan import Plan, Unit
 from services.compare.pool import Job, Pool
-from services.compare.request import EVALUATIONS_FILE, STEPS_FILE, write_request
+from services.compare.request import STEPS_FILE, write_request
 from services.compare.results import RESULT_FILE, read_result, write_result
+from services.compare.unit_saves import UnitSaves
 from services.driver.progress import Progress
 from services.host.children import ChildProcess, start_child
 from services.host.interrupts import exit_status
@@ -210,8 +211,7 @@ def make_job(plan: Plan, unit: Unit, start_unit: StartInProcess) -> Job:
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "log.txt"
     if plan.source == "in-process":
-        for name in (STEPS_FILE, EVALUATIONS_FILE):
-            (directory / name).unlink(missing_ok=True)
+        UnitSaves(directory, unit.config.model_dump(mode="json"), plan.evaluate_every).cut_files()
         request = write_request(directory, unit, plan)
         return Job(
             name=unit.name,

@@ -16,8 +16,9 @@ from services.compare import full_system
 from services.compare.in_process import Request, main, run_unit
 from services.compare.plan import Plan, make_plan
 from services.compare.pool import Job, Pool
-from services.compare.results import read_result, write_result
-from services.compare.run import compare, differences, start_in_process
+from services.compare.results import EvaluationPoint, StepPoint, read_result, write_result
+from services.compare.run import StartInProcess, compare, differences, start_in_process
+from services.compare.unit_saves import STEPS_FILE, Made, UnitSaves
 from services.driver.progress import Progress
 from services.host.children import ChildProcess
 from services.records.sinks import JsonLines
@@ -28,6 +29,7 @@ from tests.support.repository import QUICKSTART
 from tests.support.step_records import record
 from trainer.config.load import config_hash, dump_yaml
 from trainer.errors import ScopeError
+from trainer.in_process.run import InProcessRun
 
 
 def full_plan(tmp_path: Path, steps: int = 8) -> tuple[Plan, Path]:
@@ -234,6 +236,70 @@ def test_a_real_comparison_skips_what_is_finished_and_refuses_what_has_changed(
     assert (plain["entropy"]["entropy_target"], hot["entropy"]["entropy_target"]["mean"]) == (None, 0.9)
     assert hot["cost"]["generated_tokens"]["mean"] > plain["cost"]["generated_tokens"]["mean"]
     assert (tmp_path / "out" / "comparison.md").read_text().count("| grpo |") >= 3
+
+
+def test_an_interrupted_unit_continues_from_its_last_save_with_the_same_result(
+    tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, start_unit: StartInProcess) -> tuple[Path, str]:
+        plan = make_plan(
+            tiny_file,
+            ["scope"],
+            seeds=1,
+            settings=["steps=4"],
+            out=tmp_path / name,
+            in_process=True,
+            evaluate_every=2,
+        )
+        out = io.StringIO()
+        assert compare(plan, Progress(out), arguments=["compare"], start_unit=start_unit) == 0
+        return tmp_path / name / "units" / "scope-s1", out.getvalue()
+
+    def whole(request: Path, log: Path) -> ChildProcess:
+        run_unit(request)
+        return Ended(0)
+
+    def interrupted(request: Path, log: Path) -> ChildProcess:
+        log.write_text("stopped\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(UnitSaves, "save", save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_unit(request, save_seconds=0)
+        return Ended(2)
+
+    def save_and_stop(saves: UnitSaves, run: InProcessRun, made: Made) -> None:
+        save(saves, run, made)
+        if len(made.steps) == 3:
+            raise KeyboardInterrupt
+
+    save = UnitSaves.save
+    expected, _ = run("whole", whole)
+    with pytest.raises(ScopeError, match="exit status 2"):
+        run("stopped", interrupted)
+    stopped = tmp_path / "stopped" / "units" / "scope-s1"
+    with (stopped / STEPS_FILE).open("ab") as lines:
+        lines.write(b"a step that was lost")
+    found, said = run("stopped", whole)
+    assert "scope-s1: started from step 3" in said
+    assert not (found / "saved").exists()
+    assert untimed(found) == untimed(expected)
+
+
+def untimed(unit: Path) -> tuple[list[StepPoint], list[EvaluationPoint]]:
+    """The steps and evaluations of a unit's result without their times."""
+    result = read_result(unit)
+    steps = [msgspec.structs.replace(point, seconds=0.0) for point in result.steps]
+    return steps, [msgspec.structs.replace(point, seconds=0.0) for point in result.evaluations]
+
+
+def test_a_save_of_another_configuration_is_not_continued(tmp_path: Path) -> None:
+    made = Made(config={"steps": 4}, evaluate_every=2)
+    made.evaluations.append(EvaluationPoint(step=0, samples=1, correct=[1], seconds=None))
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "made.json").write_bytes(msgspec.json.encode(made))
+    assert UnitSaves(tmp_path, {"steps": 4}, 2).made() == made
+    assert UnitSaves(tmp_path, {"steps": 5}, 2).made().evaluations == []
+    assert UnitSaves(tmp_path, {"steps": 4}, 3).made().evaluations == []
 
 
 def test_a_fault_of_a_unit_is_explained(

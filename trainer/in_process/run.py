@@ -20,9 +20,11 @@ import torch.distributed as dist
 
 from trainer.config import RewardConfig, RunConfig
 from trainer.entropy_control import Controller, make_controller
+from trainer.entropy_control.base import Limit
 from trainer.entropy_control.schedule import Schedule
 from trainer.errors import ScopeError
 from trainer.in_process.rollouts import InProcessRollouts
+from trainer.in_process.saved_state import SampledStep, SavedState, read_state, write_state
 from trainer.learner.learner import Learner
 from trainer.learner.process_group import join_process_group
 from trainer.pass_at_k import pass_at_k
@@ -36,6 +38,9 @@ from trainer.rollouts.usable_problems import UsableProblems
 from trainer.tasks import Environment, make_task
 from trainer.tasks.mixture import Mixture
 from trainer.tasks.verification import Verification
+
+POLICY = "policy"
+"""subdirectory of the weights and the optimizer state"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class InProcessStep:
     surprisal_exponent: float
     sampling_temperature: float
     saturated: bool
+    limit: Limit
     reward: float
     adaptive_reward: float
     positives: int
@@ -118,6 +124,7 @@ class InProcessRun:
         self._config = config
         self._target_at = target_at
         self._schedule: Schedule | None = None
+        self._starting_entropy: float | None = None
         self._task = make_task(config.task)
         self._codec = PromptCodec.load(model_dir, config)
         self._problems = UsableProblems(self._task, config, self._codec)
@@ -132,15 +139,15 @@ class InProcessRun:
         )
         self._curriculum = make_curriculum(config)
         self._step = 0
-        self._ahead: deque[tuple[list[Group], float, int, float]] = deque()
-        """sampled and not trained on yet: groups, temperature, tokens, seconds"""
+        self._ahead: deque[SampledStep] = deque()
 
     def steps(self) -> Iterator[InProcessStep]:
         """Train step by step until `config.steps` are done. `evaluate` may be called between steps."""
         while self._step < self._config.steps:
             step = self._step
             self._sample_up_to(step)
-            groups, temperature, tokens, sample_seconds = self._ahead.popleft()
+            sampled = self._ahead.popleft()
+            groups = sampled.groups
             started = time.process_time()
             acting = self._controller.actuators
             (batch,) = shard_batches(groups, self._config)
@@ -167,8 +174,9 @@ class InProcessRun:
                 temperature=acting.temperature,
                 alpha=acting.alpha,
                 surprisal_exponent=acting.surprisal_exponent,
-                sampling_temperature=temperature,
+                sampling_temperature=sampled.temperature,
                 saturated=self._controller.actuators.saturated,
+                limit=self._controller.actuators.limit,
                 reward=metrics.reward_base,
                 adaptive_reward=metrics.reward_adaptive,
                 positives=metrics.positives,
@@ -181,8 +189,8 @@ class InProcessRun:
                 clip_fraction=metrics.clip_fraction,
                 gradient_norm=metrics.gradient_norm,
                 unscored_rollouts=sum(not t.scored for group in groups for t in group.trajectories),
-                generated_tokens=tokens,
-                sample_seconds=sample_seconds,
+                generated_tokens=sampled.tokens,
+                sample_seconds=sampled.seconds,
                 learn_seconds=time.process_time() - started,
             )
 
@@ -217,17 +225,49 @@ class InProcessRun:
         unscored = sum(not t.scored for of in made for t in of)
         return InProcessEvaluation(step, surprisal / tokens, samples, correct, unscored)
 
+    @property
+    def step(self) -> int:
+        """The next learner step."""
+        return self._step
+
     def save(self, directory: Path) -> None:
-        """Save weights and optimizer state, but not the control law or rollouts sampled ahead."""
-        self._learner.snapshot(directory, "policy").write()
+        """Save the whole run between two steps, for `resume`; creates the directory."""
+        self._learner.snapshot(directory, POLICY).write()
+        state = SavedState(
+            step=self._step,
+            controller=self._controller.state(),
+            strength_law=self._strength_law.state(),
+            curriculum=None if self._curriculum is None else self._curriculum.state(),
+            starting_entropy=self._starting_entropy,
+            generator=self._generator.get_state().numpy().tobytes(),
+            ahead=list(self._ahead),
+        )
+        write_state(directory, state)
+
+    def resume(self, directory: Path) -> None:
+        """Continue a run of the same configuration that `save` wrote, as if it had not been interrupted."""
+        state = read_state(directory)
+        self._learner.load(directory, POLICY)
+        self._step = state.step
+        self._controller.restore(state.controller)
+        self._strength_law.restore(state.strength_law)
+        if self._curriculum is not None and state.curriculum is not None:
+            self._curriculum.restore(state.curriculum, state.step)
+        if state.starting_entropy is not None:
+            self._schedule = self._begin_schedule(state.starting_entropy)
+        self._generator.set_state(torch.frombuffer(bytearray(state.generator), dtype=torch.uint8))
+        self._ahead = deque(state.ahead)
 
     def start_from(self, directory: Path, step: int) -> None:
-        """Load what `save` wrote and continue at learner step `step`. Raises ScopeError with a curriculum."""
+        """Load only the weights and optimizer state that `save` wrote, and begin at learner step `step`.
+
+        Raises ScopeError with a curriculum.
+        """
         if self._curriculum is not None:
             raise ScopeError(
                 "an in-process run cannot start in the middle of a curriculum (task.curriculum.kind)"
             )
-        self._learner.load(directory, "policy")
+        self._learner.load(directory, POLICY)
         self._step = step
 
     def _target(self, step: int, entropy: float) -> float | None:
@@ -236,8 +276,12 @@ class InProcessRun:
         if self._schedule is None:
             if not math.isfinite(entropy):
                 return None
-            self._schedule = Schedule(self._config.entropy_control, entropy)
+            self._schedule = self._begin_schedule(entropy)
         return self._schedule.target_at(step)
+
+    def _begin_schedule(self, entropy: float) -> Schedule:
+        self._starting_entropy = entropy
+        return Schedule(self._config.entropy_control, entropy)
 
     def _sample_up_to(self, step: int) -> None:
         """Sample all steps that the staleness limit allows the policy of `step` to sample and that are missing."""
@@ -252,7 +296,10 @@ class InProcessRun:
                 made, count = self._rollouts.groups(wanted, step, role, heat, mix)
                 groups += made
                 tokens += count
-            self._ahead.append((groups, temperature, tokens, time.process_time() - started))
+            seconds = time.process_time() - started
+            self._ahead.append(
+                SampledStep(groups=groups, temperature=temperature, tokens=tokens, seconds=seconds)
+            )
 
 
 def _base_outcomes(groups: Sequence[Group]) -> list[tuple[int, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks.entropy.language_model_start import CONFIG, derivation
 from tests.support.hostile_answers import HOSTILE_ANSWERS
 from trainer.config import TaskConfig
+from trainer.config.load import load_config
 from trainer.config.task import GymConfig
 from trainer.errors import ScopeError
 from trainer.tasks import make_task
 from trainer.tasks.bounded_pool import BoundedError, BoundedPool
-from trainer.tasks.reasoning_gym import work
+from trainer.tasks.reasoning_gym import dataset_of, score, work
 from trainer.tasks.verification import Verification
 
 pytestmark = pytest.mark.timeout(240)
@@ -149,3 +152,11 @@ def test_a_task_refuses_options_and_gives_a_response_without_a_score_its_cause()
     assert verdict.unscored.startswith("OverflowError: ")
     right = f"<answer>{problem.data['entry']['answer']}</answer>"
     assert verification.verify(problem, right).reward == 1.0
+
+
+def test_every_derivation_of_the_language_model_study_is_right() -> None:
+    gym = load_config(CONFIG).task.reasoning_gym
+    sums, choose = dataset_of(gym, 17, 40), random.Random(1)
+    texts = [derivation(sums[i]["question"], choose) for i in range(40)]
+    assert [score(gym, sums[i], texts[i]) for i in range(40)] == [1.0] * 40
+    assert len({text.partition(" ")[0] for text in texts}) > 3
