@@ -39,9 +39,11 @@ class Constant:
     def __init__(self, actuators: Actuators) -> None:
         self.actuators = actuators
 
-    def update(self, entropy: float, entropy_target: float, *, positives: int, rollouts: int) -> Actuators:
+    def update(
+        self, entropy: float, entropy_target: float, *, positives: int, rollouts: int, error: float = 0.0
+    ) -> Actuators:
         """The constant actuators; the arguments are ignored."""
-        del entropy, entropy_target, positives, rollouts
+        del entropy, entropy_target, positives, rollouts, error
         return self.actuators
 
     def state(self) -> dict[str, float]:
