@@ -35,6 +35,7 @@ NEEDS_NO_RUN = (
     "train",
     "submit",
     "compare",
+    "tune",
     "doctor",
     "eval",
     "import",

@@ -78,6 +78,8 @@ class Objective:
     samples: str = "positives"
     """which auxiliary rollouts are learned from; "negatives" makes the failed ones less likely"""
     rho: float = 0.0
+    floor: float = 0.0
+    """effective number of positives below which the normalization `positives` weighs them less"""
     aggregation: str = "sequence_mean"
     budget: int = 1
     """the token count that Dr. GRPO divides by"""
@@ -177,6 +179,8 @@ def row_weights(rollouts: Rollouts, proximal: Array, objective: Objective) -> tu
         )
         powers = np.where(chosen, surprisal**objective.rho, 0.0)
         total = chosen.sum() / auxiliary.sum() if objective.normalization == "sum" else 1.0
+        if objective.floor and objective.normalization == "positives":
+            total = min(1.0, powers.sum() ** 2 / (powers**2).sum() / objective.floor)
         auxiliary_share = total * powers / powers.sum()
     return base_share, auxiliary_share
 

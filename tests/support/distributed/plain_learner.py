@@ -31,7 +31,7 @@ from trainer.roles import Role
 from trainer.rollouts.trajectory import Group, Trajectory, VersionSpan
 
 VOCABULARY, PROMPTS, SAMPLES, MINIBATCHES = 24, 6, 4, 2
-STEPS, ALPHA, EXPONENT, BASE_TEMPERATURE, BUDGET = 2, 0.7, 1.5, 0.7, 16
+STEPS, ALPHA, EXPONENT, FLOOR, BASE_TEMPERATURE, BUDGET = 2, 0.7, 1.5, 8.0, 0.7, 16
 OPTIMIZER = {
     "learning_rate": 1e-2,
     "warmup_steps": 1,
@@ -188,7 +188,9 @@ def plain_training(
     """The same steps with one float64 model, one sequence at a time, torch's AdamW and the NumPy gradient."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64)
     control = control or Control()
-    objective = Objective(alpha=ALPHA, rho=EXPONENT, aggregation=control.aggregation, budget=BUDGET)
+    objective = Objective(
+        alpha=ALPHA, rho=EXPONENT, floor=FLOOR, aggregation=control.aggregation, budget=BUDGET
+    )
     standardized = control.aggregation != "dr_grpo"
     optimizer = torch.optim.AdamW(
         model.parameters(),
