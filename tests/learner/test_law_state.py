@@ -11,6 +11,7 @@ import pytest
 
 from services.learner.law_state import law_state, restore_laws
 from services.redis.access import RedisAccess
+from tests.support.loss_cases import KINDS
 from tests.support.runs.incarnations import Incarnations, measured
 from trainer.checkpoint.store import LearnerState, read_state
 from trainer.config import RunConfig
@@ -19,16 +20,6 @@ from trainer.entropy_control import NEUTRAL, Actuators, Controller, make_control
 from trainer.regularizers import StrengthLaw, make_strength_law
 
 LAWS = ("none", "paper", "aepo_v1", "split_range")
-REGULARIZERS = (
-    "none",
-    "entropy_bonus",
-    "adaptive_coefficient",
-    "clip_higher",
-    "clip_cov",
-    "kl_cov",
-    "entropy_advantage",
-    "dcpo",
-)
 ENTROPY, TARGET = 0.3, 0.44
 """nats per token; the laws heat"""
 CAUTIOUS = "entropy_control.split_range.plant_gain=0.1"
@@ -155,7 +146,7 @@ def test_a_law_that_acts_through_negatives_from_here_on_mirrors_the_same_output(
 
 
 @pytest.mark.parametrize("kinds", [True, False])
-@pytest.mark.parametrize(("before", "after"), list(permutations(REGULARIZERS, 2)))
+@pytest.mark.parametrize(("before", "after"), list(permutations(KINDS, 2)))
 def test_the_strength_of_another_regularizer_begins_anew(before: str, after: str, kinds: bool) -> None:
     old = Laws(f"regularizer.kind={before}")
     old.measure()
