@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from services.cli.parser import add_examples, path_argument
+from services.cli.parser import add_examples, add_study_options, path_argument
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
@@ -18,20 +18,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         help="entropy controls, the baseline first; overrides of one control after a colon",
     )
     parser.add_argument("--seeds", type=int, required=True, metavar="N", help="runs per control")
-    parser.add_argument(
-        "--first-seed", type=int, metavar="SEED", help="default: the seed of the configuration"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="A.B=C",
-        help="override a field for every control",
-    )
-    parser.add_argument(
-        "--out", type=path_argument, help="results directory; default: compare-<file name> in runs_dir"
-    )
+    add_study_options(parser, each="control", folder="compare")
     parser.add_argument(
         "--in-process",
         action="store_true",

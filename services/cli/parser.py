@@ -119,6 +119,24 @@ def examples_of(parser: argparse.ArgumentParser) -> list[str]:
     return [command.strip() for command in commands] if heading == _EXAMPLES else []
 
 
+def add_study_options(parser: argparse.ArgumentParser, *, each: str, folder: str) -> None:
+    """Add the options of commands that train many runs. each: what the runs differ in; folder: of the results."""
+    parser.add_argument(
+        "--first-seed", type=int, metavar="SEED", help="default: the seed of the configuration"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help=f"override a field for every {each}",
+    )
+    parser.add_argument(
+        "--out", type=path_argument, help=f"results directory; default: {folder}-<file name> in runs_dir"
+    )
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """The name that `word` may be a misspelling of; None if none is near."""
     from difflib import get_close_matches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from services.cli.parser import add_examples, path_argument
+from services.cli.parser import add_examples, add_study_options, path_argument
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -23,20 +23,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trials", type=int, default=16, metavar="N", help="values to try; default: 16")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each trial; default: 1")
-    parser.add_argument(
-        "--first-seed", type=int, metavar="SEED", help="default: the seed of the configuration"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="A.B=C",
-        help="override a field for every trial",
-    )
-    parser.add_argument(
-        "--out", type=path_argument, help="results directory; default: tune-<file name> in runs_dir"
-    )
+    add_study_options(parser, each="trial", folder="tune")
     parser.add_argument(
         "--full", action="store_true", help="train each run on the full system instead of in a single process"
     )
