@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,11 @@ SMALLEST_EXPONENT = -900
 
 
 def group_advantages(
-    rewards: NDArray[np.float64], epsilon: float, *, standardized: bool = True, std: str = "population"
+    rewards: NDArray[np.float64],
+    epsilon: float,
+    *,
+    standardized: bool = True,
+    std: Literal["population", "sample"] = "population",
 ) -> NDArray[np.float64]:
     """GRPO's advantages within one group (arXiv 2402.03300), float64[G]: A_i = (R_i - mean) / (std + epsilon).
 
