@@ -120,7 +120,10 @@ def examples_of(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def add_study_options(parser: argparse.ArgumentParser, *, each: str, folder: str) -> None:
-    """Add the options of commands that train many runs. each: what a set of runs is called; folder: begins the default of --out."""
+    """Add the options of commands that train many runs.
+
+    each: what a set of runs is called; folder: the beginning of the default of `--out`.
+    """
     parser.add_argument(
         "--first-seed", type=int, metavar="SEED", help="default: the seed of the configuration"
     )
